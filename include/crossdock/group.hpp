@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+// Who takes part: a group of up to eight ranks on one host, made from threads or from processes.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "crossdock/error.hpp"
+#include "crossdock/types.hpp"
+
+namespace crossdock {
+
+/// Choices of one rank about its place in a group.
+struct GroupOptions {
+  BackendKind backend = BackendKind::automatic;
+  int device = -1;  ///< device ordinal as the driver counts; -1: the current device (CUDA, HIP). Unused on the CPU
+  /// Longest wait for a peer, in kernels and while the group forms. 0: no limit. Negative: CROSSDOCK_DEADLINE_MS.
+  std::chrono::milliseconds deadline{-1};
+};
+
+/// Collects `bytes` bytes of every rank into `all` (rank order, num_ranks * bytes). Collective; may throw.
+using AllGather = std::function<void(const void* mine, std::size_t bytes, void* all)>;
+
+namespace detail {
+class GroupState;
+class TeamState;
+}  // namespace detail
+
+/// The meeting point of ranks that are threads of one process. Make one, give it to every thread.
+class Team {
+ public:
+  explicit Team(int num_ranks);
+  int num_ranks() const;
+
+ private:
+  friend class Group;
+  std::shared_ptr<detail::TeamState> state_;
+};
+
+/// Membership of one rank. Move-only; the destructor is local (no wait, no collective). Exchanges keep what they need
+/// alive, so the order of destruction is free.
+class Group {
+ public:
+  /// Joins as `rank` of `team`. Collective over the team's threads. Errors: usage, config, topology, peer_lost.
+  static Group join(const Team& team, int rank, const GroupOptions& options = {});
+
+  /// Joins by an all-gather of the caller's (MPI, torch.distributed, a store). Collective. The callback is used while
+  /// groups and exchanges are created, never in dispatch or combine. Ranks may be threads, processes or a mix.
+  static Group join(int rank, int num_ranks, AllGather all_gather, const GroupOptions& options = {});
+
+  /// Joins processes of one host that share nothing but `name`: 1 to 64 of [A-Za-z0-9._-], alike on all ranks and
+  /// unlike any other job's (take a random one). Only processes of the same user can join.
+  static Group rendezvous(const std::string& name, int rank, int num_ranks, const GroupOptions& options = {});
+
+  Group(Group&&) noexcept;
+  Group& operator=(Group&&) noexcept;
+  ~Group();
+
+  int rank() const;
+  int num_ranks() const;
+  BackendKind backend() const;
+  int device() const;
+
+  /// The first failure seen by this rank, without waiting for anything. See Exchange::poll for exchange-level reports.
+  Status poll() const;
+
+  /// Stops every member: running and later calls end with `aborted` and this reason (up to 200 bytes). Never waits.
+  void abort(const std::string& reason);
+
+  /// Longest wait in kernels enqueued or already running; 0 = no limit.
+  void set_deadline(std::chrono::milliseconds deadline);
+
+  /// Leaves the group. Local; legal twice; later calls on it or its exchanges are `state` errors.
+  void close();
+
+ private:
+  friend class Exchange;
+  explicit Group(std::shared_ptr<detail::GroupState> state);
+  std::shared_ptr<detail::GroupState> state_;
+};
+
+}  // namespace crossdock

@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Every enumeration of Crossdock, each said once. C and C++ names, CLI flags, JSON keys, tests and the tables of the
+ * documentation are made from these lists; adding an entry is the whole declaration of a new member. Plain C. */
+#ifndef CROSSDOCK_LISTS_H
+#define CROSSDOCK_LISTS_H
+
+/* name, NAME, bits per element, largest finite value, what it is */
+#define XD_DTYPES(X)                                                                   \
+  X(bf16, BF16, 16, 3.3895313892515355e38, "bfloat16")                                 \
+  X(f16, F16, 16, 65504.0, "IEEE 754 binary16")                                        \
+  X(f32, F32, 32, 3.4028234663852886e38, "IEEE 754 binary32")                          \
+  X(fp8_e4m3, FP8_E4M3, 8, 448.0, "OCP fp8 e4m3: no infinity, NaN 0x7f")               \
+  X(fp8_e4m3fnuz, FP8_E4M3FNUZ, 8, 240.0, "fp8 e4m3 FNUZ: one zero, NaN 0x80")         \
+  X(fp4_e2m1, FP4_E2M1, 4, 6.0, "OCP fp4 e2m1: two per byte, low nibble first, no NaN")
+
+/* name, NAME, what the received rows look like */
+#define XD_LAYOUTS(X)                                                                  \
+  X(token_major, TOKEN_MAJOR, "[rows, hidden]: one row per (token, this rank)")        \
+  X(expert_major, EXPERT_MAJOR, "[local experts, capacity, hidden] with counts")       \
+  X(contiguous, CONTIGUOUS, "[rows, hidden] with offsets, each expert padded")
+
+/* name, NAME, how the expert outputs reach combine */
+#define XD_PATHS(X)                                                                    \
+  X(staged, STAGED, "rows lie in the caller's memory")                                 \
+  X(zero_copy, ZERO_COPY, "rows lie in the buffer that the library owns")              \
+  X(fused, FUSED, "the caller's kernel has written its partial rows to the home ranks")
+
+/* name, NAME, what crosses the link in combine */
+#define XD_WIRES(X)                                                                    \
+  X(own, OWN, "the rows' own type")                                                    \
+  X(fp8_direct_cast, FP8_DIRECT_CAST, "bf16 or f16 cast to e4m3 OCP, no scale")        \
+  X(fp8_block128, FP8_BLOCK128, "e4m3 OCP with one power of two per 128 elements")
+
+/* name, NAME, what happens to rows past a capacity */
+#define XD_OVERFLOWS(X)                                                                \
+  X(drop, DROP, "dropped and counted; the call goes on")                               \
+  X(error, ERROR, "dropped and counted; the next call or poll raises `capacity`")
+
+/* name, NAME, meaning. The order is part of the C interface. */
+#define XD_STATUSES(X)                                                                 \
+  X(ok, OK, "all is well")                                                             \
+  X(usage, USAGE, "an argument breaks a rule")                                         \
+  X(config, CONFIG, "a configuration cannot be served, or differs between ranks")      \
+  X(state, STATE, "the call does not fit what came before it")                         \
+  X(capacity, CAPACITY, "more rows arrived than a capacity admits")                    \
+  X(topology, TOPOLOGY, "these devices cannot reach each other")                       \
+  X(peer_lost, PEER_LOST, "a peer did not answer within the deadline")                 \
+  X(aborted, ABORTED, "a member of the group called abort")                            \
+  X(system, SYSTEM, "the operating system or the driver refused a call")
+
+/* name, NAME. `automatic` takes the first machine with a device, in this order. */
+#define XD_BACKENDS(X)                                                                 \
+  X(automatic, AUTOMATIC, "GPUs where there are any, else the CPU")                    \
+  X(cuda, CUDA, "NVIDIA GPUs")                                                         \
+  X(hip, HIP, "AMD GPUs")                                                              \
+  X(cpu, CPU, "threads or processes of this machine")
+
+/* Release/acquire pairs between ranks: name, the operation that waits on it, what the signal says.
+ * docs/protocol.md and model/ use the same names; a test compares them. */
+#define XD_EDGES(X)                                                                    \
+  X(none, "-", "no edge")                                                              \
+  X(counts, "dispatch", "the sender's row counts; it reads nothing of earlier calls")  \
+  X(done, "dispatch", "the sender's rows and metadata have all landed")                \
+  X(enter, "combine", "the sender reads nothing of the combine before")                \
+  X(ready, "combine", "the sender's combine rows are where the home rank reads them")  \
+  X(poison, "any", "the sender has failed or aborted")
+
+/* variable, default, what it sets */
+#define XD_ENVIRONMENT(X)                                                              \
+  X(CROSSDOCK_BACKEND, "automatic", "machine to use where a call leaves the choice")   \
+  X(CROSSDOCK_DEADLINE_MS, "30000", "longest wait for a peer; 0 = no limit")           \
+  X(CROSSDOCK_SHARE, "automatic", "cuda: `vmm` or `ipc` memory between processes")     \
+  X(CROSSDOCK_RUNTIME_DIR, "$XDG_RUNTIME_DIR or /tmp", "where rendezvous sockets live") \
+  X(CROSSDOCK_PLUGIN_DIR, "beside the library", "where backend plug-ins are looked up") \
+  X(CROSSDOCK_TUNING, "", "tuning file; empty = the built-in rule")
+
+#define XD_MAX_RANKS 8
+#define XD_MAX_TOPK 64
+
+#endif
