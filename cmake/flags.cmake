@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+# Every compile flag of the project. Targets link crossdock_flags; nothing else sets flags.
+#
+# Results are compared bit for bit between machines, so no compiler may contract a product and a sum into one rounding.
+
+# C and C++ of the host.
+set(CROSSDOCK_CXX_FLAGS -Wall -Wextra -ffp-contract=off)
+# nvcc. Its own front end warns too; host warnings go through -Xcompiler.
+set(CROSSDOCK_CUDA_FLAGS --fmad=false --expt-relaxed-constexpr -Xcompiler=-Wall,-Wextra)
+# clang as a HIP compiler, without a ROCm installation.
+set(CROSSDOCK_HIP_FLAGS -nogpuinc -nogpulib ${CROSSDOCK_CXX_FLAGS})
+set(CROSSDOCK_SANITIZE_FLAGS)
+
+if(CROSSDOCK_WERROR)
+  list(APPEND CROSSDOCK_CXX_FLAGS -Werror)
+  list(APPEND CROSSDOCK_CUDA_FLAGS --Werror=all-warnings -Xcompiler=-Werror)
+  list(APPEND CROSSDOCK_HIP_FLAGS -Werror)
+endif()
+
+if(CROSSDOCK_SANITIZE STREQUAL "address")
+  set(CROSSDOCK_SANITIZE_FLAGS -fsanitize=address,undefined -fno-sanitize-recover=all)
+elseif(CROSSDOCK_SANITIZE STREQUAL "thread")
+  set(CROSSDOCK_SANITIZE_FLAGS -fsanitize=thread)
+elseif(CROSSDOCK_SANITIZE)
+  message(FATAL_ERROR "CROSSDOCK_SANITIZE is `${CROSSDOCK_SANITIZE}`; it may be empty, `address` or `thread`")
+endif()
+
+add_library(crossdock_flags INTERFACE)
+target_compile_features(crossdock_flags INTERFACE cxx_std_20)
+target_compile_options(crossdock_flags INTERFACE "$<$<COMPILE_LANGUAGE:C,CXX>:${CROSSDOCK_CXX_FLAGS}>"
+                                                 "$<$<COMPILE_LANGUAGE:CUDA>:${CROSSDOCK_CUDA_FLAGS}>")
+if(CROSSDOCK_SANITIZE)
+  set(slow_but_readable -O1 -g1 -fno-omit-frame-pointer)
+  target_compile_options(crossdock_flags INTERFACE "$<$<COMPILE_LANGUAGE:C,CXX>:${CROSSDOCK_SANITIZE_FLAGS};${slow_but_readable}>")
+  target_link_options(crossdock_flags INTERFACE ${CROSSDOCK_SANITIZE_FLAGS})
+endif()
+
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_C_STANDARD 11)
+set(CMAKE_C_EXTENSIONS OFF)
+set(CMAKE_POSITION_INDEPENDENT_CODE ON)

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Arrows point down: reads every #include against the table of rooms below and names each that does not fit."""
+import fnmatch
+import os
+import re
+
+import common
+
+# Marks and lists without code of their own: any room of src may include them.
+LEAVES = ["crossdock/lists.h", "crossdock/types.hpp", "platform/attributes.hpp"]
+MACHINE = ["platform/*.hpp"]  # the vocabulary, not a twin folder: `*` does not cross a slash here
+RAISE = ["crossdock/error.hpp"]
+
+# room -> what it may include besides its own files, its LEAVES and the standard library.
+SRC = {
+    "types": [],
+    "route": ["types/*"],
+    "layout": ["types/*"],
+    "tuning": ["types/*", *RAISE],
+    "platform": ["types/*", *RAISE],
+    "platform/cpu": ["types/*", *MACHINE, *RAISE, "crossdock/cpu_stream.hpp"],
+    "platform/cuda": ["types/*", *MACHINE, *RAISE],
+    "platform/hip": ["types/*", *MACHINE, *RAISE],
+    "codec": ["types/*", *MACHINE],
+    "sync": ["types/*", *MACHINE],
+    "memory": ["types/*", *MACHINE, "platform/*/*", *RAISE, "crossdock/config.hpp", "crossdock/exchange.hpp"],
+    "wire": ["types/*", *MACHINE, "memory/peers.hpp"],
+    "kernels": ["types/*", *MACHINE, "route/*", "layout/*", "codec/*", "wire/*", "sync/*", "memory/peers.hpp",
+                "memory/regions.hpp", "crossdock/exchange.hpp"],
+    "op": ["types/*", *MACHINE, "platform/*/*", "memory/*", "tuning/*", "route/*", "layout/*", "codec/*", "sync/*",
+           "kernels/*", "crossdock/*"],
+}
+# Launch files join the bodies with one machine.
+LAUNCH = {"src/kernels/launch_*": ["platform/*/*"]}
+OUTSIDE = {
+    "include": ["crossdock/*"],
+    "oracle": ["crossdock/types.hpp", "crossdock/lists.h", "oracle/*"],
+    "examples": ["crossdock/*"],
+    "tools": ["crossdock/*", "oracle/*"],
+    "bench": ["crossdock/*", "oracle/*"],
+}
+# Rooms that speak to the operating system or a driver; the others use the standard library only.
+SYSTEM_HEADERS = {"platform", "platform/cpu", "platform/cuda", "platform/hip", "memory", "op"}
+VENDOR = {"cuda": "platform/cuda", "nv": "platform/cuda", "hip": "platform/hip", "rocm": "platform/hip"}
+
+INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')
+
+
+def room_of(path):
+    """(area, room) of a file: ("src", "platform/cpu"), ("oracle", "oracle"), ... or None where there are no rules."""
+    parts = path.split("/")
+    if parts[0] != "src":
+        return (parts[0], parts[0]) if parts[0] in OUTSIDE else None
+    room = parts[1] if len(parts) > 2 else ""
+    if room == "platform" and len(parts) > 3:
+        room += "/" + parts[2]
+    return ("src", room)
+
+
+def fits(path, pattern):
+    return path.count("/") == pattern.count("/") and fnmatch.fnmatch(path, pattern)
+
+
+def why_not(path, quote, target, exists):
+    """The reason why `path` may not include `target`, or None. exists(p): whether the repository has file p."""
+    area, room = room_of(path)
+    beside = os.path.normpath(os.path.join(os.path.dirname(path), target))
+    if quote == '"' and exists(beside):
+        for base in ("src/", "include/"):
+            beside = beside[len(base):] if beside.startswith(base) else beside
+        target = beside
+    known = [f"{base}{target}" for base in ("include/", "src/", "") if exists(base + target)]
+    if quote == "<" and not known:
+        return why_not_system(area, room, target)
+    if not known and area in ("tools", "bench", "examples"):
+        return None  # a library of theirs
+    if not known:
+        return "no such file in the repository"
+    if area != "src":
+        own = room_of(known[0]) == (area, room)
+        return None if own or any(fits(target, p) for p in OUTSIDE[area]) else f"{area} may include {OUTSIDE[area]}"
+    if room not in SRC:
+        return f"src has no room `{room}`"
+    allowed = LEAVES + SRC[room]
+    for launch, more in LAUNCH.items():
+        allowed = allowed + more if fnmatch.fnmatch(path, launch) else allowed
+    if room_of(known[0]) == (area, room) or any(fits(target, p) for p in allowed):
+        return None
+    return f"room {room} may include {allowed}"
+
+
+def why_not_system(area, room, target):
+    for start, home in VENDOR.items():
+        if target.startswith(start) and (area, room) != ("src", home):
+            return f"headers of {start}* belong to src/{home}"
+    is_standard = re.fullmatch(r"[a-z_0-9]+", target) or target in ("stdint.h", "stddef.h", "stdbool.h")
+    if is_standard or area in ("tools", "bench", "examples") or (area == "src" and room in SYSTEM_HEADERS):
+        return None
+    return f"{room or area} uses the standard library only"
+
+
+def check(path, text, exists):
+    problems = []
+    for number, line in enumerate(common.without_comments(text, strings=False).split("\n"), 1):
+        match = INCLUDE.match(line)
+        reason = match and why_not(path, match.group(1), match.group(2), exists)
+        if reason:
+            problems.append(f"{path}:{number}: includes {match.group(2)}: {reason}")
+    return problems
+
+
+def self_test():
+    present = {"src/op/a.hpp", "src/types/shape.hpp", "src/memory/peers.hpp", "src/memory/heap.hpp", "src/wire/put.hpp",
+               "src/platform/machine.hpp", "src/platform/cpu/scalar.hpp", "include/crossdock/types.hpp",
+               "include/crossdock/group.hpp", "src/route/r.hpp", "src/layout/l.hpp", "oracle/answer.hpp"}
+    bad = [("src/types/shape.hpp", '"op/a.hpp"'), ("src/route/r.hpp", '"layout/l.hpp"'), ("src/wire/put.hpp", '"memory/heap.hpp"'),
+           ("src/kernels/body.hpp", '"platform/cpu/scalar.hpp"'), ("oracle/answer.cpp", '"types/shape.hpp"'),
+           ("src/codec/c.hpp", "<cuda_fp8.h>"), ("src/route/r.hpp", "<unistd.h>"), ("src/op/a.cpp", '"op/missing.hpp"'),
+           ("tools/cli.cpp", '"op/a.hpp"'), ("src/route/r.hpp", '"../op/a.hpp"'), ("src/types/shape.hpp", '"crossdock/group.hpp"')]
+    good = [("src/op/a.cpp", '"op/a.hpp"'), ("src/wire/put.hpp", '"memory/peers.hpp"'), ("src/op/a.cpp", "<sys/mman.h>"),
+            ("src/kernels/launch_cpu.cpp", '"platform/cpu/scalar.hpp"'), ("src/codec/c.hpp", '"platform/machine.hpp"'),
+            ("oracle/answer.cpp", '"oracle/answer.hpp"'), ("src/route/r.hpp", "<cstdint>"), ("tools/cli.cpp", "<CLI/CLI.hpp>"),
+            ("src/platform/cuda/m_device.hpp", "<cuda_runtime.h>")]
+    for path, include in bad:
+        assert check(path, f"// one\n#include {include}\n", present.__contains__), f"missed: {path} {include}"
+    for path, include in good:
+        assert not check(path, f"#include {include}\n", present.__contains__), f"refused: {path} {include}"
+    assert not check("src/types/shape.hpp", '// #include "op/a.hpp"\n', present.__contains__)
+
+
+def main():
+    self_test()
+    root = common.repository_root()
+    sources = [f for f in common.files(root, ["src", *OUTSIDE], common.CPP_ENDINGS) if room_of(f)]
+    problems = []
+    for path in sources:
+        problems += check(path, common.read(root, path), lambda p: os.path.isfile(os.path.join(root, p)))
+    common.finish("arrows", problems, f"{len(sources)} files")
+
+
+if __name__ == "__main__":
+    main()
