@@ -6,7 +6,8 @@
 # C and C++ of the host.
 set(CROSSDOCK_CXX_FLAGS -Wall -Wextra -ffp-contract=off)
 # nvcc. Its own front end warns too; host warnings go through -Xcompiler.
-set(CROSSDOCK_CUDA_FLAGS --fmad=false --expt-relaxed-constexpr -Xcompiler=-Wall,-Wextra)
+set(CROSSDOCK_CUDA_FLAGS --fmad=false --expt-relaxed-constexpr
+    -Xcompiler=-Wall,-Wextra,-Wno-unknown-pragmas)  # its host code keeps `#pragma unroll`
 # clang as a HIP compiler, without a ROCm installation.
 set(CROSSDOCK_HIP_FLAGS -nogpuinc -nogpulib ${CROSSDOCK_CXX_FLAGS})
 set(CROSSDOCK_SANITIZE_FLAGS)

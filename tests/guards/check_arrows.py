@@ -16,22 +16,23 @@ SRC = {
     "types": [],
     "route": ["types/*"],
     "layout": ["types/*"],
-    "tuning": ["types/*", *RAISE],
+    "tuning": ["types/*", *MACHINE, *RAISE],
     "platform": ["types/*", *RAISE],
     "platform/cpu": ["types/*", *MACHINE, *RAISE, "crossdock/cpu_stream.hpp"],
     "platform/cuda": ["types/*", *MACHINE, *RAISE],
     "platform/hip": ["types/*", *MACHINE, *RAISE],
     "codec": ["types/*", *MACHINE],
     "sync": ["types/*", *MACHINE],
-    "memory": ["types/*", *MACHINE, "platform/*/*", *RAISE, "crossdock/config.hpp", "crossdock/exchange.hpp"],
+    "memory": ["types/*", *MACHINE, "platform/*/*", *RAISE, "crossdock/config.hpp", "crossdock/exchange.hpp",
+               "crossdock/group.hpp"],
     "wire": ["types/*", *MACHINE, "memory/peers.hpp"],
     "kernels": ["types/*", *MACHINE, "route/*", "layout/*", "codec/*", "wire/*", "sync/*", "memory/peers.hpp",
                 "memory/regions.hpp", "crossdock/exchange.hpp"],
     "op": ["types/*", *MACHINE, "platform/*/*", "memory/*", "tuning/*", "route/*", "layout/*", "codec/*", "sync/*",
            "kernels/*", "crossdock/*"],
 }
-# Launch files join the bodies with one machine.
-LAUNCH = {"src/kernels/launch_*": ["platform/*/*"]}
+# Files where the machines meet: launch files join the bodies with one, platform itself lists them all.
+JOINTS = {"src/kernels/launch*": ["platform/*/*", *RAISE], "src/platform/*.cpp": ["platform/*/*"]}
 OUTSIDE = {
     "include": ["crossdock/*"],
     "oracle": ["crossdock/types.hpp", "crossdock/lists.h", "oracle/*"],
@@ -82,8 +83,8 @@ def why_not(path, quote, target, exists):
     if room not in SRC:
         return f"src has no room `{room}`"
     allowed = LEAVES + SRC[room]
-    for launch, more in LAUNCH.items():
-        allowed = allowed + more if fnmatch.fnmatch(path, launch) else allowed
+    for joint, more in JOINTS.items():
+        allowed = allowed + more if fits(path, joint) else allowed
     if room_of(known[0]) == (area, room) or any(fits(target, p) for p in allowed):
         return None
     return f"room {room} may include {allowed}"

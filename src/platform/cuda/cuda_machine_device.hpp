@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+// NVIDIA GPUs as a machine: warps of 32. Words carry their memory order in the PTX instruction.
+#pragma once
+
+#include "platform/machine.hpp"
+
+namespace crossdock::platform::cuda {
+
+struct CudaMachine {
+  static constexpr int kWidth = 32;
+
+  __device__ static int thread() { return static_cast<int>(threadIdx.x); }
+  __device__ static int num_threads() { return static_cast<int>(blockDim.x); }
+  __device__ static int block() { return static_cast<int>(blockIdx.x); }
+  __device__ static int num_blocks() { return static_cast<int>(gridDim.x); }
+  __device__ static int lane() { return thread() % kWidth; }
+  __device__ static int warp() { return thread() / kWidth; }
+  __device__ static int num_warps() { return num_threads() / kWidth; }
+
+  __device__ static void sync_block() { __syncthreads(); }
+  __device__ static void sync_warp() { __syncwarp(); }
+  __device__ static bool any_in_block(bool flag) { return __syncthreads_or(flag) != 0; }
+  __device__ static float max_across(float v, int n) {
+    for (int step = 1; step < n; step *= 2) {
+      const float other = __shfl_xor_sync(kAllLanes, v, step);
+      v = other > v ? other : v;
+    }
+    return v;
+  }
+  __device__ static int sum_across(int v) { return __reduce_add_sync(kAllLanes, v); }
+
+  __device__ static Bytes16 load16(const void* from) {
+    Bytes16 v;
+    asm volatile("ld.v4.u32 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(v.word[0]), "=r"(v.word[1]), "=r"(v.word[2]), "=r"(v.word[3])
+                 : "l"(from)
+                 : "memory");
+    return v;
+  }
+  __device__ static Bytes16 load16_once(const void* from) {
+    Bytes16 v;
+    asm volatile("ld.global.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(v.word[0]), "=r"(v.word[1]), "=r"(v.word[2]), "=r"(v.word[3])
+                 : "l"(__cvta_generic_to_global(from))
+                 : "memory");
+    return v;
+  }
+  __device__ static void store16(void* to, Bytes16 v) {
+    asm volatile("st.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(to), "r"(v.word[0]), "r"(v.word[1]), "r"(v.word[2]),
+                 "r"(v.word[3])
+                 : "memory");
+  }
+  __device__ static void store16_away(void* to, Bytes16 v) {
+    asm volatile("st.global.L1::no_allocate.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(__cvta_generic_to_global(to)),
+                 "r"(v.word[0]), "r"(v.word[1]), "r"(v.word[2]), "r"(v.word[3])
+                 : "memory");
+  }
+
+  __device__ static std::uint64_t load_relaxed(const std::uint64_t* p) {
+    std::uint64_t v;
+    asm volatile("ld.relaxed.sys.u64 %0, [%1];" : "=l"(v) : "l"(p) : "memory");
+    return v;
+  }
+  __device__ static std::uint64_t load_acquire(const std::uint64_t* p) {
+    std::uint64_t v;
+    asm volatile("ld.acquire.sys.u64 %0, [%1];" : "=l"(v) : "l"(p) : "memory");
+    return v;
+  }
+  __device__ static void store_relaxed(std::uint64_t* p, std::uint64_t v) {
+    asm volatile("st.relaxed.sys.u64 [%0], %1;" ::"l"(p), "l"(v) : "memory");
+  }
+  __device__ static void store_release(std::uint64_t* p, std::uint64_t v) {
+    asm volatile("st.release.sys.u64 [%0], %1;" ::"l"(p), "l"(v) : "memory");
+  }
+  __device__ static std::uint32_t add_acq_rel(std::uint32_t* p, std::uint32_t v) {
+    std::uint32_t old;
+    asm volatile("atom.acq_rel.gpu.add.u32 %0, [%1], %2;" : "=r"(old) : "l"(p), "r"(v) : "memory");
+    return old;
+  }
+  __device__ static std::uint32_t add_relaxed(std::uint32_t* p, std::uint32_t v) {
+    std::uint32_t old;
+    asm volatile("atom.relaxed.gpu.add.u32 %0, [%1], %2;" : "=r"(old) : "l"(p), "r"(v) : "memory");
+    return old;
+  }
+  __device__ static void or_relaxed(std::uint64_t* p, std::uint64_t v) {
+    asm volatile("red.relaxed.cta.or.b64 [%0], %1;" ::"l"(p), "l"(v) : "memory");
+  }
+  __device__ static bool claim(std::uint64_t* p, std::uint64_t v) {
+    std::uint64_t old;
+    asm volatile("atom.relaxed.gpu.cas.b64 %0, [%1], %2, %3;" : "=l"(old) : "l"(p), "l"(std::uint64_t{0}), "l"(v) : "memory");
+    return old == 0;
+  }
+
+  __device__ static std::uint64_t now_ns() {
+    std::uint64_t ns;
+    asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(ns));
+    return ns;
+  }
+  __device__ static void pause() { __nanosleep(20); }
+
+ private:
+  static constexpr unsigned kAllLanes = 0xffffffffu;
+};
+
+static_assert(Machine<CudaMachine>);
+
+}  // namespace crossdock::platform::cuda

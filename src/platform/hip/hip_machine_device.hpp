@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+// AMD GPUs of the CDNA family as a machine: warps of 64. Compiled in CI for gfx942 and gfx950; not run on either yet.
+#pragma once
+
+#include "platform/machine.hpp"
+
+namespace crossdock::platform::hip {
+
+struct HipMachine {
+  static constexpr int kWidth = 64;
+
+  __device__ static int thread() { return static_cast<int>(__builtin_amdgcn_workitem_id_x()); }
+  __device__ static int num_threads() { return static_cast<int>(__builtin_amdgcn_workgroup_size_x()); }
+  __device__ static int block() { return static_cast<int>(__builtin_amdgcn_workgroup_id_x()); }
+  __device__ static int num_blocks() {
+    return static_cast<int>(__builtin_amdgcn_grid_size_x() / __builtin_amdgcn_workgroup_size_x());
+  }
+  __device__ static int lane() { return thread() % kWidth; }
+  __device__ static int warp() { return thread() / kWidth; }
+  __device__ static int num_warps() { return num_threads() / kWidth; }
+
+  __device__ static void sync_block() {
+    __builtin_amdgcn_fence(__ATOMIC_RELEASE, "workgroup");
+    __builtin_amdgcn_s_barrier();
+    __builtin_amdgcn_fence(__ATOMIC_ACQUIRE, "workgroup");
+  }
+  __device__ static void sync_warp() {
+    __builtin_amdgcn_fence(__ATOMIC_RELEASE, "wavefront");
+    __builtin_amdgcn_wave_barrier();
+    __builtin_amdgcn_fence(__ATOMIC_ACQUIRE, "wavefront");
+  }
+  __device__ static bool any_in_block(bool flag) {
+    __shared__ std::uint32_t any;
+    if (thread() == 0) any = 0;
+    sync_block();
+    if (flag) __hip_atomic_store(&any, 1u, __ATOMIC_RELAXED, __HIP_MEMORY_SCOPE_WORKGROUP);
+    sync_block();
+    const bool result = any != 0;
+    sync_block();  // before the next call clears it
+    return result;
+  }
+  __device__ static float max_across(float v, int n) {
+    for (int step = 1; step < n; step *= 2) {
+      const float other = __builtin_bit_cast(float, from_lane(__builtin_bit_cast(int, v), lane() ^ step));
+      v = other > v ? other : v;
+    }
+    return v;
+  }
+  __device__ static int sum_across(int v) {
+    for (int step = 1; step < kWidth; step *= 2) v += from_lane(v, lane() ^ step);
+    return v;
+  }
+
+  __device__ static Bytes16 load16(const void* from) { return __builtin_bit_cast(Bytes16, *global(from)); }
+  __device__ static Bytes16 load16_once(const void* from) {
+    return __builtin_bit_cast(Bytes16, __builtin_nontemporal_load(global(from)));
+  }
+  __device__ static void store16(void* to, Bytes16 v) { *global(to) = __builtin_bit_cast(Words4, v); }
+  __device__ static void store16_away(void* to, Bytes16 v) {
+    __builtin_nontemporal_store(__builtin_bit_cast(Words4, v), global(to));
+  }
+
+  __device__ static std::uint64_t load_relaxed(const std::uint64_t* p) {
+    return __hip_atomic_load(p, __ATOMIC_RELAXED, __HIP_MEMORY_SCOPE_SYSTEM);
+  }
+  __device__ static std::uint64_t load_acquire(const std::uint64_t* p) {
+    return __hip_atomic_load(p, __ATOMIC_ACQUIRE, __HIP_MEMORY_SCOPE_SYSTEM);
+  }
+  __device__ static void store_relaxed(std::uint64_t* p, std::uint64_t v) {
+    __hip_atomic_store(p, v, __ATOMIC_RELAXED, __HIP_MEMORY_SCOPE_SYSTEM);
+  }
+  __device__ static void store_release(std::uint64_t* p, std::uint64_t v) {
+    __hip_atomic_store(p, v, __ATOMIC_RELEASE, __HIP_MEMORY_SCOPE_SYSTEM);
+  }
+  __device__ static std::uint32_t add_acq_rel(std::uint32_t* p, std::uint32_t v) {
+    return __hip_atomic_fetch_add(p, v, __ATOMIC_ACQ_REL, __HIP_MEMORY_SCOPE_AGENT);
+  }
+  __device__ static std::uint32_t add_relaxed(std::uint32_t* p, std::uint32_t v) {
+    return __hip_atomic_fetch_add(p, v, __ATOMIC_RELAXED, __HIP_MEMORY_SCOPE_AGENT);
+  }
+  __device__ static void or_relaxed(std::uint64_t* p, std::uint64_t v) {
+    __hip_atomic_fetch_or(p, v, __ATOMIC_RELAXED, __HIP_MEMORY_SCOPE_WORKGROUP);
+  }
+  __device__ static bool claim(std::uint64_t* p, std::uint64_t v) {
+    std::uint64_t expected = 0;
+    return __hip_atomic_compare_exchange_strong(p, &expected, v, __ATOMIC_RELAXED, __ATOMIC_RELAXED,
+                                                __HIP_MEMORY_SCOPE_AGENT);
+  }
+
+  __device__ static std::uint64_t now_ns() { return __builtin_amdgcn_s_memrealtime() * 10; }  // 100 MHz on gfx94x, gfx950
+  __device__ static void pause() { __builtin_amdgcn_s_sleep(2); }  // an empty spin can starve the fabric
+
+ private:
+  typedef std::uint32_t Words4 __attribute__((ext_vector_type(4), may_alias));
+  typedef __attribute__((address_space(1))) Words4 GlobalWords4;
+
+  /// Rows lie in global memory; saying so spares the check for shared memory.
+  __device__ static const GlobalWords4* global(const void* p) { return (const GlobalWords4*)p; }
+  __device__ static GlobalWords4* global(void* p) { return (GlobalWords4*)p; }
+  __device__ static int from_lane(int v, int source) { return __builtin_amdgcn_ds_bpermute(source * 4, v); }
+};
+
+static_assert(Machine<HipMachine>);
+
+}  // namespace crossdock::platform::hip

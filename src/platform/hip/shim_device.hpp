@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0
+// What clang needs to compile HIP without a ROCm installation: the attributes, by name. Include it before anything else.
+#pragma once
+
+#include <cstdlib>  // clang's own <new> for HIP wants malloc and free declared
+#include <new>
+
+#define __global__ __attribute__((global))
+#define __device__ __attribute__((device))
+#define __host__ __attribute__((host))
+#define __shared__ __attribute__((shared))
+#define __launch_bounds__(...) __attribute__((launch_bounds(__VA_ARGS__)))
+#define __forceinline__ inline __attribute__((always_inline))

@@ -1,0 +1,7 @@
+// SPDX-License-Identifier: Apache-2.0
+// Every kernel body as nvcc compiles it for NVIDIA GPUs.
+#include "platform/cuda/cuda_machine_device.hpp"
+
+using TestedMachine = crossdock::platform::cuda::CudaMachine;
+
+#include "tests/compile/every_body_device.hpp"

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Compiles every kernel body for one GPU architecture and reads what the compiler says of it: no warning, no spill to
+memory, every instance there, and an object that names the architecture. Prints registers and shared memory by kernel.
+
+usage: check_bodies.py --arch sm_90|gfx942|gfx950 --compiler PROGRAM --root REPOSITORY --out FILE.o -- FLAG..."""
+import argparse
+import json
+import os
+import re
+import struct
+import subprocess
+import sys
+
+KERNELS_WITHOUT_ROWS = 3  # dispatch, expert_counts, expert_rows
+KERNELS_PER_ROW = 2       # of instances.def: received rows, expert rows
+AMD_ELF_FLAGS = {"gfx942": 0x54C, "gfx950": 0x54F}
+
+
+def compile_bodies(args):
+    """What the compiler printed. Ends the program if it is not there or refuses."""
+    includes = [f"-I{os.path.join(args.root, folder)}" for folder in ("", "src", "include")]
+    folder = os.path.join(args.root, "tests", "compile")
+    if args.arch.startswith("sm_"):
+        number = args.arch[3:]
+        command = [args.compiler, f"-gencode=arch=compute_{number},code={args.arch}", "-Xptxas=-v", "-c",
+                   os.path.join(folder, "bodies_cuda.cu")]
+    else:
+        command = [args.compiler, "-x", "hip", "--cuda-device-only", "--no-gpu-bundle-output", f"--offload-arch={args.arch}",
+                   "-Rpass-analysis=kernel-resource-usage", "-c", os.path.join(folder, "bodies_hip.hip")]
+    command += ["-std=c++20", "-O3", *args.flags, *includes, "-o", args.out]
+    print(" ".join(command))
+    try:
+        done = subprocess.run(command, capture_output=True, text=True)
+    except FileNotFoundError:
+        sys.exit(f"{args.compiler or 'the compiler'} is not installed; `./dev test` installs it")
+    if done.returncode:
+        sys.exit(done.stdout + done.stderr)
+    return done.stdout + done.stderr
+
+
+def nvidia_resources(said):
+    """One dict per kernel from `ptxas -v`."""
+    kernels = []
+    for block in re.split(r"Compiling entry function '", said)[1:]:
+        number = lambda pattern: int((re.search(pattern, block) or [0, 0])[1])
+        kernels.append({"kernel": block.split("'")[0], "registers": number(r"Used (\d+) registers"),
+                        "shared": number(r"(\d+) bytes smem"), "stack": number(r"(\d+) bytes stack frame"),
+                        "spills": number(r"(\d+) bytes spill stores") + number(r"(\d+) bytes spill loads")})
+    return kernels
+
+
+def amd_resources(said):
+    """One dict per kernel from clang's remarks. Spills of scalar registers go to vector registers, not to memory."""
+    kernels = []
+    for block in re.split(r"remark: Function Name: ", said)[1:]:
+        number = lambda name: int(re.search(rf"remark:\s+{re.escape(name)}: (\d+)", block)[1])
+        kernels.append({"kernel": block.split()[0], "registers": number("VGPRs"), "scalar_registers": number("TotalSGPRs"),
+                        "shared": number("LDS Size [bytes/block]"), "stack": number("ScratchSize [bytes/lane]"),
+                        "spills": number("VGPRs Spill"), "scalar_spills": number("SGPRs Spill")})
+    return kernels
+
+
+def list_of(root, name):
+    """Members of a list of lists.h, in order."""
+    with open(os.path.join(root, "include", "crossdock", "lists.h"), encoding="utf-8") as f:
+        text = re.search(rf"#define {name}\(X\)((?:.*\\\n)*.*)", f.read())[1]
+    return re.findall(r"X\((\w+),", text)
+
+
+def name_kernels(root, kernels):
+    """From mangled names to those of the sources: combine_kernel<bf16, own, false>."""
+    members = {"Dtype": list_of(root, "XD_DTYPES"), "Wire": list_of(root, "XD_WIRES")}
+    names = subprocess.run(["c++filt"], input="\n".join(k["kernel"] for k in kernels), capture_output=True, text=True,
+                           check=True).stdout.split("\n")
+    for kernel, name in zip(kernels, names):
+        name = re.sub(r"\(crossdock::(Dtype|Wire)\)(\d+)", lambda m: members[m[1]][int(m[2])], name)
+        kernel["kernel"] = name.replace("crossdock::kernels::", "").split("(")[0].replace("void ", "")
+
+
+def problems_of(args, kernels):
+    with open(os.path.join(args.root, "src", "kernels", "instances.def"), encoding="utf-8") as f:
+        rows = len(re.findall(r"^XD_\w+\(", f.read(), re.M))
+    expected = KERNELS_WITHOUT_ROWS + KERNELS_PER_ROW * rows
+    problems = [f"{k['kernel']}: spills {k['spills']}" for k in kernels if k["spills"]]
+    if len(kernels) != expected:
+        problems.append(f"{len(kernels)} kernels were compiled, {expected} expected from {rows} rows of instances.def")
+    if args.arch in AMD_ELF_FLAGS:
+        with open(args.out, "rb") as f:
+            flags = struct.unpack_from("<I", f.read(64), 48)[0]  # e_flags of a 64-bit ELF file
+        if flags != AMD_ELF_FLAGS[args.arch]:
+            problems.append(f"ELF flags are {flags:#x}, not {AMD_ELF_FLAGS[args.arch]:#x} as for {args.arch}")
+    return problems
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name in ("--arch", "--compiler", "--root", "--out"):
+        parser.add_argument(name, required=True)
+    parser.add_argument("flags", nargs="*")
+    args = parser.parse_args()
+    said = compile_bodies(args)
+    kernels = nvidia_resources(said) if args.arch.startswith("sm_") else amd_resources(said)
+    name_kernels(args.root, kernels)
+    columns = list(kernels[0])[1:] if kernels else []
+    print(f"{args.arch:44}" + "".join(f"{c:>18}" for c in columns))
+    for k in kernels:
+        print(f"{k['kernel']:44}" + "".join(f"{k[c]:18}" for c in columns))
+    with open(args.out + ".jsonl", "w", encoding="utf-8") as f:
+        f.writelines(json.dumps({"arch": args.arch, **k}) + "\n" for k in kernels)
+    problems = problems_of(args, kernels)
+    print("\n".join([*problems, f"{args.arch}: {len(kernels)} kernels, {len(problems)} problem(s)"]))
+    sys.exit(1 if problems else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+// One kernel for every body and every row of instances.def, on the machine that the including file names. Compiled and
+// looked at, never run: check_bodies.py reads what the compiler says of registers and spills.
+#pragma once
+
+#include "kernels/bodies.hpp"
+
+namespace crossdock::kernels {
+
+inline constexpr int kMaxThreads = 512;  // of a block, one block on a multiprocessor: so many registers there are
+
+/// Shared memory for a T, whose members may have initial values that shared memory cannot.
+template <class T>
+__device__ T& shared_memory() {
+  alignas(T) __shared__ unsigned char bytes[sizeof(T)];
+  return *reinterpret_cast<T*>(bytes);
+}
+
+__global__ void __launch_bounds__(kMaxThreads, 1) dispatch_kernel(DispatchArgs args) {
+  TestedMachine m;
+  dispatch(m, shared_memory<DispatchShared>(), args);
+}
+
+__global__ void __launch_bounds__(kMaxThreads, 1) expert_counts_kernel(ExpertRowsArgs args) {
+  TestedMachine m;
+  expert_counts(m, args);
+}
+
+__global__ void __launch_bounds__(kMaxThreads, 1) expert_rows_kernel(ExpertRowsArgs args) {
+  TestedMachine m;
+  expert_rows(m, shared_memory<ExpertRowsShared>(), args);
+}
+
+template <Dtype kDtype, Wire kWire, bool kByExpert>
+__global__ void __launch_bounds__(kMaxThreads, 1) combine_kernel(CombineArgs args) {
+  TestedMachine m;
+  combine<kDtype, kWire, kByExpert>(m, args);
+}
+
+#define XD_COMBINE(dtype, wire)                                                   \
+  template __global__ void combine_kernel<Dtype::dtype, Wire::wire, false>(CombineArgs); \
+  template __global__ void combine_kernel<Dtype::dtype, Wire::wire, true>(CombineArgs);
+#include "kernels/instances.def"
+#undef XD_COMBINE
+
+}  // namespace crossdock::kernels
