@@ -26,7 +26,7 @@ struct Config {
   std::int64_t row_capacity = 0;     ///< received rows, W to W*M; 0 = W*M, the worst case
   std::int64_t expert_capacity = 0;  ///< expert_major: rows per expert; contiguous: rows in all; 0 = worst case
   std::int32_t alignment = 1;        ///< contiguous: each expert starts at a multiple of 1, 8, 16, 32 or 128 rows
-  bool zero_padding = false;         ///< expert layouts: padding and tail rows that became free are zeroed
+  bool zero_padding = false;         ///< contiguous: padding rows between experts are zeroed in every call
   Overflow overflow = Overflow::drop;
 
   bool zero_copy = false;        ///< own a combine buffer, see Exchange::combine_buffer
@@ -46,7 +46,7 @@ struct Support {
 };
 
 /// Whether `config` can be served by a group of `num_ranks`. No side effect, needs no device.
-Support supports(const Config& config, int num_ranks);
+XD_PUBLIC Support supports(const Config& config, int num_ranks);
 
 /// One line of the memory bill.
 struct RegionBytes {
@@ -63,12 +63,12 @@ struct Memory {
 };
 
 /// The bill of `config` on `backend`. Throws ConfigError with the reason of supports().
-Memory memory_of(const Config& config, int num_ranks, BackendKind backend = BackendKind::cpu);
+XD_PUBLIC Memory memory_of(const Config& config, int num_ranks, BackendKind backend = BackendKind::cpu);
 
 /// Hidden size nearest to `hidden`, down and up, whose rows are multiples of 16 bytes in both dtypes.
 struct NearHidden {
   std::int32_t below, above;
 };
-NearHidden near_hidden(const Config& config);
+XD_PUBLIC NearHidden near_hidden(const Config& config);
 
 }  // namespace crossdock

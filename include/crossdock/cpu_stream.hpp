@@ -11,7 +11,7 @@
 namespace crossdock {
 
 /// A recorded list of calls, replayed any number of times on any CPU stream. Copies share the list.
-class CpuGraph {
+class XD_PUBLIC CpuGraph {
  public:
   std::size_t num_calls() const;
 
@@ -21,7 +21,7 @@ class CpuGraph {
 };
 
 /// A queue of calls and the thread that runs them in order. The destructor runs what is queued, then joins.
-class CpuStream {
+class XD_PUBLIC CpuStream {
  public:
   CpuStream();
   ~CpuStream();

@@ -12,7 +12,7 @@
 namespace crossdock {
 
 /// "major.minor.patch"
-const char* version();
+XD_PUBLIC const char* version();
 
 /// Machines that can be used right now, by name, with the number of devices (CPU: 1).
 struct BackendInfo {
@@ -20,6 +20,6 @@ struct BackendInfo {
   int num_devices;
   const char* note;  ///< why there are none
 };
-int list_backends(BackendInfo* out, int capacity);
+XD_PUBLIC int list_backends(BackendInfo* out, int capacity);
 
 }  // namespace crossdock

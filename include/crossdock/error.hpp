@@ -10,7 +10,7 @@
 namespace crossdock {
 
 /// Base of all exceptions of the library. `what()` names the call, the values, the rank and the rule.
-class Error : public std::runtime_error {
+class XD_PUBLIC Error : public std::runtime_error {
  public:
   Error(StatusCode code, const std::string& text) : std::runtime_error(text), code_(code) {}
   StatusCode code() const noexcept { return code_; }
@@ -21,7 +21,7 @@ class Error : public std::runtime_error {
 
 /// `StatusError<StatusCode::capacity>` and so on; catch these by the names below.
 template <StatusCode kCode>
-class StatusError : public Error {
+class XD_PUBLIC StatusError : public Error {
  public:
   explicit StatusError(const std::string& text) : Error(kCode, text) {}
 };
@@ -36,7 +36,7 @@ using AbortedError = StatusError<StatusCode::aborted>;    ///< some rank called 
 using SystemError = StatusError<StatusCode::system>;      ///< the operating system or driver refused
 
 /// Throws the class that belongs to `code`.
-[[noreturn]] void raise(StatusCode code, const std::string& text);
+[[noreturn]] XD_PUBLIC void raise(StatusCode code, const std::string& text);
 
 /// What `poll()` sees. `code == ok` leaves the other members without meaning.
 struct Status {

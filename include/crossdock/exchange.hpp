@@ -83,7 +83,7 @@ struct CombineBuffer {
 };
 
 /// A kept routing: where every token went. Move-only; local destructor. Valid while its Exchange lives.
-class Plan {
+class XD_PUBLIC Plan {
  public:
   Plan(Plan&&) noexcept;
   Plan& operator=(Plan&&) noexcept;
@@ -100,7 +100,7 @@ class Plan {
 
 /// One use of the receive rows. Rows, ids and counts stay valid on this rank's stream until the next dispatch that uses
 /// the same place (after combine consumed this object, or after its destructor). Move-only; local destructor.
-class Received {
+class XD_PUBLIC Received {
  public:
   Received(Received&&) noexcept;
   Received& operator=(Received&&) noexcept;
@@ -108,6 +108,8 @@ class Received {
 
   TokenRows tokens() const;
   ExpertRows experts() const;                 ///< StateError for token_major
+  bool has_experts() const;                   ///< the layout is by expert
+  bool has_combine_buffer() const;            ///< config.zero_copy
   const Counts* counts() const;               ///< device memory
   const std::int32_t* expert_counts() const;  ///< [num_local_experts] kept (token, expert) pairs, repeated ids once
   CombineBuffer combine_buffer() const;       ///< StateError unless config.zero_copy
@@ -129,17 +131,18 @@ struct CombineInput {
   /// Rows of combine_dtype in the layout of the config: [row_capacity, hidden] or as ExpertRows. Any memory of this
   /// device (staged), or `combine_buffer().data` (zero-copy). May be the received rows themselves.
   const void* rows = nullptr;
-  const float* weights = nullptr;  ///< [row_capacity, k] for the second result; null: the dispatched weights
+  bool with_weights = false;       ///< ask for the second result, on every rank alike (config.combine_weights)
+  const float* weights = nullptr;  ///< [row_capacity, k] rows to sum for it; null: the dispatched weights
 };
 
 /// Where results go.
 struct CombineOutput {
   void* rows = nullptr;      ///< [T, hidden] of combine_dtype; may be null only if T is 0
-  float* weights = nullptr;  ///< [T, k] second result, or null (config.combine_weights)
+  float* weights = nullptr;  ///< [T, k] second result; null unless asked for
 };
 
 /// One kind of exchange on a group: the memory of a Config, the two operators. Move-only, local destructor.
-class Exchange {
+class XD_PUBLIC Exchange {
  public:
   /// Collective. Errors: config (the reason of supports(), or the rank and member where configs differ), system.
   Exchange(const Group& group, const Config& config);

@@ -30,7 +30,7 @@ class TeamState;
 }  // namespace detail
 
 /// The meeting point of ranks that are threads of one process. Make one, give it to every thread.
-class Team {
+class XD_PUBLIC Team {
  public:
   explicit Team(int num_ranks);
   int num_ranks() const;
@@ -42,7 +42,7 @@ class Team {
 
 /// Membership of one rank. Move-only; the destructor is local (no wait, no collective). Exchanges keep what they need
 /// alive, so the order of destruction is free.
-class Group {
+class XD_PUBLIC Group {
  public:
   /// Joins as `rank` of `team`. Collective over the team's threads. Errors: usage, config, topology, peer_lost.
   static Group join(const Team& team, int rank, const GroupOptions& options = {});

@@ -8,6 +8,9 @@
 
 #include "crossdock/lists.h"
 
+/// Names that users of the shared library may see.
+#define XD_PUBLIC __attribute__((visibility("default")))
+
 namespace crossdock {
 
 #define XD_ENUMERATOR(name, ...) name,

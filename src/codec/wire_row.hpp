@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+// WHAT crosses the link in combine: a row of dtype D as a wire row, unit by unit. A unit is 16 bytes on the wire.
+//
+//   own              the row itself; 16 bytes of row per unit
+//   fp8_direct_cast  e4m3 codes; 16 elements per unit, zero padding to a whole unit
+//   fp8_block128     e4m3 codes of x * 2^-e, then one byte e + 127 per 128 elements, padded to 16 bytes
+#pragma once
+
+#include "codec/pack.hpp"
+#include "types/shape.hpp"
+
+namespace crossdock::codec {
+
+inline constexpr int kScaleBlock = 128;
+
+/// Bytes of a wire row; a multiple of 16.
+XD_FN constexpr std::int64_t wire_row_bytes(Dtype dtype, Wire wire, std::int64_t hidden) {
+  const std::int64_t codes = round_up<std::int64_t>(hidden, 16);
+  if (wire == Wire::own) return row_bytes_of(dtype, hidden);
+  if (wire == Wire::fp8_direct_cast) return codes;
+  return codes + round_up<std::int64_t>(ceil_div<std::int64_t>(hidden, kScaleBlock), 16);
+}
+
+/// The least e >= -127 with amax <= 448 * 2^e; 0 for amax 0. amax is finite and not negative.
+XD_FN constexpr int block_exponent(float amax) {
+  if (amax == 0.0f) return 0;
+  // 448 = 1.75 * 2^8: compare mantissas to see whether the next power is needed.
+  std::uint32_t bits = bits_of_float(amax);
+  int shift = 0;
+  if (bits < 0x00800000u) {  // subnormal amax: make it normal, exactly
+    bits = bits_of_float(amax * power_of_two(64));
+    shift = 64;
+  }
+  const int e = static_cast<int>(bits >> 23) - 127 - shift - 8 + ((bits & 0x7fffffu) > 0x600000u ? 1 : 0);
+  return e < -127 ? -127 : e;
+}
+
+/// x * 2^e rounded once to f32, for e in [-127, 127].
+XD_FN constexpr float times_power_of_two(float x, int e) {
+  return x * (e == -127 ? float_of_bits(0x00400000u) : power_of_two(e));
+}
+
+template <Dtype kDtype, Wire kWire>
+struct WireRow {
+  using Row = Pack<kDtype>;
+  static constexpr bool kCast = kWire != Wire::own;
+  static constexpr int kValues = kCast ? 16 : Row::kCount;       // elements per unit
+  static constexpr int kRowPacks = kValues / Row::kCount;        // 16-byte packs of the row per unit
+  static constexpr int kUnitsPerBlock = kScaleBlock / 16;        // units under one exponent
+
+  /// The part of a unit that exists in the row: false only for the second half of a short last unit.
+  XD_FN static constexpr bool has_pack(std::int64_t unit, int pack, std::int64_t row_bytes) {
+    return (unit * kRowPacks + pack) * 16 < row_bytes;
+  }
+
+  template <class M>
+  XD_FN static void load_row(M& m, const std::byte* row, std::int64_t unit, std::int64_t row_bytes, float* values) {
+    XD_UNROLL(2)
+    for (int p = 0; p < kRowPacks; ++p) {
+      if (has_pack(unit, p, row_bytes)) {
+        Row::widen(m.load16_once(row + (unit * kRowPacks + p) * 16), values + p * Row::kCount);
+      } else {
+        XD_UNROLL(8)
+        for (int i = 0; i < Row::kCount; ++i) values[p * Row::kCount + i] = 0.0f;
+      }
+    }
+  }
+
+  template <class M>
+  XD_FN static void store_row(M& m, std::byte* row, std::int64_t unit, std::int64_t row_bytes, const float* values) {
+    XD_UNROLL(2)
+    for (int p = 0; p < kRowPacks; ++p)
+      if (has_pack(unit, p, row_bytes))
+        m.store16_away(row + (unit * kRowPacks + p) * 16, Row::narrow(values + p * Row::kCount));
+  }
+
+  /// Wire bytes of one unit; for fp8_block128 the values are already scaled.
+  XD_FN static Bytes16 encode(const float* values) {
+    if constexpr (kCast)
+      return Pack<Dtype::fp8_e4m3>::narrow(values);
+    else
+      return Row::narrow(values);
+  }
+
+  /// Values of one unit of a wire row.
+  template <class M>
+  XD_FN static void load_wire(M& m, const std::byte* wire_row, std::int64_t unit, std::int64_t hidden, float* values) {
+    const Bytes16 bytes = m.load16_once(wire_row + unit * 16);
+    if constexpr (!kCast) {
+      Row::widen(bytes, values);
+    } else {
+      Pack<Dtype::fp8_e4m3>::widen(bytes, values);
+      if constexpr (kWire == Wire::fp8_block128) {
+        const std::byte* exponents = wire_row + round_up<std::int64_t>(hidden, 16);
+        const int e = static_cast<int>(exponents[unit / kUnitsPerBlock]) - 127;
+        XD_UNROLL(16)
+        for (int i = 0; i < kValues; ++i) values[i] = times_power_of_two(values[i], e);
+      }
+    }
+  }
+};
+
+}  // namespace crossdock::codec

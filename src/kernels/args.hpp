@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+// What travels into kernels, by value, built once in op/.
+#pragma once
+
+#include "memory/peers.hpp"
+#include "memory/regions.hpp"
+#include "route/token_route.hpp"
+#include "sync/status.hpp"
+#include "types/shape.hpp"
+
+namespace crossdock::kernels {
+
+/// What every kernel of an exchange needs. Offsets are absolute: place and plan are already chosen.
+struct Call {
+  memory::Peers peers;
+  sync::Watch watch;
+  Shape shape;
+  memory::PlaceRegions place;
+  memory::PlanRegions plan;
+
+  template <class T>
+  XD_FN T* mine(std::uint64_t offset) const {
+    return peers.mine<T>(offset);
+  }
+  template <class T>
+  XD_FN T* at(int peer, std::uint64_t offset) const {
+    return peers.at<T>(peer, offset);
+  }
+};
+
+struct DispatchArgs {
+  Call call;
+  const std::byte* rows;
+  route::Ids ids;
+  const float* weights;  // null: each weight is 1
+  const std::byte* scales;
+  std::int32_t num_tokens;
+  const std::int32_t* num_tokens_on_device;
+  std::int32_t pieces;  // parts of a row that different warps move
+  bool replay;          // along the plan's routes, no routing
+};
+
+struct ExpertRowsArgs {
+  Call call;
+  std::int32_t pieces;
+  bool replay;  // the plan's expert rows stand, only bytes move
+};
+
+/// Where combine finds the rows of a token.
+enum class Source : std::uint8_t { landing, peers, fused };
+
+struct CombineArgs {
+  Call call;
+  const std::byte* rows;
+  const float* weights;   // rows of the second result; null: the dispatched ones
+  std::byte* out;
+  float* out_weights;
+  std::int32_t num_tokens;        // fused: T, -1 = of the plan
+  std::int32_t pull_limit;        // rows are read from the peers when no rank has more tokens; -1: never
+  std::int32_t send_pieces, reduce_pieces;
+  bool fused;
+  bool with_weights;
+};
+
+}  // namespace crossdock::kernels

@@ -1,0 +1,7 @@
+// SPDX-License-Identifier: Apache-2.0
+// All kernel bodies; for launch files and compile checks.
+#pragma once
+
+#include "kernels/combine_device.hpp"
+#include "kernels/dispatch_device.hpp"
+#include "kernels/expert_rows_device.hpp"

@@ -1,0 +1,249 @@
+// SPDX-License-Identifier: Apache-2.0
+// combine: the rows of a token, computed on the ranks that own its experts, summed at its home.
+//
+// Push: every rank writes one wire row per received row into the landing rows of its home, then signals; the home sums
+// what has landed. Pull (rows in the library's buffer, small batches): nothing moves before the signal, the home reads
+// the peers' rows. Fused: the caller's kernel has pushed already.
+// Edges: enter (only after another combine on this place: the landing rows of that one have been read),
+//        ready (all rows of a rank are where their homes read them).
+// Every block waits for ready, which needs all blocks of the peers: the launch checks that a grid is resident together.
+#pragma once
+
+#include "codec/wire_row.hpp"
+#include "kernels/phase_device.hpp"
+#include "layout/slots.hpp"
+#include "wire/fan_out_device.hpp"
+
+namespace crossdock::kernels {
+
+template <class M, Dtype kDtype, Wire kWire, bool kByExpert>
+struct Combine {
+  using Row = codec::WireRow<kDtype, kWire>;
+
+  M& m;
+  const CombineArgs& args;
+  const Call& call = args.call;
+  const Shape& shape = call.shape;
+  const int rank = call.peers.rank;
+  memory::PlaceState* const state = call.mine<memory::PlaceState>(call.place.state);
+  const std::uint64_t epoch = state->epoch + 1;
+  const bool again = state->last_combined != 0;
+  const layout::CountMatrix matrix{call.mine<std::uint64_t>(call.plan.matrix), shape.num_ranks};
+  const std::int64_t num_units = ceil_div<std::int64_t>(shape.combine_row_bytes, 16 * Row::kRowPacks);
+  const Source source = args.fused                                  ? Source::fused
+                        : matrix.most_tokens() <= args.pull_limit ? Source::peers
+                                                                  : Source::landing;
+
+  XD_FN void run() {
+    if (!begin(m, call)) return;
+    const bool pushes = source == Source::landing || args.with_weights;
+    if (pushes && again && !exchange_enter()) return;
+    if (source == Source::landing) send_rows();
+    if (args.with_weights) send_weights();
+    if (!exchange_ready(pushes)) return;
+    const std::int64_t tokens = args.num_tokens >= 0 ? args.num_tokens : matrix.tokens(rank);
+    reduce_rows(tokens);
+    if (args.with_weights) reduce_weights(tokens);
+    finish();
+  }
+
+  /// Tells all ranks in their words at `words`, unless `last_only` and another block does it, and waits for all of them.
+  XD_FN bool exchange(std::uint64_t words, Edge edge, bool mine_to_tell) {
+    if (mine_to_tell)
+      for (int p = m.thread(); p < shape.num_ranks; p += m.num_threads())
+        m.store_release(call.at<std::uint64_t>((rank + p) % shape.num_ranks, words) + rank, epoch);
+    bool ok = true;
+    for (int s = m.thread(); s < shape.num_ranks && ok; s += m.num_threads())
+      ok = sync::wait_epoch(m, call.watch, call.mine<std::uint64_t>(words) + s, epoch, edge, s);
+    return !m.any_in_block(!ok);
+  }
+
+  XD_FN bool exchange_enter() {
+    return exchange(call.place.enter_words, Edge::enter, m.block() == 0);  // edge enter: signal, wait
+  }
+
+  /// Rows that earlier kernels wrote need no arrival; rows that this one pushes need all its blocks.
+  XD_FN bool exchange_ready(bool pushed) {
+    const bool tell = pushed ? arrive_last(m, &state->arrivals) : m.block() == 0;
+    return exchange(call.place.ready_words, Edge::ready, tell);  // edge ready: signal, wait
+  }
+
+  XD_FN void send_rows() {
+    const Range items = share_of(call.mine<Counts>(call.plan.counts)->num_rows * args.send_pieces, m.block(), m.num_blocks());
+    constexpr int grain = kWire == Wire::fp8_block128 ? Row::kUnitsPerBlock : 1;
+    for (std::int64_t item = items.first + m.warp(); item < items.end; item += m.num_warps()) {
+      const std::int64_t row = item / args.send_pieces;
+      const RowSource home = call.mine<RowSource>(call.plan.sources)[row];
+      std::byte* to = call.at<std::byte>(home.rank, call.place.landing) + home.landing_row * shape.wire_row_bytes;
+      const Range units = units_of_piece(num_units, static_cast<int>(item % args.send_pieces), args.send_pieces, grain);
+      if constexpr (!kByExpert && kWire == Wire::own) {
+        wire::Fan fan;
+        fan.to[0] = to;
+        wire::fan_out(m, args.rows + row * shape.combine_row_bytes, fan, units.first, units.end);
+      } else if constexpr (kWire == Wire::fp8_block128) {
+        send_blocks(row, to, units);
+      } else {
+        for (std::int64_t unit = units.first + m.lane(); unit < units.end; unit += M::kWidth) {
+          float values[Row::kValues];
+          load_values(row, unit, values);
+          m.store16_away(to + unit * 16, Row::encode(values));
+        }
+      }
+    }
+  }
+
+  /// Values of one unit of a received row: the caller's row, or the weighted sum of its expert rows in id order.
+  XD_FN void load_values(std::int64_t row, std::int64_t unit, float* values) {
+    if constexpr (!kByExpert) {
+      Row::load_row(m, args.rows + row * shape.combine_row_bytes, unit, shape.combine_row_bytes, values);
+    } else {
+      XD_UNROLL(32)
+      for (int i = 0; i < Row::kValues; ++i) values[i] = 0.0f;
+      const std::int32_t* experts = call.mine<std::int32_t>(call.plan.expert_of_row) + row * shape.top_k;
+      for (int j = 0; j < shape.top_k; ++j) {
+        if (experts[j] < 0) continue;
+        const float weight = call.mine<float>(call.plan.expert_weights)[experts[j]];
+        float part[Row::kValues];
+        Row::load_row(m, args.rows + experts[j] * shape.combine_row_bytes, unit, shape.combine_row_bytes, part);
+        XD_UNROLL(32)
+        for (int i = 0; i < Row::kValues; ++i) {
+          const float product = weight * part[i];
+          values[i] = values[i] + product;
+        }
+      }
+    }
+  }
+
+  /// fp8_block128: neighbouring lanes share a block of 128 elements and agree on its exponent.
+  XD_FN void send_blocks(std::int64_t row, std::byte* to, Range units) {
+    constexpr int kLanes = M::kWidth < Row::kUnitsPerBlock ? M::kWidth : Row::kUnitsPerBlock;
+    constexpr int kUnitsPerLane = Row::kUnitsPerBlock / kLanes, kBlocks = M::kWidth / kLanes;
+    const std::int64_t first = units.first / Row::kUnitsPerBlock, end = ceil_div<std::int64_t>(units.end, Row::kUnitsPerBlock);
+    for (std::int64_t base = first; base < end; base += kBlocks) {
+      const std::int64_t block = base + m.lane() / kLanes;
+      float values[kUnitsPerLane][Row::kValues] = {}, amax = 0.0f;
+      XD_UNROLL(8)
+      for (int u = 0; u < kUnitsPerLane; ++u) {
+        const std::int64_t unit = block * Row::kUnitsPerBlock + m.lane() % kLanes + u * kLanes;
+        if (block < end && unit < num_units) amax = larger(amax, load_magnitudes(row, unit, values[u]));
+      }
+      const int e = codec::block_exponent(m.max_across(amax, kLanes));
+      XD_UNROLL(8)
+      for (int u = 0; u < kUnitsPerLane; ++u) {
+        const std::int64_t unit = block * Row::kUnitsPerBlock + m.lane() % kLanes + u * kLanes;
+        if (block < end && unit < num_units) m.store16_away(to + unit * 16, encode_scaled(values[u], e));
+      }
+      if (block < end && m.lane() % kLanes == 0)
+        to[round_up<std::int64_t>(shape.hidden, 16) + block] = static_cast<std::byte>(e + 127);
+    }
+  }
+
+  /// Loads a unit; returns the largest finite magnitude in it.
+  XD_FN float load_magnitudes(std::int64_t row, std::int64_t unit, float* values) {
+    load_values(row, unit, values);
+    float amax = 0.0f;
+    XD_UNROLL(16)
+    for (int i = 0; i < Row::kValues; ++i) {
+      const std::uint32_t magnitude = codec::bits_of_float(values[i]) & 0x7fffffffu;
+      if (magnitude < 0x7f800000u) amax = larger(amax, codec::float_of_bits(magnitude));
+    }
+    return amax;
+  }
+  XD_FN static platform::Bytes16 encode_scaled(float* values, int e) {
+    XD_UNROLL(16)
+    for (int i = 0; i < Row::kValues; ++i) values[i] = codec::times_power_of_two(values[i], -e);
+    return Row::encode(values);
+  }
+
+  XD_FN void send_weights() {
+    const std::int64_t rows = call.mine<Counts>(call.plan.counts)->num_rows;
+    const float* weights = args.weights ? args.weights : call.mine<float>(call.plan.weights);
+    const Range share = share_of(rows * shape.top_k, m.block(), m.num_blocks());
+    for (std::int64_t i = share.first + m.thread(); i < share.end; i += m.num_threads()) {
+      const RowSource home = call.mine<RowSource>(call.plan.sources)[i / shape.top_k];
+      call.at<float>(home.rank, call.place.landing_weights)[std::int64_t{home.landing_row} * shape.top_k + i % shape.top_k] =
+          weights[i];
+    }
+  }
+
+  XD_FN void reduce_rows(std::int64_t tokens) {
+    const Range items = share_of(tokens * args.reduce_pieces, m.block(), m.num_blocks());
+    for (std::int64_t item = items.first + m.warp(); item < items.end; item += m.num_warps()) {
+      const std::int64_t token = item / args.reduce_pieces;
+      const Range units = units_of_piece(num_units, static_cast<int>(item % args.reduce_pieces), args.reduce_pieces, 1);
+      std::byte* out = args.out + token * shape.combine_row_bytes;
+      if (source == Source::fused)
+        reduce_ids(token, units, out);
+      else
+        reduce_ranks(token, units, out);
+    }
+  }
+
+  /// Sum over the distinct ranks that kept the token, in the order in which its ids first name them.
+  XD_FN void reduce_ranks(std::int64_t token, Range units, std::byte* out) {
+    const memory::Route* routes = call.mine<memory::Route>(call.plan.routes) + token * shape.ranks_per_token;
+    const std::byte* from[kMaxRanks] = {};
+    XD_UNROLL(8)
+    for (int o = 0; o < kMaxRanks; ++o) {
+      if (o >= shape.ranks_per_token || routes[o].row < 0) continue;
+      from[o] = source == Source::landing
+                    ? call.mine<std::byte>(call.place.landing) + layout::landing_row(token, o, shape) * shape.wire_row_bytes
+                    : call.at<std::byte>(routes[o].rank, call.place.combine_rows) + routes[o].row * shape.combine_row_bytes;
+    }
+    for (std::int64_t unit = units.first + m.lane(); unit < units.end; unit += M::kWidth) {
+      float sum[Row::kValues];
+      XD_UNROLL(32)
+      for (int i = 0; i < Row::kValues; ++i) sum[i] = 0.0f;
+      XD_UNROLL(8)
+      for (int o = 0; o < kMaxRanks; ++o)
+        if (from[o]) add_unit(from[o], unit, sum);
+      Row::store_row(m, out, unit, shape.combine_row_bytes, sum);
+    }
+  }
+
+  /// Fused: sum over the ids that were kept, one landing row each.
+  XD_FN void reduce_ids(std::int64_t token, Range units, std::byte* out) {
+    const std::uint64_t kept = call.mine<std::uint64_t>(call.plan.kept_ids)[token];
+    const std::byte* first = call.mine<std::byte>(call.place.landing) + layout::fused_landing_row(token, 0, shape) * shape.wire_row_bytes;
+    for (std::int64_t unit = units.first + m.lane(); unit < units.end; unit += M::kWidth) {
+      float sum[Row::kValues];
+      XD_UNROLL(32)
+      for (int i = 0; i < Row::kValues; ++i) sum[i] = 0.0f;
+      for (int j = 0; j < shape.top_k; ++j)
+        if (kept >> j & 1) add_unit(first + j * shape.wire_row_bytes, unit, sum);
+      Row::store_row(m, out, unit, shape.combine_row_bytes, sum);
+    }
+  }
+
+  XD_FN void add_unit(const std::byte* wire_row, std::int64_t unit, float* sum) {
+    float values[Row::kValues];
+    Row::load_wire(m, wire_row, unit, shape.hidden, values);
+    XD_UNROLL(32)
+    for (int i = 0; i < Row::kValues; ++i) sum[i] = sum[i] + values[i];
+  }
+
+  XD_FN void reduce_weights(std::int64_t tokens) {
+    const Range share = share_of(tokens * shape.top_k, m.block(), m.num_blocks());
+    for (std::int64_t i = share.first + m.thread(); i < share.end; i += m.num_threads()) {
+      const std::int64_t token = i / shape.top_k;
+      const memory::Route* routes = call.mine<memory::Route>(call.plan.routes) + token * shape.ranks_per_token;
+      float sum = 0.0f;
+      for (int o = 0; o < shape.ranks_per_token; ++o)
+        if (routes[o].row >= 0)
+          sum = sum + call.mine<float>(call.place.landing_weights)[layout::landing_row(token, o, shape) * shape.top_k + i % shape.top_k];
+      args.out_weights[i] = sum;
+    }
+  }
+
+  XD_FN void finish() {
+    if (!arrive_last(m, &state->arrivals_late) || m.thread() != 0) return;
+    *state = {epoch, 1, 0, 0, 0};
+  }
+};
+
+template <Dtype kDtype, Wire kWire, bool kByExpert, class M>
+XD_FN void combine(M& m, const CombineArgs& args) {
+  Combine<M, kDtype, kWire, kByExpert>{m, args}.run();
+}
+
+}  // namespace crossdock::kernels

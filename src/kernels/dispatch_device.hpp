@@ -1,0 +1,328 @@
+// SPDX-License-Identifier: Apache-2.0
+// dispatch: every token to the ranks that own its experts, straight into its final row.
+//
+// Written by: this rank into the receive rows and metadata of all ranks, and into its own plan.
+// Read by: the caller's expert step after the kernel, and combine.
+// Edges: counts (before any row is written: where rows go, and that nobody still reads the rows of before),
+//        done (the kernel ends only when the rows of all ranks have landed here).
+// Every block waits for the counts of all ranks; only the block that finishes last waits for done. The last block by
+// number publishes the counts before it waits, so blocks must be resident together: the launch checks that they fit.
+// Order without atomics: a token's row is the sum of the counts of earlier ranks, of earlier tokens, and of earlier
+// tokens in its chunk, whatever the number of blocks and the width of a warp.
+#pragma once
+
+#include "kernels/phase_device.hpp"
+#include "layout/slots.hpp"
+#include "wire/fan_out_device.hpp"
+
+namespace crossdock::kernels {
+
+inline constexpr int kChunk = 64;  // tokens whose rows a block finds at once: one bit each in a word
+
+struct DispatchShared {
+  std::uint64_t matrix[kMaxRanks * (kMaxRanks + 1)];
+  std::uint64_t named[kMaxRanks];      // bit i: token i of the chunk goes to this rank
+  memory::Route routes[kChunk * kMaxRanks];
+  route::TokenRoute tokens[kChunk];
+  std::int64_t next_row[kMaxRanks];    // row of the chunk's first token at each rank
+  std::uint32_t counts[kMaxRanks];
+  std::uint32_t bad_ids;
+};
+
+template <class M>
+struct Dispatch {
+  M& m;
+  DispatchShared& shared;
+  const DispatchArgs& args;
+  const Call& call = args.call;
+  const Shape& shape = call.shape;
+  const int rank = call.peers.rank;
+  const std::uint64_t epoch = call.mine<memory::PlaceState>(call.place.state)->epoch + 1;
+  std::int64_t num_tokens = 0;
+
+  XD_FN void run() {
+    if (!begin(m, call)) return;
+    num_tokens = count_tokens();
+    if (m.block() == m.num_blocks() - 1) publish_counts();
+    if (!await_counts()) return;
+    if (!args.replay) clean_tail();
+    move_rows();
+    finish();
+  }
+
+  /// T of this call, in [0, M]. A T on the device that is out of range is clamped and reported.
+  XD_FN std::int64_t count_tokens() const {
+    if (args.replay) return matrix_of_plan().tokens(rank);
+    const std::int64_t asked = args.num_tokens_on_device ? *args.num_tokens_on_device : args.num_tokens;
+    const std::int64_t tokens = larger<std::int64_t>(0, smaller<std::int64_t>(asked, shape.max_tokens));
+    if (tokens != asked && m.block() == 0 && m.thread() == 0) {
+      sync::ReportRecord* report = call.watch.report;
+      m.store_relaxed(&report->last_tokens, static_cast<std::uint64_t>(asked));
+      m.store_release(&report->tokens_clamped, m.load_relaxed(&report->tokens_clamped) + 1);
+    }
+    return tokens;
+  }
+
+  XD_FN layout::CountMatrix matrix_of_plan() const {
+    return {call.mine<std::uint64_t>(call.plan.matrix), shape.num_ranks};
+  }
+  XD_FN layout::CountMatrix matrix() const { return {shared.matrix, shape.num_ranks}; }
+
+  /// Adds the routes of tokens [first, end) to shared.counts; call between barriers.
+  XD_FN void count_routes(std::int64_t first, std::int64_t end) {
+    std::uint32_t counts[kMaxRanks] = {}, bad_ids = 0;
+    for (std::int64_t t = first + m.thread(); t < end; t += m.num_threads()) {
+      const route::TokenRoute token = route::route_token(args.ids, t, shape);
+      XD_UNROLL(8)
+      for (int d = 0; d < kMaxRanks; ++d) counts[d] += token.mask >> d & 1;
+      bad_ids += token.bad_ids;
+    }
+    XD_UNROLL(8)
+    for (int d = 0; d < kMaxRanks; ++d)
+      if (counts[d]) m.add_relaxed(&shared.counts[d], counts[d]);
+    if (bad_ids) m.add_relaxed(&shared.bad_ids, bad_ids);
+  }
+
+  XD_FN void clear_counts() {
+    m.sync_block();
+    for (int d = m.thread(); d < kMaxRanks; d += m.num_threads()) shared.counts[d] = 0;
+    if (m.thread() == 0) shared.bad_ids = 0;
+    m.sync_block();
+  }
+
+  XD_FN void publish_counts() {
+    clear_counts();
+    if (!args.replay) {
+      count_routes(0, num_tokens);
+      m.sync_block();
+      if (m.thread() == 0) report_tokens();
+    }
+    const int cells = shape.num_ranks + 1;
+    for (int i = m.thread(); i < shape.num_ranks * cells; i += m.num_threads()) {
+      const int peer = (rank + i / cells) % shape.num_ranks, d = i % cells;
+      const std::uint64_t value = args.replay            ? matrix_of_plan().cells[rank * cells + d]
+                                  : d == shape.num_ranks ? static_cast<std::uint64_t>(num_tokens)
+                                                         : shared.counts[d];
+      std::uint64_t* word = call.at<std::uint64_t>(peer, call.place.counts_words) + rank * cells + d;
+      m.store_release(word, sync::count_word(epoch, value));  // edge counts: signal
+    }
+  }
+
+  XD_FN void report_tokens() {
+    Counts* counts = call.mine<Counts>(call.plan.counts);
+    counts->num_tokens = num_tokens;
+    counts->bad_ids = shared.bad_ids;
+    if (!shared.bad_ids) return;
+    std::uint64_t* all = &call.watch.report->bad_ids;
+    m.store_release(all, m.load_relaxed(all) + shared.bad_ids);
+  }
+
+  XD_FN bool await_counts() {
+    const int cells = shape.num_ranks * (shape.num_ranks + 1);
+    const std::uint64_t* words = call.mine<std::uint64_t>(call.place.counts_words);
+    bool ok = true;
+    for (int i = m.thread(); i < cells && ok; i += m.num_threads())
+      ok = sync::wait_count(m, call.watch, words + i, epoch, i / (shape.num_ranks + 1), &shared.matrix[i]);
+    return !m.any_in_block(!ok);
+  }
+
+  /// Rows that the call before had filled and this one leaves empty lose their metadata.
+  XD_FN void clean_tail() {
+    const std::int64_t first = smaller(matrix().rows_needed(rank), shape.row_capacity);
+    const std::int64_t end = call.mine<memory::PlanFill>(call.plan.fill)->rows;
+    const std::int64_t stride = std::int64_t{m.num_blocks()} * m.num_threads();
+    for (std::int64_t r = first + std::int64_t{m.block()} * m.num_threads() + m.thread(); r < end; r += stride) {
+      call.mine<RowSource>(call.plan.sources)[r] = {-1, -1, -1, 0};
+      for (int j = 0; j < shape.top_k; ++j) {
+        call.mine<std::int32_t>(call.plan.ids)[r * shape.top_k + j] = -1;
+        call.mine<float>(call.plan.weights)[r * shape.top_k + j] = 0.0f;
+      }
+    }
+  }
+
+  XD_FN void move_rows() {
+    const Range items = share_of(num_tokens * args.pieces, m.block(), m.num_blocks());
+    if (items.first >= items.end) return;
+    const std::int64_t first = items.first / args.pieces, end = ceil_div<std::int64_t>(items.end, args.pieces);
+    if (!args.replay) {
+      clear_counts();
+      count_routes(0, first);
+      m.sync_block();
+      for (int d = m.thread(); d < shape.num_ranks; d += m.num_threads())
+        shared.next_row[d] = matrix().first_row(rank, d) + shared.counts[d];
+    }
+    for (std::int64_t chunk = first; chunk < end; chunk += kChunk) {
+      const int count = static_cast<int>(smaller<std::int64_t>(kChunk, end - chunk));
+      args.replay ? recall_chunk(chunk, count) : route_chunk(chunk, count, items);
+      const std::int64_t last = smaller(items.end, (chunk + count) * args.pieces);
+      for (std::int64_t item = larger(items.first, chunk * args.pieces) + m.warp(); item < last; item += m.num_warps())
+        move_item(item, chunk);
+    }
+  }
+
+  XD_FN void recall_chunk(std::int64_t chunk, int count) {
+    m.sync_block();
+    const memory::Route* routes = call.mine<memory::Route>(call.plan.routes);
+    for (int i = m.thread(); i < count * shape.ranks_per_token; i += m.num_threads())
+      shared.routes[i / shape.ranks_per_token * kMaxRanks + i % shape.ranks_per_token] =
+          routes[chunk * shape.ranks_per_token + i];
+    m.sync_block();
+  }
+
+  /// Fills shared.routes for tokens [chunk, chunk + count).
+  XD_FN void route_chunk(std::int64_t chunk, int count, Range items) {
+    m.sync_block();
+    for (int d = m.thread(); d < kMaxRanks; d += m.num_threads()) shared.named[d] = 0;
+    m.sync_block();
+    for (int i = m.thread(); i < count; i += m.num_threads()) {
+      shared.tokens[i] = route::route_token(args.ids, chunk + i, shape);
+      for (int o = 0; o < shared.tokens[i].count; ++o)
+        m.or_relaxed(&shared.named[shared.tokens[i].rank(o)], std::uint64_t{1} << i);
+    }
+    m.sync_block();
+    for (int i = m.thread(); i < count; i += m.num_threads()) {
+      place_token(i);
+      const std::int64_t first_item = (chunk + i) * args.pieces;
+      if (first_item >= items.first && first_item < items.end) keep_token(chunk + i, i);  // one block keeps the plan
+    }
+    m.sync_block();
+    for (int d = m.thread(); d < shape.num_ranks; d += m.num_threads())
+      shared.next_row[d] += __builtin_popcountll(shared.named[d]);
+  }
+
+  XD_FN void place_token(int i) {
+    const route::TokenRoute token = shared.tokens[i];
+    for (int o = 0; o < shape.ranks_per_token; ++o) {
+      memory::Route to{-1, -1};
+      if (o < token.count) {
+        to.rank = token.rank(o);
+        const std::uint64_t earlier = shared.named[to.rank] & ((std::uint64_t{1} << i) - 1);
+        const std::int64_t row = shared.next_row[to.rank] + __builtin_popcountll(earlier);
+        if (row < shape.row_capacity) to.row = static_cast<std::int32_t>(row);
+      }
+      shared.routes[i * kMaxRanks + o] = to;
+    }
+  }
+
+  XD_FN std::int32_t id_of(std::int64_t token, int j) const {
+    std::int32_t ignored = 0;
+    return args.ids.get(token * shape.top_k + j, shape.num_experts, ignored);
+  }
+
+  /// Writes the plan of one token, and counts its pairs by expert.
+  XD_FN void keep_token(std::int64_t token, int i) {
+    const memory::Route* routes = &shared.routes[i * kMaxRanks];
+    std::uint32_t kept_ranks = 0;
+    for (int o = 0; o < shape.ranks_per_token; ++o) {
+      call.mine<memory::Route>(call.plan.routes)[token * shape.ranks_per_token + o] = routes[o];
+      if (routes[o].row >= 0) kept_ranks |= 1u << routes[o].rank;
+    }
+    std::uint64_t kept_ids = 0;
+    for (int j = 0; j < shape.top_k; ++j) {
+      const std::int32_t id = id_of(token, j);
+      if (id < 0 || !(kept_ranks >> route::owner_of(id, shape) & 1)) continue;
+      kept_ids |= std::uint64_t{1} << j;
+      if (route::first_of_its_expert([&](int i) { return id_of(token, i); }, j))
+        m.add_relaxed(call.mine<std::uint32_t>(call.place.sent_by_expert) + id, 1);
+    }
+    call.mine<std::uint64_t>(call.plan.kept_ids)[token] = kept_ids;
+  }
+
+  /// One piece of one token, to all its destinations, by one warp. The first piece takes the metadata along.
+  XD_FN void move_item(std::int64_t item, std::int64_t chunk) {
+    const std::int64_t token = item / args.pieces;
+    const int piece = static_cast<int>(item % args.pieces);
+    const memory::Route* routes = &shared.routes[(token - chunk) * kMaxRanks];
+    wire::Fan rows, scales;
+    XD_UNROLL(8)
+    for (int o = 0; o < kMaxRanks; ++o) {
+      if (o >= shape.ranks_per_token) continue;
+      const memory::Route to = routes[o];
+      if (to.row < 0) continue;
+      rows.to[o] = call.at<std::byte>(to.rank, call.place.rows) + to.row * shape.row_bytes;
+      scales.to[o] = call.at<std::byte>(to.rank, call.place.scales) + std::int64_t{to.row} * shape.scale_bytes;
+      if (piece == 0 && !args.replay) send_metadata(token, o, to);
+    }
+    const Range units = units_of_piece(shape.row_bytes / 16, piece, args.pieces, 1);
+    wire::fan_out(m, args.rows + token * shape.row_bytes, rows, units.first, units.end);
+    if (piece != 0 || shape.scale_bytes == 0) return;
+    const std::byte* from = args.scales + token * shape.scale_bytes;
+    const bool aligned = shape.scale_bytes % 16 == 0 && reinterpret_cast<std::uintptr_t>(args.scales) % 16 == 0;
+    wire::fan_out_bytes(m, from, scales, shape.scale_bytes, aligned);
+  }
+
+  XD_FN void send_metadata(std::int64_t token, int ordinal, memory::Route to) {
+    const std::int64_t first = std::int64_t{to.row} * shape.top_k;
+    for (int j = m.lane(); j < shape.top_k; j += M::kWidth) {
+      const std::int64_t from = token * shape.top_k + j;
+      call.at<std::int32_t>(to.rank, call.plan.ids)[first + j] = id_of(token, j);
+      call.at<float>(to.rank, call.plan.weights)[first + j] = args.weights ? args.weights[from] : 1.0f;
+    }
+    if (m.lane() == 0)
+      call.at<RowSource>(to.rank, call.plan.sources)[to.row] = {
+          rank, static_cast<std::int32_t>(token), static_cast<std::int32_t>(layout::landing_row(token, ordinal, shape)), 0};
+  }
+
+  /// The block that finishes last tells the peers, waits for them, and closes the books.
+  XD_FN void finish() {
+    memory::PlaceState* state = call.mine<memory::PlaceState>(call.place.state);
+    if (!arrive_last(m, &state->arrivals)) return;
+    if (!args.replay) ship_pairs();
+    m.sync_block();
+    bool ok = true;
+    for (int p = m.thread(); p < shape.num_ranks; p += m.num_threads()) {
+      std::uint64_t* word = call.at<std::uint64_t>((rank + p) % shape.num_ranks, call.place.done_words) + rank;
+      m.store_release(word, epoch);  // edge done: signal
+    }
+    for (int s = m.thread(); s < shape.num_ranks && ok; s += m.num_threads()) {
+      const std::uint64_t* word = call.mine<std::uint64_t>(call.place.done_words) + s;
+      ok = sync::wait_epoch(m, call.watch, word, epoch, Edge::done, s);  // edge done: wait
+    }
+    if (m.any_in_block(!ok)) return;
+    if (!args.replay) close_books();
+    if (m.thread() == 0) *state = {epoch, 0, 0, 0, 0};
+  }
+
+  /// Pairs by expert go to the owners of the experts.
+  XD_FN void ship_pairs() {
+    std::uint32_t* sent = call.mine<std::uint32_t>(call.place.sent_by_expert);
+    for (int e = m.thread(); e < shape.num_experts; e += m.num_threads()) {
+      const int owner = route::owner_of(e, shape), local = e - owner * shape.experts_per_rank;
+      call.at<std::uint32_t>(owner, call.plan.pairs_by_source)[rank * shape.experts_per_rank + local] = sent[e];
+      sent[e] = 0;
+    }
+  }
+
+  XD_FN void close_books() {
+    const int local_experts = shape.experts_per_rank, cells = shape.num_ranks * (shape.num_ranks + 1);
+    const std::uint32_t* pairs = call.mine<std::uint32_t>(call.plan.pairs_by_source);
+    for (int x = m.thread(); x < local_experts; x += m.num_threads()) {
+      std::uint32_t sum = 0;
+      for (int s = 0; s < shape.num_ranks; ++s) sum += pairs[s * local_experts + x];
+      call.mine<std::uint32_t>(call.plan.expert_counts)[x] = sum;
+    }
+    for (int i = m.thread(); i < cells; i += m.num_threads())
+      call.mine<std::uint64_t>(call.plan.matrix)[i] = shared.matrix[i];
+    Counts* counts = call.mine<Counts>(call.plan.counts);
+    for (int s = m.thread(); s < shape.num_ranks; s += m.num_threads()) {
+      counts->rows_per_source[s] = matrix().kept_rows(s, rank, shape.row_capacity);
+      counts->dropped_per_source[s] = matrix().rows(s, rank) - counts->rows_per_source[s];
+    }
+    if (m.thread() != 0) return;
+    counts->rows_needed = matrix().rows_needed(rank);
+    counts->num_rows = smaller(counts->rows_needed, shape.row_capacity);
+    call.mine<memory::PlanFill>(call.plan.fill)->rows = counts->num_rows;
+    if (shape.overflow_is_error && counts->rows_needed > shape.row_capacity) {
+      sync::ReportRecord* report = call.watch.report;
+      m.store_relaxed(&report->rows_needed, counts->rows_needed);
+      m.store_release(&report->rows_over, m.load_relaxed(&report->rows_over) + 1);
+    }
+  }
+};
+
+template <class M>
+XD_FN void dispatch(M& m, DispatchShared& shared, const DispatchArgs& args) {
+  Dispatch<M>{m, shared, args}.run();
+}
+
+}  // namespace crossdock::kernels

@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+// From host to kernels: one table of launch functions per machine, filled from instances.def.
+#pragma once
+
+#include "kernels/args.hpp"
+#include "platform/machine.hpp"
+
+namespace crossdock::kernels {
+
+inline constexpr int kNumDtypes = 6, kNumWires = 3;
+static_assert(static_cast<int>(Dtype::fp4_e2m1) == kNumDtypes - 1 && static_cast<int>(Wire::fp8_block128) == kNumWires - 1);
+
+template <class Args>
+using Launch = void (*)(platform::Geometry, StreamHandle, const Args&);
+
+struct LaunchTable {
+  Launch<DispatchArgs> dispatch = nullptr;
+  Launch<ExpertRowsArgs> expert_counts = nullptr;
+  Launch<ExpertRowsArgs> expert_rows = nullptr;
+  Launch<CombineArgs> combine[kNumDtypes][kNumWires][2] = {};  // [rows][wire][by expert]
+  /// Most blocks of `num_threads` threads that are resident together for the kernel that needs most.
+  int (*max_resident_blocks)(int num_threads) = nullptr;
+};
+
+/// The table of a machine.
+const LaunchTable& launches_of(BackendKind kind);
+
+}  // namespace crossdock::kernels

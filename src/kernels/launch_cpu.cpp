@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+// The CPU's launch table. Instances of combine are compiled one by one, see combine_instance.cpp.in.
+
+#include "kernels/launch_cpu.hpp"
+
+#include "kernels/dispatch_device.hpp"
+#include "kernels/expert_rows_device.hpp"
+
+namespace crossdock::kernels::cpu {
+namespace {
+
+using platform::Geometry;
+using platform::cpu::ScalarMachine;
+
+void launch_dispatch(Geometry, StreamHandle stream, const DispatchArgs& args) {
+  enqueue(stream, args, [](ScalarMachine& m, const DispatchArgs& a) {
+    DispatchShared shared;
+    dispatch(m, shared, a);
+  });
+}
+
+void launch_expert_counts(Geometry, StreamHandle stream, const ExpertRowsArgs& args) {
+  enqueue(stream, args, [](ScalarMachine& m, const ExpertRowsArgs& a) { expert_counts(m, a); });
+}
+
+void launch_expert_rows(Geometry, StreamHandle stream, const ExpertRowsArgs& args) {
+  enqueue(stream, args, [](ScalarMachine& m, const ExpertRowsArgs& a) {
+    ExpertRowsShared shared;
+    expert_rows(m, shared, a);
+  });
+}
+
+}  // namespace
+
+#define XD_COMBINE(dtype, wire)                                                        \
+  void launch_combine_##dtype##_##wire(Geometry, StreamHandle, const CombineArgs&);    \
+  void launch_combine_##dtype##_##wire##_by_expert(Geometry, StreamHandle, const CombineArgs&);
+#include "kernels/instances.def"
+#undef XD_COMBINE
+
+const LaunchTable& launches() {
+  static const LaunchTable table = [] {
+    LaunchTable t;
+    t.dispatch = launch_dispatch;
+    t.expert_counts = launch_expert_counts;
+    t.expert_rows = launch_expert_rows;
+    t.max_resident_blocks = [](int) { return 1; };
+#define XD_COMBINE(dtype, wire)                                                                                   \
+  t.combine[static_cast<int>(Dtype::dtype)][static_cast<int>(Wire::wire)][0] = launch_combine_##dtype##_##wire;   \
+  t.combine[static_cast<int>(Dtype::dtype)][static_cast<int>(Wire::wire)][1] = launch_combine_##dtype##_##wire##_by_expert;
+#include "kernels/instances.def"
+#undef XD_COMBINE
+    return t;
+  }();
+  return table;
+}
+
+}  // namespace crossdock::kernels::cpu

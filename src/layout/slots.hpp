@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+// WHERE: rows of the receive buffer, of the landing rows and of the expert buffer, from counts alone.
+#pragma once
+
+#include <cstdint>
+
+#include "types/shape.hpp"
+
+namespace crossdock::layout {
+
+/// Rows sent from every rank to every rank, and every rank's T, in one table [source][destination | T].
+struct CountMatrix {
+  const std::uint64_t* cells;
+  std::int32_t num_ranks;
+
+  XD_FN std::int64_t rows(int source, int destination) const { return cells[source * (num_ranks + 1) + destination]; }
+  XD_FN std::int64_t tokens(int source) const { return cells[source * (num_ranks + 1) + num_ranks]; }
+
+  /// First received row of `source` at `destination`: all earlier sources come first.
+  XD_FN std::int64_t first_row(int source, int destination) const {
+    std::int64_t first = 0;
+    for (int s = 0; s < source; ++s) first += rows(s, destination);
+    return first;
+  }
+  XD_FN std::int64_t rows_needed(int destination) const { return first_row(num_ranks, destination); }
+
+  XD_FN std::int64_t kept_rows(int source, int destination, std::int64_t capacity) const {
+    const std::int64_t first = first_row(source, destination);
+    return first >= capacity ? 0 : smaller(rows(source, destination), capacity - first);
+  }
+  XD_FN std::int64_t most_tokens() const {
+    std::int64_t most = 0;
+    for (int s = 0; s < num_ranks; ++s) most = larger(most, tokens(s));
+    return most;
+  }
+};
+
+/// Landing row, at the home rank, of the `ordinal`-th distinct rank that `token` names.
+XD_FN constexpr std::int64_t landing_row(std::int64_t token, int ordinal, const Shape& shape) {
+  return token * shape.ranks_per_token + ordinal;
+}
+
+/// Landing row of the fused path: one per (token, id).
+XD_FN constexpr std::int64_t fused_landing_row(std::int64_t token, int j, const Shape& shape) {
+  return token * shape.top_k + j;
+}
+
+/// Rows that an expert occupies, padding included.
+XD_FN constexpr std::int64_t padded_rows(std::int64_t count, const Shape& shape) {
+  return shape.layout == Layout::contiguous ? round_up<std::int64_t>(count, shape.alignment) : count;
+}
+
+/// Rows of one expert that fit, when it starts at `first` and `count` rows want in.
+XD_FN constexpr std::int64_t fitting_rows(std::int64_t first, std::int64_t count, const Shape& shape) {
+  if (shape.layout == Layout::expert_major) return smaller(count, shape.expert_capacity);
+  return first >= shape.expert_capacity ? 0 : smaller(count, shape.expert_capacity - first);
+}
+
+}  // namespace crossdock::layout

@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+// Memory of one size on every rank, mapped by all. Nobody frees what a peer still maps: counted references between
+// threads, the system's own counts between processes.
+#pragma once
+
+#include <chrono>
+#include <vector>
+
+#include "crossdock/group.hpp"
+#include "memory/peers.hpp"
+#include "platform/device.hpp"
+
+namespace crossdock::memory {
+
+/// Who shares, and by what means.
+struct Sharing {
+  AllGather all_gather;
+  std::shared_ptr<platform::Device> device;
+  int rank = 0;
+  int num_ranks = 1;
+  bool one_process = true;
+  std::chrono::milliseconds deadline{0};
+};
+
+class PeerMemory {
+ public:
+  PeerMemory() = default;
+
+  /// Collective. If any rank fails, all throw, naming it.
+  static PeerMemory create(const Sharing& sharing, std::uint64_t bytes, const char* what);
+
+  std::byte* base(int rank) const { return blocks_[rank]->data(); }
+  std::uint64_t bytes() const { return blocks_.empty() ? 0 : blocks_[rank_]->bytes(); }
+  Peers peers() const;
+  void release() { blocks_.clear(); }
+
+ private:
+  int rank_ = 0;
+  std::vector<platform::BlockPtr> blocks_;
+};
+
+/// Collective. Throws on every rank if `failure` (a text; empty = fine) is given on any: there the caller's own
+/// exception class, elsewhere SystemError naming the first rank that failed and why.
+void agree(const Sharing& sharing, const std::string& failure, const char* what);
+
+}  // namespace crossdock::memory

@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+// Every region of an arena, declared once: name, element, count, who writes it. One visitor sizes, places and prints.
+//
+// arena = control | place 0 | place 1 ... | plan 0 | plan 1 ...
+// A place is one use of the receive rows; a plan is one routing. Offsets below are relative to their own part.
+#pragma once
+
+#include <cstdint>
+
+#include "crossdock/exchange.hpp"
+#include "types/shape.hpp"
+
+namespace crossdock::memory {
+
+inline constexpr std::uint64_t kRegionAlign = 256;
+
+/// Most thread blocks of any launch; per-block scratch is sized by it.
+inline constexpr int kMaxBlocks = 256;
+
+/// Where a token of this rank went, in the order in which its ids first name distinct ranks.
+struct Route {
+  std::int32_t rank;  // -1: unused entry
+  std::int32_t row;   // received row there; -1: dropped
+};
+
+/// Local, mutable facts of a place; written by kernels of its own rank only.
+struct PlaceState {
+  std::uint64_t epoch;         // number of the last operation on this place
+  std::uint32_t last_combined; // 1 if that operation was a combine
+  std::uint32_t arrivals;      // blocks of the running kernel that have finished a phase
+  std::uint32_t arrivals_late; // the same for its second phase
+  std::uint32_t reserved;
+};
+
+/// Local facts of a plan.
+struct PlanFill {
+  std::uint64_t rows;         // received rows that hold metadata, so that only they need cleaning
+  std::uint64_t expert_rows;  // contiguous: the same for the expert buffer
+};
+
+struct PlaceRegions {
+  std::uint64_t counts_words, done_words, enter_words, ready_words, state, sent_by_expert;
+  std::uint64_t rows, scales, expert_rows, expert_scales, combine_rows, landing, landing_weights;
+
+  /// Calls region(name, offset member, element bytes, count, what it holds and who writes it) for each region.
+  template <class Self, class Region>
+  static constexpr void visit(Self& r, const Shape& s, Region&& region) {
+    const std::uint64_t w = s.num_ranks, experts = s.layout == Layout::token_major ? 0 : s.expert_rows;
+    region("place.counts_words", r.counts_words, 8, w * (w + 1), "edge counts: [source][destination | T]; peers");
+    region("place.done_words", r.done_words, 8, w, "edge done, by source; peers");
+    region("place.enter_words", r.enter_words, 8, w, "edge enter, by source; peers");
+    region("place.ready_words", r.ready_words, 8, w, "edge ready, by source; peers");
+    region("place.state", r.state, sizeof(PlaceState), 1, "epoch and arrivals; own kernels");
+    region("place.sent_by_expert", r.sent_by_expert, 4, s.num_experts, "pairs sent by expert; own dispatch");
+    region("place.rows", r.rows, s.row_bytes, s.row_capacity, "received rows; peers");
+    region("place.scales", r.scales, s.scale_bytes, s.row_capacity, "their scales; peers");
+    region("place.expert_rows", r.expert_rows, s.row_bytes, experts, "rows by expert; own dispatch");
+    region("place.expert_scales", r.expert_scales, s.scale_bytes, experts, "their scales; own dispatch");
+    region("place.combine_rows", r.combine_rows, s.zero_copy ? s.combine_row_bytes : 0, experts ? experts : s.row_capacity,
+           "combine buffer; the caller, read by peers");
+    region("place.landing", r.landing, s.wire_row_bytes, s.landing_rows, "combine rows coming home; peers");
+    region("place.landing_weights", r.landing_weights, s.combine_weights ? 4 * s.top_k : 0,
+           std::uint64_t(s.max_tokens) * s.ranks_per_token, "their rows of weights; peers");
+  }
+};
+
+struct PlanRegions {
+  std::uint64_t counts, fill, matrix, expert_counts, pairs_by_source, sources, ids, weights, routes, kept_ids;
+  std::uint64_t expert_of_row, expert_offsets, expert_sources, expert_weights, block_counts;
+
+  template <class Self, class Region>
+  static constexpr void visit(Self& r, const Shape& s, Region&& region) {
+    const std::uint64_t w = s.num_ranks, k = s.top_k, tokens = s.max_tokens, rows = s.row_capacity;
+    const bool by_expert = s.layout != Layout::token_major;
+    const std::uint64_t experts = by_expert ? s.expert_rows : 0, local = s.experts_per_rank;
+    region("plan.counts", r.counts, sizeof(Counts), 1, "counts for the caller; own dispatch");
+    region("plan.fill", r.fill, sizeof(PlanFill), 1, "rows that hold metadata; own dispatch");
+    region("plan.matrix", r.matrix, 8, w * (w + 1), "rows from every rank to every rank, and every T; own dispatch");
+    region("plan.expert_counts", r.expert_counts, 4, local, "rows by local expert; own dispatch");
+    region("plan.pairs_by_source", r.pairs_by_source, 4, w * local, "the same by source; peers");
+    region("plan.sources", r.sources, sizeof(RowSource), rows, "home of each received row; peers");
+    region("plan.ids", r.ids, 4 * k, rows, "its ids; peers");
+    region("plan.weights", r.weights, 4 * k, rows, "its weights; peers");
+    region("plan.routes", r.routes, sizeof(Route) * s.ranks_per_token, tokens, "where each own token went; own dispatch");
+    region("plan.kept_ids", r.kept_ids, 8, tokens, "bit j: id j is valid and its rank kept the row; own dispatch");
+    region("plan.expert_of_row", r.expert_of_row, by_expert ? 4 * k : 0, rows, "expert row of (row, id j), -1: none; own");
+    region("plan.expert_offsets", r.expert_offsets, by_expert ? 4 : 0, local + 1, "first row of each expert; own");
+    region("plan.expert_sources", r.expert_sources, sizeof(RowSource), experts, "home of each expert row; own");
+    region("plan.expert_weights", r.expert_weights, 4, experts, "its weight; own");
+    region("plan.block_counts", r.block_counts, by_expert ? 4 * local : 0, kMaxBlocks, "rows by block and expert; own");
+  }
+};
+
+/// Where everything lies in an arena.
+struct Arena {
+  PlaceRegions place;
+  PlanRegions plan;
+  std::uint64_t place_bytes, plan_bytes;
+  std::uint64_t plans_offset;  // places start at 0
+  std::uint64_t total_bytes;   // before rounding to pages
+
+  XD_FN std::uint64_t place_at(int place_idx, std::uint64_t region) const {
+    return place_idx * place_bytes + region;
+  }
+  XD_FN std::uint64_t plan_at(int plan_idx, std::uint64_t region) const {
+    return plans_offset + plan_idx * plan_bytes + region;
+  }
+};
+
+namespace detail {
+template <class Regions>
+constexpr std::uint64_t place_regions(Regions& regions, const Shape& shape) {
+  std::uint64_t end = 0;
+  Regions::visit(regions, shape, [&](const char*, std::uint64_t& offset, std::uint64_t element, std::uint64_t count, const char*) {
+    offset = end;
+    end += round_up<std::uint64_t>(element * count, kRegionAlign);
+  });
+  return end;
+}
+}  // namespace detail
+
+/// The only sum of sizes in the library.
+constexpr Arena arena_of(const Shape& shape) {
+  Arena arena{};
+  arena.place_bytes = detail::place_regions(arena.place, shape);
+  arena.plan_bytes = detail::place_regions(arena.plan, shape);
+  arena.plans_offset = arena.place_bytes * shape.in_flight;
+  arena.total_bytes = arena.plans_offset + arena.plan_bytes * shape.num_plans;
+  return arena;
+}
+
+}  // namespace crossdock::memory

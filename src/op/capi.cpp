@@ -1,0 +1,291 @@
+// SPDX-License-Identifier: Apache-2.0
+// The C border: the only place where exceptions become codes.
+
+#include <algorithm>
+#include <cstring>
+#include <new>
+#include <utility>
+
+#include "crossdock/crossdock.h"
+#include "crossdock/crossdock.hpp"
+#include "op/text.hpp"
+
+struct xd_team {
+  crossdock::Team team;
+};
+struct xd_group {
+  crossdock::Group group;
+};
+struct xd_exchange {
+  crossdock::Exchange exchange;
+};
+struct xd_received {
+  crossdock::Received received;
+};
+struct xd_plan {
+  crossdock::Plan plan;
+};
+
+namespace {
+
+using namespace crossdock;
+using op::text;
+
+thread_local std::string last_error;
+
+static_assert(sizeof(xd_counts) == sizeof(Counts) && sizeof(xd_row_source) == sizeof(RowSource));
+static_assert(static_cast<int>(XD_STATUS_SYSTEM) == static_cast<int>(StatusCode::system));
+static_assert(static_cast<int>(XD_FP4_E2M1) == static_cast<int>(Dtype::fp4_e2m1));
+
+template <class Body>
+xd_status guarded(Body&& body) noexcept {
+  try {
+    body();
+    return XD_STATUS_OK;
+  } catch (const Error& error) {
+    last_error = error.what();
+    return static_cast<xd_status>(error.code());
+  } catch (const std::bad_alloc&) {
+    last_error = "out of memory on the host";
+  } catch (const std::exception& error) {
+    last_error = error.what();
+  }
+  return XD_STATUS_SYSTEM;
+}
+
+template <class T>
+T& given(T* pointer, const char* call, const char* name) {
+  if (!pointer) throw UsageError(text(call, ": ", name, " is null"));
+  return *pointer;
+}
+
+/// A struct of the caller's: a known size, which XD_INIT sets.
+template <class T>
+const T& sized(const T* value, const char* call, const char* name) {
+  if (given(value, call, name).size != sizeof(T))
+    throw UsageError(text(call, ": ", name, ".size = ", value->size, "; this version takes ", sizeof(T), ", set it with XD_INIT"));
+  return *value;
+}
+
+template <class E>
+E enumerator(std::int32_t value, int count, const char* name) {
+  if (value < 0 || value >= count) throw UsageError(text(name, " = ", value, "; must be 0 to ", count - 1));
+  return static_cast<E>(value);
+}
+
+Config config_of(const xd_config* given_config, const char* call) {
+  const xd_config& c = sized(given_config, call, "config");
+  Config config;
+  config.hidden = c.hidden;
+  config.num_experts = c.num_experts;
+  config.top_k = c.top_k;
+  config.max_tokens = c.max_tokens;
+  config.dispatch_dtype = enumerator<Dtype>(c.dispatch_dtype, XD_NUM_DTYPES, "config.dispatch_dtype");
+  config.combine_dtype = enumerator<Dtype>(c.combine_dtype, XD_NUM_DTYPES, "config.combine_dtype");
+  config.combine_wire = enumerator<Wire>(c.combine_wire, XD_NUM_WIRES, "config.combine_wire");
+  config.scale_bytes = c.scale_bytes;
+  config.layout = enumerator<Layout>(c.layout, XD_NUM_LAYOUTS, "config.layout");
+  config.row_capacity = c.row_capacity;
+  config.expert_capacity = c.expert_capacity;
+  config.alignment = c.alignment ? c.alignment : 1;
+  config.zero_padding = c.zero_padding != 0;
+  config.overflow = enumerator<Overflow>(c.overflow, XD_NUM_OVERFLOWS, "config.overflow");
+  config.zero_copy = c.zero_copy != 0;
+  config.fused = c.fused != 0;
+  config.combine_weights = c.combine_weights != 0;
+  config.in_flight = c.in_flight ? c.in_flight : 1;
+  config.kept_plans = c.kept_plans;
+  return config;
+}
+
+GroupOptions options_of(const xd_group_options* given_options, const char* call) {
+  GroupOptions options;
+  if (!given_options) return options;
+  const xd_group_options& o = sized(given_options, call, "options");
+  options.backend = enumerator<BackendKind>(o.backend, XD_NUM_BACKENDS, "options.backend");
+  options.device = o.device;
+  options.deadline = std::chrono::milliseconds(o.deadline_ms);
+  return options;
+}
+
+DispatchInput input_of(const xd_dispatch_input& in) {
+  return {in.rows, in.ids, in.ids_are_int64 != 0, in.weights, in.scales, in.num_tokens, in.num_tokens_on_device};
+}
+
+template <class T>
+void destroy(T* handle) {
+  (void)guarded([&] { delete handle; });
+}
+
+}  // namespace
+
+extern "C" {
+
+const char* xd_last_error(void) { return last_error.c_str(); }
+const char* xd_version(void) { return version(); }
+
+xd_status xd_team_create(int32_t num_ranks, xd_team** team) {
+  return guarded([&] { given(team, "xd_team_create", "team") = new xd_team{Team(num_ranks)}; });
+}
+void xd_team_destroy(xd_team* team) { destroy(team); }
+
+xd_status xd_group_join_team(const xd_team* team, int32_t rank, const xd_group_options* options, xd_group** group) {
+  constexpr const char* call = "xd_group_join_team";
+  return guarded([&] {
+    given(group, call, "group") = new xd_group{Group::join(given(team, call, "team").team, rank, options_of(options, call))};
+  });
+}
+
+xd_status xd_group_join(int32_t rank, int32_t num_ranks, xd_all_gather all_gather, void* user, const xd_group_options* options,
+                        xd_group** group) {
+  constexpr const char* call = "xd_group_join";
+  return guarded([&] {
+    given(group, call, "group");
+    if (!all_gather) throw UsageError(text(call, ": all_gather is null"));
+    const AllGather gather = [=](const void* mine, std::size_t bytes, void* all) {
+      if (const int code = all_gather(mine, bytes, all, user))
+        throw SystemError(text(call, " on rank ", rank, ": the all_gather callback returned ", code));
+    };
+    *group = new xd_group{Group::join(rank, num_ranks, gather, options_of(options, call))};
+  });
+}
+
+xd_status xd_group_rendezvous(const char* name, int32_t rank, int32_t num_ranks, const xd_group_options* options, xd_group** group) {
+  constexpr const char* call = "xd_group_rendezvous";
+  return guarded([&] {
+    given(group, call, "group");
+    given(name, call, "name");
+    *group = new xd_group{Group::rendezvous(name, rank, num_ranks, options_of(options, call))};
+  });
+}
+
+xd_status xd_group_abort(xd_group* group, const char* reason) {
+  return guarded([&] { given(group, "xd_group_abort", "group").group.abort(reason ? reason : ""); });
+}
+xd_status xd_group_set_deadline(xd_group* group, int64_t deadline_ms) {
+  return guarded([&] {
+    given(group, "xd_group_set_deadline", "group").group.set_deadline(std::chrono::milliseconds(deadline_ms));
+  });
+}
+void xd_group_destroy(xd_group* group) { destroy(group); }
+
+xd_status xd_supports(const xd_config* config, int32_t num_ranks) {
+  return guarded([&] {
+    const Support support = supports(config_of(config, "xd_supports"), num_ranks);
+    if (!support) throw ConfigError(support.reason);
+  });
+}
+
+xd_status xd_memory(const xd_config* config, int32_t num_ranks, int32_t backend, uint64_t* bytes) {
+  constexpr const char* call = "xd_memory";
+  return guarded([&] {
+    given(bytes, call, "bytes") =
+        memory_of(config_of(config, call), num_ranks, enumerator<BackendKind>(backend, XD_NUM_BACKENDS, "backend")).total_bytes;
+  });
+}
+
+xd_status xd_exchange_create(xd_group* group, const xd_config* config, xd_exchange** exchange) {
+  constexpr const char* call = "xd_exchange_create";
+  return guarded([&] {
+    given(exchange, call, "exchange") = new xd_exchange{Exchange(given(group, call, "group").group, config_of(config, call))};
+  });
+}
+
+xd_status xd_exchange_poll(xd_exchange* exchange, int32_t clear, xd_report* report) {
+  constexpr const char* call = "xd_exchange_poll";
+  return guarded([&] {
+    Exchange& e = given(exchange, call, "exchange").exchange;
+    sized(report, call, "report");
+    const Status status = e.poll();
+    report->code = static_cast<int32_t>(status.code);
+    report->rank = status.rank;
+    report->peer = status.peer;
+    report->epoch_expected = status.epoch_expected;
+    report->epoch_seen = status.epoch_seen;
+    report->fatal = status.fatal;
+    const std::size_t length = std::min(status.text.size(), sizeof report->text - 1);
+    std::memcpy(report->text, status.text.data(), length);
+    report->text[length] = 0;
+    if (clear) e.clear_status();
+  });
+}
+void xd_exchange_destroy(xd_exchange* exchange) { destroy(exchange); }
+
+xd_status xd_dispatch(xd_exchange* exchange, const xd_plan* plan, const xd_dispatch_input* input, xd_received** received) {
+  constexpr const char* call = "xd_dispatch";
+  return guarded([&] {
+    Exchange& e = given(exchange, call, "exchange").exchange;
+    const xd_dispatch_input& in = sized(input, call, "input");
+    given(received, call, "received");
+    const CallOptions options{in.stream, in.num_sms};
+    *received = new xd_received{plan ? e.dispatch(plan->plan, input_of(in), options) : e.dispatch(input_of(in), options)};
+  });
+}
+
+xd_status xd_combine(xd_exchange* exchange, xd_received** received, const xd_plan* plan, const xd_combine_input* input) {
+  constexpr const char* call = "xd_combine";
+  return guarded([&] {
+    Exchange& e = given(exchange, call, "exchange").exchange;
+    const xd_combine_input& in = sized(input, call, "input");
+    if ((plan != nullptr) == (received != nullptr && *received != nullptr))
+      throw UsageError(text(call, ": pass either received or plan, not both and not neither"));
+    const CombineInput from{in.rows, in.with_weights != 0, in.weights};
+    const CombineOutput to{in.out_rows, in.out_weights};
+    const CallOptions options{in.stream, in.num_sms};
+    if (plan) return e.combine(plan->plan, from, to, options);
+    e.combine(std::move((*received)->received), from, to, options);
+    delete std::exchange(*received, nullptr);
+  });
+}
+
+xd_status xd_combine_fused(xd_exchange* exchange, xd_received** received, const xd_combine_input* input) {
+  constexpr const char* call = "xd_combine_fused";
+  return guarded([&] {
+    Exchange& e = given(exchange, call, "exchange").exchange;
+    const xd_combine_input& in = sized(input, call, "input");
+    given(given(received, call, "received"), call, "*received");
+    e.combine_fused(std::move((*received)->received), {in.out_rows, in.out_weights}, in.num_tokens, {in.stream, in.num_sms});
+    delete std::exchange(*received, nullptr);
+  });
+}
+
+xd_status xd_received_view(const xd_received* received, xd_view* view) {
+  constexpr const char* call = "xd_received_view";
+  return guarded([&] {
+    const Received& r = given(received, call, "received").received;
+    sized(view, call, "view");
+    const TokenRows t = r.tokens();
+    *view = {sizeof(xd_view), t.rows, t.scales, t.ids, t.weights, reinterpret_cast<const xd_row_source*>(t.sources), t.row_capacity,
+             t.first_expert, t.num_local_experts, r.counts(), r.expert_counts(), nullptr, nullptr, nullptr, nullptr, nullptr, 0, 0,
+             nullptr, 0};
+    if (r.has_experts()) {
+      const ExpertRows x = r.experts();
+      view->expert_rows = x.rows;
+      view->expert_scales = x.scales;
+      view->expert_weights = x.weights;
+      view->expert_sources = reinterpret_cast<const xd_row_source*>(x.sources);
+      view->expert_offsets = x.offsets;
+      view->expert_rows_max = x.num_rows_max;
+      view->expert_capacity = x.capacity_per_expert;
+    }
+    if (r.has_combine_buffer()) {
+      const CombineBuffer b = r.combine_buffer();
+      view->combine_rows = b.data;
+      view->combine_rows_max = b.num_rows;
+    }
+  });
+}
+
+xd_status xd_received_landing_rows(const xd_received* received, int32_t rank, void** rows) {
+  constexpr const char* call = "xd_received_landing_rows";
+  return guarded([&] { given(rows, call, "rows") = given(received, call, "received").received.landing_rows(rank); });
+}
+
+xd_status xd_received_keep(xd_received* received, xd_plan** plan) {
+  constexpr const char* call = "xd_received_keep";
+  return guarded([&] { given(plan, call, "plan") = new xd_plan{given(received, call, "received").received.keep()}; });
+}
+void xd_received_destroy(xd_received* received) { destroy(received); }
+void xd_plan_destroy(xd_plan* plan) { destroy(plan); }
+
+}  // extern "C"

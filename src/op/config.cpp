@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: Apache-2.0
+// Which configurations can be served, the sizes that follow, and the memory bill.
+
+#include "crossdock/config.hpp"
+
+#include <sstream>
+
+#include "codec/wire_row.hpp"
+#include "crossdock/error.hpp"
+#include "memory/regions.hpp"
+#include "op/shape.hpp"
+#include "op/text.hpp"
+#include "platform/device.hpp"
+#include "sync/status.hpp"
+
+namespace crossdock {
+namespace {
+
+constexpr std::int64_t kMaxRows = std::int64_t{1} << 31;
+
+Support no(const std::string& reason) { return {false, reason}; }
+
+bool cast_wire(const Config& c) { return c.combine_wire != Wire::own; }
+
+std::int64_t worst_rows(const Config& c, int num_ranks) { return std::int64_t{num_ranks} * c.max_tokens; }
+
+Support sizes_supported(const Config& c, int num_ranks) {
+  using op::text;
+  if (num_ranks < 1 || num_ranks > kMaxRanks)
+    return no(text("num_ranks = ", num_ranks, "; a group has 1 to ", kMaxRanks, " ranks"));
+  if (c.hidden < 1 || c.hidden > (1 << 24)) return no(text("hidden = ", c.hidden, "; must be 1 to 2^24"));
+  if (c.num_experts < 1 || c.num_experts > (1 << 20))
+    return no(text("num_experts = ", c.num_experts, "; must be 1 to 2^20"));
+  if (c.top_k < 1 || c.top_k > kMaxTopk) return no(text("top_k = ", c.top_k, "; must be 1 to ", kMaxTopk));
+  if (c.max_tokens < 1 || c.max_tokens >= (1 << sync::kValueBits))
+    return no(text("max_tokens = ", c.max_tokens, "; must be 1 to 2^", sync::kValueBits, " - 1"));
+  if (c.scale_bytes < 0 || c.scale_bytes > 65536) return no(text("scale_bytes = ", c.scale_bytes, "; must be 0 to 65536"));
+  if (c.in_flight < 1 || c.in_flight > 16) return no(text("in_flight = ", c.in_flight, "; must be 1 to 16"));
+  if (c.kept_plans < 0 || c.kept_plans > 64) return no(text("kept_plans = ", c.kept_plans, "; must be 0 to 64"));
+  for (const Dtype dtype : {c.dispatch_dtype, c.combine_dtype})
+    if (std::int64_t{c.hidden} * bits_of(dtype) % 128 != 0) {
+      const NearHidden near = near_hidden(c);
+      return no(text("hidden = ", c.hidden, " makes ", name_of(dtype), " rows of ", std::int64_t{c.hidden} * bits_of(dtype) / 8.0,
+                     " bytes; rows must be multiples of 16 bytes. Nearest sizes: ", near.below, " and ", near.above));
+    }
+  return {};
+}
+
+Support capacities_supported(const Config& c, int num_ranks) {
+  using op::text;
+  const std::int64_t worst = worst_rows(c, num_ranks);
+  if (worst >= kMaxRows) return no(text("num_ranks * max_tokens = ", worst, " rows; must be below 2^31"));
+  if (c.row_capacity != 0 && (c.row_capacity < num_ranks || c.row_capacity > worst))
+    return no(text("row_capacity = ", c.row_capacity, "; must be ", num_ranks, " (num_ranks) to ", worst,
+                   " (num_ranks * max_tokens), or 0 for the worst case"));
+  if (c.expert_capacity < 0) return no(text("expert_capacity = ", c.expert_capacity, "; must not be negative"));
+  if (c.expert_capacity != 0 && c.layout == Layout::token_major)
+    return no(text("expert_capacity = ", c.expert_capacity, " with layout token_major, which has no expert rows; set it to 0"));
+  const bool aligned = c.alignment == 1 || c.alignment == 8 || c.alignment == 16 || c.alignment == 32 || c.alignment == 128;
+  if (!aligned) return no(text("alignment = ", c.alignment, "; must be 1, 8, 16, 32 or 128"));
+  if (c.alignment != 1 && c.layout != Layout::contiguous)
+    return no(text("alignment = ", c.alignment, " with layout ", name_of(c.layout), "; only contiguous rows are padded"));
+  if (c.zero_padding && c.layout != Layout::contiguous)
+    return no(text("zero_padding with layout ", name_of(c.layout), "; only contiguous rows are padded"));
+  const Shape shape = op::shape_of(c, num_ranks);
+  if (shape.expert_rows >= kMaxRows)
+    return no(text("the expert buffer would have ", shape.expert_rows, " rows, 2^31 or more; set expert_capacity lower"));
+  if (shape.landing_rows >= kMaxRows)
+    return no(text("the landing rows would be ", shape.landing_rows, ", 2^31 or more; lower max_tokens or top_k"));
+  return {};
+}
+
+Support paths_supported(const Config& c) {
+  using op::text;
+  if (cast_wire(c) && c.combine_dtype != Dtype::bf16 && c.combine_dtype != Dtype::f16)
+    return no(text("combine_wire ", name_of(c.combine_wire), " with combine_dtype ", name_of(c.combine_dtype),
+                   "; it carries bf16 and f16 rows only"));
+  if (cast_wire(c) && c.zero_copy)
+    return no(text("combine_wire ", name_of(c.combine_wire), " with zero_copy; peers read the rows as they are, take wire own"));
+  if (cast_wire(c) && c.fused)
+    return no(text("combine_wire ", name_of(c.combine_wire), " with fused; the caller writes landing rows in the rows' own type"));
+  if (c.fused && c.layout != Layout::token_major)
+    return no(text("fused with layout ", name_of(c.layout), "; the fused path takes token_major rows"));
+  return {};
+}
+
+}  // namespace
+
+Support supports(const Config& config, int num_ranks) {
+  if (Support s = sizes_supported(config, num_ranks); !s) return s;
+  if (Support s = paths_supported(config); !s) return s;
+  return capacities_supported(config, num_ranks);
+}
+
+NearHidden near_hidden(const Config& config) {
+  const int bits = std::min(bits_of(config.dispatch_dtype), bits_of(config.combine_dtype));
+  const int step = 128 / bits;
+  const int below = config.hidden / step * step;
+  return {below > 0 ? below : step, below + step};
+}
+
+Memory memory_of(const Config& config, int num_ranks, BackendKind backend) {
+  if (const Support s = supports(config, num_ranks); !s) throw ConfigError("memory_of: " + s.reason);
+  return op::bill_of(op::shape_of(config, num_ranks), platform::page_bytes_of(backend));
+}
+
+namespace op {
+
+Shape shape_of(const Config& c, int num_ranks) {
+  Shape s{};
+  s.num_ranks = num_ranks;
+  s.num_experts = c.num_experts;
+  s.experts_per_rank = ceil_div(c.num_experts, num_ranks);
+  s.top_k = c.top_k;
+  s.ranks_per_token = smaller(c.top_k, num_ranks);
+  s.max_tokens = c.max_tokens;
+  s.hidden = c.hidden;
+  s.scale_bytes = c.scale_bytes;
+  s.alignment = c.alignment;
+  s.in_flight = c.in_flight;
+  s.num_plans = c.in_flight + c.kept_plans;
+  s.layout = c.layout;
+  s.zero_copy = c.zero_copy;
+  s.fused = c.fused;
+  s.combine_weights = c.combine_weights;
+  s.zero_padding = c.zero_padding;
+  s.overflow_is_error = c.overflow == Overflow::error;
+  s.row_bytes = row_bytes_of(c.dispatch_dtype, c.hidden);
+  s.combine_row_bytes = row_bytes_of(c.combine_dtype, c.hidden);
+  s.wire_row_bytes = codec::wire_row_bytes(c.combine_dtype, c.combine_wire, c.hidden);
+  s.row_capacity = c.row_capacity ? c.row_capacity : worst_rows(c, num_ranks);
+  const std::int64_t experts = s.experts_per_rank;
+  if (c.layout == Layout::expert_major) {
+    s.expert_capacity = c.expert_capacity ? c.expert_capacity : s.row_capacity;
+    s.expert_rows = experts * s.expert_capacity;
+  } else if (c.layout == Layout::contiguous) {
+    const std::int64_t pairs = s.row_capacity * smaller<std::int64_t>(c.top_k, experts);
+    s.expert_capacity = c.expert_capacity ? c.expert_capacity
+                                          : round_up<std::int64_t>(pairs + experts * (c.alignment - 1), c.alignment);
+    s.expert_rows = s.expert_capacity;
+  }
+  s.landing_rows = std::int64_t{c.max_tokens} * (c.fused ? c.top_k : s.ranks_per_token);
+  return s;
+}
+
+std::string difference(const Config& mine, const Config& theirs) {
+#define XD_COMPARE(member) \
+  if (mine.member != theirs.member) return text(#member, " = ", show(mine.member), " here and ", show(theirs.member), " there");
+  XD_COMPARE(hidden)
+  XD_COMPARE(num_experts)
+  XD_COMPARE(top_k)
+  XD_COMPARE(max_tokens)
+  XD_COMPARE(dispatch_dtype)
+  XD_COMPARE(combine_dtype)
+  XD_COMPARE(combine_wire)
+  XD_COMPARE(scale_bytes)
+  XD_COMPARE(layout)
+  XD_COMPARE(row_capacity)
+  XD_COMPARE(expert_capacity)
+  XD_COMPARE(alignment)
+  XD_COMPARE(zero_padding)
+  XD_COMPARE(overflow)
+  XD_COMPARE(zero_copy)
+  XD_COMPARE(fused)
+  XD_COMPARE(combine_weights)
+  XD_COMPARE(in_flight)
+  XD_COMPARE(kept_plans)
+#undef XD_COMPARE
+  return mine == theirs ? "" : "an unnamed member differs";
+}
+
+Memory bill_of(const Shape& shape, std::uint64_t page_bytes) {
+  Memory bill;
+  std::uint64_t listed = 0;
+  const auto charge = [&](std::uint64_t copies) {
+    return [&, copies](const char* name, std::uint64_t&, std::uint64_t element, std::uint64_t count, const char* content) {
+      const std::uint64_t bytes = copies * element * count;
+      if (bytes) bill.regions.push_back({name, content, bytes});
+      listed += bytes;
+    };
+  };
+  memory::Arena arena = memory::arena_of(shape);
+  memory::PlaceRegions::visit(arena.place, shape, charge(shape.in_flight));
+  memory::PlanRegions::visit(arena.plan, shape, charge(shape.num_plans));
+  const std::uint64_t allocated = round_up(arena.total_bytes, page_bytes);
+  bill.regions.push_back({"rounding", text("regions to ", memory::kRegionAlign, " bytes, the whole to pages of ", page_bytes),
+                          allocated - listed});
+  bill.regions.push_back({"host.report", "reports that the host reads without synchronising; own kernels", kReportBytes});
+  bill.total_bytes = allocated + kReportBytes;
+  return bill;
+}
+
+}  // namespace op
+}  // namespace crossdock

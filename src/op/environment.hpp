@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: Apache-2.0
+// The environment variables of lists.h, read when a group forms and never in dispatch or combine.
+#pragma once
+
+#include <chrono>
+
+#include "crossdock/types.hpp"
+
+namespace crossdock::op {
+
+/// CROSSDOCK_DEADLINE_MS. ConfigError if it is not a number.
+std::chrono::milliseconds environment_deadline();
+
+/// CROSSDOCK_BACKEND. ConfigError if it names no machine.
+BackendKind environment_backend();
+
+}  // namespace crossdock::op

@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: Apache-2.0
+// The two operators on the host: check, choose, launch.
+
+#include "crossdock/exchange.hpp"
+
+#include <limits>
+
+#include "op/exchange_state.hpp"
+#include "op/shape.hpp"
+#include "op/text.hpp"
+
+namespace crossdock {
+namespace {
+
+using detail::ExchangeState;
+using op::text;
+
+/// One argument of a call, for checks and their texts.
+struct Argument {
+  const ExchangeState& exchange;
+  const char* call;
+  const char* name;
+  const void* pointer;
+
+  std::string where() const { return text(call, " on rank ", exchange.group->rank(), ": "); }
+
+  void required(bool needed) const {
+    if (needed && !pointer) throw UsageError(text(where(), name, " is null; it may be null only where nothing is read or written"));
+  }
+  void aligned(std::uintptr_t alignment) const {
+    const auto address = reinterpret_cast<std::uintptr_t>(pointer);
+    if (address % alignment)
+      throw UsageError(text(where(), name, " lies ", address % alignment, " bytes past a multiple of ", alignment,
+                            "; it must be ", alignment, "-byte aligned"));
+    if (!pointer) return;
+    const std::string why = exchange.group->device().why_not_pointer(pointer);
+    if (!why.empty()) throw UsageError(text(where(), name, " ", why));
+  }
+};
+
+void check_dispatch(const ExchangeState& e, const DispatchInput& in, bool routed) {
+  constexpr const char* call = "dispatch";
+  if (in.num_tokens < 0 || in.num_tokens > e.shape.max_tokens)
+    throw UsageError(text("dispatch on rank ", e.group->rank(), ": num_tokens = ", in.num_tokens, "; must be 0 to max_tokens = ",
+                          e.shape.max_tokens));
+  const bool any = in.num_tokens_on_device || in.num_tokens > 0;
+  const auto check = [&](const char* name, const void* pointer, bool needed, std::uintptr_t alignment) {
+    const Argument argument{e, call, name, pointer};
+    argument.required(needed && any);
+    argument.aligned(alignment);
+  };
+  check("rows", in.rows, true, 16);
+  check("scales", in.scales, e.shape.scale_bytes > 0, 1);
+  check("num_tokens_on_device", in.num_tokens_on_device, false, 4);
+  if (!routed) return;
+  check("ids", in.ids, true, in.ids_are_int64 ? 8 : 4);
+  check("weights", in.weights, false, 4);
+}
+
+kernels::DispatchArgs dispatch_args(const ExchangeState& e, const DispatchInput& in, int place, int plan, bool replay) {
+  kernels::DispatchArgs args{};
+  args.call = e.call(place, plan);
+  args.rows = static_cast<const std::byte*>(in.rows);
+  args.ids = {in.ids, in.ids_are_int64};
+  args.weights = in.weights;
+  args.scales = static_cast<const std::byte*>(in.scales);
+  args.num_tokens = in.num_tokens;
+  args.num_tokens_on_device = in.num_tokens_on_device;
+  args.replay = replay;
+  return args;
+}
+
+void launch_dispatch(const ExchangeState& e, kernels::DispatchArgs& args, const CallOptions& options) {
+  const std::int64_t tokens = args.num_tokens_on_device || args.replay ? e.shape.max_tokens : args.num_tokens;
+  const tuning::Choice choice = e.choose(tokens, e.shape.row_bytes, options.num_sms);
+  args.pieces = choice.pieces;
+  e.launches->dispatch(choice.geometry, options.stream, args);
+  if (e.shape.layout == Layout::token_major) return;
+  const tuning::Choice rows = e.choose(e.shape.row_capacity, e.shape.row_bytes, options.num_sms);
+  const kernels::ExpertRowsArgs by_expert{args.call, rows.pieces, args.replay};
+  if (!args.replay) e.launches->expert_counts(rows.geometry, options.stream, by_expert);
+  e.launches->expert_rows(rows.geometry, options.stream, by_expert);
+}
+
+/// The call-wide part of combine, shared by its forms. `place` -1: any.
+void run_combine(ExchangeState& e, int place, int plan, const CombineInput& in, const CombineOutput& out, const CallOptions& options) {
+  constexpr const char* call = "combine";
+  const bool any = e.plan_tokens[plan] != 0;
+  Argument{e, call, "input.rows", in.rows}.required(true);
+  Argument{e, call, "input.rows", in.rows}.aligned(16);
+  Argument{e, call, "output.rows", out.rows}.required(any);
+  Argument{e, call, "output.rows", out.rows}.aligned(16);
+  if (in.with_weights && !e.shape.combine_weights)
+    throw UsageError(text("combine on rank ", e.group->rank(), ": with_weights needs config.combine_weights"));
+  Argument{e, call, "output.weights", out.weights}.required(in.with_weights && any);
+  Argument{e, call, "input.weights", in.weights}.aligned(4);
+  Argument{e, call, "output.weights", out.weights}.aligned(4);
+  e.group->device().check_stream(options.stream);
+
+  const int owner = e.place_of_combine_buffer(in.rows);
+  if (owner >= 0 && place >= 0 && owner != place)
+    throw UsageError(text("combine on rank ", e.group->rank(), ": input.rows is the combine buffer of another Received"));
+  const bool by_expert = e.shape.layout != Layout::token_major;
+  kernels::CombineArgs args{};
+  args.call = e.call(place >= 0 ? place : larger(owner, 0), plan);
+  args.rows = static_cast<const std::byte*>(in.rows);
+  args.weights = in.weights;
+  args.out = static_cast<std::byte*>(out.rows);
+  args.out_weights = out.weights;
+  args.num_tokens = -1;
+  args.with_weights = in.with_weights;
+  args.pull_limit = owner >= 0 && !by_expert ? tuning::pull_limit(e.limits) : -1;
+  const tuning::Choice send = e.choose(e.shape.row_capacity, e.shape.combine_row_bytes, options.num_sms);
+  args.send_pieces = send.pieces;
+  args.reduce_pieces = e.choose(e.plan_tokens[plan] < 0 ? e.shape.max_tokens : e.plan_tokens[plan], e.shape.combine_row_bytes, options.num_sms).pieces;
+  e.launches->combine[static_cast<int>(e.config.combine_dtype)][static_cast<int>(e.config.combine_wire)][by_expert](
+      send.geometry, options.stream, args);
+}
+
+}  // namespace
+
+Exchange::Exchange(const Group& group, const Config& config) {
+  if (!group.state_) throw StateError("Exchange: the group was moved from or closed");
+  state_ = std::make_shared<ExchangeState>(group.state_, config);
+}
+Exchange::Exchange(Exchange&&) noexcept = default;
+Exchange& Exchange::operator=(Exchange&&) noexcept = default;
+Exchange::~Exchange() = default;
+
+const Config& Exchange::config() const { return state_->config; }
+Memory Exchange::memory() const {
+  Memory bill = op::bill_of(state_->shape, platform::page_bytes_of(state_->group->device().kind()));
+  bill.total_bytes = state_->memory.bytes() + state_->report_block->bytes();  // what was taken, not what was planned
+  return bill;
+}
+
+Received Exchange::dispatch(const DispatchInput& input, const CallOptions& options) {
+  ExchangeState& e = *state_;
+  e.check("dispatch");
+  check_dispatch(e, input, true);
+  e.group->device().check_stream(options.stream);
+  const int place = e.take_place("dispatch"), plan = e.take_plan();
+  Received received(std::unique_ptr<detail::ReceivedState>(new detail::ReceivedState{state_, place, plan}));
+  e.plan_tokens[plan] = input.num_tokens_on_device ? -1 : input.num_tokens;
+  kernels::DispatchArgs args = dispatch_args(e, input, place, plan, false);
+  launch_dispatch(e, args, options);
+  return received;
+}
+
+Received Exchange::dispatch(const Plan& kept, const DispatchInput& input, const CallOptions& options) {
+  ExchangeState& e = *state_;
+  e.check("dispatch");
+  if (!kept.state_ || kept.state_->exchange != state_)
+    throw StateError(text("dispatch on rank ", e.group->rank(), ": the plan belongs to another exchange, or was moved from"));
+  const int plan = kept.state_->plan;
+  check_dispatch(e, input, false);
+  const bool known = e.plan_tokens[plan] >= 0 && !input.num_tokens_on_device;
+  if (known && input.num_tokens != e.plan_tokens[plan])
+    throw UsageError(text("dispatch on rank ", e.group->rank(), ": num_tokens = ", input.num_tokens, "; the plan routes ", e.plan_tokens[plan]));
+  e.group->device().check_stream(options.stream);
+  const int place = e.take_place("dispatch");
+  e.hold_plan(plan);
+  auto state = std::unique_ptr<detail::ReceivedState>(new detail::ReceivedState{state_, place, plan});
+  kernels::DispatchArgs args = dispatch_args(e, input, place, plan, true);
+  launch_dispatch(e, args, options);
+  return Received(std::move(state));
+}
+
+void Exchange::combine(Received&& received, const CombineInput& input, const CombineOutput& output, const CallOptions& options) {
+  state_->check("combine");
+  if (!received.state_ || received.state_->exchange != state_)
+    throw StateError(text("combine on rank ", state_->group->rank(),
+                          ": this Received was combined before, moved from, or belongs to another exchange; dispatch first"));
+  run_combine(*state_, received.state_->place, received.state_->plan, input, output, options);
+  received.state_.reset();
+}
+
+void Exchange::combine(const Plan& plan, const CombineInput& input, const CombineOutput& output, const CallOptions& options) {
+  state_->check("combine");
+  if (!plan.state_ || plan.state_->exchange != state_)
+    throw StateError(text("combine on rank ", state_->group->rank(), ": the plan belongs to another exchange, or was moved from"));
+  run_combine(*state_, -1, plan.state_->plan, input, output, options);
+}
+
+void Exchange::combine_fused(Received&& received, const CombineOutput& output, std::int32_t num_tokens, const CallOptions& options) {
+  ExchangeState& e = *state_;
+  e.check("combine_fused");
+  if (!e.shape.fused) throw StateError(text("combine_fused on rank ", e.group->rank(), ": needs config.fused"));
+  if (!received.state_ || received.state_->exchange != state_)
+    throw StateError(text("combine_fused on rank ", e.group->rank(), ": this Received was combined before, moved from, or belongs to ",
+                          "another exchange; dispatch first"));
+  if (num_tokens < -1 || num_tokens > e.shape.max_tokens)
+    throw UsageError(text("combine_fused on rank ", e.group->rank(), ": num_tokens = ", num_tokens, "; must be -1 (of the plan) or 0 to ",
+                          e.shape.max_tokens));
+  const int plan = received.state_->plan;
+  const std::int32_t tokens = num_tokens >= 0 ? num_tokens : e.plan_tokens[plan];
+  Argument{e, "combine_fused", "output.rows", output.rows}.required(tokens != 0);
+  Argument{e, "combine_fused", "output.rows", output.rows}.aligned(16);
+  if (output.weights && !e.shape.combine_weights)
+    throw UsageError(text("combine_fused on rank ", e.group->rank(), ": output.weights needs config.combine_weights"));
+  e.group->device().check_stream(options.stream);
+  kernels::CombineArgs args{};
+  args.call = e.call(received.state_->place, plan);
+  args.out = static_cast<std::byte*>(output.rows);
+  args.out_weights = output.weights;
+  args.num_tokens = num_tokens;
+  args.pull_limit = -1;
+  args.fused = true;
+  args.with_weights = output.weights != nullptr;
+  const tuning::Choice choice = e.choose(tokens < 0 ? e.shape.max_tokens : tokens, e.shape.combine_row_bytes, options.num_sms);
+  args.send_pieces = 1;
+  args.reduce_pieces = choice.pieces;
+  e.launches->combine[static_cast<int>(e.config.combine_dtype)][0][0](choice.geometry, options.stream, args);
+  received.state_.reset();
+}
+
+Status Exchange::poll() const { return state_->poll(); }
+void Exchange::clear_status() { state_->clear_status(); }
+void Exchange::close() { state_->closed = true; }
+
+}  // namespace crossdock

@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "op/exchange_state.hpp"
+
+#include <cstring>
+
+#include "op/shape.hpp"
+#include "op/text.hpp"
+
+namespace crossdock::detail {
+
+using op::text;
+
+ExchangeState::ExchangeState(std::shared_ptr<GroupState> g, const Config& c) : group(std::move(g)), config(c) {
+  group->check("Exchange");
+  agree_on_config();
+  shape = op::shape_of(config, group->num_ranks());
+  arena = memory::arena_of(shape);
+  launches = &kernels::launches_of(group->device().kind());
+  limits = group->device().limits();
+  resident_blocks = smaller(memory::kMaxBlocks, launches->max_resident_blocks(smaller(tuning::kMoveThreads, limits.max_threads)));
+  place_busy.assign(shape.in_flight, false);
+  plan_holders.assign(shape.num_plans, 0);
+  plan_tokens.assign(shape.num_plans, 0);
+  memory = memory::PeerMemory::create(group->sharing(), arena.total_bytes, "Exchange");
+  report_block = group->device().allocate_host_visible(op::kReportBytes);
+  mark_empty_rows();
+  memory::agree(group->sharing(), {}, "Exchange");  // nobody writes before every rank has marked its rows
+}
+
+/// Every rank shows its config; the first that differs is named. A refused config is told to all.
+void ExchangeState::agree_on_config() const {
+  struct Card {
+    Config config;
+    bool refused;
+  };
+  Card mine;
+  std::memset(static_cast<void*>(&mine), 0, sizeof mine);  // padding travels too
+  mine.config = config;
+  const Support support = supports(config, group->num_ranks());
+  mine.refused = !support;
+  std::vector<Card> all(group->num_ranks());
+  group->sharing().all_gather(&mine, sizeof mine, all.data());
+  if (!support) throw ConfigError(text("Exchange on rank ", group->rank(), ": ", support.reason));
+  for (int r = 0; r < group->num_ranks(); ++r) {
+    if (all[r].refused)
+      throw ConfigError(text("Exchange on rank ", group->rank(), ": rank ", r, " refused its config; give every rank the same config"));
+    const std::string what = op::difference(config, all[r].config);
+    if (!what.empty())
+      throw ConfigError(text("Exchange on rank ", group->rank(), ": the config of rank ", r, " differs: ", what,
+                             "; give every rank the same config"));
+  }
+}
+
+void ExchangeState::mark_empty_rows() {
+  platform::Device& device = group->device();
+  for (int plan = 0; plan < shape.num_plans; ++plan) {
+    const auto mark = [&](std::uint64_t region, std::uint64_t bytes) {
+      device.fill(mine<std::byte>(arena.plan_at(plan, region)), 0xff, bytes);
+    };
+    mark(arena.plan.sources, shape.row_capacity * sizeof(RowSource));
+    mark(arena.plan.ids, shape.row_capacity * shape.top_k * 4);
+    mark(arena.plan.expert_sources, shape.expert_rows * sizeof(RowSource));
+  }
+}
+
+kernels::Call ExchangeState::call(int place, int plan) const {
+  kernels::Call call{};
+  call.peers = memory.peers();
+  call.watch = group->watch(&report());
+  call.shape = shape;
+  call.place = arena.place;
+  call.plan = arena.plan;
+  const auto shift = [](std::uint64_t by) {
+    return [by](const char*, std::uint64_t& offset, std::uint64_t, std::uint64_t, const char*) { offset += by; };
+  };
+  memory::PlaceRegions::visit(call.place, shape, shift(arena.place_at(place, 0)));
+  memory::PlanRegions::visit(call.plan, shape, shift(arena.plan_at(plan, 0)));
+  return call;
+}
+
+Status ExchangeState::poll() const {
+  Status status = group->poll();
+  if (status.code != StatusCode::ok) return status;
+  const sync::ReportRecord& r = report();
+  const auto seen = [](const std::uint64_t& word) { return __atomic_load_n(&word, __ATOMIC_ACQUIRE) != 0; };
+  const int rank = group->rank();
+  if (seen(r.rows_over)) {
+    status.code = StatusCode::capacity;
+    status.text = text("dispatch on rank ", rank, " received more rows than row_capacity = ", shape.row_capacity, "; ", r.rows_needed,
+                       " would have sufficed. The rows beyond were dropped, see Counts; raise row_capacity or clear the status");
+  } else if (seen(r.expert_rows_over)) {
+    status.code = StatusCode::capacity;
+    status.text = text("dispatch on rank ", rank, " received more rows than expert_capacity = ", shape.expert_capacity, "; ",
+                       r.expert_rows_needed, " would have sufficed. The rows beyond were dropped, see Counts; raise expert_capacity ",
+                       "or clear the status");
+  } else if (seen(r.bad_ids)) {
+    status.code = StatusCode::usage;
+    status.text = text("dispatch on rank ", rank, " met ", r.bad_ids, " expert ids outside [-1, ", shape.num_experts,
+                       ") and sent nothing for them; pass global expert ids, -1 for not routed, or clear the status");
+  } else if (seen(r.tokens_clamped)) {
+    status.code = StatusCode::usage;
+    status.text = text("dispatch on rank ", rank, " read T = ", static_cast<std::int64_t>(r.last_tokens),
+                       " from the device and clamped it to [0, ", shape.max_tokens, "]; raise max_tokens or clear the status");
+  }
+  return status;
+}
+
+void ExchangeState::clear_status() { std::memset(static_cast<void*>(&report()), 0, sizeof(sync::ReportRecord)); }
+
+void ExchangeState::check(const char* name) const {
+  if (closed) throw StateError(text(name, " on rank ", group->rank(), ": the exchange is closed; make a new one"));
+  group->check(name);
+  const Status status = poll();
+  if (status.code != StatusCode::ok) raise(status.code, text(name, " refused: ", status.text));
+}
+
+int ExchangeState::take_place(const char* name) {
+  for (int place = 0; place < shape.in_flight; ++place)
+    if (!place_busy[place]) {
+      place_busy[place] = true;
+      return place;
+    }
+  throw StateError(text(name, " on rank ", group->rank(), ": ", shape.in_flight, " Received are in flight, as many as config.in_flight",
+                        " admits; combine or destroy one first, or raise in_flight"));
+}
+
+int ExchangeState::take_plan() {
+  int plan = 0;
+  while (plan_holders[plan] > 0) ++plan;  // there are as many plans as places and kept plans together
+  hold_plan(plan);
+  return plan;
+}
+
+int ExchangeState::place_of_combine_buffer(const void* rows) const {
+  if (!shape.zero_copy) return -1;
+  for (int place = 0; place < shape.in_flight; ++place)
+    if (rows == mine<void>(arena.place_at(place, arena.place.combine_rows))) return place;
+  return -1;
+}
+
+tuning::Choice ExchangeState::choose(std::int64_t rows, std::int64_t row_bytes, int num_sms) const {
+  return tuning::choose(limits, rows, row_bytes, num_sms, resident_blocks);
+}
+
+}  // namespace crossdock::detail

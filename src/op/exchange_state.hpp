@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+// What one rank knows of an exchange: its memory, which places and plans are in use, how to launch.
+#pragma once
+
+#include <array>
+#include <memory>
+#include <vector>
+
+#include "crossdock/exchange.hpp"
+#include "kernels/launch.hpp"
+#include "memory/peer_memory.hpp"
+#include "op/group_state.hpp"
+#include "tuning/geometry.hpp"
+
+namespace crossdock::detail {
+
+class ExchangeState {
+ public:
+  /// Collective.
+  ExchangeState(std::shared_ptr<GroupState> group, const Config& config);
+
+  kernels::Call call(int place, int plan) const;
+  /// Throws what stands in the way of any call.
+  void check(const char* name) const;
+  Status poll() const;
+  void clear_status();
+
+  int take_place(const char* name);  // lowest free; StateError if all are in flight
+  int take_plan();                   // lowest free
+  void release_place(int place) { place_busy[place] = false; }
+  void hold_plan(int plan) { ++plan_holders[plan]; }
+  void release_plan(int plan) { --plan_holders[plan]; }
+
+  /// Address of a region of this rank.
+  template <class T>
+  T* mine(std::uint64_t offset) const {
+    return reinterpret_cast<T*>(memory.base(group->rank()) + offset);
+  }
+  sync::ReportRecord& report() const { return *reinterpret_cast<sync::ReportRecord*>(report_block->data()); }
+  /// Place whose combine buffer `rows` is, or -1.
+  int place_of_combine_buffer(const void* rows) const;
+  tuning::Choice choose(std::int64_t rows, std::int64_t row_bytes, int num_sms) const;
+
+  std::shared_ptr<GroupState> group;
+  Config config;
+  Shape shape;
+  memory::Arena arena;
+  memory::PeerMemory memory;
+  platform::BlockPtr report_block;
+  const kernels::LaunchTable* launches;
+  platform::Limits limits;
+  int resident_blocks;
+  std::vector<char> place_busy;
+  std::vector<int> plan_holders;
+  std::vector<std::int32_t> plan_tokens;  // T of this rank, -1: known to the device only
+  int num_kept = 0;
+  bool closed = false;
+
+ private:
+  void agree_on_config() const;
+  void mark_empty_rows();
+};
+
+struct PlanState {
+  std::shared_ptr<ExchangeState> exchange;
+  int plan;
+  ~PlanState() {
+    exchange->release_plan(plan);
+    --exchange->num_kept;
+  }
+};
+
+struct ReceivedState {
+  std::shared_ptr<ExchangeState> exchange;
+  int place;
+  int plan;
+  bool kept = false;
+  ~ReceivedState() {
+    exchange->release_place(place);
+    exchange->release_plan(plan);
+  }
+};
+
+}  // namespace crossdock::detail

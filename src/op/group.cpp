@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "crossdock/group.hpp"
+
+#include <cstdlib>
+
+#include "memory/bootstrap.hpp"
+#include "memory/rendezvous.hpp"
+#include "op/environment.hpp"
+#include "op/group_state.hpp"
+#include "op/text.hpp"
+
+namespace crossdock {
+namespace {
+
+using op::text;
+
+void check_rank(int rank, int num_ranks) {
+  if (num_ranks < 1 || num_ranks > kMaxRanks)
+    throw UsageError(text("Group::join: num_ranks = ", num_ranks, "; must be 1 to ", kMaxRanks));
+  if (rank < 0 || rank >= num_ranks)
+    throw UsageError(text("Group::join: rank = ", rank, "; must be 0 to ", num_ranks - 1));
+}
+
+std::chrono::milliseconds deadline_of(const GroupOptions& options) {
+  return options.deadline.count() >= 0 ? options.deadline : op::environment_deadline();
+}
+
+/// The machine to use: the caller's choice, else CROSSDOCK_BACKEND, else the first one with a device.
+BackendKind backend_of(const GroupOptions& options) {
+  const BackendKind asked = options.backend != BackendKind::automatic ? options.backend : op::environment_backend();
+  if (asked != BackendKind::automatic) return asked;
+  const char* note = nullptr;
+  for (const BackendKind kind : {BackendKind::cuda, BackendKind::hip})
+    if (platform::num_devices(kind, &note) > 0) return kind;
+  return BackendKind::cpu;
+}
+
+std::shared_ptr<detail::GroupState> form(AllGather all_gather, int rank, int num_ranks, const GroupOptions& options) {
+  memory::Sharing sharing;
+  sharing.all_gather = std::move(all_gather);
+  sharing.rank = rank;
+  sharing.num_ranks = num_ranks;
+  sharing.deadline = deadline_of(options);
+  return std::make_shared<detail::GroupState>(std::move(sharing), backend_of(options), options.device);
+}
+
+}  // namespace
+
+Team::Team(int num_ranks) : state_(std::make_shared<detail::TeamState>(num_ranks)) {}
+int Team::num_ranks() const { return state_->num_ranks(); }
+
+Group Group::join(const Team& team, int rank, const GroupOptions& options) {
+  check_rank(rank, team.num_ranks());
+  return Group(form(memory::all_gather_of(team.state_, rank, deadline_of(options)), rank, team.num_ranks(), options));
+}
+
+Group Group::join(int rank, int num_ranks, AllGather all_gather, const GroupOptions& options) {
+  check_rank(rank, num_ranks);
+  if (!all_gather) throw UsageError(text("Group::join on rank ", rank, ": all_gather is empty; pass a callable"));
+  return Group(form(std::move(all_gather), rank, num_ranks, options));
+}
+
+Group Group::rendezvous(const std::string& name, int rank, int num_ranks, const GroupOptions& options) {
+  check_rank(rank, num_ranks);
+  auto meeting = memory::Rendezvous::meet(name, rank, num_ranks, deadline_of(options));
+  return Group(form(memory::all_gather_of(std::move(meeting)), rank, num_ranks, options));
+}
+
+Group::Group(std::shared_ptr<detail::GroupState> state) : state_(std::move(state)) {}
+Group::Group(Group&&) noexcept = default;
+Group& Group::operator=(Group&&) noexcept = default;
+Group::~Group() = default;
+
+namespace {
+const detail::GroupState& open(const std::shared_ptr<detail::GroupState>& state, const char* call) {
+  if (!state) throw StateError(text(call, ": the group was moved from"));
+  return *state;
+}
+}  // namespace
+
+int Group::rank() const { return open(state_, "Group::rank").rank(); }
+int Group::num_ranks() const { return open(state_, "Group::num_ranks").num_ranks(); }
+BackendKind Group::backend() const { return open(state_, "Group::backend").device().kind(); }
+int Group::device() const { return open(state_, "Group::device").device().ordinal(); }
+Status Group::poll() const { return open(state_, "Group::poll").poll(); }
+
+void Group::abort(const std::string& reason) {
+  open(state_, "Group::abort");
+  state_->abort(reason);
+}
+
+void Group::set_deadline(std::chrono::milliseconds deadline) {
+  open(state_, "Group::set_deadline");
+  if (deadline.count() < 0) throw UsageError(text("Group::set_deadline: ", deadline.count(), " ms; must be 0 (no limit) or more"));
+  state_->set_deadline(deadline);
+}
+
+void Group::close() {
+  if (state_) state_->close();
+}
+
+}  // namespace crossdock

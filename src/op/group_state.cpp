@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "op/group_state.hpp"
+
+#include <cstring>
+#include <vector>
+
+#include "op/text.hpp"
+#include "platform/cpu/random_id.hpp"
+
+namespace crossdock::detail {
+namespace {
+
+using op::text;
+
+/// What every rank says of itself when a group forms.
+struct Hello {
+  std::uint64_t process[2];
+  std::int32_t num_ranks, rank, backend, device;
+};
+
+std::vector<Hello> exchange_hellos(const memory::Sharing& s, const Hello& mine) {
+  std::vector<Hello> all(s.num_ranks);
+  s.all_gather(&mine, sizeof mine, all.data());
+  for (int r = 0; r < s.num_ranks; ++r) {
+    if (all[r].num_ranks != s.num_ranks || all[r].rank != r)
+      throw UsageError(text("Group::join on rank ", s.rank, ": entry ", r, " of the all-gather says rank ", all[r].rank, " of ",
+                            all[r].num_ranks, ", expected rank ", r, " of ", s.num_ranks,
+                            "; the callback must place every rank's bytes in rank order"));
+    if (all[r].backend != mine.backend)
+      throw TopologyError(text("Group::join on rank ", s.rank, ": backend ", name_of(static_cast<BackendKind>(mine.backend)),
+                               " here and ", name_of(static_cast<BackendKind>(all[r].backend)), " on rank ", r,
+                               "; name the backend in GroupOptions on every rank"));
+  }
+  return all;
+}
+
+}  // namespace
+
+GroupState::GroupState(memory::Sharing sharing, BackendKind backend, int device) : sharing_(std::move(sharing)) {
+  sharing_.device = platform::open_device(backend, device);
+  Hello mine{{}, num_ranks(), rank(), static_cast<std::int32_t>(backend), sharing_.device->ordinal()};
+  const auto process = platform::cpu::process_id128();
+  static_assert(sizeof process == sizeof mine.process);
+  std::memcpy(mine.process, &process, sizeof process);
+  std::string unreachable;
+  for (const Hello& other : exchange_hellos(sharing_, mine)) {
+    if (std::memcmp(other.process, mine.process, sizeof mine.process) != 0) sharing_.one_process = false;
+    const std::string why = sharing_.device->why_not_reach(other.device);
+    if (!why.empty() && unreachable.empty())
+      unreachable = text("Group::join: rank ", rank(), " (device ", mine.device, ") cannot reach the memory of rank ", other.rank,
+                         " (device ", other.device, "): ", why);
+  }
+  memory::agree(sharing_, unreachable, "Group::join");
+  control_ = memory::PeerMemory::create(sharing_, sizeof(sync::Control), "Group::join");
+  failure_ = sharing_.device->allocate_host_visible(sizeof(sync::FailureRecord));
+  set_deadline(sharing_.deadline);
+  memory::agree(sharing_, {}, "Group::join");  // every deadline stands before any rank's first kernel
+}
+
+sync::Watch GroupState::watch(sync::ReportRecord* report) const {
+  sync::Watch watch{};
+  for (int r = 0; r < num_ranks(); ++r) watch.control[r] = control(r);
+  watch.failure = reinterpret_cast<sync::FailureRecord*>(failure_->data());
+  watch.report = report;
+  watch.rank = rank();
+  watch.num_ranks = num_ranks();
+  return watch;
+}
+
+Status GroupState::poll() const {
+  Status status;
+  status.rank = rank();
+  if (!own_abort_.empty()) {
+    status.code = StatusCode::aborted;
+    status.fatal = true;
+    status.peer = rank();
+    status.text = text("rank ", rank(), " aborted the group: ", own_abort_, ". Close the group");
+    return status;
+  }
+  const sync::FailureRecord& record = failure();
+  status.code = static_cast<StatusCode>(__atomic_load_n(&record.code, __ATOMIC_ACQUIRE));
+  if (status.code == StatusCode::ok) return status;
+  status.fatal = true;
+  status.edge = static_cast<Edge>(record.edge);
+  status.peer = static_cast<std::int32_t>(record.peer);
+  status.epoch_expected = record.epoch_expected;
+  status.epoch_seen = record.epoch_seen;
+  status.text = story_of(status, record);
+  return status;
+}
+
+std::string GroupState::reason_of(int origin) const {
+  char reason[sync::kReasonBytes];
+  device().peek(reason, control(rank())->reason[origin], sizeof reason);
+  return std::string(reason, strnlen(reason, sizeof reason));
+}
+
+std::string GroupState::story_of(const Status& status, const sync::FailureRecord& record) const {
+  const int origin = static_cast<int>(record.origin);
+  if (status.code == StatusCode::aborted)
+    return text("rank ", origin, " aborted the group: ", reason_of(origin), ". Seen by rank ", rank(), ". Close the group");
+  const std::string advice = text(". Every rank must make the same calls in the same order within the deadline; rank ", status.peer,
+                                  " is late, has stopped, or skipped a call. Close the group");
+  if (origin != rank())
+    return text("rank ", origin, " gave up waiting for rank ", status.peer, " on edge `", name_of(status.edge),
+                "` and stopped the group; seen by rank ", rank(), advice);
+  return text("rank ", rank(), " waited past the deadline for rank ", status.peer, " on edge `", name_of(status.edge),
+              "`: expected epoch ", status.epoch_expected, ", saw ", status.epoch_seen, advice);
+}
+
+void GroupState::check(const char* call) const {
+  if (closed_) throw StateError(text(call, " on rank ", rank(), ": the group is closed; make a new one"));
+  const Status status = poll();
+  if (status.code != StatusCode::ok) raise(status.code, text(call, " refused on rank ", rank(), ": ", status.text));
+}
+
+void GroupState::abort(const std::string& reason) {
+  if (closed_ || !own_abort_.empty()) return;
+  own_abort_ = reason.empty() ? "no reason given" : reason.substr(0, sync::kReasonBytes - 1);
+  char text[sync::kReasonBytes] = {};
+  std::memcpy(text, own_abort_.data(), own_abort_.size());
+  const sync::Poison poison{StatusCode::aborted, Edge::poison, rank(), rank()};
+  for (int r = 0; r < num_ranks(); ++r) {
+    device().post(control(r)->reason[rank()], text, sizeof text);
+    device().post_word(&control(r)->poison[rank()], poison.word());
+  }
+}
+
+void GroupState::set_deadline(std::chrono::milliseconds deadline) {
+  sharing_.deadline = deadline;
+  device().post_word(&control(rank())->deadline_ns, static_cast<std::uint64_t>(std::max<std::int64_t>(0, deadline.count())) * 1'000'000);
+}
+
+}  // namespace crossdock::detail

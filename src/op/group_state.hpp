@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+// What one rank knows of its group: peers, device, the words by which ranks stop one another.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "crossdock/group.hpp"
+#include "memory/peer_memory.hpp"
+#include "sync/status.hpp"
+
+namespace crossdock::detail {
+
+class GroupState {
+ public:
+  /// Collective over `sharing.all_gather`.
+  GroupState(memory::Sharing sharing, BackendKind backend, int device);
+
+  int rank() const { return sharing_.rank; }
+  int num_ranks() const { return sharing_.num_ranks; }
+  const memory::Sharing& sharing() const { return sharing_; }
+  platform::Device& device() const { return *sharing_.device; }
+
+  /// The part of a kernel's view that belongs to the group; `report` is the exchange's.
+  sync::Watch watch(sync::ReportRecord* report) const;
+
+  Status poll() const;
+  /// Throws the first failure, or StateError after close; `call` names who asks.
+  void check(const char* call) const;
+  void abort(const std::string& reason);
+  void set_deadline(std::chrono::milliseconds deadline);
+  void close() { closed_ = true; }
+
+ private:
+  sync::Control* control(int rank) const { return reinterpret_cast<sync::Control*>(control_.base(rank)); }
+  const sync::FailureRecord& failure() const { return *reinterpret_cast<const sync::FailureRecord*>(failure_->data()); }
+  std::string reason_of(int origin) const;
+  std::string story_of(const Status& status, const sync::FailureRecord& record) const;
+
+  memory::Sharing sharing_;
+  memory::PeerMemory control_;
+  platform::BlockPtr failure_;
+  std::string own_abort_;
+  bool closed_ = false;
+};
+
+}  // namespace crossdock::detail

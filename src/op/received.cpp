@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+// Views of what a dispatch delivered, and plans.
+
+#include "op/exchange_state.hpp"
+#include "op/text.hpp"
+
+namespace crossdock {
+
+using op::text;
+
+Received::Received(std::unique_ptr<detail::ReceivedState> state) : state_(std::move(state)) {}
+Received::Received(Received&&) noexcept = default;
+Received& Received::operator=(Received&&) noexcept = default;
+Received::~Received() = default;
+
+Plan::Plan(std::unique_ptr<detail::PlanState> state) : state_(std::move(state)) {}
+Plan::Plan(Plan&&) noexcept = default;
+Plan& Plan::operator=(Plan&&) noexcept = default;
+Plan::~Plan() = default;
+
+namespace {
+
+/// Offsets of one Received or Plan, as addresses of this rank.
+struct View {
+  const detail::ExchangeState& e;
+  int place_idx;
+  int plan_idx;
+
+  template <class T>
+  T* place(std::uint64_t region) const {
+    return e.mine<T>(e.arena.place_at(place_idx, region));
+  }
+  template <class T>
+  T* plan(std::uint64_t region) const {
+    return e.mine<T>(e.arena.plan_at(plan_idx, region));
+  }
+};
+
+template <class State>
+const State& alive(const std::unique_ptr<State>& state, const char* what) {
+  if (!state) throw StateError(text(what, ": the object was consumed by combine or moved from"));
+  return *state;
+}
+
+View view_of(const std::unique_ptr<detail::ReceivedState>& state, const char* what) {
+  const detail::ReceivedState& s = alive(state, what);
+  return {*s.exchange, s.place, s.plan};
+}
+
+}  // namespace
+
+const Counts* Plan::counts() const {
+  const detail::PlanState& s = alive(state_, "Plan::counts");
+  return s.exchange->mine<Counts>(s.exchange->arena.plan_at(s.plan, s.exchange->arena.plan.counts));
+}
+
+const std::int32_t* Plan::expert_counts() const {
+  const detail::PlanState& s = alive(state_, "Plan::expert_counts");
+  return s.exchange->mine<std::int32_t>(s.exchange->arena.plan_at(s.plan, s.exchange->arena.plan.expert_counts));
+}
+
+TokenRows Received::tokens() const {
+  const View v = view_of(state_, "Received::tokens");
+  const memory::Arena& a = v.e.arena;
+  const int rank = v.e.group->rank();
+  TokenRows rows{};
+  rows.rows = v.place<void>(a.place.rows);
+  rows.scales = v.e.shape.scale_bytes ? v.place<void>(a.place.scales) : nullptr;
+  rows.ids = v.plan<std::int32_t>(a.plan.ids);
+  rows.weights = v.plan<float>(a.plan.weights);
+  rows.sources = v.plan<RowSource>(a.plan.sources);
+  rows.row_capacity = v.e.shape.row_capacity;
+  rows.first_expert = rank * v.e.shape.experts_per_rank;
+  rows.num_local_experts = local_experts_of(v.e.shape, rank);
+  return rows;
+}
+
+bool Received::has_experts() const { return view_of(state_, "Received::has_experts").e.shape.layout != Layout::token_major; }
+bool Received::has_combine_buffer() const { return view_of(state_, "Received::has_combine_buffer").e.shape.zero_copy; }
+
+ExpertRows Received::experts() const {
+  const View v = view_of(state_, "Received::experts");
+  if (v.e.shape.layout == Layout::token_major)
+    throw StateError(text("Received::experts on rank ", v.e.group->rank(), ": the layout is token_major; use tokens()"));
+  const memory::Arena& a = v.e.arena;
+  ExpertRows rows{};
+  rows.rows = v.place<void>(a.place.expert_rows);
+  rows.scales = v.e.shape.scale_bytes ? v.place<void>(a.place.expert_scales) : nullptr;
+  rows.weights = v.plan<float>(a.plan.expert_weights);
+  rows.sources = v.plan<RowSource>(a.plan.expert_sources);
+  rows.offsets = v.plan<std::int32_t>(a.plan.expert_offsets);
+  rows.num_rows_max = v.e.shape.expert_rows;
+  rows.capacity_per_expert = v.e.shape.layout == Layout::expert_major ? v.e.shape.expert_capacity : 0;
+  return rows;
+}
+
+const Counts* Received::counts() const {
+  const View v = view_of(state_, "Received::counts");
+  return v.plan<Counts>(v.e.arena.plan.counts);
+}
+
+const std::int32_t* Received::expert_counts() const {
+  const View v = view_of(state_, "Received::expert_counts");
+  return v.plan<std::int32_t>(v.e.arena.plan.expert_counts);
+}
+
+CombineBuffer Received::combine_buffer() const {
+  const View v = view_of(state_, "Received::combine_buffer");
+  return combine_buffer(v.e.config.combine_dtype, v.e.config.hidden);
+}
+
+CombineBuffer Received::combine_buffer(Dtype dtype, std::int32_t hidden) const {
+  const View v = view_of(state_, "Received::combine_buffer");
+  const Shape& shape = v.e.shape;
+  if (!shape.zero_copy) throw StateError(text("Received::combine_buffer on rank ", v.e.group->rank(), ": needs config.zero_copy"));
+  const std::int64_t row_bytes = row_bytes_of(dtype, hidden), rows = shape.expert_rows ? shape.expert_rows : shape.row_capacity;
+  if (hidden <= 0 || std::int64_t{hidden} * bits_of(dtype) % 128 || row_bytes > shape.combine_row_bytes)
+    throw UsageError(text("Received::combine_buffer on rank ", v.e.group->rank(), ": rows of ", hidden, " ", name_of(dtype), " are ",
+                          row_bytes, " bytes; a row must be a multiple of 16 bytes and at most ", shape.combine_row_bytes));
+  return {v.place<void>(v.e.arena.place.combine_rows), rows, row_bytes};
+}
+
+void* Received::landing_rows(int rank) const {
+  const View v = view_of(state_, "Received::landing_rows");
+  if (!v.e.shape.fused) throw StateError(text("Received::landing_rows on rank ", v.e.group->rank(), ": needs config.fused"));
+  if (rank < 0 || rank >= v.e.shape.num_ranks)
+    throw UsageError(text("Received::landing_rows on rank ", v.e.group->rank(), ": rank = ", rank, "; must be 0 to ", v.e.shape.num_ranks - 1));
+  return v.e.memory.base(rank) + v.e.arena.place_at(v.place_idx, v.e.arena.place.landing);
+}
+
+Plan Received::keep() {
+  detail::ReceivedState& s = const_cast<detail::ReceivedState&>(alive(state_, "Received::keep"));
+  detail::ExchangeState& e = *s.exchange;
+  if (s.kept) throw StateError(text("Received::keep on rank ", e.group->rank(), ": its plan is kept already"));
+  if (e.num_kept >= e.config.kept_plans)
+    throw StateError(text("Received::keep on rank ", e.group->rank(), ": ", e.num_kept, " plans are kept, as many as config.kept_plans ",
+                          "admits; destroy one first, or raise kept_plans"));
+  s.kept = true;
+  ++e.num_kept;
+  e.hold_plan(s.plan);
+  return Plan(std::unique_ptr<detail::PlanState>(new detail::PlanState{s.exchange, s.plan}));
+}
+
+}  // namespace crossdock

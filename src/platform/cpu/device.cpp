@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "platform/cpu/device.hpp"
+
+#include <unistd.h>
+
+#include <cstring>
+
+#include "platform/cpu/memory.hpp"
+#include "platform/cpu/stream.hpp"
+#include "platform/cpu/system_failure.hpp"
+
+namespace crossdock::platform::cpu {
+namespace {
+
+class CpuBlock : public Block {
+ public:
+  explicit CpuBlock(SharedBlock pages) : pages_(std::move(pages)) {
+    data_ = pages_.data();
+    bytes_ = pages_.bytes();
+  }
+  int descriptor() const { return pages_.fd(); }
+
+ private:
+  SharedBlock pages_;
+};
+
+class CpuDevice : public Device {
+ public:
+  BackendKind kind() const override { return BackendKind::cpu; }
+  int ordinal() const override { return 0; }
+  Limits limits() const override { return {}; }
+
+  BlockPtr allocate(std::uint64_t bytes, bool shareable) override {
+    return std::make_shared<CpuBlock>(SharedBlock::allocate(bytes, shareable));
+  }
+  BlockPtr allocate_host_visible(std::uint64_t bytes) override { return allocate(bytes, false); }
+  Share share_by() const override { return Share::descriptor; }
+  int export_descriptor(const Block& block) override {
+    const int copy = ::dup(static_cast<const CpuBlock&>(block).descriptor());
+    if (copy < 0) throw_system_error("dup of a memory descriptor", errno);
+    return copy;
+  }
+  BlockPtr import_descriptor(int descriptor, std::uint64_t bytes) override {
+    return std::make_shared<CpuBlock>(SharedBlock::open(descriptor, bytes));
+  }
+  std::string export_handle(const Block&) override { return {}; }
+  BlockPtr import_handle(const std::string&, std::uint64_t) override { return nullptr; }
+  void reach(const BlockPtr&) override {}
+  std::string why_not_reach(int) override { return {}; }
+
+  void fill(void* to, std::uint8_t value, std::uint64_t bytes) override { std::memset(to, value, bytes); }
+  void post(void* to, const void* from, std::uint64_t bytes) override { std::memcpy(to, from, bytes); }
+  void peek(void* to, const void* from, std::uint64_t bytes) override { std::memcpy(to, from, bytes); }
+  void post_word(std::uint64_t* to, std::uint64_t value) override { __atomic_store_n(to, value, __ATOMIC_RELEASE); }
+
+  std::string why_not_pointer(const void*) override { return {}; }
+  void check_stream(StreamHandle stream) override { cpu::check_stream(stream); }
+};
+
+}  // namespace
+
+std::shared_ptr<Device> open_device() { return std::make_shared<CpuDevice>(); }
+
+}  // namespace crossdock::platform::cpu

@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+// Which machines this library holds.
+
+#include "platform/device.hpp"
+
+#include "crossdock/error.hpp"
+#include "platform/cpu/device.hpp"
+#include "platform/cpu/memory.hpp"
+
+namespace crossdock::platform {
+
+int num_devices(BackendKind kind, const char** note) {
+  *note = "";
+  if (kind == BackendKind::cpu) return 1;
+  *note = "not built into this library";
+  return 0;
+}
+
+std::shared_ptr<Device> open_device(BackendKind kind, int ordinal) {
+  if (kind == BackendKind::cpu) return cpu::open_device();
+  throw TopologyError("backend " + std::string(name_of(kind)) + ", device " + std::to_string(ordinal) +
+                      ": not built into this library; choose cpu");
+}
+
+std::uint64_t page_bytes_of(BackendKind kind) {
+  return kind == BackendKind::cuda || kind == BackendKind::hip ? std::uint64_t{2} << 20 : cpu::page_bytes();
+}
+
+}  // namespace crossdock::platform

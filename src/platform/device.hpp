@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+// The host half of a machine: memory, its sharing, and checks of pointers and streams. It knows nothing of tokens.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "crossdock/types.hpp"
+
+namespace crossdock::platform {
+
+/// Mapped memory; the destructor unmaps, and frees it once nobody else maps it.
+class Block {
+ public:
+  virtual ~Block() = default;
+  std::byte* data() const { return data_; }
+  std::uint64_t bytes() const { return bytes_; }
+
+ protected:
+  std::byte* data_ = nullptr;
+  std::uint64_t bytes_ = 0;
+};
+using BlockPtr = std::shared_ptr<Block>;
+
+/// What geometry rules need to know.
+struct Limits {
+  int num_sms = 1;
+  int width = 1;        ///< threads per warp
+  int max_threads = 1;  ///< per block
+};
+
+/// How memory gets to another process.
+enum class Share : std::uint8_t { descriptor, handle };
+
+class Device {
+ public:
+  virtual ~Device() = default;
+  virtual BackendKind kind() const = 0;
+  virtual int ordinal() const = 0;
+  virtual Limits limits() const = 0;
+
+  /// Zeroed memory that kernels of this device and, if `shareable`, other processes can reach.
+  virtual BlockPtr allocate(std::uint64_t bytes, bool shareable) = 0;
+  /// Zeroed memory that kernels write and the host reads at once.
+  virtual BlockPtr allocate_host_visible(std::uint64_t bytes) = 0;
+  virtual Share share_by() const = 0;
+  /// A descriptor of `block` for another process; owned by the caller.
+  virtual int export_descriptor(const Block& block) = 0;
+  /// Maps what a peer exported; does not take the descriptor over.
+  virtual BlockPtr import_descriptor(int descriptor, std::uint64_t bytes) = 0;
+  /// The same by an opaque value of up to 64 bytes (Share::handle).
+  virtual std::string export_handle(const Block& block) = 0;
+  virtual BlockPtr import_handle(const std::string& handle, std::uint64_t bytes) = 0;
+  /// Makes memory of another rank of this process reachable from this device.
+  virtual void reach(const BlockPtr& block) = 0;
+  /// An empty text if kernels of this device can use memory of `other`, else the reason.
+  virtual std::string why_not_reach(int other_ordinal) = 0;
+
+  /// Fills memory; done when it returns.
+  virtual void fill(void* to, std::uint8_t value, std::uint64_t bytes) = 0;
+  /// Writes a few bytes without waiting for running kernels; in order with other posts.
+  virtual void post(void* to, const void* from, std::uint64_t bytes) = 0;
+  /// Copies a few bytes to the host without waiting for running kernels.
+  virtual void peek(void* to, const void* from, std::uint64_t bytes) = 0;
+  /// Writes one word after all earlier posts, as a release.
+  virtual void post_word(std::uint64_t* to, std::uint64_t value) = 0;
+
+  /// Empty if kernels of this device can use the pointer, else what it is.
+  virtual std::string why_not_pointer(const void* pointer) = 0;
+  /// UsageError unless the stream belongs to this device.
+  virtual void check_stream(StreamHandle stream) = 0;
+};
+
+/// Number of devices, 0 if the machine cannot be used; `note` then says why. Never throws.
+int num_devices(BackendKind kind, const char** note);
+
+/// Opens a device; -1 is the current one. Throws TopologyError if there is none.
+std::shared_ptr<Device> open_device(BackendKind kind, int ordinal);
+
+/// Granularity of allocations.
+std::uint64_t page_bytes_of(BackendKind kind);
+
+}  // namespace crossdock::platform

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+// The closed vocabulary in which every kernel body is written. A machine supplies these names and nothing else; it knows
+// no token. One object per thread of a kernel. Widths differ: a warp has 64, 32 or 1 threads, a block 1 to 1024.
+#pragma once
+
+#include <concepts>
+#include <cstdint>
+
+#include "platform/attributes.hpp"
+
+namespace crossdock::platform {
+
+/// The unit in which rows move.
+struct alignas(16) Bytes16 {
+  std::uint32_t word[4];
+};
+
+/// Threads and blocks of one launch.
+struct Geometry {
+  int num_blocks = 1;
+  int num_threads = 1;  ///< per block, a multiple of the machine's width
+};
+
+template <class M>
+concept Machine = requires(M& m, const M& c, const void* from, void* to, Bytes16 bytes, std::uint32_t* word32,
+                           std::uint64_t* word64, const std::uint64_t* read64, float number, int n, bool flag) {
+  // who am I
+  { M::kWidth } -> std::convertible_to<int>;          // threads per warp
+  { c.lane() } -> std::same_as<int>;                  // in the warp
+  { c.warp() } -> std::same_as<int>;                  // in the block
+  { c.num_warps() } -> std::same_as<int>;             // of the block
+  { c.thread() } -> std::same_as<int>;                // in the block
+  { c.num_threads() } -> std::same_as<int>;           // of the block
+  { c.block() } -> std::same_as<int>;                 // in the grid
+  { c.num_blocks() } -> std::same_as<int>;            // of the grid
+  // together
+  m.sync_block();                                     // barrier; orders shared and global memory inside the block
+  m.sync_warp();                                      // the same for a warp
+  { m.any_in_block(flag) } -> std::same_as<bool>;     // barrier; true for all if true for one
+  { m.max_across(number, n) } -> std::same_as<float>; // over n neighbouring lanes, n a power of two up to kWidth
+  { m.sum_across(n) } -> std::same_as<int>;           // over the warp
+  // rows
+  { m.load16(from) } -> std::same_as<Bytes16>;        // will be read again
+  { m.load16_once(from) } -> std::same_as<Bytes16>;   // will not
+  m.store16(to, bytes);                               // will be read here soon
+  m.store16_away(to, bytes);                          // goes to a peer, or will not be read here soon
+  // words; the order is on the operation
+  { m.load_relaxed(read64) } -> std::same_as<std::uint64_t>;           // system scope
+  { m.load_acquire(read64) } -> std::same_as<std::uint64_t>;           // system scope
+  m.store_relaxed(word64, std::uint64_t{});                            // system scope
+  m.store_release(word64, std::uint64_t{});                            // system scope
+  { m.add_acq_rel(word32, std::uint32_t{}) } -> std::same_as<std::uint32_t>;   // this device; returns the old value
+  { m.add_relaxed(word32, std::uint32_t{}) } -> std::same_as<std::uint32_t>;   // this device or block
+  m.or_relaxed(word64, std::uint64_t{});                                       // this block
+  { m.claim(word64, std::uint64_t{}) } -> std::same_as<bool>;          // 0 -> value, this device; true for the one that did
+  // time
+  { m.now_ns() } -> std::same_as<std::uint64_t>;      // monotonic on this device
+  m.pause();                                          // in every polling loop
+};
+
+}  // namespace crossdock::platform

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+// WHO: the ranks that a token goes to, from its ids.
+#pragma once
+
+#include <cstdint>
+
+#include "types/shape.hpp"
+
+namespace crossdock::route {
+
+/// Distinct ranks of one token in the order in which its ids first name them, four bits each.
+struct TokenRoute {
+  std::uint32_t ranks = 0;  // nibble o = o-th distinct rank
+  std::uint32_t mask = 0;   // bit d = rank d is named
+  std::int32_t count = 0;
+  std::int32_t bad_ids = 0;  // outside [-1, E)
+
+  XD_FN constexpr int rank(int ordinal) const { return (ranks >> (4 * ordinal)) & 15; }
+  XD_FN constexpr void name(int rank) {
+    if (mask >> rank & 1) return;
+    mask |= 1u << rank;
+    ranks |= static_cast<std::uint32_t>(rank) << (4 * count++);
+  }
+};
+
+/// Ids of a call, of either width.
+struct Ids {
+  const void* data;
+  bool is_int64;
+
+  /// Id as the rows carry it: valid or -1. `bad` counts the others.
+  XD_FN std::int32_t get(std::int64_t index, std::int32_t num_experts, std::int32_t& bad) const {
+    const std::int64_t id = is_int64 ? static_cast<const std::int64_t*>(data)[index]
+                                     : static_cast<const std::int32_t*>(data)[index];
+    if (id >= 0 && id < num_experts) return static_cast<std::int32_t>(id);
+    if (id != -1) ++bad;
+    return -1;
+  }
+};
+
+XD_FN constexpr int owner_of(int expert, const Shape& shape) { return expert / shape.experts_per_rank; }
+
+XD_FN TokenRoute route_token(const Ids& ids, std::int64_t token, const Shape& shape) {
+  TokenRoute route;
+  for (int j = 0; j < shape.top_k; ++j) {
+    const int expert = ids.get(token * shape.top_k + j, shape.num_experts, route.bad_ids);
+    if (expert >= 0) route.name(owner_of(expert, shape));
+  }
+  return route;
+}
+
+/// True if id j is the first of its token to name its expert: a repeated id adds its weight, not a row.
+template <class IdOf>
+XD_FN bool first_of_its_expert(IdOf&& id_of, int j) {
+  const std::int32_t id = id_of(j);
+  for (int i = 0; i < j; ++i)
+    if (id_of(i) == id) return false;
+  return true;
+}
+
+/// Weight of the expert that id j names first: all its occurrences in id order, added in f32.
+XD_FN float weight_of_expert(const std::int32_t* ids, const float* weights, int j, int top_k) {
+  float sum = weights[j];
+  for (int i = j + 1; i < top_k; ++i)
+    if (ids[i] == ids[j]) sum = sum + weights[i];
+  return sum;
+}
+
+}  // namespace crossdock::route

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+// WHEN: signals with their order on the operation, and waits that end: by the signal, by a peer's poison, or by the deadline.
+#pragma once
+
+#include "platform/machine.hpp"
+#include "sync/status.hpp"
+
+namespace crossdock::sync {
+
+/// Polls between two looks at poison and clock.
+inline constexpr int kPollsPerLook = 64;
+
+/// Word of the first peer that has failed, or 0.
+template <class M>
+XD_FN std::uint64_t poisoned(M& m, const Watch& watch) {
+  for (int r = 0; r < watch.num_ranks; ++r)
+    if (const std::uint64_t word = m.load_acquire(&watch.control[watch.rank]->poison[r])) return word;  // edge poison: wait
+  return 0;
+}
+
+/// Keeps the first failure of this rank and tells every peer.
+template <class M>
+XD_FN void fail(M& m, const Watch& watch, const Poison& poison, std::uint64_t expected, std::uint64_t seen) {
+  if (!m.claim(&watch.control[watch.rank]->failure_claimed, 1)) return;
+  FailureRecord* record = watch.failure;
+  m.store_relaxed(&record->edge, static_cast<std::uint64_t>(poison.edge));
+  m.store_relaxed(&record->peer, static_cast<std::uint64_t>(poison.peer));
+  m.store_relaxed(&record->origin, static_cast<std::uint64_t>(poison.origin));
+  m.store_relaxed(&record->epoch_expected, expected);
+  m.store_relaxed(&record->epoch_seen, seen);
+  m.store_release(&record->code, static_cast<std::uint64_t>(poison.code));
+  for (int r = 0; r < watch.num_ranks; ++r)
+    m.store_release(&watch.control[r]->poison[watch.rank], poison.word());  // edge poison: signal
+}
+
+/// Waits until `seen(word)` is `expected` or, unless `exact`, more. False: the group has failed, fall through.
+template <class M, class Seen>
+XD_FN bool wait(M& m, const Watch& watch, const std::uint64_t* word, std::uint64_t expected, bool exact, Edge edge, int peer,
+                Seen&& epoch_seen, std::uint64_t* value) {
+  std::uint64_t started = 0;
+  for (int polls = 1;; ++polls) {
+    const std::uint64_t now = m.load_acquire(word);
+    const std::uint64_t epoch = epoch_seen(now);
+    if (exact ? epoch == expected : epoch >= expected) {
+      if (value) *value = now;
+      return true;
+    }
+    if (polls % kPollsPerLook == 0) {
+      if (const std::uint64_t word_of_peer = poisoned(m, watch)) {
+        fail(m, watch, Poison::of(word_of_peer), expected, epoch);
+        return false;
+      }
+      const std::uint64_t limit = m.load_relaxed(&watch.control[watch.rank]->deadline_ns), time = m.now_ns();
+      if (started == 0) started = time;
+      if (limit != 0 && time - started > limit) {
+        fail(m, watch, Poison{StatusCode::peer_lost, edge, watch.rank, peer}, expected, epoch);
+        return false;
+      }
+    }
+    m.pause();
+  }
+}
+
+/// A signal that grows with every operation.
+template <class M>
+XD_FN bool wait_epoch(M& m, const Watch& watch, const std::uint64_t* word, std::uint64_t expected, Edge edge, int peer) {
+  return wait(m, watch, word, expected, false, edge, peer, [](std::uint64_t w) { return w; }, nullptr);
+}
+
+/// A count of exactly this operation.
+template <class M>
+XD_FN bool wait_count(M& m, const Watch& watch, const std::uint64_t* word, std::uint64_t expected, int peer,
+                      std::uint64_t* value) {
+  std::uint64_t seen = 0;
+  // edge counts: wait
+  const bool ok = wait(m, watch, word, expected, true, Edge::counts, peer, [](std::uint64_t w) { return epoch_of(w); }, &seen);
+  *value = value_of(seen);
+  return ok;
+}
+
+/// Tells every rank, this one included, in its word for this rank. The release covers all that this thread has seen.
+template <class M, class WordOf>
+XD_FN void signal_all(M& m, int num_ranks, int rank, std::uint64_t epoch, WordOf&& word_of) {
+  for (int i = 0; i < num_ranks; ++i) m.store_release(word_of((rank + 1 + i) % num_ranks), epoch);
+}
+
+}  // namespace crossdock::sync

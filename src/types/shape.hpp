@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+// Every size that kernels and memory depend on, derived once from a Config. Plain values, the same on all ranks.
+#pragma once
+
+#include <cstdint>
+
+#include "crossdock/types.hpp"
+#include "platform/attributes.hpp"
+
+namespace crossdock {
+
+template <class T>
+XD_FN constexpr T ceil_div(T a, T b) {
+  return (a + b - 1) / b;
+}
+template <class T>
+XD_FN constexpr T round_up(T a, T b) {
+  return ceil_div(a, b) * b;
+}
+template <class T>
+XD_FN constexpr T smaller(T a, T b) {
+  return a < b ? a : b;
+}
+template <class T>
+XD_FN constexpr T larger(T a, T b) {
+  return a < b ? b : a;
+}
+
+struct Shape {
+  std::int32_t num_ranks;        // W
+  std::int32_t num_experts;      // E
+  std::int32_t experts_per_rank; // L = ceil(E / W)
+  std::int32_t top_k;            // k
+  std::int32_t ranks_per_token;  // min(k, W): the most distinct ranks a token can name
+  std::int32_t max_tokens;       // M
+  std::int32_t hidden;           // H
+  std::int32_t scale_bytes;      // per token
+  std::int32_t alignment;        // contiguous layout
+  std::int32_t in_flight;        // places
+  std::int32_t num_plans;        // places + kept plans
+  Layout layout;
+  bool zero_copy, fused, combine_weights, zero_padding, overflow_is_error;
+  std::int64_t row_bytes;          // of dispatch
+  std::int64_t combine_row_bytes;  // of combine and of its result
+  std::int64_t wire_row_bytes;     // of a landing row
+  std::int64_t row_capacity;       // received rows
+  std::int64_t expert_rows;        // rows of the expert buffer, 0 for token_major
+  std::int64_t expert_capacity;    // expert_major: per expert; contiguous: in all
+  std::int64_t landing_rows;       // rows that peers may push to a home rank
+};
+
+/// Experts that live on `rank`: L, fewer on the last ranks where W does not divide E.
+XD_FN constexpr int local_experts_of(const Shape& shape, int rank) {
+  const int first = rank * shape.experts_per_rank;
+  return first >= shape.num_experts ? 0 : smaller(shape.experts_per_rank, shape.num_experts - first);
+}
+
+}  // namespace crossdock
