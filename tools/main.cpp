@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+// The command `crossdock`. Exit codes: 0 all is well, 1 the job failed or its check did, 2 bad input.
+#include <exception>
+#include <iostream>
+
+#include "crossdock/crossdock.hpp"
+#include "verbs.hpp"
+
+namespace {
+
+constexpr int kFailed = 1, kBadInput = 2;
+
+int complain(const std::string& what, int exit_code) {
+  std::cout.flush();
+  std::cerr << "crossdock: " << what << "\n";
+  return exit_code;
+}
+
+/// Help and version are printed as CLI11 does; anything else is one line.
+int explain(const CLI::App& app, const CLI::ParseError& error) {
+  if (error.get_exit_code() == 0) return app.exit(error);
+  const auto used = app.get_subcommands();
+  const std::string verb = used.empty() ? "" : " " + used.front()->get_name();
+  return complain(std::string(error.what()) + " (see `crossdock" + verb + " --help`)", kBadInput);
+}
+
+int run(int argc, char** argv) {
+  CLI::App app{"Dispatch and combine of mixture-of-experts tokens between the GPUs, or the CPU ranks, of one host"};
+  app.set_version_flag("--version", crossdock::version());
+  app.set_help_all_flag("--help-all", "Help of all verbs");
+  app.require_subcommand(1);
+  for (const auto add : crossdock::tools::all_verbs()) add(app);
+  try {
+    app.parse(argc, argv);
+    return 0;
+  } catch (const CLI::ParseError& error) {
+    return explain(app, error);
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  using crossdock::StatusCode;
+  try {
+    return run(argc, argv);
+  } catch (const crossdock::tools::BadInput& error) {
+    return complain(error.what(), kBadInput);
+  } catch (const crossdock::Error& error) {
+    const bool asked_wrong = error.code() == StatusCode::usage || error.code() == StatusCode::config;
+    return complain(error.what(), asked_wrong ? kBadInput : kFailed);
+  } catch (const std::exception& error) {
+    return complain(error.what(), kFailed);
+  }
+}
