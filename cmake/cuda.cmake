@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # Finds nvcc and enables CUDA, if asked to. Sets CROSSDOCK_NVCC, and CROSSDOCK_WITH_CUDA if the CUDA machine is built.
+if(CROSSDOCK_NVCC AND NOT EXISTS ${CROSSDOCK_NVCC})
+  unset(CROSSDOCK_NVCC CACHE)  # it was there when this folder was configured first
+endif()
 find_program(CROSSDOCK_NVCC nvcc HINTS ENV CUDACXX ENV CUDA_PATH PATH_SUFFIXES bin
              PATHS /usr/local/cuda/bin ${PROJECT_SOURCE_DIR}/.cache/cuda/bin DOC "The CUDA compiler")
 
