@@ -29,7 +29,7 @@ struct Combine {
   const std::uint64_t epoch = state->epoch + 1;
   const bool again = state->last_combined != 0;
   const layout::CountMatrix matrix{call.mine<std::uint64_t>(call.plan.matrix), shape.num_ranks};
-  const std::int64_t num_units = ceil_div<std::int64_t>(shape.combine_row_bytes, 16 * Row::kRowPacks);
+  const std::int32_t num_units = static_cast<std::int32_t>(ceil_div<std::int64_t>(shape.combine_row_bytes, 16 * Row::kRowPacks));
   const Source source = args.fused                                  ? Source::fused
                         : matrix.most_tokens() <= args.pull_limit ? Source::peers
                                                                   : Source::landing;
@@ -75,7 +75,7 @@ struct Combine {
       const std::int64_t row = item / args.send_pieces;
       const RowSource home = call.mine<RowSource>(call.plan.sources)[row];
       std::byte* to = call.at<std::byte>(home.rank, call.place.landing) + home.landing_row * shape.wire_row_bytes;
-      const Range units = units_of_piece(num_units, static_cast<int>(item % args.send_pieces), args.send_pieces, grain);
+      const Units units = units_of_piece(num_units, static_cast<int>(item % args.send_pieces), args.send_pieces, grain);
       if constexpr (!kByExpert && kWire == Wire::own) {
         wire::Fan fan;
         fan.to[0] = to;
@@ -83,10 +83,10 @@ struct Combine {
       } else if constexpr (kWire == Wire::fp8_block128) {
         send_blocks(row, to, units);
       } else {
-        for (std::int64_t unit = units.first + m.lane(); unit < units.end; unit += M::kWidth) {
+        for (std::int32_t unit = units.first + m.lane(); unit < units.end; unit += M::kWidth) {
           float values[Row::kValues];
           load_values(row, unit, values);
-          m.store16_away(to + unit * 16, Row::encode(values));
+          m.store16_away(to + std::int64_t{unit} * 16, Row::encode(values));
         }
       }
     }
@@ -115,7 +115,7 @@ struct Combine {
   }
 
   /// fp8_block128: neighbouring lanes share a block of 128 elements and agree on its exponent.
-  XD_FN void send_blocks(std::int64_t row, std::byte* to, Range units) {
+  XD_FN void send_blocks(std::int64_t row, std::byte* to, Units units) {
     constexpr int kLanes = M::kWidth < Row::kUnitsPerBlock ? M::kWidth : Row::kUnitsPerBlock;
     constexpr int kUnitsPerLane = Row::kUnitsPerBlock / kLanes, kBlocks = M::kWidth / kLanes;
     const std::int64_t first = units.first / Row::kUnitsPerBlock, end = ceil_div<std::int64_t>(units.end, Row::kUnitsPerBlock);
@@ -170,7 +170,7 @@ struct Combine {
     const Range items = share_of(tokens * args.reduce_pieces, m.block(), m.num_blocks());
     for (std::int64_t item = items.first + m.warp(); item < items.end; item += m.num_warps()) {
       const std::int64_t token = item / args.reduce_pieces;
-      const Range units = units_of_piece(num_units, static_cast<int>(item % args.reduce_pieces), args.reduce_pieces, 1);
+      const Units units = units_of_piece(num_units, static_cast<int>(item % args.reduce_pieces), args.reduce_pieces, 1);
       std::byte* out = args.out + token * shape.combine_row_bytes;
       if (source == Source::fused)
         reduce_ids(token, units, out);
@@ -180,7 +180,7 @@ struct Combine {
   }
 
   /// Sum over the distinct ranks that kept the token, in the order in which its ids first name them.
-  XD_FN void reduce_ranks(std::int64_t token, Range units, std::byte* out) {
+  XD_FN void reduce_ranks(std::int64_t token, Units units, std::byte* out) {
     const memory::Route* routes = call.mine<memory::Route>(call.plan.routes) + token * shape.ranks_per_token;
     const std::byte* from[kMaxRanks] = {};
     XD_UNROLL(8)
@@ -190,7 +190,7 @@ struct Combine {
                     ? call.mine<std::byte>(call.place.landing) + layout::landing_row(token, o, shape) * shape.wire_row_bytes
                     : call.at<std::byte>(routes[o].rank, call.place.combine_rows) + routes[o].row * shape.combine_row_bytes;
     }
-    for (std::int64_t unit = units.first + m.lane(); unit < units.end; unit += M::kWidth) {
+    for (std::int32_t unit = units.first + m.lane(); unit < units.end; unit += M::kWidth) {
       float sum[Row::kValues];
       XD_UNROLL(32)
       for (int i = 0; i < Row::kValues; ++i) sum[i] = 0.0f;
@@ -202,10 +202,10 @@ struct Combine {
   }
 
   /// Fused: sum over the ids that were kept, one landing row each.
-  XD_FN void reduce_ids(std::int64_t token, Range units, std::byte* out) {
+  XD_FN void reduce_ids(std::int64_t token, Units units, std::byte* out) {
     const std::uint64_t kept = call.mine<std::uint64_t>(call.plan.kept_ids)[token];
     const std::byte* first = call.mine<std::byte>(call.place.landing) + layout::fused_landing_row(token, 0, shape) * shape.wire_row_bytes;
-    for (std::int64_t unit = units.first + m.lane(); unit < units.end; unit += M::kWidth) {
+    for (std::int32_t unit = units.first + m.lane(); unit < units.end; unit += M::kWidth) {
       float sum[Row::kValues];
       XD_UNROLL(32)
       for (int i = 0; i < Row::kValues; ++i) sum[i] = 0.0f;

@@ -156,7 +156,7 @@ struct Dispatch {
       args.replay ? recall_chunk(chunk, count) : route_chunk(chunk, count, items);
       const std::int64_t last = smaller(items.end, (chunk + count) * args.pieces);
       for (std::int64_t item = larger(items.first, chunk * args.pieces) + m.warp(); item < last; item += m.num_warps())
-        move_item(item, chunk);
+        move_item(static_cast<std::uint32_t>(item), static_cast<std::uint32_t>(chunk));
     }
   }
 
@@ -228,27 +228,32 @@ struct Dispatch {
     call.mine<std::uint64_t>(call.plan.kept_ids)[token] = kept_ids;
   }
 
-  /// One piece of one token, to all its destinations, by one warp. The first piece takes the metadata along.
-  XD_FN void move_item(std::int64_t item, std::int64_t chunk) {
-    const std::int64_t token = item / args.pieces;
-    const int piece = static_cast<int>(item % args.pieces);
-    const memory::Route* routes = &shared.routes[(token - chunk) * kMaxRanks];
-    wire::Fan rows, scales;
+  /// Rows of `region` to which a token goes.
+  XD_FN wire::Fan fan_of(const memory::Route* routes, std::uint64_t region, std::int64_t row_bytes) const {
+    wire::Fan fan;
     XD_UNROLL(8)
-    for (int o = 0; o < kMaxRanks; ++o) {
-      if (o >= shape.ranks_per_token) continue;
-      const memory::Route to = routes[o];
-      if (to.row < 0) continue;
-      rows.to[o] = call.at<std::byte>(to.rank, call.place.rows) + to.row * shape.row_bytes;
-      scales.to[o] = call.at<std::byte>(to.rank, call.place.scales) + std::int64_t{to.row} * shape.scale_bytes;
-      if (piece == 0 && !args.replay) send_metadata(token, o, to);
-    }
-    const Range units = units_of_piece(shape.row_bytes / 16, piece, args.pieces, 1);
-    wire::fan_out(m, args.rows + token * shape.row_bytes, rows, units.first, units.end);
-    if (piece != 0 || shape.scale_bytes == 0) return;
-    const std::byte* from = args.scales + token * shape.scale_bytes;
+    for (int o = 0; o < kMaxRanks; ++o)
+      if (o < shape.ranks_per_token && routes[o].row >= 0)
+        fan.to[o] = call.at<std::byte>(routes[o].rank, region) + routes[o].row * row_bytes;
+    return fan;
+  }
+
+  /// One piece of one token, to all its destinations, by one warp. The first piece takes the metadata along.
+  XD_FN void move_item(std::uint32_t item, std::uint32_t chunk) {  // at most 2^24 tokens, 32 pieces each
+    const std::uint32_t pieces = args.pieces, in_chunk = item / pieces - chunk;
+    const int piece = static_cast<int>(item % pieces);
+    const std::int64_t token = chunk + in_chunk;
+    const memory::Route* routes = &shared.routes[in_chunk * kMaxRanks];
+    const Units units = units_of_piece(static_cast<std::int32_t>(shape.row_bytes / 16), piece, args.pieces, 1);
+    wire::fan_out(m, args.rows + token * shape.row_bytes, fan_of(routes, call.place.rows, shape.row_bytes), units.first, units.end);
+    if (piece != 0) return;
+    if (!args.replay)
+      for (int o = 0; o < shape.ranks_per_token; ++o)
+        if (routes[o].row >= 0) send_metadata(token, o, routes[o]);
+    if (shape.scale_bytes == 0) return;
     const bool aligned = shape.scale_bytes % 16 == 0 && reinterpret_cast<std::uintptr_t>(args.scales) % 16 == 0;
-    wire::fan_out_bytes(m, from, scales, shape.scale_bytes, aligned);
+    wire::fan_out_bytes(m, args.scales + token * shape.scale_bytes, fan_of(routes, call.place.scales, shape.scale_bytes),
+                        shape.scale_bytes, aligned);
   }
 
   XD_FN void send_metadata(std::int64_t token, int ordinal, memory::Route to) {

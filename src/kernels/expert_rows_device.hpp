@@ -157,7 +157,7 @@ struct ExpertRowsBody {
 
   /// One piece of a received row to all its experts, kMaxFan at a time.
   XD_FN void copy_row(std::int64_t row, int piece) {
-    const Range units = units_of_piece(shape.row_bytes / 16, piece, args.pieces, 1);
+    const Units units = units_of_piece(static_cast<std::int32_t>(shape.row_bytes / 16), piece, args.pieces, 1);
     for (int j0 = 0; j0 < shape.top_k; j0 += wire::kMaxFan) {
       wire::Fan rows, scales;
       bool any = false;

@@ -25,8 +25,11 @@ XD_FN constexpr Range share_of(std::int64_t total, std::int64_t idx, std::int64_
 }
 
 /// Units of piece `piece` of a row, each piece a multiple of `grain` units.
-XD_FN constexpr Range units_of_piece(std::int64_t units, int piece, int pieces, int grain) {
-  const std::int64_t per_piece = round_up<std::int64_t>(ceil_div<std::int64_t>(units, pieces), grain);
+struct Units {
+  std::int32_t first, end;
+};
+XD_FN constexpr Units units_of_piece(std::int32_t units, int piece, int pieces, int grain) {
+  const std::int32_t per_piece = round_up(ceil_div(units, pieces), grain);
   return {smaller(units, piece * per_piece), smaller(units, (piece + 1) * per_piece)};
 }
 

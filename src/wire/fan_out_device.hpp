@@ -21,32 +21,32 @@ struct Fan {
 
 /// Copies units [first, end) of 16 bytes from `from` to every destination.
 template <class M>
-XD_FN void fan_out(M& m, const std::byte* from, const Fan& fan, std::int64_t first, std::int64_t end) {
-  std::int64_t unit = first + m.lane();
+XD_FN void fan_out(M& m, const std::byte* from, const Fan& fan, std::int32_t first, std::int32_t end) {
+  std::int32_t unit = first + m.lane();
   for (; unit + (kInFlight - 1) * M::kWidth < end; unit += kInFlight * M::kWidth) {
     Bytes16 bytes[kInFlight];
     XD_UNROLL(4)
-    for (int i = 0; i < kInFlight; ++i) bytes[i] = m.load16_once(from + (unit + i * M::kWidth) * 16);
+    for (int i = 0; i < kInFlight; ++i) bytes[i] = m.load16_once(from + std::int64_t{unit + i * M::kWidth} * 16);
     XD_UNROLL(8)
     for (int d = 0; d < kMaxFan; ++d) {
       if (!fan.to[d]) continue;
       XD_UNROLL(4)
-      for (int i = 0; i < kInFlight; ++i) m.store16_away(fan.to[d] + (unit + i * M::kWidth) * 16, bytes[i]);
+      for (int i = 0; i < kInFlight; ++i) m.store16_away(fan.to[d] + std::int64_t{unit + i * M::kWidth} * 16, bytes[i]);
     }
   }
   for (; unit < end; unit += M::kWidth) {
-    const Bytes16 bytes = m.load16_once(from + unit * 16);
+    const Bytes16 bytes = m.load16_once(from + std::int64_t{unit} * 16);
     XD_UNROLL(8)
     for (int d = 0; d < kMaxFan; ++d)
-      if (fan.to[d]) m.store16_away(fan.to[d] + unit * 16, bytes);
+      if (fan.to[d]) m.store16_away(fan.to[d] + std::int64_t{unit} * 16, bytes);
   }
 }
 
 /// Copies a side channel of any byte count to every destination: by 16 bytes where everything is aligned, else by one.
 template <class M>
-XD_FN void fan_out_bytes(M& m, const std::byte* from, const Fan& fan, std::int64_t bytes, bool aligned) {
+XD_FN void fan_out_bytes(M& m, const std::byte* from, const Fan& fan, std::int32_t bytes, bool aligned) {
   if (aligned) return fan_out(m, from, fan, 0, bytes / 16);
-  for (std::int64_t i = m.lane(); i < bytes; i += M::kWidth) {
+  for (std::int32_t i = m.lane(); i < bytes; i += M::kWidth) {
     const std::byte value = from[i];
     XD_UNROLL(8)
     for (int d = 0; d < kMaxFan; ++d)

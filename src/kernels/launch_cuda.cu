@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+// The launch table of NVIDIA GPUs. Instances of combine are compiled one by one, see combine_instance_cuda.cu.in.
+
+#include "kernels/dispatch_device.hpp"
+#include "kernels/expert_rows_device.hpp"
+#include "kernels/launch_cuda.hpp"
+
+namespace crossdock::kernels::cuda {
+namespace {
+
+using platform::Geometry;
+using platform::cuda::CudaMachine;
+
+struct Nothing {};
+
+struct DispatchBody {
+  using Shared = DispatchShared;
+  static constexpr const char* kName = "dispatch";
+  __device__ static void run(CudaMachine& m, Shared& shared, const DispatchArgs& args) { dispatch(m, shared, args); }
+};
+struct ExpertCountsBody {
+  using Shared = Nothing;
+  static constexpr const char* kName = "expert_counts";
+  __device__ static void run(CudaMachine& m, Shared&, const ExpertRowsArgs& args) { expert_counts(m, args); }
+};
+struct ExpertRowsBodyOnGpu {
+  using Shared = ExpertRowsShared;
+  static constexpr const char* kName = "expert_rows";
+  __device__ static void run(CudaMachine& m, Shared& shared, const ExpertRowsArgs& args) { expert_rows(m, shared, args); }
+};
+
+}  // namespace
+
+#define XD_COMBINE(dtype, wire)                                                                  \
+  void launch_combine_##dtype##_##wire(Geometry, StreamHandle, const CombineArgs&);              \
+  void launch_combine_##dtype##_##wire##_by_expert(Geometry, StreamHandle, const CombineArgs&);  \
+  int resident_combine_##dtype##_##wire(int num_threads);
+#include "kernels/instances.def"
+#undef XD_COMBINE
+
+int max_resident_blocks(int num_threads) {
+  int fewest = resident_blocks<DispatchBody, DispatchArgs>(num_threads);
+  fewest = smaller(fewest, resident_blocks<ExpertCountsBody, ExpertRowsArgs>(num_threads));
+#define XD_COMBINE(dtype, wire) fewest = smaller(fewest, resident_combine_##dtype##_##wire(num_threads));
+#include "kernels/instances.def"
+#undef XD_COMBINE
+  return fewest;
+}
+
+const LaunchTable& launches() {
+  static const LaunchTable table = [] {
+    LaunchTable t;
+    t.dispatch = launch<DispatchBody, DispatchArgs>;
+    t.expert_counts = launch<ExpertCountsBody, ExpertRowsArgs>;
+    t.expert_rows = launch<ExpertRowsBodyOnGpu, ExpertRowsArgs>;
+    t.max_resident_blocks = max_resident_blocks;
+#define XD_COMBINE(dtype, wire)                                                                                   \
+  t.combine[static_cast<int>(Dtype::dtype)][static_cast<int>(Wire::wire)][0] = launch_combine_##dtype##_##wire;   \
+  t.combine[static_cast<int>(Dtype::dtype)][static_cast<int>(Wire::wire)][1] = launch_combine_##dtype##_##wire##_by_expert;
+#include "kernels/instances.def"
+#undef XD_COMBINE
+    return t;
+  }();
+  return table;
+}
+
+}  // namespace crossdock::kernels::cuda

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+// Launches on NVIDIA GPUs: a body, wrapped into a kernel that takes its arguments by value.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include "crossdock/error.hpp"
+#include "kernels/launch.hpp"
+#include "platform/cuda/cuda_machine_device.hpp"
+
+namespace crossdock::kernels::cuda {
+
+inline constexpr int kMostThreads = 512;
+
+/// `Body::run(machine, shared, args)` as a kernel.
+template <class Body, class Args>
+__global__ void __launch_bounds__(kMostThreads, 1) kernel(const __grid_constant__ Args args) {
+  __shared__ alignas(16) unsigned char shared[sizeof(typename Body::Shared)];  // bytes: its members have initialisers
+  platform::cuda::CudaMachine machine;
+  Body::run(machine, reinterpret_cast<typename Body::Shared&>(shared), args);
+}
+
+template <class Body, class Args>
+void launch(platform::Geometry geometry, StreamHandle stream, const Args& args) {
+  void* parameters[] = {const_cast<Args*>(&args)};
+  const cudaError_t error = cudaLaunchKernel(reinterpret_cast<const void*>(kernel<Body, Args>), geometry.num_blocks,
+                                             geometry.num_threads, parameters, 0, static_cast<cudaStream_t>(stream));
+  if (error == cudaSuccess) return;
+  (void)cudaGetLastError();  // leaves no sticky error behind
+  throw SystemError(std::string(Body::kName) + ": the kernel launch failed: " + cudaGetErrorString(error));
+}
+
+/// Blocks of `num_threads` that fit on the current device at once.
+template <class Body, class Args>
+int resident_blocks(int num_threads) {
+  int device = 0, sms = 0, per_sm = 0;
+  if (cudaGetDevice(&device) != cudaSuccess || cudaDeviceGetAttribute(&sms, cudaDevAttrMultiProcessorCount, device) != cudaSuccess ||
+      cudaOccupancyMaxActiveBlocksPerMultiprocessor(&per_sm, kernel<Body, Args>, num_threads, 0) != cudaSuccess) {
+    const cudaError_t error = cudaGetLastError();
+    throw SystemError(std::string("occupancy of ") + Body::kName + ": " + cudaGetErrorString(error));
+  }
+  return sms * per_sm;
+}
+
+}  // namespace crossdock::kernels::cuda
