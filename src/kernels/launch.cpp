@@ -5,12 +5,19 @@
 
 namespace crossdock::kernels {
 
-namespace cpu {
-const LaunchTable& launches();
-}
+// built_machines.def is written by CMake: one XD_MACHINE(name) for each machine in this library.
+#define XD_MACHINE(name) \
+  namespace name {       \
+  const LaunchTable& launches(); \
+  }
+#include "built_machines.def"
+#undef XD_MACHINE
 
 const LaunchTable& launches_of(BackendKind kind) {
-  if (kind == BackendKind::cpu) return cpu::launches();
+#define XD_MACHINE(name) \
+  if (kind == BackendKind::name) return name::launches();
+#include "built_machines.def"
+#undef XD_MACHINE
   throw TopologyError("no kernels for backend " + std::string(name_of(kind)) + " in this library");
 }
 

@@ -74,6 +74,7 @@ void launch_dispatch(const ExchangeState& e, kernels::DispatchArgs& args, const 
   const std::int64_t tokens = args.num_tokens_on_device || args.replay ? e.shape.max_tokens : args.num_tokens;
   const tuning::Choice choice = e.choose(tokens, e.shape.row_bytes, options.num_sms);
   args.pieces = choice.pieces;
+  const platform::CurrentDevice current(e.group->device());
   e.launches->dispatch(choice.geometry, options.stream, args);
   if (e.shape.layout == Layout::token_major) return;
   const tuning::Choice rows = e.choose(e.shape.row_capacity, e.shape.row_bytes, options.num_sms);
@@ -97,6 +98,7 @@ void run_combine(ExchangeState& e, int place, int plan, const CombineInput& in, 
   Argument{e, call, "output.weights", out.weights}.aligned(4);
   e.group->device().check_stream(options.stream);
 
+  const platform::CurrentDevice current(e.group->device());
   const int owner = e.place_of_combine_buffer(in.rows);
   if (owner >= 0 && place >= 0 && owner != place)
     throw UsageError(text("combine on rank ", e.group->rank(), ": input.rows is the combine buffer of another Received"));
@@ -199,6 +201,7 @@ void Exchange::combine_fused(Received&& received, const CombineOutput& output, s
   if (output.weights && !e.shape.combine_weights)
     throw UsageError(text("combine_fused on rank ", e.group->rank(), ": output.weights needs config.combine_weights"));
   e.group->device().check_stream(options.stream);
+  const platform::CurrentDevice current(e.group->device());
   kernels::CombineArgs args{};
   args.call = e.call(received.state_->place, plan);
   args.out = static_cast<std::byte*>(output.rows);

@@ -17,7 +17,9 @@ ExchangeState::ExchangeState(std::shared_ptr<GroupState> g, const Config& c) : g
   arena = memory::arena_of(shape);
   launches = &kernels::launches_of(group->device().kind());
   limits = group->device().limits();
-  resident_blocks = smaller(memory::kMaxBlocks, launches->max_resident_blocks(smaller(tuning::kMoveThreads, limits.max_threads)));
+  const platform::CurrentDevice current(group->device());
+  resident_blocks = smaller(memory::kMaxBlocks, launches->max_resident_blocks(smaller(tuning::kMoveThreads, limits.max_threads)) / group->ranks_on_device());
+  if (resident_blocks < 1) throw TopologyError(text("Exchange on rank ", group->rank(), ": ", group->ranks_on_device(), " ranks share device ", group->device().ordinal(), ", more than its multiprocessors can hold together"));
   place_busy.assign(shape.in_flight, false);
   plan_holders.assign(shape.num_plans, 0);
   plan_tokens.assign(shape.num_plans, 0);

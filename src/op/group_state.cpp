@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "op/group_state.hpp"
 
+#include <algorithm>
 #include <cstring>
 #include <vector>
 
@@ -43,13 +44,16 @@ GroupState::GroupState(memory::Sharing sharing, BackendKind backend, int device)
   static_assert(sizeof process == sizeof mine.process);
   std::memcpy(mine.process, &process, sizeof process);
   std::string unreachable;
+  ranks_on_device_ = 0;
   for (const Hello& other : exchange_hellos(sharing_, mine)) {
     if (std::memcmp(other.process, mine.process, sizeof mine.process) != 0) sharing_.one_process = false;
+    if (backend != BackendKind::cpu && other.device == mine.device) ++ranks_on_device_;
     const std::string why = sharing_.device->why_not_reach(other.device);
     if (!why.empty() && unreachable.empty())
       unreachable = text("Group::join: rank ", rank(), " (device ", mine.device, ") cannot reach the memory of rank ", other.rank,
                          " (device ", other.device, "): ", why);
   }
+  ranks_on_device_ = std::max(1, ranks_on_device_);
   memory::agree(sharing_, unreachable, "Group::join");
   control_ = memory::PeerMemory::create(sharing_, sizeof(sync::Control), "Group::join");
   failure_ = sharing_.device->allocate_host_visible(sizeof(sync::FailureRecord));

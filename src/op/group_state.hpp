@@ -20,6 +20,8 @@ class GroupState {
   int num_ranks() const { return sharing_.num_ranks; }
   const memory::Sharing& sharing() const { return sharing_; }
   platform::Device& device() const { return *sharing_.device; }
+  /// Ranks of this group on this rank's device, itself included: their grids must be resident together.
+  int ranks_on_device() const { return ranks_on_device_; }
 
   /// The part of a kernel's view that belongs to the group; `report` is the exchange's.
   sync::Watch watch(sync::ReportRecord* report) const;
@@ -41,6 +43,7 @@ class GroupState {
   memory::PeerMemory control_;
   platform::BlockPtr failure_;
   std::string own_abort_;
+  int ranks_on_device_ = 1;
   bool closed_ = false;
 };
 

@@ -6,18 +6,27 @@
 #include "crossdock/error.hpp"
 #include "platform/cpu/device.hpp"
 #include "platform/cpu/memory.hpp"
+#ifdef CROSSDOCK_WITH_CUDA
+#include "platform/cuda/device.hpp"
+#endif
 
 namespace crossdock::platform {
 
 int num_devices(BackendKind kind, const char** note) {
   *note = "";
   if (kind == BackendKind::cpu) return 1;
+#ifdef CROSSDOCK_WITH_CUDA
+  if (kind == BackendKind::cuda) return cuda::num_devices(note);
+#endif
   *note = "not built into this library";
   return 0;
 }
 
 std::shared_ptr<Device> open_device(BackendKind kind, int ordinal) {
   if (kind == BackendKind::cpu) return cpu::open_device();
+#ifdef CROSSDOCK_WITH_CUDA
+  if (kind == BackendKind::cuda) return cuda::open_device(ordinal);
+#endif
   throw TopologyError("backend " + std::string(name_of(kind)) + ", device " + std::to_string(ordinal) +
                       ": not built into this library; choose cpu");
 }

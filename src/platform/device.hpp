@@ -71,6 +71,23 @@ class Device {
   virtual std::string why_not_pointer(const void* pointer) = 0;
   /// UsageError unless the stream belongs to this device.
   virtual void check_stream(StreamHandle stream) = 0;
+
+  /// Makes this device the calling thread's current one; returns what give_back() restores.
+  virtual int make_current() { return 0; }
+  virtual void give_back(int) {}
+};
+
+/// A device is current while this lives.
+class CurrentDevice {
+ public:
+  explicit CurrentDevice(Device& device) : device_(device), before_(device.make_current()) {}
+  ~CurrentDevice() { device_.give_back(before_); }
+  CurrentDevice(const CurrentDevice&) = delete;
+  CurrentDevice& operator=(const CurrentDevice&) = delete;
+
+ private:
+  Device& device_;
+  int before_;
 };
 
 /// Number of devices, 0 if the machine cannot be used; `note` then says why. Never throws.

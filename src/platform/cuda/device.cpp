@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+// An NVIDIA GPU as a device. Few bytes to and from it go through a stream of its own, past running kernels.
+
+#include "platform/cuda/device.hpp"
+
+#include <cstdlib>
+#include <cstring>
+#include <vector>
+
+#include "platform/cuda/driver.hpp"
+#include "platform/cuda/memory.hpp"
+
+namespace crossdock::platform::cuda {
+namespace {
+
+/// Sharing by descriptors unless CROSSDOCK_SHARE=ipc.
+Share wanted_share() {
+  const char* value = std::getenv("CROSSDOCK_SHARE");
+  const std::string share = value && *value ? value : "automatic";
+  if (share == "ipc") return Share::handle;
+  if (share == "vmm" || share == "automatic") return Share::descriptor;
+  throw ConfigError("CROSSDOCK_SHARE = `" + share + "`; must be automatic, vmm or ipc");
+}
+
+class CudaDevice : public Device {
+ public:
+  explicit CudaDevice(int ordinal) : ordinal_(ordinal), share_(wanted_share()) {
+    Current current(ordinal_);
+    check(cudaFree(nullptr), "opening device " + std::to_string(ordinal));
+    check(cudaStreamCreateWithFlags(&aside_, cudaStreamNonBlocking), "creating a stream");
+    check(cudaDeviceGetAttribute(&num_sms_, cudaDevAttrMultiProcessorCount, ordinal_), "counting multiprocessors");
+  }
+  ~CudaDevice() override { cudaStreamDestroy(aside_); }
+
+  BackendKind kind() const override { return BackendKind::cuda; }
+  int ordinal() const override { return ordinal_; }
+  Limits limits() const override { return {num_sms_, 32, 1024}; }
+
+  BlockPtr allocate(std::uint64_t bytes, bool shareable) override {
+    const std::uint64_t page = granularity(ordinal_), rounded = (bytes + page - 1) / page * page;
+    BlockPtr block = shareable && share_ == Share::handle ? allocate_plain(ordinal_, rounded) : allocate_mapped(ordinal_, rounded);
+    fill(block->data(), 0, rounded);
+    return block;
+  }
+  BlockPtr allocate_host_visible(std::uint64_t bytes) override { return allocate_pinned(ordinal_, bytes); }
+  Share share_by() const override { return share_; }
+  int export_descriptor(const Block& block) override { return export_mapped(block); }
+  BlockPtr import_descriptor(int descriptor, std::uint64_t bytes) override { return import_mapped(ordinal_, descriptor, bytes); }
+  std::string export_handle(const Block& block) override { return export_plain(block); }
+  BlockPtr import_handle(const std::string& handle, std::uint64_t bytes) override { return import_plain(ordinal_, handle, bytes); }
+  void reach(const BlockPtr& block) override { grant(ordinal_, *block); }
+
+  std::string why_not_reach(int other) override {
+    if (other == ordinal_) return {};
+    int reachable = 0, count = 0;
+    check(cudaGetDeviceCount(&count), "cudaGetDeviceCount");
+    if (other >= count) return {};  // another process numbers devices differently; mapping its memory will tell
+    check(cudaDeviceCanAccessPeer(&reachable, ordinal_, other), "cudaDeviceCanAccessPeer");
+    return reachable ? "" : "the driver reports no peer access between them; choose devices on one NVLink or PCIe switch";
+  }
+
+  void fill(void* to, std::uint8_t value, std::uint64_t bytes) override {
+    Current current(ordinal_);
+    check(cudaMemsetAsync(to, value, bytes, aside_), "filling memory");
+    check(cudaStreamSynchronize(aside_), "filling memory");
+  }
+  void post(void* to, const void* from, std::uint64_t bytes) override {
+    Current current(ordinal_);
+    check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, aside_), "writing to device memory");
+  }
+  void post_word(std::uint64_t* to, std::uint64_t value) override { post(to, &value, sizeof value); }
+  void peek(void* to, const void* from, std::uint64_t bytes) override {
+    post(to, from, bytes);
+    check(cudaStreamSynchronize(aside_), "reading device memory");
+  }
+
+  std::string why_not_pointer(const void* pointer) override {
+    CUmemorytype type{};
+    int ordinal = -1;
+    void* values[] = {&type, &ordinal};
+    CUpointer_attribute names[] = {CU_POINTER_ATTRIBUTE_MEMORY_TYPE, CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL};
+    const CUresult result = driver().pointer_attributes(2, names, values, reinterpret_cast<CUdeviceptr>(pointer));
+    if (result != CUDA_SUCCESS || type != CU_MEMORYTYPE_DEVICE) return "is a host pointer; pass memory of device " + std::to_string(ordinal_);
+    if (ordinal != ordinal_)
+      return "lies on device " + std::to_string(ordinal) + "; pass memory of device " + std::to_string(ordinal_);
+    return {};
+  }
+
+  void check_stream(StreamHandle stream) override {
+    int ordinal = ordinal_;
+    Current current(ordinal_);
+    if (stream) check(cudaStreamGetDevice(static_cast<cudaStream_t>(stream), &ordinal), "asking a stream for its device");
+    if (ordinal != ordinal_)
+      throw UsageError("stream belongs to device " + std::to_string(ordinal) + "; the group is on device " + std::to_string(ordinal_));
+  }
+
+  int make_current() override {
+    int before = 0;
+    cudaGetDevice(&before);
+    if (before != ordinal_) check(cudaSetDevice(ordinal_), "cudaSetDevice");
+    return before;
+  }
+  void give_back(int before) override {
+    if (before != ordinal_) cudaSetDevice(before);
+  }
+
+ private:
+  int ordinal_;
+  Share share_;
+  int num_sms_ = 0;
+  cudaStream_t aside_ = nullptr;
+};
+
+}  // namespace
+
+int num_devices(const char** note) {
+  int count = 0;
+  const cudaError_t error = cudaGetDeviceCount(&count);
+  *note = "";
+  if (error == cudaSuccess && count > 0) return count;
+  (void)cudaGetLastError();
+  *note = error == cudaSuccess ? "no device" : cudaGetErrorString(error);
+  return 0;
+}
+
+std::shared_ptr<Device> open_device(int ordinal) {
+  const char* note = nullptr;
+  const int count = num_devices(&note);
+  if (count == 0) throw TopologyError(std::string("backend cuda: ") + note + "; choose cpu");
+  if (ordinal < 0) check(cudaGetDevice(&ordinal), "cudaGetDevice");
+  if (ordinal >= count)
+    throw TopologyError("backend cuda: device " + std::to_string(ordinal) + "; there are " + std::to_string(count) + " (0 to " +
+                        std::to_string(count - 1) + "), as CUDA_VISIBLE_DEVICES numbers them");
+  return std::make_shared<CudaDevice>(ordinal);
+}
+
+}  // namespace crossdock::platform::cuda

@@ -1,0 +1,11 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "platform/device.hpp"
+
+namespace crossdock::platform::cuda {
+
+int num_devices(const char** note);
+std::shared_ptr<Device> open_device(int ordinal);
+
+}  // namespace crossdock::platform::cuda

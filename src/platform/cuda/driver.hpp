@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+// CUDA calls with their refusals as errors, and the driver's functions, looked up and never linked.
+#pragma once
+
+#include <cuda.h>
+#include <cuda_runtime_api.h>
+
+#include <string>
+
+#include "crossdock/error.hpp"
+
+namespace crossdock::platform::cuda {
+
+/// Throws SystemError "<what> failed: <text>" and leaves no sticky error behind.
+void check(cudaError_t error, const std::string& what);
+void check(CUresult result, const std::string& what);
+
+/// The driver's memory functions. Null members where there is no driver.
+struct Driver {
+  decltype(&cuMemCreate) mem_create = nullptr;
+  decltype(&cuMemRelease) mem_release = nullptr;
+  decltype(&cuMemAddressReserve) address_reserve = nullptr;
+  decltype(&cuMemAddressFree) address_free = nullptr;
+  decltype(&cuMemMap) map = nullptr;
+  decltype(&cuMemUnmap) unmap = nullptr;
+  decltype(&cuMemSetAccess) set_access = nullptr;
+  decltype(&cuMemExportToShareableHandle) export_handle = nullptr;
+  decltype(&cuMemImportFromShareableHandle) import_handle = nullptr;
+  decltype(&cuMemGetAllocationGranularity) granularity = nullptr;
+  decltype(&cuPointerGetAttributes) pointer_attributes = nullptr;
+  decltype(&cuGetErrorString) error_string = nullptr;
+};
+
+const Driver& driver();
+
+/// Makes a device current for a scope and gives the caller's back.
+class Current {
+ public:
+  explicit Current(int ordinal) {
+    cudaGetDevice(&before_);
+    if (before_ != ordinal) check(cudaSetDevice(ordinal), "cudaSetDevice(" + std::to_string(ordinal) + ")");
+    changed_ = before_ != ordinal;
+  }
+  ~Current() {
+    if (changed_) cudaSetDevice(before_);
+  }
+  Current(const Current&) = delete;
+  Current& operator=(const Current&) = delete;
+
+ private:
+  int before_ = 0;
+  bool changed_ = false;
+};
+
+}  // namespace crossdock::platform::cuda

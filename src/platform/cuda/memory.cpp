@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "platform/cuda/memory.hpp"
+
+#include <cstring>
+
+#include "platform/cuda/driver.hpp"
+
+namespace crossdock::platform::cuda {
+namespace {
+
+CUmemAllocationProp properties(int ordinal) {
+  CUmemAllocationProp prop{};
+  prop.type = CU_MEM_ALLOCATION_TYPE_PINNED;
+  prop.location.type = CU_MEM_LOCATION_TYPE_DEVICE;
+  prop.location.id = ordinal;
+  prop.requestedHandleTypes = CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR;
+  return prop;
+}
+
+/// An allocation of the virtual-memory interface and its mapping.
+class MappedBlock : public Block {
+ public:
+  MappedBlock(CUmemGenericAllocationHandle handle, std::uint64_t bytes, int ordinal) : handle_(handle), ordinal_(ordinal) {
+    bytes_ = bytes;
+    CUdeviceptr address = 0;
+    CUresult result = driver().address_reserve(&address, bytes, 0, 0, 0);
+    if (result == CUDA_SUCCESS) {
+      data_ = reinterpret_cast<std::byte*>(address);
+      result = driver().map(address, bytes, 0, handle, 0);
+      mapped_ = result == CUDA_SUCCESS;
+    }
+    if (result == CUDA_SUCCESS) result = access(ordinal);
+    if (result == CUDA_SUCCESS) return;
+    release();
+    check(result, "mapping " + std::to_string(bytes) + " bytes on device " + std::to_string(ordinal));
+  }
+  ~MappedBlock() override { release(); }
+
+  CUresult access(int ordinal) const {
+    CUmemAccessDesc desc{};
+    desc.location.type = CU_MEM_LOCATION_TYPE_DEVICE;
+    desc.location.id = ordinal;
+    desc.flags = CU_MEM_ACCESS_FLAGS_PROT_READWRITE;
+    return driver().set_access(address(), bytes_, &desc, 1);
+  }
+  CUmemGenericAllocationHandle handle() const { return handle_; }
+
+ private:
+  CUdeviceptr address() const { return reinterpret_cast<CUdeviceptr>(data_); }
+  void release() {
+    int count = 0;
+    if (cudaGetDeviceCount(&count) != cudaSuccess) return;  // the driver has shut down and taken it all back
+    Current current(ordinal_);
+    if (mapped_) driver().unmap(address(), bytes_);
+    if (data_) driver().address_free(address(), bytes_);
+    driver().mem_release(handle_);
+  }
+
+  CUmemGenericAllocationHandle handle_;
+  int ordinal_;
+  bool mapped_ = false;
+};
+
+/// cudaMalloc memory, own or of another process.
+class PlainBlock : public Block {
+ public:
+  PlainBlock(void* data, std::uint64_t bytes, int ordinal, bool imported) : ordinal_(ordinal), imported_(imported) {
+    data_ = static_cast<std::byte*>(data);
+    bytes_ = bytes;
+  }
+  ~PlainBlock() override {
+    int count = 0;
+    if (cudaGetDeviceCount(&count) != cudaSuccess) return;
+    Current current(ordinal_);
+    imported_ ? cudaIpcCloseMemHandle(data_) : cudaFree(data_);
+  }
+
+ private:
+  int ordinal_;
+  bool imported_;
+};
+
+class PinnedBlock : public Block {
+ public:
+  PinnedBlock(void* data, std::uint64_t bytes) {
+    data_ = static_cast<std::byte*>(data);
+    bytes_ = bytes;
+  }
+  ~PinnedBlock() override { cudaFreeHost(data_); }
+};
+
+}  // namespace
+
+std::uint64_t granularity(int ordinal) {
+  const CUmemAllocationProp prop = properties(ordinal);
+  std::size_t bytes = 0;
+  check(driver().granularity(&bytes, &prop, CU_MEM_ALLOC_GRANULARITY_MINIMUM), "cuMemGetAllocationGranularity");
+  return bytes;
+}
+
+BlockPtr allocate_mapped(int ordinal, std::uint64_t bytes) {
+  Current current(ordinal);
+  const CUmemAllocationProp prop = properties(ordinal);
+  CUmemGenericAllocationHandle handle = 0;
+  check(driver().mem_create(&handle, bytes, &prop, 0),
+        "allocating " + std::to_string(bytes) + " bytes on device " + std::to_string(ordinal));
+  return std::make_shared<MappedBlock>(handle, bytes, ordinal);
+}
+
+int export_mapped(const Block& block) {
+  int descriptor = -1;
+  check(driver().export_handle(&descriptor, static_cast<const MappedBlock&>(block).handle(),
+                               CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR, 0),
+        "cuMemExportToShareableHandle");
+  return descriptor;
+}
+
+BlockPtr import_mapped(int ordinal, int descriptor, std::uint64_t bytes) {
+  Current current(ordinal);
+  CUmemGenericAllocationHandle handle = 0;
+  check(driver().import_handle(&handle, reinterpret_cast<void*>(static_cast<std::intptr_t>(descriptor)),
+                               CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR),
+        "cuMemImportFromShareableHandle");
+  return std::make_shared<MappedBlock>(handle, bytes, ordinal);
+}
+
+void grant(int ordinal, const Block& block) {
+  check(static_cast<const MappedBlock&>(block).access(ordinal), "cuMemSetAccess for device " + std::to_string(ordinal));
+}
+
+BlockPtr allocate_plain(int ordinal, std::uint64_t bytes) {
+  Current current(ordinal);
+  void* data = nullptr;
+  check(cudaMalloc(&data, bytes), "cudaMalloc of " + std::to_string(bytes) + " bytes on device " + std::to_string(ordinal));
+  return std::make_shared<PlainBlock>(data, bytes, ordinal, false);
+}
+
+std::string export_plain(const Block& block) {
+  cudaIpcMemHandle_t handle{};
+  check(cudaIpcGetMemHandle(&handle, block.data()), "cudaIpcGetMemHandle");
+  static_assert(sizeof handle <= 64);
+  return std::string(reinterpret_cast<const char*>(&handle), sizeof handle);
+}
+
+BlockPtr import_plain(int ordinal, const std::string& handle, std::uint64_t bytes) {
+  Current current(ordinal);
+  cudaIpcMemHandle_t ipc{};
+  std::memcpy(&ipc, handle.data(), sizeof ipc);
+  void* data = nullptr;
+  check(cudaIpcOpenMemHandle(&data, ipc, cudaIpcMemLazyEnablePeerAccess), "cudaIpcOpenMemHandle");
+  return std::make_shared<PlainBlock>(data, bytes, ordinal, true);
+}
+
+BlockPtr allocate_pinned(int ordinal, std::uint64_t bytes) {
+  Current current(ordinal);
+  void* data = nullptr;
+  check(cudaHostAlloc(&data, bytes, cudaHostAllocMapped | cudaHostAllocPortable), "cudaHostAlloc of " + std::to_string(bytes) + " bytes");
+  std::memset(data, 0, bytes);
+  return std::make_shared<PinnedBlock>(data, bytes);
+}
+
+}  // namespace crossdock::platform::cuda

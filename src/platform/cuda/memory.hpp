@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+// Device memory that peers map: virtual-memory allocations shared as descriptors, or plain ones shared by IPC handles.
+#pragma once
+
+#include <string>
+
+#include "platform/device.hpp"
+
+namespace crossdock::platform::cuda {
+
+/// Granularity of virtual-memory allocations on `ordinal`.
+std::uint64_t granularity(int ordinal);
+
+/// Uninitialised memory on `ordinal` that its kernels can use and that can be exported as a descriptor.
+BlockPtr allocate_mapped(int ordinal, std::uint64_t bytes);
+int export_mapped(const Block& block);
+/// Maps a peer's allocation for kernels of `ordinal`.
+BlockPtr import_mapped(int ordinal, int descriptor, std::uint64_t bytes);
+/// Lets kernels of `ordinal` use memory that another thread of this process has mapped.
+void grant(int ordinal, const Block& block);
+
+/// The same by cudaMalloc and cudaIpcMemHandle_t.
+BlockPtr allocate_plain(int ordinal, std::uint64_t bytes);
+std::string export_plain(const Block& block);
+BlockPtr import_plain(int ordinal, const std::string& handle, std::uint64_t bytes);
+
+/// Pinned host memory that kernels of every device can write.
+BlockPtr allocate_pinned(int ordinal, std::uint64_t bytes);
+
+}  // namespace crossdock::platform::cuda
