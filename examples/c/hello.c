@@ -56,6 +56,11 @@ static void* run_rank(void* pointer) {
   _Alignas(16) float token[kHidden], result[kHidden] = {0};
   for (int i = 0; i < kHidden; ++i) token[i] = (float)(10 * (args->rank + 1) + i);
 
+  xd_group_options options;
+  XD_INIT(options);
+  options.backend = XD_BACKEND_CPU;
+  options.deadline_ms = -1; /* of the environment, 30 s by default */
+
   xd_config config;
   XD_INIT(config);
   config.hidden = kHidden;
@@ -64,7 +69,7 @@ static void* run_rank(void* pointer) {
   config.max_tokens = 1;
   config.dispatch_dtype = config.combine_dtype = XD_F32;
 
-  if (!failed(xd_group_join_team(args->team, args->rank, NULL, &group)) &&
+  if (!failed(xd_group_join_team(args->team, args->rank, &options, &group)) &&
       !failed(xd_exchange_create(group, &config, &exchange)) &&
       exchange_one(exchange, args->rank, token, result) == 0) {
     args->right = 1;

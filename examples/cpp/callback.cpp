@@ -40,7 +40,7 @@ bool run_rank(Meeting& meeting, int rank) {
   const AllGather all_gather = [&meeting, rank](const void* mine, std::size_t bytes, void* all) {
     meeting.all_gather(rank, mine, bytes, all);
   };
-  Group group = Group::join(rank, kRanks, all_gather);
+  Group group = Group::join(rank, kRanks, all_gather, {.backend = BackendKind::cpu});
   Exchange exchange(group, {.hidden = kHidden,
                             .num_experts = kRanks,
                             .top_k = 1,

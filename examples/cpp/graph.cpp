@@ -53,7 +53,7 @@ CpuGraph record(CpuStream& stream, Exchange& exchange, Batch& batch) {
 }
 
 bool run_rank(const Team& team, int rank) {
-  Group group = Group::join(team, rank);
+  Group group = Group::join(team, rank, {.backend = BackendKind::cpu});
   Exchange exchange(group, {.hidden = kHidden,
                             .num_experts = kExperts,
                             .top_k = kTopk,

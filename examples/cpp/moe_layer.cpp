@@ -60,7 +60,7 @@ void dense_token(int rank, int token, float* out) {
 }
 
 bool run_rank(const Team& team, int rank) {
-  Group group = Group::join(team, rank);
+  Group group = Group::join(team, rank, {.backend = BackendKind::cpu});
   Config config{.hidden = kHidden, .num_experts = kExperts, .top_k = kTopk, .max_tokens = kTokens};
   config.dispatch_dtype = config.combine_dtype = Dtype::f32;
   config.layout = Layout::expert_major;

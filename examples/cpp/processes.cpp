@@ -21,7 +21,7 @@ constexpr int kHidden = 16, kTokens = 3;
 
 /// Token t of rank r goes to every rank; every rank returns it as it came; so the sum is num_ranks times the token.
 bool run_rank(const std::string& name, int rank, int num_ranks) {
-  Group group = Group::rendezvous(name, rank, num_ranks);
+  Group group = Group::rendezvous(name, rank, num_ranks, {.backend = BackendKind::cpu});
   Exchange exchange(group, {.hidden = kHidden,
                             .num_experts = num_ranks,
                             .top_k = num_ranks,
