@@ -9,11 +9,11 @@
 namespace crossdock::route {
 
 /// Distinct ranks of one token in the order in which its ids first name them, four bits each.
-struct TokenRoute {
-  std::uint32_t ranks = 0;  // nibble o = o-th distinct rank
-  std::uint32_t mask = 0;   // bit d = rank d is named
-  std::int32_t count = 0;
-  std::int32_t bad_ids = 0;  // outside [-1, E)
+struct TokenRoute {  // no initialisers: it lies in shared memory
+  std::uint32_t ranks;   // nibble o = o-th distinct rank
+  std::uint32_t mask;    // bit d = rank d is named
+  std::int32_t count;
+  std::int32_t bad_ids;  // outside [-1, E)
 
   XD_FN constexpr int rank(int ordinal) const { return (ranks >> (4 * ordinal)) & 15; }
   XD_FN constexpr void name(int rank) {
@@ -41,7 +41,7 @@ struct Ids {
 XD_FN constexpr int owner_of(int expert, const Shape& shape) { return expert / shape.experts_per_rank; }
 
 XD_FN TokenRoute route_token(const Ids& ids, std::int64_t token, const Shape& shape) {
-  TokenRoute route;
+  TokenRoute route{};
   for (int j = 0; j < shape.top_k; ++j) {
     const int expert = ids.get(token * shape.top_k + j, shape.num_experts, route.bad_ids);
     if (expert >= 0) route.name(owner_of(expert, shape));
