@@ -1,0 +1,11 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "support/fiber_table.hpp"
+
+namespace crossdock::testing {
+
+const kernels::LaunchTable& fiber_launches_32() {
+  static const kernels::LaunchTable table = make_fiber_launches<32>();
+  return table;
+}
+
+}  // namespace crossdock::testing

@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "support/harness.hpp"
+
+#include <algorithm>
+#include <exception>
+#include <optional>
+#include <stdexcept>
+#include <thread>
+
+#include "support/fiber_launch.hpp"
+
+namespace crossdock::testing {
+
+void run_threads(int num_ranks, Log& log, const std::function<void(int)>& body) {
+  std::vector<std::thread> threads;
+  for (int r = 0; r < num_ranks; ++r) {
+    threads.emplace_back([&, r] {
+      try {
+        body(r);
+      } catch (const std::exception& error) {
+        log.add("rank ", r, ": exception: ", error.what());
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+}
+
+Round::Round(const TestCase& test, const Answers& answers, int rank, bool roomy)
+    : test_(test), answers_(&answers), rank_(rank), roomy_(roomy) {
+  const Config& c = test.config;
+  const oracle::RankAnswer& mine = answers.received[rank];
+  const std::int64_t tokens = roomy ? c.max_tokens : mine.num_tokens;
+  const std::int64_t row_bytes = row_bytes_of(c.dispatch_dtype, c.hidden);
+  const std::int64_t out_bytes = row_bytes_of(c.combine_dtype, c.hidden);
+  const auto buffer = [&](std::int64_t bytes, bool guarded = false) { return Buffer(test.backend, bytes, 0xff, guarded); };
+  rows_ = buffer(tokens * row_bytes);
+  ids_ = buffer(tokens * c.top_k * (test.ids_are_int64 ? 8 : 4));
+  weights_ = buffer(tokens * c.top_k * 4);
+  scales_ = buffer(tokens * c.scale_bytes);
+  num_tokens_ = buffer(4);
+  std::int64_t output_rows = oracle::row_capacity(answers.shape);
+  if (c.layout != Layout::token_major) output_rows = mine.experts.num_rows_max;
+  outputs_ = buffer(roomy ? output_rows * out_bytes : static_cast<std::int64_t>(answers.outputs[rank].size()));
+  output_weights_ = buffer((roomy ? oracle::row_capacity(answers.shape) : mine.num_rows) * c.top_k * 4);
+  result_ = buffer(tokens * out_bytes, true);
+  result_weights_ = buffer(tokens * c.top_k * 4, true);
+  spoil_.assign(std::max(result_.bytes(), result_weights_.bytes()), 0xee);
+  load(answers);
+}
+
+void Round::load(const Answers& answers, StreamHandle stream) {
+  answers_ = &answers;
+  const oracle::RankInput& in = answers.inputs[rank_];
+  const auto put = [&](const Buffer& to, const auto& from) {  // T above M brings rows that nobody reads
+    const std::size_t bytes = std::min(from.size() * sizeof(from[0]), to.bytes());
+    copy_in(test_.backend, to.data(), from.data(), bytes, stream);
+  };
+  put(rows_, in.rows);
+  if (test_.ids_are_int64)
+    put(ids_, in.ids);
+  else
+    put(ids_, answers.narrow_ids[rank_]);
+  put(weights_, in.weights);
+  put(scales_, in.scales);
+  copy_in(test_.backend, num_tokens_.data(), &in.num_tokens, 4, stream);
+}
+
+DispatchInput Round::payload() const {
+  DispatchInput in;
+  const bool device = test_.device_tokens;
+  in.num_tokens = device ? 0 : answers_->received[rank_].num_tokens;
+  in.num_tokens_on_device = device ? num_tokens_.as<std::int32_t>() : nullptr;
+  if (in.num_tokens == 0 && !device) return in;  // nothing is read: nothing need be there
+  in.rows = rows_.data();
+  in.scales = test_.config.scale_bytes > 0 ? scales_.data() : nullptr;
+  return in;
+}
+
+DispatchInput Round::input() const {
+  DispatchInput in = payload();
+  in.ids_are_int64 = test_.ids_are_int64;
+  if (!in.rows) return in;
+  in.ids = ids_.data();
+  in.weights = test_.recipe.weights ? weights_.as<float>() : nullptr;
+  return in;
+}
+
+CombineInput Round::run_experts(const Received& received, StreamHandle stream) {
+  CombineInput in;
+  const auto& outputs = answers_->outputs[rank_];
+  if (test_.config.fused) {
+    write_landings(received, stream);
+  } else {
+    void* to = outputs_.data();
+    if (test_.in_place) to = received.tokens().rows;
+    if (test_.config.zero_copy) to = received.combine_buffer().data;
+    copy_in(test_.backend, to, outputs.data(), outputs.size(), stream);
+    in.rows = to;
+  }
+  in.with_weights = test_.with_weights;
+  if (!test_.caller_weights) return in;
+  const auto& weights = answers_->weights[rank_];
+  copy_in(test_.backend, output_weights_.data(), weights.data(), weights.size() * 4, stream);
+  in.weights = output_weights_.as<float>();
+  return in;
+}
+
+/// This rank's experts write the partial rows of the ids that they own, at every home.
+void Round::write_landings(const Received& received, StreamHandle stream) const {
+  const oracle::Case& c = answers_->shape;
+  const std::int64_t row_bytes = row_bytes_of(c.combine_dtype, c.hidden);
+  for (int home = 0; home < c.num_ranks; ++home) {
+    auto* landing = static_cast<std::uint8_t*>(received.landing_rows(home));
+    const oracle::RankAnswer& plan = answers_->received[home];
+    for (std::int64_t i = 0; i < std::int64_t{plan.num_tokens} * c.top_k; ++i) {
+      const bool kept = plan.kept_ids[i / c.top_k] >> (i % c.top_k) & 1;
+      if (!kept || oracle::rank_of_expert(c, answers_->inputs[home].ids[i]) != rank_) continue;
+      copy_in(test_.backend, landing + i * row_bytes, &answers_->outputs[home][i * row_bytes], row_bytes, stream);
+    }
+  }
+}
+
+CombineOutput Round::output() const {
+  CombineOutput out;
+  if (answers_->received[rank_].num_tokens == 0 && !test_.device_tokens && !roomy_) return out;
+  out.rows = result_.data();
+  if (test_.with_weights) out.weights = result_weights_.as<float>();
+  return out;
+}
+
+void Round::spoil_output(StreamHandle stream) {
+  copy_in(test_.backend, result_.data(), spoil_.data(), result_.bytes(), stream);
+  copy_in(test_.backend, result_weights_.data(), spoil_.data(), result_weights_.bytes(), stream);
+}
+
+void Round::check_output(Log& log) const {
+  check_result(test_, *answers_, rank_, result_.data(), test_.with_weights ? result_weights_.as<float>() : nullptr, log);
+  if (!result_.guard_is_whole() || !result_weights_.guard_is_whole())
+    log.add("rank ", rank_, ": combine wrote behind the last row of its result");
+}
+
+Rank::Rank(const TestCase& t, Group g, Log& l) : test(t), log(l), group(std::move(g)), exchange(group, t.config) {
+  if (t.executor.width > 0) use_fibers(exchange, t.executor);
+  check_bill(exchange.memory(), t.config, t.num_ranks, group.backend(), log);
+}
+
+namespace {
+
+GroupOptions options_of(BackendKind backend, std::chrono::milliseconds deadline) {
+  GroupOptions options;
+  options.backend = backend;
+  options.deadline = deadline;
+  return options;
+}
+
+}  // namespace
+
+Rank::Rank(const TestCase& t, const Team& team, int rank, Log& l, std::chrono::milliseconds deadline)
+    : Rank(t, Group::join(team, rank, options_of(t.backend, deadline)), l) {}
+
+void Rank::combine(Received&& received, const CombineInput& input, const CombineOutput& output, StreamHandle stream) {
+  CallOptions options;
+  options.stream = stream;
+  if (test.config.fused)
+    exchange.combine_fused(std::move(received), output, -1, options);
+  else
+    exchange.combine(std::move(received), input, output, options);
+}
+
+void Rank::run(const Answers& answers, StreamHandle stream) {
+  CallOptions options;
+  options.stream = stream;
+  Round round(test, answers, rank());
+  Received received = exchange.dispatch(round.input(), options);
+  synchronize(test.backend, stream);
+  const View view = view_of(received);
+  round.check(view, log);
+  const CombineInput input = round.run_experts(received, stream);
+  round.spoil_output(stream);
+  combine(std::move(received), input, round.output(), stream);
+  synchronize(test.backend, stream);
+  round.check_output(log);
+  if (!test.in_place) round.check(view, log);  // combine leaves what was received alone
+}
+
+void run_ranks(const TestCase& test, Log& log, const std::function<void(Rank&)>& body) {
+  const Team team(test.num_ranks);
+  run_threads(test.num_ranks, log, [&](int r) {
+    Rank rank(test, team, r, log);
+    try {
+      body(rank);
+    } catch (const std::exception& error) {
+      rank.group.abort(error.what());
+      throw;
+    }
+  });
+}
+
+std::string run_case(const TestCase& test) {
+  if (const Support support = supports(test.config, test.num_ranks); !support)
+    return "refused: " + support.reason + "\ncase: " + text_of(test) + "\n";
+  std::vector<Answers> rounds;
+  for (int round = 0; round < test.rounds; ++round) {
+    TestCase next = test;
+    next.recipe.seed += static_cast<std::uint64_t>(round);
+    rounds.push_back(answers_of(next));
+  }
+  Log log;
+  run_ranks(test, log, [&](Rank& rank) {
+    for (const Answers& answers : rounds) {
+      rank.run(answers);
+      if (const Status status = rank.exchange.poll(); status.code != StatusCode::ok) rank.exchange.clear_status();
+    }
+  });
+  return log.empty() ? "" : log.text() + "case: " + text_of(test) + "\n";
+}
+
+}  // namespace crossdock::testing

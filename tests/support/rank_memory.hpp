@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+// Memory that kernels of a rank can use, and how a test reaches it. The only place of the tests that knows machines:
+// on the CPU these are plain pointers; a GPU adds its copies here.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+
+#include "crossdock/types.hpp"
+
+namespace crossdock::testing {
+
+/// Device memory of exactly `bytes` bytes (so that ASan sees what lies beyond), with a guard behind it on request.
+class Buffer {
+ public:
+  Buffer() = default;
+  Buffer(BackendKind backend, std::size_t bytes, std::uint8_t fill = 0xff, bool guarded = false);
+
+  void* data() const { return data_.get(); }
+  template <class T>
+  T* as() const {
+    return static_cast<T*>(data());
+  }
+  std::size_t bytes() const { return bytes_; }
+  /// Whether nobody has written behind the end of a guarded buffer.
+  bool guard_is_whole() const;
+
+ private:
+  BackendKind backend_ = BackendKind::cpu;
+  std::size_t bytes_ = 0;
+  std::shared_ptr<void> data_;
+};
+
+/// Copies from the host, ordered with what else runs on `stream`; `from` must live until it is done.
+void copy_in(BackendKind backend, void* to, const void* from, std::size_t bytes, StreamHandle stream);
+/// Copies to the host; all work that writes there must be done.
+void copy_out(BackendKind backend, void* to, const void* from, std::size_t bytes);
+/// Waits for all work of a stream; nullptr: there is none to wait for on the CPU.
+void synchronize(BackendKind backend, StreamHandle stream);
+
+}  // namespace crossdock::testing
