@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+// One timed line of `crossdock bench`: what was run, what it took, and the figures that follow from both.
+#pragma once
+
+#include <cstdint>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "measure.hpp"
+
+namespace crossdock::tools {
+
+/// Where and when; the same for all lines of a run.
+struct Setting {
+  std::string commit, host, driver, date;
+};
+
+struct Record {
+  Problem problem;
+  Run run;
+  Setting setting;
+  std::string refused;  // not timed, and why
+  std::string wrong;    // timed in vain: the result differs from the oracle's
+  double us_median = 0, us_p99 = 0, us_min = 0;
+  std::int64_t wire_bytes = 0;     // stored to other ranks but flags, by the busiest rank; or into the busiest, if more
+  std::int64_t payload_bytes = 0;  // rows received by all ranks, own rows included
+  double limit_gbps = 0;           // of one rank, from the same run
+
+  double wire_gbps() const { return us_median > 0 ? wire_bytes / us_median / 1e3 : 0; }
+  double payload_gbps() const { return us_median > 0 ? payload_bytes / us_median / 1e3 : 0; }
+  /// Payload rate over what all ranks together can do.
+  double payload_share() const { return limit_gbps > 0 ? payload_gbps() / (limit_gbps * problem.shape.num_ranks) : 0; }
+  bool counts() const { return refused.empty() && wrong.empty(); }
+};
+
+/// Fills everything but the setting.
+Record record_of(const Data& data, const Run& run, const Timing& timing);
+
+/// Median and the like of unsorted samples: the value that `share` of them do not exceed.
+double quantile(std::vector<double> samples, double share);
+
+nlohmann::ordered_json to_json(const Record& record);
+
+/// Members that say what was run; two lines with equal ones can be compared.
+std::string identity_of(const nlohmann::ordered_json& line);
+
+}  // namespace crossdock::tools

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+// How `crossdock bench` asks a machine for times. One Measurer per machine; axes, tables and files know only this.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "problem.hpp"
+
+/* name, what is timed */
+#define XD_BENCH_OPS(X)                              \
+  X(dispatch, "dispatch alone")                      \
+  X(combine, "combine alone, along one kept plan")   \
+  X(pair, "dispatch, then combine")
+
+/* name, calls per replay, how calls reach the machine */
+#define XD_BENCH_MODES(X)                            \
+  X(graph, 20, "a replayed graph of 20 calls back to back, divided by 20") \
+  X(graph1, 1, "a replayed graph of one call")       \
+  X(eager, 1, "the call itself")
+
+namespace crossdock::tools {
+
+#define XD_BENCH_ENUMERATOR(name, ...) name,
+enum class Op { XD_BENCH_OPS(XD_BENCH_ENUMERATOR) };
+enum class Mode { XD_BENCH_MODES(XD_BENCH_ENUMERATOR) };
+#undef XD_BENCH_ENUMERATOR
+#define XD_BENCH_NAME(name, ...) #name,
+inline constexpr std::string_view kOpNames[] = {XD_BENCH_OPS(XD_BENCH_NAME)};
+inline constexpr std::string_view kModeNames[] = {XD_BENCH_MODES(XD_BENCH_NAME)};
+#undef XD_BENCH_NAME
+#define XD_BENCH_CALLS(name, calls, ...) calls,
+inline constexpr int kModeCalls[] = {XD_BENCH_MODES(XD_BENCH_CALLS)};
+#undef XD_BENCH_CALLS
+
+/// One thing to time on an open bench.
+struct Run {
+  Op op = Op::pair;
+  Mode mode = Mode::eager;
+  int num_sms = 0;
+  int repeat = 20;  // timed repetitions, after `warm_up` others
+  int warm_up = 2;
+};
+
+struct Timing {
+  std::vector<double> us;  // per call, of the slowest rank, one per repetition
+  double limit_gbps = 0;   // what the machine can do at best per rank, measured between the repetitions
+  std::string wrong;       // empty, or how the result of the last repetition differs from the oracle
+};
+
+/// The ranks of one problem, ready to run.
+class Bench {
+ public:
+  virtual ~Bench() = default;
+  /// Why this cannot be timed, or an empty text.
+  virtual std::string refuses(const Run& run) const = 0;
+  virtual Timing time(const Run& run) = 0;
+};
+
+/// One line of `crossdock bench --limits`.
+struct Limit {
+  std::string what;
+  double gbps;
+};
+
+class Measurer {
+ public:
+  virtual ~Measurer() = default;
+  /// What the figures were taken on: number and model of its processors, never a machine's name.
+  virtual std::string host() const = 0;
+  virtual std::string driver() const = 0;
+  virtual Mode usual_mode() const = 0;
+  /// What `limit_gbps` is, for the head of a table.
+  virtual std::string limit_name() const = 0;
+  /// `expected` is the oracle's answer to combine. Both outlive the bench.
+  virtual std::unique_ptr<Bench> open(const Data& data, const std::vector<oracle::RankResult>& expected) = 0;
+  virtual std::vector<Limit> limits(int num_ranks) = 0;
+};
+
+std::unique_ptr<Measurer> make_cpu_measurer();
+
+}  // namespace crossdock::tools

@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: Apache-2.0
+// Times of the CPU machine: ranks are threads, each with a stream of its own for graphs. Between two repetitions the same
+// threads measure what memcpy gives, so that both figures see the same neighbours.
+#include <sys/utsname.h>
+
+#include <chrono>
+#include <cstring>
+#include <fstream>
+#include <optional>
+
+#include "copy_rate.hpp"
+#include "crossdock/cpu_stream.hpp"
+#include "measure.hpp"
+#include "rank_threads.hpp"
+#include "verify.hpp"
+
+namespace crossdock::tools {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr std::int64_t kCopyBytes = std::int64_t{2} << 30;   // of all threads, source and destination: beyond caches
+constexpr std::int64_t kCopyPiece = std::int64_t{256} << 20; // copied between two repetitions, all threads together
+
+/// First start to last end over the ranks.
+class SlowestRank {
+ public:
+  explicit SlowestRank(int num_ranks) : starts_(num_ranks), ends_(num_ranks) {}
+  void start(int rank) { starts_[rank] = Clock::now(); }
+  void end(int rank) { ends_[rank] = Clock::now(); }
+  double us() const {
+    const auto first = *std::min_element(starts_.begin(), starts_.end()), last = *std::max_element(ends_.begin(), ends_.end());
+    return std::chrono::duration<double, std::micro>(last - first).count();
+  }
+
+ private:
+  std::vector<Clock::time_point> starts_, ends_;
+};
+
+/// What one rank owns.
+struct Rank {
+  std::optional<Group> group;
+  std::optional<Exchange> exchange;
+  std::optional<CpuStream> stream;
+  std::optional<Received> received;  // of the last dispatch
+  std::optional<Plan> plan;
+  std::optional<RowCopy> copy;
+  void* arrived = nullptr;  // rows of dispatch: one in flight, so they lie in one place
+  Pages outputs, results;
+  CombineInput in;
+  CombineOutput out;
+};
+
+class CpuBench : public Bench {
+ public:
+  CpuBench(const Data& data, const std::vector<oracle::RankResult>& expected)
+      : data_(data), expected_(expected), threads_(data.problem.shape.num_ranks), ranks_(threads_.num_ranks()),
+        clock_(threads_.num_ranks()), wrong_(threads_.num_ranks()) {
+    const Team team(threads_.num_ranks());
+    GroupOptions options;
+    options.backend = BackendKind::cpu;
+    threads_.run([&](int r) {
+      ranks_[r].group.emplace(Group::join(team, r, options));
+      set_up(r);
+    });
+  }
+
+  std::string refuses(const Run& run) const override {
+    return fused() && run.op == Op::combine && run.mode != Mode::eager ? "fused combine consumes a dispatch; alone it is timed eager only" : "";
+  }
+
+  Timing time(const Run& run) override {
+    Timing timing;
+    copied_ = 0;
+    copy_us_ = 0;
+    threads_.run([&](int r) { repeat(run, r, timing.us); });
+    for (const std::string& wrong : wrong_)
+      if (timing.wrong.empty()) timing.wrong = wrong;
+    timing.limit_gbps = copied_ / copy_us_ / 1e3 / threads_.num_ranks();
+    return timing;
+  }
+
+ private:
+  void set_up(int r) {
+    Rank& rank = ranks_[r];
+    const Problem& p = data_.problem;
+    rank.exchange.emplace(*rank.group, config_of(p));
+    rank.stream.emplace();
+    rank.copy.emplace(kCopyBytes / 2 / threads_.num_ranks(), data_.outputs.row_bytes());
+    rank.results = Pages(data_.answers[r].num_tokens * data_.outputs.row_bytes());
+    rank.out.rows = rank.results.data();
+    rank.received.emplace(rank.exchange->dispatch(data_.dispatch_input(r)));
+    rank.arrived = rank.received->tokens().rows;
+    rank.plan.emplace(rank.received->keep());
+    if (p.path == Path::fused) {
+      write_landings(data_, r, *rank.received);
+    } else if (p.path == Path::zero_copy) {
+      rank.in.rows = rank.received->combine_buffer().data;
+      write_outputs(data_, r, static_cast<std::byte*>(rank.received->combine_buffer().data));
+    } else {
+      rank.outputs = Pages(std::max<std::int64_t>(output_bytes(data_, r), 1));
+      rank.in.rows = rank.outputs.data();
+      write_outputs(data_, r, rank.outputs.data());
+    }
+    threads_.barrier().wait();
+    finish_combine(rank, {});
+    threads_.barrier().wait();
+  }
+
+  void start_dispatch(int r, const CallOptions& options) {
+    ranks_[r].received.reset();
+    ranks_[r].received.emplace(ranks_[r].exchange->dispatch(data_.dispatch_input(r), options));
+  }
+
+  /// combine of the last dispatch, which it consumes.
+  void finish_combine(Rank& rank, const CallOptions& options) {
+    if (data_.problem.path == Path::fused)
+      rank.exchange->combine_fused(std::move(*rank.received), rank.out, -1, options);
+    else
+      rank.exchange->combine(std::move(*rank.received), rank.in, rank.out, options);
+    rank.received.reset();
+  }
+
+  void call(const Run& run, int r, const CallOptions& options) {
+    Rank& rank = ranks_[r];
+    if (run.op != Op::combine) start_dispatch(r, options);
+    if (run.op == Op::pair || (run.op == Op::combine && fused())) finish_combine(rank, options);
+    if (run.op == Op::combine && !fused()) rank.exchange->combine(*rank.plan, rank.in, rank.out, options);
+  }
+  bool fused() const { return data_.problem.path == Path::fused; }
+
+  void repeat(const Run& run, int r, std::vector<double>& us) {
+    Rank& rank = ranks_[r];
+    const int calls = kModeCalls[static_cast<int>(run.mode)];
+    CallOptions options;
+    options.num_sms = run.num_sms;
+    CpuGraph graph;
+    spoil(r);
+    if (run.mode != Mode::eager) {
+      options.stream = rank.stream->handle();
+      rank.stream->begin_capture();
+      for (int i = 0; i < calls; ++i) call(run, r, options);
+      graph = rank.stream->end_capture();
+    }
+    for (int i = -run.warm_up; i < run.repeat; ++i) {
+      time_copy(r, i >= 0);
+      if (fused() && run.op == Op::combine) start_dispatch(r, {});
+      threads_.barrier().wait();
+      clock_.start(r);
+      if (run.mode == Mode::eager) {
+        call(run, r, options);
+      } else {
+        rank.stream->replay(graph);
+        rank.stream->synchronize();
+      }
+      clock_.end(r);
+      threads_.barrier().wait();
+      if (r == 0 && i >= 0) us.push_back(clock_.us() / calls);
+    }
+    judge(run, r);
+  }
+
+  /// Overwrites what earlier runs have left, so that only this run can make it right.
+  void spoil(int r) {
+    threads_.barrier().wait();
+    Rank& rank = ranks_[r];
+    std::memset(rank.results.data(), 0xa5, rank.results.bytes());
+    const oracle::Case& c = data_.problem.shape;
+    std::memset(rank.arrived, 0xa5, data_.answers[r].num_rows * row_bytes_of(c.dispatch_dtype, c.hidden));
+    threads_.barrier().wait();
+  }
+
+  void time_copy(int r, bool counts) {
+    threads_.barrier().wait();
+    clock_.start(r);
+    const std::int64_t bytes = ranks_[r].copy->copy(kCopyPiece / threads_.num_ranks());
+    clock_.end(r);
+    threads_.barrier().wait();
+    if (r != 0 || !counts) return;
+    copied_ += static_cast<double>(bytes) * threads_.num_ranks();
+    copy_us_ += clock_.us();
+  }
+
+  void judge(const Run& run, int r) {
+    wrong_[r].clear();
+    if (run.op == Op::dispatch) wrong_[r] = wrong_dispatch(data_, r, *ranks_[r].received);
+    if (run.op == Op::pair) wrong_[r] = wrong_rows(data_, r, ranks_[r].arrived);
+    if (run.op != Op::dispatch && wrong_[r].empty())
+      wrong_[r] = wrong_combine(data_, r, expected_[r], ranks_[r].out.rows, nullptr);
+    threads_.barrier().wait();  // a rank that goes on may dispatch into rows that others still read
+  }
+
+  const Data& data_;
+  const std::vector<oracle::RankResult>& expected_;
+  RankThreads threads_;
+  std::vector<Rank> ranks_;
+  SlowestRank clock_;
+  std::vector<std::string> wrong_;
+  double copied_ = 0, copy_us_ = 0;
+};
+
+class CpuMeasurer : public Measurer {
+ public:
+  std::string host() const override {
+    std::ifstream info("/proc/cpuinfo");
+    std::string line, model = "CPU";
+    while (std::getline(info, line))
+      if (line.starts_with("model name")) {
+        model = line.substr(line.find(':') + 2);
+        break;
+      }
+    return std::to_string(std::thread::hardware_concurrency()) + "x " + model;
+  }
+  std::string driver() const override {
+    utsname system{};
+    ::uname(&system);
+    return std::string(system.sysname) + " " + std::string(system.release).substr(0, std::string(system.release).find('-'));
+  }
+  Mode usual_mode() const override { return Mode::eager; }
+  std::string limit_name() const override { return "memcpy by the same threads"; }
+  std::unique_ptr<Bench> open(const Data& data, const std::vector<oracle::RankResult>& expected) override {
+    return std::make_unique<CpuBench>(data, expected);
+  }
+  std::vector<Limit> limits(int num_ranks) override;
+};
+
+std::vector<Limit> CpuMeasurer::limits(int num_ranks) {
+  std::vector<Limit> limits;
+  for (int n = 1; n <= num_ranks; n *= 2) {
+    for (const std::int64_t row : {std::int64_t{14336}, std::int64_t{4} << 20}) {
+      RankThreads threads(n);
+      SlowestRank clock(n);
+      std::vector<double> us;
+      std::int64_t bytes = 0;
+      threads.run([&](int r) {
+        RowCopy copy(kCopyBytes / 2 / n, row);
+        for (int i = 0; i < 12; ++i) {
+          threads.barrier().wait();
+          clock.start(r);
+          const std::int64_t mine = copy.copy(kCopyPiece / n);
+          clock.end(r);
+          threads.barrier().wait();
+          if (r != 0 || i < 2) continue;
+          bytes = mine * n;
+          us.push_back(clock.us());
+        }
+      });
+      std::sort(us.begin(), us.end());
+      limits.push_back({"memcpy, " + std::to_string(n) + " threads, rows of " + std::to_string(row) + " bytes",
+                        static_cast<double>(bytes) / us[us.size() / 2] / 1e3});
+    }
+  }
+  return limits;
+}
+
+}  // namespace
+
+std::unique_ptr<Measurer> make_cpu_measurer() { return std::make_unique<CpuMeasurer>(); }
+
+}  // namespace crossdock::tools

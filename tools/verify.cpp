@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "verify.hpp"
+
+#include <cstring>
+#include <sstream>
+
+#include "oracle/number.hpp"
+
+namespace crossdock::tools {
+namespace {
+
+template <class... Parts>
+std::string text(const Parts&... parts) {
+  std::ostringstream out;
+  (out << ... << parts);
+  return out.str();
+}
+
+/// Collects the first difference.
+struct Judge {
+  std::string wrong;
+
+  template <class A, class B>
+  void same(const A& is, const B& should, const auto&... where) {
+    if (wrong.empty() && static_cast<std::int64_t>(is) != static_cast<std::int64_t>(should))
+      wrong = text(where..., " is ", is, ", should be ", should);
+  }
+  void same_bits(const void* is, const void* should, std::size_t bytes, const auto&... where) {
+    if (wrong.empty() && bytes && std::memcmp(is, should, bytes) != 0) wrong = text(where..., " differs");
+  }
+};
+
+void judge_counts(const oracle::RankAnswer& a, const Received& received, Judge& judge) {
+  const Counts& counts = *received.counts();
+  judge.same(counts.num_rows, a.num_rows, "num_rows");
+  judge.same(counts.rows_needed, a.rows_needed, "rows_needed");
+  judge.same(counts.num_tokens, a.num_tokens, "num_tokens");
+  judge.same(counts.bad_ids, a.bad_ids, "bad_ids");
+  for (std::size_t s = 0; s < a.rows_per_source.size(); ++s) {
+    judge.same(counts.rows_per_source[s], a.rows_per_source[s], "rows from rank ", s);
+    judge.same(counts.dropped_per_source[s], a.dropped_per_source[s], "rows dropped from rank ", s);
+  }
+  for (std::size_t x = 0; x < a.expert_counts.size(); ++x)
+    judge.same(received.expert_counts()[x], a.expert_counts[x], "rows of local expert ", x);
+}
+
+std::string difference_of_rows(const Data& data, const std::byte* row, const RowSource& source) {
+  const oracle::Case& c = data.problem.shape;
+  const std::uint8_t* should = oracle::received_row(c, data.inputs, source);
+  if (std::memcmp(row, should, row_bytes_of(c.dispatch_dtype, c.hidden)) == 0) return "";
+  return text("of rank ", source.rank, " token ", source.token, " holds ",
+              oracle::whose_row(c, data.inputs, reinterpret_cast<const std::uint8_t*>(row)));
+}
+
+void judge_tokens(const Data& data, int rank, const TokenRows& rows, Judge& judge) {
+  const oracle::Case& c = data.problem.shape;
+  const oracle::RankAnswer& a = data.answers[rank];
+  const std::int64_t bytes = row_bytes_of(c.dispatch_dtype, c.hidden), k = c.top_k;
+  judge.same(rows.row_capacity, a.sources.size(), "row_capacity");
+  for (std::int64_t r = 0; r < rows.row_capacity && judge.wrong.empty(); ++r) {
+    if (!oracle::same_source(rows.sources[r], a.sources[r]))
+      judge.wrong = text("source of row ", r, " is rank ", rows.sources[r].rank, " token ", rows.sources[r].token,
+                         ", should be rank ", a.sources[r].rank, " token ", a.sources[r].token);
+    judge.same_bits(rows.ids + r * k, a.ids.data() + r * k, k * 4, "ids of row ", r);
+    judge.same_bits(rows.weights + r * k, a.weights.data() + r * k, k * 4, "weights of row ", r);
+    if (r >= a.num_rows || !judge.wrong.empty()) continue;
+    const std::string row = difference_of_rows(data, static_cast<const std::byte*>(rows.rows) + r * bytes, a.sources[r]);
+    if (!row.empty()) judge.wrong = text("row ", r, " ", row);
+    if (c.scale_bytes)
+      judge.same_bits(static_cast<const std::byte*>(rows.scales) + r * c.scale_bytes, a.scales.data() + r * c.scale_bytes,
+                      c.scale_bytes, "scales of row ", r);
+  }
+}
+
+void judge_experts(const Data& data, int rank, const ExpertRows& rows, Judge& judge) {
+  const oracle::Case& c = data.problem.shape;
+  const oracle::RankAnswer& a = data.answers[rank];
+  const oracle::ExpertAnswer& e = a.experts;
+  const std::int64_t bytes = row_bytes_of(c.dispatch_dtype, c.hidden);
+  for (std::size_t x = 0; x < e.offsets.size(); ++x) judge.same(rows.offsets[x], e.offsets[x], "offset of local expert ", x);
+  for (std::int64_t r = 0; r < e.num_rows_max && judge.wrong.empty(); ++r) {
+    if (!oracle::same_source(rows.sources[r], e.sources[r]))
+      judge.wrong = text("source of expert row ", r, " is rank ", rows.sources[r].rank, " token ", rows.sources[r].token,
+                         ", should be rank ", e.sources[r].rank, " token ", e.sources[r].token);
+    judge.same_bits(rows.weights + r, e.weights.data() + r, 4, "weight of expert row ", r);
+    if (e.slots[r] < 0 || !judge.wrong.empty()) continue;
+    const std::string row = difference_of_rows(data, static_cast<const std::byte*>(rows.rows) + r * bytes, e.sources[r]);
+    if (!row.empty()) judge.wrong = text("expert row ", r, " ", row);
+    if (c.scale_bytes)
+      judge.same_bits(static_cast<const std::byte*>(rows.scales) + r * c.scale_bytes,
+                      a.scales.data() + e.slots[r] * c.scale_bytes, c.scale_bytes, "scales of expert row ", r);
+  }
+}
+
+}  // namespace
+
+std::string wrong_dispatch(const Data& data, int rank, const Received& received) {
+  Judge judge;
+  judge_counts(data.answers[rank], received, judge);
+  if (judge.wrong.empty()) judge_tokens(data, rank, received.tokens(), judge);
+  if (judge.wrong.empty() && received.has_experts()) judge_experts(data, rank, received.experts(), judge);
+  return judge.wrong.empty() ? "" : text("dispatch, rank ", rank, ": ", judge.wrong);
+}
+
+std::string wrong_rows(const Data& data, int rank, const void* rows) {
+  const oracle::RankAnswer& a = data.answers[rank];
+  const std::int64_t bytes = row_bytes_of(data.problem.shape.dispatch_dtype, data.problem.shape.hidden);
+  for (std::int64_t r = 0; r < a.num_rows; ++r) {
+    const std::string row = difference_of_rows(data, static_cast<const std::byte*>(rows) + r * bytes, a.sources[r]);
+    if (!row.empty()) return text("dispatch, rank ", rank, ": row ", r, " ", row);
+  }
+  return "";
+}
+
+std::string wrong_combine(const Data& data, int rank, const oracle::RankResult& expected, const void* rows, const float* weights) {
+  const oracle::Case& c = data.problem.shape;
+  const std::int64_t bytes = data.outputs.row_bytes(), tokens = data.answers[rank].num_tokens, k = c.top_k;
+  const auto* is = static_cast<const std::uint8_t*>(rows);
+  for (std::int64_t t = 0; t < tokens; ++t) {
+    const std::uint8_t *a = is + t * bytes, *b = expected.rows.data() + t * bytes;
+    if (std::memcmp(a, b, bytes) != 0) {
+      std::int64_t column = 0;
+      while (oracle::read_code(c.combine_dtype, a, column) == oracle::read_code(c.combine_dtype, b, column)) ++column;
+      return text("combine, rank ", rank, ": token ", t, " column ", column, " is 0x", std::hex,
+                  oracle::read_code(c.combine_dtype, a, column), ", should be 0x", oracle::read_code(c.combine_dtype, b, column));
+    }
+    if (weights && std::memcmp(weights + t * k, expected.weights.data() + t * k, k * 4) != 0)
+      return text("combine, rank ", rank, ": weights of token ", t, " differ");
+  }
+  return "";
+}
+
+}  // namespace crossdock::tools
