@@ -81,6 +81,9 @@ struct Number<Dtype::f32> {
   }
 };
 
+/// An f32 sum as it is stored: a NaN becomes the canonical one.
+XD_FN constexpr float canonical(float value) { return float_of_bits(Number<Dtype::f32>::narrow(value)); }
+
 template <>
 struct Number<Dtype::fp8_e4m3> : MiniFloat<4, 3, 7, 0x7e, 0x7f> {
   XD_FN static constexpr float widen(std::uint32_t code) {

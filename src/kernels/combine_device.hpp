@@ -26,8 +26,8 @@ struct Combine {
   const Shape& shape = call.shape;
   const int rank = call.peers.rank;
   memory::PlaceState* const state = call.mine<memory::PlaceState>(call.place.state);
-  const std::uint64_t epoch = state->epoch + 1;
-  const bool again = state->last_combined != 0;
+  const Clock clock = read_clock(m, call);
+  const std::uint64_t epoch = clock.epoch;
   const layout::CountMatrix matrix{call.mine<std::uint64_t>(call.plan.matrix), shape.num_ranks};
   const std::int32_t num_units = static_cast<std::int32_t>(ceil_div<std::int64_t>(shape.combine_row_bytes, 16 * Row::kRowPacks));
   const Source source = args.fused                                  ? Source::fused
@@ -35,16 +35,20 @@ struct Combine {
                                                                   : Source::landing;
 
   XD_FN void run() {
-    if (!begin(m, call)) return;
     const bool pushes = source == Source::landing || args.with_weights;
-    if (pushes && again && !exchange_enter()) return;
+    if (pushes && !may_push()) return;
     if (source == Source::landing) send_rows();
     if (args.with_weights) send_weights();
     if (!exchange_ready(pushes)) return;
     const std::int64_t tokens = args.num_tokens >= 0 ? args.num_tokens : matrix.tokens(rank);
     reduce_rows(tokens);
     if (args.with_weights) reduce_weights(tokens);
-    finish();
+    advance_clock(m, call, epoch, true);
+  }
+
+  /// After a dispatch its counts were the permission to push; after another combine it takes a word of its own.
+  XD_FN bool may_push() {
+    return clock.after_combine ? exchange_enter() : !m.any_in_block(sees_failure(m, call));
   }
 
   /// Tells all ranks in their words at `words`, unless `last_only` and another block does it, and waits for all of them.
@@ -52,7 +56,7 @@ struct Combine {
     if (mine_to_tell)
       for (int p = m.thread(); p < shape.num_ranks; p += m.num_threads())
         m.store_release(call.at<std::uint64_t>((rank + p) % shape.num_ranks, words) + rank, epoch);
-    bool ok = true;
+    bool ok = !sees_failure(m, call);
     for (int s = m.thread(); s < shape.num_ranks && ok; s += m.num_threads())
       ok = sync::wait_epoch(m, call.watch, call.mine<std::uint64_t>(words) + s, epoch, edge, s);
     return !m.any_in_block(!ok);
@@ -231,13 +235,8 @@ struct Combine {
       for (int o = 0; o < shape.ranks_per_token; ++o)
         if (routes[o].row >= 0)
           sum = sum + call.mine<float>(call.place.landing_weights)[layout::landing_row(token, o, shape) * shape.top_k + i % shape.top_k];
-      args.out_weights[i] = sum;
+      args.out_weights[i] = codec::canonical(sum);
     }
-  }
-
-  XD_FN void finish() {
-    if (!arrive_last(m, &state->arrivals_late) || m.thread() != 0) return;
-    *state = {epoch, 1, 0, 0, 0};
   }
 };
 

@@ -19,6 +19,8 @@ namespace crossdock::kernels {
 
 inline constexpr int kChunk = 64;  // tokens whose rows a block finds at once: one bit each in a word
 
+inline constexpr int kExpertsAtOnce = 512;  // experts whose pairs are counted at once
+
 struct DispatchShared {
   std::uint64_t matrix[kMaxRanks * (kMaxRanks + 1)];
   std::uint64_t named[kMaxRanks];      // bit i: token i of the chunk goes to this rank
@@ -27,6 +29,7 @@ struct DispatchShared {
   std::int64_t next_row[kMaxRanks];    // row of the chunk's first token at each rank
   std::uint32_t counts[kMaxRanks];
   std::uint32_t bad_ids;
+  std::uint32_t pairs[kExpertsAtOnce];
 };
 
 template <class M>
@@ -37,18 +40,23 @@ struct Dispatch {
   const Call& call = args.call;
   const Shape& shape = call.shape;
   const int rank = call.peers.rank;
-  const std::uint64_t epoch = call.mine<memory::PlaceState>(call.place.state)->epoch + 1;
+  const std::uint64_t epoch = read_clock(m, call).epoch;
   std::int64_t num_tokens = 0;
 
   XD_FN void run() {
-    if (!begin(m, call)) return;
     num_tokens = count_tokens();
-    if (m.block() == m.num_blocks() - 1) publish_counts();
+    if (routes_at_once()) find_chunk(0, static_cast<int>(num_tokens));
+    const bool publisher = m.block() == m.num_blocks() - 1;
+    if (publisher) publish_counts();
     if (!await_counts()) return;
+    if (publisher && !args.replay) ship_pairs();
     if (!args.replay) clean_tail();
     move_rows();
     finish();
   }
+
+  /// A batch of one chunk is routed once, before the counts; larger ones are counted first and routed chunk by chunk.
+  XD_FN bool routes_at_once() const { return !args.replay && num_tokens <= kChunk; }
 
   /// T of this call, in [0, M]. A T on the device that is out of range is clamped and reported.
   XD_FN std::int64_t count_tokens() const {
@@ -91,20 +99,51 @@ struct Dispatch {
   }
 
   XD_FN void publish_counts() {
-    clear_counts();
     if (!args.replay) {
-      count_routes(0, num_tokens);
-      m.sync_block();
+      if (!routes_at_once()) {
+        clear_counts();
+        count_routes(0, num_tokens);
+        m.sync_block();
+      }
       if (m.thread() == 0) report_tokens();
     }
     const int cells = shape.num_ranks + 1;
     for (int i = m.thread(); i < shape.num_ranks * cells; i += m.num_threads()) {
-      const int peer = (rank + i / cells) % shape.num_ranks, d = i % cells;
-      const std::uint64_t value = args.replay            ? matrix_of_plan().cells[rank * cells + d]
-                                  : d == shape.num_ranks ? static_cast<std::uint64_t>(num_tokens)
-                                                         : shared.counts[d];
-      std::uint64_t* word = call.at<std::uint64_t>(peer, call.place.counts_words) + rank * cells + d;
-      m.store_release(word, sync::count_word(epoch, value));  // edge counts: signal
+      std::uint64_t* word = call.at<std::uint64_t>((rank + i / cells) % shape.num_ranks, call.place.counts_words);
+      m.store_release(word + rank * cells + i % cells, sync::count_word(epoch, count_for(i % cells)));  // edge counts: signal
+    }
+    if (!args.replay) count_pairs(0);
+  }
+
+  /// Rows for rank d, or T for d = W.
+  XD_FN std::uint64_t count_for(int d) const {
+    if (args.replay) return matrix_of_plan().cells[rank * (shape.num_ranks + 1) + d];
+    if (d == shape.num_ranks) return static_cast<std::uint64_t>(num_tokens);
+    return routes_at_once() ? __builtin_popcountll(shared.named[d]) : shared.counts[d];
+  }
+
+  /// Pairs of this rank's tokens and experts [group, group + kExpertsAtOnce).
+  XD_FN void count_pairs(int group) {
+    m.sync_block();
+    for (int e = m.thread(); e < kExpertsAtOnce; e += m.num_threads()) shared.pairs[e] = 0;
+    m.sync_block();
+    for (std::int64_t i = m.thread(); i < num_tokens * shape.top_k; i += m.num_threads()) {
+      const std::int64_t token = i / shape.top_k;
+      const int j = static_cast<int>(i % shape.top_k), id = id_of(token, j), e = id - group;
+      if (id >= 0 && e >= 0 && e < kExpertsAtOnce && route::first_of_its_expert([&](int other) { return id_of(token, other); }, j))
+        m.add_relaxed(&shared.pairs[e], 1);
+    }
+    m.sync_block();
+  }
+
+  /// Pairs by expert go to the owners of the experts, once these have entered; drops are seen to by the owner.
+  XD_FN void ship_pairs() {
+    for (int group = 0; group < shape.num_experts; group += kExpertsAtOnce) {
+      if (group > 0) count_pairs(group);  // the first were counted while the peers' counts were under way
+      for (int e = m.thread(); e < smaller(kExpertsAtOnce, shape.num_experts - group); e += m.num_threads()) {
+        const int owner = route::owner_of(group + e, shape), local = group + e - owner * shape.experts_per_rank;
+        call.at<std::uint32_t>(owner, call.plan.pairs_by_source)[rank * shape.experts_per_rank + local] = shared.pairs[e];
+      }
     }
   }
 
@@ -120,7 +159,7 @@ struct Dispatch {
   XD_FN bool await_counts() {
     const int cells = shape.num_ranks * (shape.num_ranks + 1);
     const std::uint64_t* words = call.mine<std::uint64_t>(call.place.counts_words);
-    bool ok = true;
+    bool ok = !sees_failure(m, call);
     for (int i = m.thread(); i < cells && ok; i += m.num_threads())
       ok = sync::wait_count(m, call.watch, words + i, epoch, i / (shape.num_ranks + 1), &shared.matrix[i]);
     return !m.any_in_block(!ok);
@@ -144,20 +183,30 @@ struct Dispatch {
     const Range items = share_of(num_tokens * args.pieces, m.block(), m.num_blocks());
     if (items.first >= items.end) return;
     const std::int64_t first = items.first / args.pieces, end = ceil_div<std::int64_t>(items.end, args.pieces);
-    if (!args.replay) {
-      clear_counts();
-      count_routes(0, first);
-      m.sync_block();
-      for (int d = m.thread(); d < shape.num_ranks; d += m.num_threads())
-        shared.next_row[d] = matrix().first_row(rank, d) + shared.counts[d];
-    }
+    if (!args.replay) start_rows(first);
     for (std::int64_t chunk = first; chunk < end; chunk += kChunk) {
       const int count = static_cast<int>(smaller<std::int64_t>(kChunk, end - chunk));
-      args.replay ? recall_chunk(chunk, count) : route_chunk(chunk, count, items);
+      if (args.replay) {
+        recall_chunk(chunk, count);
+      } else {
+        if (!routes_at_once()) find_chunk(chunk, count);
+        place_chunk(chunk, count, items);
+      }
       const std::int64_t last = smaller(items.end, (chunk + count) * args.pieces);
       for (std::int64_t item = larger(items.first, chunk * args.pieces) + m.warp(); item < last; item += m.num_warps())
         move_item(static_cast<std::uint32_t>(item), static_cast<std::uint32_t>(chunk));
     }
+  }
+
+  /// Rows of the block's first token at every rank.
+  XD_FN void start_rows(std::int64_t first) {
+    if (!routes_at_once()) {
+      clear_counts();
+      count_routes(0, first);
+      m.sync_block();
+    }
+    for (int d = m.thread(); d < shape.num_ranks; d += m.num_threads())
+      shared.next_row[d] = matrix().first_row(rank, d) + (routes_at_once() ? 0 : shared.counts[d]);
   }
 
   XD_FN void recall_chunk(std::int64_t chunk, int count) {
@@ -169,19 +218,27 @@ struct Dispatch {
     m.sync_block();
   }
 
-  /// Fills shared.routes for tokens [chunk, chunk + count).
-  XD_FN void route_chunk(std::int64_t chunk, int count, Range items) {
+  /// The ranks that tokens [chunk, chunk + count) name.
+  XD_FN void find_chunk(std::int64_t chunk, int count) {
     m.sync_block();
     for (int d = m.thread(); d < kMaxRanks; d += m.num_threads()) shared.named[d] = 0;
+    if (m.thread() == 0) shared.bad_ids = 0;
     m.sync_block();
     for (int i = m.thread(); i < count; i += m.num_threads()) {
-      shared.tokens[i] = route::route_token(args.ids, chunk + i, shape);
-      for (int o = 0; o < shared.tokens[i].count; ++o)
-        m.or_relaxed(&shared.named[shared.tokens[i].rank(o)], std::uint64_t{1} << i);
+      const route::TokenRoute token = route::route_token(args.ids, chunk + i, shape);
+      shared.tokens[i] = token;
+      for (int o = 0; o < token.count; ++o) m.or_relaxed(&shared.named[token.rank(o)], std::uint64_t{1} << i);
+      if (token.bad_ids) m.add_relaxed(&shared.bad_ids, token.bad_ids);
     }
     m.sync_block();
+  }
+
+  /// Fills shared.routes for tokens [chunk, chunk + count), of which a batch of one chunk has more before and after.
+  XD_FN void place_chunk(std::int64_t chunk, int count, Range items) {
+    m.sync_block();
+    const int before = routes_at_once() ? static_cast<int>(chunk) : 0;  // tokens of the found chunk before this part
     for (int i = m.thread(); i < count; i += m.num_threads()) {
-      place_token(i);
+      place_token(i, before + i);
       const std::int64_t first_item = (chunk + i) * args.pieces;
       if (first_item >= items.first && first_item < items.end) keep_token(chunk + i, i);  // one block keeps the plan
     }
@@ -190,13 +247,13 @@ struct Dispatch {
       shared.next_row[d] += __builtin_popcountll(shared.named[d]);
   }
 
-  XD_FN void place_token(int i) {
-    const route::TokenRoute token = shared.tokens[i];
+  XD_FN void place_token(int i, int found) {
+    const route::TokenRoute token = shared.tokens[found];
     for (int o = 0; o < shape.ranks_per_token; ++o) {
       memory::Route to{-1, -1};
       if (o < token.count) {
         to.rank = token.rank(o);
-        const std::uint64_t earlier = shared.named[to.rank] & ((std::uint64_t{1} << i) - 1);
+        const std::uint64_t earlier = shared.named[to.rank] & ((std::uint64_t{1} << found) - 1);
         const std::int64_t row = shared.next_row[to.rank] + __builtin_popcountll(earlier);
         if (row < shape.row_capacity) to.row = static_cast<std::int32_t>(row);
       }
@@ -205,11 +262,10 @@ struct Dispatch {
   }
 
   XD_FN std::int32_t id_of(std::int64_t token, int j) const {
-    std::int32_t ignored = 0;
-    return args.ids.get(token * shape.top_k + j, shape.num_experts, ignored);
+    return args.ids.get(token * shape.top_k + j, shape.num_experts);
   }
 
-  /// Writes the plan of one token, and counts its pairs by expert.
+  /// Writes the plan of one token.
   XD_FN void keep_token(std::int64_t token, int i) {
     const memory::Route* routes = &shared.routes[i * kMaxRanks];
     std::uint32_t kept_ranks = 0;
@@ -220,10 +276,7 @@ struct Dispatch {
     std::uint64_t kept_ids = 0;
     for (int j = 0; j < shape.top_k; ++j) {
       const std::int32_t id = id_of(token, j);
-      if (id < 0 || !(kept_ranks >> route::owner_of(id, shape) & 1)) continue;
-      kept_ids |= std::uint64_t{1} << j;
-      if (route::first_of_its_expert([&](int i) { return id_of(token, i); }, j))
-        m.add_relaxed(call.mine<std::uint32_t>(call.place.sent_by_expert) + id, 1);
+      if (id >= 0 && kept_ranks >> route::owner_of(id, shape) & 1) kept_ids |= std::uint64_t{1} << j;
     }
     call.mine<std::uint64_t>(call.plan.kept_ids)[token] = kept_ids;
   }
@@ -270,42 +323,48 @@ struct Dispatch {
 
   /// The block that finishes last tells the peers, waits for them, and closes the books.
   XD_FN void finish() {
-    memory::PlaceState* state = call.mine<memory::PlaceState>(call.place.state);
-    if (!arrive_last(m, &state->arrivals)) return;
-    if (!args.replay) ship_pairs();
-    m.sync_block();
-    bool ok = true;
-    for (int p = m.thread(); p < shape.num_ranks; p += m.num_threads()) {
-      std::uint64_t* word = call.at<std::uint64_t>((rank + p) % shape.num_ranks, call.place.done_words) + rank;
-      m.store_release(word, epoch);  // edge done: signal
+    if (arrive_last(m, &call.mine<memory::PlaceState>(call.place.state)->arrivals)) {
+      for (int p = m.thread(); p < shape.num_ranks; p += m.num_threads()) {
+        std::uint64_t* word = call.at<std::uint64_t>((rank + p) % shape.num_ranks, call.place.done_words) + rank;
+        m.store_release(word, epoch);  // edge done: signal
+      }
+      bool ok = true;
+      for (int s = m.thread(); s < shape.num_ranks && ok; s += m.num_threads()) {
+        const std::uint64_t* word = call.mine<std::uint64_t>(call.place.done_words) + s;
+        ok = sync::wait_epoch(m, call.watch, word, epoch, Edge::done, s);  // edge done: wait
+      }
+      if (m.any_in_block(!ok)) return;
+      if (!args.replay) close_books();
     }
-    for (int s = m.thread(); s < shape.num_ranks && ok; s += m.num_threads()) {
-      const std::uint64_t* word = call.mine<std::uint64_t>(call.place.done_words) + s;
-      ok = sync::wait_epoch(m, call.watch, word, epoch, Edge::done, s);  // edge done: wait
-    }
-    if (m.any_in_block(!ok)) return;
-    if (!args.replay) close_books();
-    if (m.thread() == 0) *state = {epoch, 0, 0, 0, 0};
+    advance_clock(m, call, epoch, false);
   }
 
-  /// Pairs by expert go to the owners of the experts.
-  XD_FN void ship_pairs() {
-    std::uint32_t* sent = call.mine<std::uint32_t>(call.place.sent_by_expert);
-    for (int e = m.thread(); e < shape.num_experts; e += m.num_threads()) {
-      const int owner = route::owner_of(e, shape), local = e - owner * shape.experts_per_rank;
-      call.at<std::uint32_t>(owner, call.plan.pairs_by_source)[rank * shape.experts_per_rank + local] = sent[e];
-      sent[e] = 0;
+  /// Kept pairs by local expert: what the senders counted, unless rows were dropped here.
+  XD_FN void sum_pairs() {
+    const int local_experts = shape.experts_per_rank;
+    const std::uint32_t* pairs = call.mine<std::uint32_t>(call.plan.pairs_by_source);
+    std::uint32_t* counts = call.mine<std::uint32_t>(call.plan.expert_counts);
+    const std::int64_t rows = smaller(matrix().rows_needed(rank), shape.row_capacity);
+    const bool dropped = matrix().rows_needed(rank) > shape.row_capacity;
+    for (int x = m.thread(); x < local_experts; x += m.num_threads()) {
+      std::uint32_t sum = 0;
+      for (int s = 0; s < shape.num_ranks && !dropped; ++s) sum += pairs[s * local_experts + x];
+      counts[x] = sum;
+    }
+    if (!dropped) return;
+    m.sync_block();  // the senders' pairs include rows that were dropped here: count the rows that were kept
+    const std::int32_t* ids = call.mine<std::int32_t>(call.plan.ids);
+    for (std::int64_t i = m.thread(); i < rows * shape.top_k; i += m.num_threads()) {
+      const std::int32_t* row = ids + i / shape.top_k * shape.top_k;
+      const int j = static_cast<int>(i % shape.top_k), x = row[j] - rank * local_experts;
+      if (row[j] >= 0 && x >= 0 && x < local_experts && route::first_of_its_expert([&](int other) { return row[other]; }, j))
+        m.add_relaxed(&counts[x], 1);
     }
   }
 
   XD_FN void close_books() {
-    const int local_experts = shape.experts_per_rank, cells = shape.num_ranks * (shape.num_ranks + 1);
-    const std::uint32_t* pairs = call.mine<std::uint32_t>(call.plan.pairs_by_source);
-    for (int x = m.thread(); x < local_experts; x += m.num_threads()) {
-      std::uint32_t sum = 0;
-      for (int s = 0; s < shape.num_ranks; ++s) sum += pairs[s * local_experts + x];
-      call.mine<std::uint32_t>(call.plan.expert_counts)[x] = sum;
-    }
+    sum_pairs();
+    const int cells = shape.num_ranks * (shape.num_ranks + 1);
     for (int i = m.thread(); i < cells; i += m.num_threads())
       call.mine<std::uint64_t>(call.plan.matrix)[i] = shared.matrix[i];
     Counts* counts = call.mine<Counts>(call.plan.counts);

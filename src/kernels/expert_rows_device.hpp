@@ -7,6 +7,7 @@
 // Order inside an expert is the order of the received rows: positions come from counts and bit masks, not from time.
 #pragma once
 
+#include "codec/number.hpp"
 #include "kernels/phase_device.hpp"
 #include "layout/slots.hpp"
 #include "wire/fan_out_device.hpp"
@@ -46,16 +47,18 @@ struct ExpertShare {
 template <class M>
 XD_FN void close_expert_books(M& m, const Call& call) {
   const Shape& shape = call.shape;
-  const std::uint32_t* counts = call.mine<std::uint32_t>(call.plan.expert_counts);  // before any drop of this layout
+  const std::uint32_t* needed_rows = call.mine<std::uint32_t>(call.plan.expert_needed);
+  std::uint32_t* kept_rows = call.mine<std::uint32_t>(call.plan.expert_counts);
   std::int32_t* offsets = call.mine<std::int32_t>(call.plan.expert_offsets);
   const bool fixed = shape.layout == Layout::expert_major;
   call.mine<memory::PlanFill>(call.plan.fill)->expert_rows = offsets[shape.experts_per_rank];
   std::int64_t needed = 0, dropped = 0, first = 0;
   for (int x = 0; x < shape.experts_per_rank; ++x) {
     offsets[x] = static_cast<std::int32_t>(first);
-    dropped += counts[x] - layout::fitting_rows(first, counts[x], shape);
-    first += fixed ? shape.expert_capacity : layout::padded_rows(counts[x], shape);
-    needed = fixed ? larger<std::int64_t>(needed, counts[x]) : first;
+    kept_rows[x] = static_cast<std::uint32_t>(layout::fitting_rows(first, needed_rows[x], shape));
+    dropped += needed_rows[x] - kept_rows[x];
+    first += fixed ? shape.expert_capacity : layout::padded_rows(needed_rows[x], shape);
+    needed = fixed ? larger<std::int64_t>(needed, needed_rows[x]) : first;
   }
   offsets[shape.experts_per_rank] = static_cast<std::int32_t>(first);
   Counts* all = call.mine<Counts>(call.plan.counts);
@@ -69,7 +72,7 @@ XD_FN void close_expert_books(M& m, const Call& call) {
 
 template <class M>
 XD_FN void expert_counts(M& m, const ExpertRowsArgs& args) {
-  if (!begin(m, args.call)) return;
+  if (m.any_in_block(sees_failure(m, args.call))) return;
   const ExpertShare<M> share{m, args.call};
   const Shape& shape = share.shape;
   std::uint32_t* mine = share.positions();
@@ -90,10 +93,10 @@ XD_FN void expert_counts(M& m, const ExpertRowsArgs& args) {
       all[b * shape.experts_per_rank + x] = before;
       before += count;
     }
+    args.call.mine<std::uint32_t>(args.call.plan.expert_needed)[x] = before;
   }
-  if (m.thread() != 0) return;
-  state->arrivals = 0;
-  close_expert_books(m, args.call);
+  m.sync_block();
+  if (m.thread() == 0) close_expert_books(m, args.call);
 }
 
 template <class M>
@@ -104,12 +107,12 @@ struct ExpertRowsBody {
   const Call& call = args.call;
   const ExpertShare<M> share{m, call};
   const Shape& shape = call.shape;
-  const std::uint32_t* counts = call.mine<std::uint32_t>(call.plan.expert_counts);  // before any drop of this layout
+  const std::uint32_t* kept_rows = call.mine<std::uint32_t>(call.plan.expert_counts);
   const std::int32_t* offsets = call.mine<std::int32_t>(call.plan.expert_offsets);
   std::int32_t* expert_of_row = call.mine<std::int32_t>(call.plan.expert_of_row);
 
   XD_FN void run() {
-    if (!begin(m, call)) return;
+    if (m.any_in_block(sees_failure(m, call))) return;
     const Range rows = share.rows;
     for (std::int64_t chunk = rows.first; chunk < rows.end; chunk += kRowChunk) {
       const int count = static_cast<int>(smaller<std::int64_t>(kRowChunk, rows.end - chunk));
@@ -147,12 +150,12 @@ struct ExpertRowsBody {
     if (x < 0) return;
     const std::uint64_t earlier = shared.named[x - group] & ((std::uint64_t{1} << i) - 1);
     const std::int64_t position = share.positions()[x] + __builtin_popcountll(earlier), first = offsets[x];
-    if (position >= layout::fitting_rows(first, counts[x], shape)) return;
+    if (position >= kept_rows[x]) return;
     const float* weights = call.mine<float>(call.plan.weights) + row * shape.top_k;
     expert_of_row[pair] = static_cast<std::int32_t>(first + position);
     call.mine<RowSource>(call.plan.expert_sources)[first + position] = call.mine<RowSource>(call.plan.sources)[row];
     call.mine<float>(call.plan.expert_weights)[first + position] =
-        route::weight_of_expert(share.ids + row * shape.top_k, weights, j, shape.top_k);
+        codec::canonical(route::weight_of_expert(share.ids + row * shape.top_k, weights, j, shape.top_k));
   }
 
   /// One piece of a received row to all its experts, kMaxFan at a time.
@@ -182,7 +185,7 @@ struct ExpertRowsBody {
     const bool fixed = shape.layout == Layout::expert_major;
     for (int x = m.block(); x < shape.experts_per_rank; x += m.num_blocks()) {
       const std::int64_t end = smaller<std::int64_t>(offsets[x + 1], shape.expert_rows);
-      std::int64_t r = offsets[x] + layout::fitting_rows(offsets[x], counts[x], shape) + m.warp();
+      std::int64_t r = std::int64_t{offsets[x]} + kept_rows[x] + m.warp();
       for (; r < end; r += m.num_warps())
         if (!mark(r) && fixed) break;  // marked already, and so are all rows of this expert behind it
     }

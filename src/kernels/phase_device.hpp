@@ -7,13 +7,38 @@
 
 namespace crossdock::kernels {
 
-/// False if the group has failed: the failure is kept and the call falls through.
+/// A thread's share of the question whether the group has failed: one look, ranks side by side. True: it has, and the
+/// failure is kept. Threads ask before the first barrier of a call, which then spreads the answer.
 template <class M>
-XD_FN bool begin(M& m, const Call& call) {
-  std::uint64_t word = 0;
-  if (m.thread() == 0) word = sync::poisoned(m, call.watch);
-  if (word) sync::fail(m, call.watch, sync::Poison::of(word), 0, 0);
-  return !m.any_in_block(word != 0);
+XD_FN bool sees_failure(M& m, const Call& call) {
+  bool failed = false;
+  for (int r = m.thread(); r < call.peers.num_ranks; r += m.num_threads()) {
+    const std::uint64_t word = m.load_relaxed(&call.watch.control[call.peers.rank]->poison[r]);
+    if (word == 0) continue;
+    sync::fail(m, call.watch, sync::Poison::of(word), 0, 0);
+    failed = true;
+  }
+  return failed;
+}
+
+/// The number of an operation on a place, and whether the one before was a combine. Every block has its own copy, so
+/// that none waits for another to begin or to end.
+struct Clock {
+  std::uint64_t epoch;
+  bool after_combine;
+};
+template <class M>
+XD_FN Clock read_clock(M& m, const Call& call) {
+  const std::uint64_t word = call.mine<memory::PlaceState>(call.place.state)->clock[m.block()];
+  return {word / 2 + 1, word % 2 != 0};
+}
+/// Ends a block's part of operation `epoch`; after a barrier that follows read_clock. Copies of blocks that this launch
+/// does not have are shared out.
+template <class M>
+XD_FN void advance_clock(M& m, const Call& call, std::uint64_t epoch, bool combined) {
+  std::uint64_t* clock = call.mine<memory::PlaceState>(call.place.state)->clock;
+  for (int b = m.block() + m.thread() * m.num_blocks(); b < memory::kMaxBlocks; b += m.num_threads() * m.num_blocks())
+    clock[b] = epoch * 2 + (combined ? 1 : 0);
 }
 
 /// Part `idx` of `count` of [0, total).
@@ -33,12 +58,15 @@ XD_FN constexpr Units units_of_piece(std::int32_t units, int piece, int pieces, 
   return {smaller(units, piece * per_piece), smaller(units, (piece + 1) * per_piece)};
 }
 
-/// True in every thread of the block that arrives last; it then sees all that the others have written.
+/// True in every thread of the block that arrives last; it then sees all that the others have written. Once a launch.
 template <class M>
 XD_FN bool arrive_last(M& m, std::uint32_t* arrivals) {
   m.sync_block();
   bool last = false;
-  if (m.thread() == 0) last = m.add_acq_rel(arrivals, 1) + 1 == static_cast<std::uint32_t>(m.num_blocks());
+  if (m.thread() == 0) {
+    last = m.add_acq_rel(arrivals, 1) + 1 == static_cast<std::uint32_t>(m.num_blocks());
+    if (last) *arrivals = 0;  // for the next launch; nobody else looks at it in this one
+  }
   return m.any_in_block(last);
 }
 

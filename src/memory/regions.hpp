@@ -25,10 +25,8 @@ struct Route {
 
 /// Local, mutable facts of a place; written by kernels of its own rank only.
 struct PlaceState {
-  std::uint64_t epoch;         // number of the last operation on this place
-  std::uint32_t last_combined; // 1 if that operation was a combine
-  std::uint32_t arrivals;      // blocks of the running kernel that have finished a phase
-  std::uint32_t arrivals_late; // the same for its second phase
+  std::uint64_t clock[kMaxBlocks];  // a copy for each block: number of the last operation * 2 + (it was a combine)
+  std::uint32_t arrivals;           // blocks of the running kernel that have finished a phase
   std::uint32_t reserved;
 };
 
@@ -39,7 +37,7 @@ struct PlanFill {
 };
 
 struct PlaceRegions {
-  std::uint64_t counts_words, done_words, enter_words, ready_words, state, sent_by_expert;
+  std::uint64_t counts_words, done_words, enter_words, ready_words, state;
   std::uint64_t rows, scales, expert_rows, expert_scales, combine_rows, landing, landing_weights;
 
   /// Calls region(name, offset member, element bytes, count, what it holds and who writes it) for each region.
@@ -50,8 +48,7 @@ struct PlaceRegions {
     region("place.done_words", r.done_words, 8, w, "edge done, by source; peers");
     region("place.enter_words", r.enter_words, 8, w, "edge enter, by source; peers");
     region("place.ready_words", r.ready_words, 8, w, "edge ready, by source; peers");
-    region("place.state", r.state, sizeof(PlaceState), 1, "epoch and arrivals; own kernels");
-    region("place.sent_by_expert", r.sent_by_expert, 4, s.num_experts, "pairs sent by expert; own dispatch");
+    region("place.state", r.state, sizeof(PlaceState), 1, "clock and arrivals; own kernels");
     region("place.rows", r.rows, s.row_bytes, s.row_capacity, "received rows; peers");
     region("place.scales", r.scales, s.scale_bytes, s.row_capacity, "their scales; peers");
     region("place.expert_rows", r.expert_rows, s.row_bytes, experts, "rows by expert; own dispatch");
@@ -65,7 +62,7 @@ struct PlaceRegions {
 };
 
 struct PlanRegions {
-  std::uint64_t counts, fill, matrix, expert_counts, pairs_by_source, sources, ids, weights, routes, kept_ids;
+  std::uint64_t counts, fill, matrix, expert_counts, expert_needed, pairs_by_source, sources, ids, weights, routes, kept_ids;
   std::uint64_t expert_of_row, expert_offsets, expert_sources, expert_weights, block_counts;
 
   template <class Self, class Region>
@@ -76,7 +73,8 @@ struct PlanRegions {
     region("plan.counts", r.counts, sizeof(Counts), 1, "counts for the caller; own dispatch");
     region("plan.fill", r.fill, sizeof(PlanFill), 1, "rows that hold metadata; own dispatch");
     region("plan.matrix", r.matrix, 8, w * (w + 1), "rows from every rank to every rank, and every T; own dispatch");
-    region("plan.expert_counts", r.expert_counts, 4, local, "rows by local expert; own dispatch");
+    region("plan.expert_counts", r.expert_counts, 4, local, "kept pairs by local expert; own dispatch");
+    region("plan.expert_needed", r.expert_needed, by_expert ? 4 : 0, local, "the same before its own capacity; own dispatch");
     region("plan.pairs_by_source", r.pairs_by_source, 4, w * local, "the same by source; peers");
     region("plan.sources", r.sources, sizeof(RowSource), rows, "home of each received row; peers");
     region("plan.ids", r.ids, 4 * k, rows, "its ids; peers");

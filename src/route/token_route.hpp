@@ -28,23 +28,33 @@ struct Ids {
   const void* data;
   bool is_int64;
 
-  /// Id as the rows carry it: valid or -1. `bad` counts the others.
-  XD_FN std::int32_t get(std::int64_t index, std::int32_t num_experts, std::int32_t& bad) const {
-    const std::int64_t id = is_int64 ? static_cast<const std::int64_t*>(data)[index]
-                                     : static_cast<const std::int32_t*>(data)[index];
-    if (id >= 0 && id < num_experts) return static_cast<std::int32_t>(id);
-    if (id != -1) ++bad;
-    return -1;
+  XD_FN std::int64_t raw(std::int64_t index) const {
+    return is_int64 ? static_cast<const std::int64_t*>(data)[index] : static_cast<const std::int32_t*>(data)[index];
+  }
+  /// Id as the rows carry it: valid, or -1.
+  XD_FN std::int32_t get(std::int64_t index, std::int32_t num_experts) const {
+    const std::int64_t id = raw(index);
+    return id >= 0 && id < num_experts ? static_cast<std::int32_t>(id) : -1;
   }
 };
 
 XD_FN constexpr int owner_of(int expert, const Shape& shape) { return expert / shape.experts_per_rank; }
 
+inline constexpr int kIdsAtOnce = 8;  // loads in flight per token
+
 XD_FN TokenRoute route_token(const Ids& ids, std::int64_t token, const Shape& shape) {
   TokenRoute route{};
-  for (int j = 0; j < shape.top_k; ++j) {
-    const int expert = ids.get(token * shape.top_k + j, shape.num_experts, route.bad_ids);
-    if (expert >= 0) route.name(owner_of(expert, shape));
+  for (int first = 0; first < shape.top_k; first += kIdsAtOnce) {
+    std::int64_t id[kIdsAtOnce];
+    XD_UNROLL(8)
+    for (int i = 0; i < kIdsAtOnce; ++i) id[i] = first + i < shape.top_k ? ids.raw(token * shape.top_k + first + i) : -1;
+    XD_UNROLL(8)
+    for (int i = 0; i < kIdsAtOnce; ++i) {
+      if (id[i] >= 0 && id[i] < shape.num_experts)
+        route.name(owner_of(static_cast<std::int32_t>(id[i]), shape));
+      else
+        route.bad_ids += id[i] != -1;
+    }
   }
   return route;
 }
@@ -58,10 +68,10 @@ XD_FN bool first_of_its_expert(IdOf&& id_of, int j) {
   return true;
 }
 
-/// Weight of the expert that id j names first: all its occurrences in id order, added in f32.
+/// Weight of the expert that id j names first: all its occurrences in id order, added in f32 from +0.
 XD_FN float weight_of_expert(const std::int32_t* ids, const float* weights, int j, int top_k) {
-  float sum = weights[j];
-  for (int i = j + 1; i < top_k; ++i)
+  float sum = 0.0f;
+  for (int i = j; i < top_k; ++i)
     if (ids[i] == ids[j]) sum = sum + weights[i];
   return sum;
 }

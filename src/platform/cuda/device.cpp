@@ -88,8 +88,12 @@ class CudaDevice : public Device {
 
   void check_stream(StreamHandle stream) override {
     int ordinal = ordinal_;
+    cudaStreamCaptureStatus capturing{};
     Current current(ordinal_);
-    if (stream) check(cudaStreamGetDevice(static_cast<cudaStream_t>(stream), &ordinal), "asking a stream for its device");
+    if (!stream) return;
+    check(cudaStreamIsCapturing(static_cast<cudaStream_t>(stream), &capturing), "asking a stream whether it captures");
+    if (capturing != cudaStreamCaptureStatusNone) return;  // a capturing stream does not tell its device
+    check(cudaStreamGetDevice(static_cast<cudaStream_t>(stream), &ordinal), "asking a stream for its device");
     if (ordinal != ordinal_)
       throw UsageError("stream belongs to device " + std::to_string(ordinal) + "; the group is on device " + std::to_string(ordinal_));
   }

@@ -2,11 +2,18 @@
 #include "platform/cuda/memory.hpp"
 
 #include <cstring>
+#include <mutex>
 
 #include "platform/cuda/driver.hpp"
 
 namespace crossdock::platform::cuda {
 namespace {
+
+/// Mapping and unmapping one at a time: with driver 580.159, four threads that map and unmap at once crash in cuMemUnmap.
+std::mutex& mapping() {
+  static std::mutex mutex;
+  return mutex;
+}
 
 CUmemAllocationProp properties(int ordinal) {
   CUmemAllocationProp prop{};
@@ -22,6 +29,7 @@ class MappedBlock : public Block {
  public:
   MappedBlock(CUmemGenericAllocationHandle handle, std::uint64_t bytes, int ordinal) : handle_(handle), ordinal_(ordinal) {
     bytes_ = bytes;
+    const std::lock_guard lock(mapping());
     CUdeviceptr address = 0;
     CUresult result = driver().address_reserve(&address, bytes, 0, 0, 0);
     if (result == CUDA_SUCCESS) {
@@ -29,23 +37,30 @@ class MappedBlock : public Block {
       result = driver().map(address, bytes, 0, handle, 0);
       mapped_ = result == CUDA_SUCCESS;
     }
-    if (result == CUDA_SUCCESS) result = access(ordinal);
+    if (result == CUDA_SUCCESS) result = set_access(ordinal);
     if (result == CUDA_SUCCESS) return;
     release();
     check(result, "mapping " + std::to_string(bytes) + " bytes on device " + std::to_string(ordinal));
   }
-  ~MappedBlock() override { release(); }
+  ~MappedBlock() override {
+    const std::lock_guard lock(mapping());
+    release();
+  }
 
-  CUresult access(int ordinal) const {
+  CUresult grant(int ordinal) const {
+    const std::lock_guard lock(mapping());
+    return set_access(ordinal);
+  }
+  CUmemGenericAllocationHandle handle() const { return handle_; }
+
+ private:
+  CUresult set_access(int ordinal) const {
     CUmemAccessDesc desc{};
     desc.location.type = CU_MEM_LOCATION_TYPE_DEVICE;
     desc.location.id = ordinal;
     desc.flags = CU_MEM_ACCESS_FLAGS_PROT_READWRITE;
     return driver().set_access(address(), bytes_, &desc, 1);
   }
-  CUmemGenericAllocationHandle handle() const { return handle_; }
-
- private:
   CUdeviceptr address() const { return reinterpret_cast<CUdeviceptr>(data_); }
   void release() {
     int count = 0;
@@ -125,7 +140,7 @@ BlockPtr import_mapped(int ordinal, int descriptor, std::uint64_t bytes) {
 }
 
 void grant(int ordinal, const Block& block) {
-  check(static_cast<const MappedBlock&>(block).access(ordinal), "cuMemSetAccess for device " + std::to_string(ordinal));
+  check(static_cast<const MappedBlock&>(block).grant(ordinal), "cuMemSetAccess for device " + std::to_string(ordinal));
 }
 
 BlockPtr allocate_plain(int ordinal, std::uint64_t bytes) {
