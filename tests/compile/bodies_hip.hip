@@ -5,5 +5,6 @@
 #include "platform/hip/hip_machine_device.hpp"
 
 using TestedMachine = crossdock::platform::hip::HipMachine;
+#define XD_KERNEL_ARGS const
 
 #include "tests/compile/every_body_device.hpp"

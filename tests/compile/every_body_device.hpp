@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// One kernel for every body and every row of instances.def, on the machine that the including file names. Compiled and
+// One kernel for every body and every row of instances.def, on the TestedMachine of the including file. Compiled and
 // looked at, never run: check_bodies.py reads what the compiler says of registers and spills.
 #pragma once
 
@@ -16,30 +16,30 @@ __device__ T& shared_memory() {
   return *reinterpret_cast<T*>(bytes);
 }
 
-__global__ void __launch_bounds__(kMaxThreads, 1) dispatch_kernel(DispatchArgs args) {
+__global__ void __launch_bounds__(kMaxThreads, 1) dispatch_kernel(XD_KERNEL_ARGS DispatchArgs args) {
   TestedMachine m;
   dispatch(m, shared_memory<DispatchShared>(), args);
 }
 
-__global__ void __launch_bounds__(kMaxThreads, 1) expert_counts_kernel(ExpertRowsArgs args) {
+__global__ void __launch_bounds__(kMaxThreads, 1) expert_counts_kernel(XD_KERNEL_ARGS ExpertRowsArgs args) {
   TestedMachine m;
   expert_counts(m, args);
 }
 
-__global__ void __launch_bounds__(kMaxThreads, 1) expert_rows_kernel(ExpertRowsArgs args) {
+__global__ void __launch_bounds__(kMaxThreads, 1) expert_rows_kernel(XD_KERNEL_ARGS ExpertRowsArgs args) {
   TestedMachine m;
   expert_rows(m, shared_memory<ExpertRowsShared>(), args);
 }
 
 template <Dtype kDtype, Wire kWire, bool kByExpert>
-__global__ void __launch_bounds__(kMaxThreads, 1) combine_kernel(CombineArgs args) {
+__global__ void __launch_bounds__(kMaxThreads, 1) combine_kernel(XD_KERNEL_ARGS CombineArgs args) {
   TestedMachine m;
   combine<kDtype, kWire, kByExpert>(m, args);
 }
 
-#define XD_COMBINE(dtype, wire)                                                   \
-  template __global__ void combine_kernel<Dtype::dtype, Wire::wire, false>(CombineArgs); \
-  template __global__ void combine_kernel<Dtype::dtype, Wire::wire, true>(CombineArgs);
+#define XD_COMBINE(dtype, wire)                                                                         \
+  template __global__ void combine_kernel<Dtype::dtype, Wire::wire, false>(XD_KERNEL_ARGS CombineArgs); \
+  template __global__ void combine_kernel<Dtype::dtype, Wire::wire, true>(XD_KERNEL_ARGS CombineArgs);
 #include "kernels/instances.def"
 #undef XD_COMBINE
 

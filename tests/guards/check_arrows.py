@@ -33,6 +33,7 @@ SRC = {
 }
 # Files where the machines meet: launch files join the bodies with one, platform itself lists them all.
 JOINTS = {"src/kernels/launch*": ["platform/*/*", *RAISE], "src/platform/*.cpp": ["platform/*/*"]}
+GENERATED = {"built_machines.def"}  # by src/CMakeLists.txt
 OUTSIDE = {
     "include": ["crossdock/*"],
     "oracle": ["crossdock/types.hpp", "crossdock/lists.h", "oracle/*"],
@@ -42,7 +43,9 @@ OUTSIDE = {
 }
 # Rooms that speak to the operating system or a driver; the others use the standard library only.
 SYSTEM_HEADERS = {"platform", "platform/cpu", "platform/cuda", "platform/hip", "memory", "op"}
-VENDOR = {"cuda": "platform/cuda", "nv": "platform/cuda", "hip": "platform/hip", "rocm": "platform/hip"}
+# Headers of a vendor, by how they start, and the only files that may include them.
+VENDOR = {"cuda": ("src/platform/cuda/", "src/kernels/launch_cuda"), "nv": ("src/platform/cuda/",),
+          "hip": ("src/platform/hip/", "src/kernels/launch_hip"), "rocm": ("src/platform/hip/",)}
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')
 
@@ -72,8 +75,8 @@ def why_not(path, quote, target, exists):
         target = beside
     known = [f"{base}{target}" for base in ("include/", "src/", "") if exists(base + target)]
     if quote == "<" and not known:
-        return why_not_system(area, room, target)
-    if not known and area in ("tools", "bench", "examples"):
+        return why_not_system(path, area, room, target)
+    if not known and (area in ("tools", "bench", "examples") or target in GENERATED):
         return None  # a library of theirs
     if not known:
         return "no such file in the repository"
@@ -90,10 +93,10 @@ def why_not(path, quote, target, exists):
     return f"room {room} may include {allowed}"
 
 
-def why_not_system(area, room, target):
-    for start, home in VENDOR.items():
-        if target.startswith(start) and (area, room) != ("src", home):
-            return f"headers of {start}* belong to src/{home}"
+def why_not_system(path, area, room, target):
+    for start, homes in VENDOR.items():
+        if target.startswith(start):
+            return None if path.startswith(homes) else f"headers of {start}* belong to {homes}"
     is_standard = re.fullmatch(r"[a-z_0-9]+", target) or target in ("stdint.h", "stddef.h", "stdbool.h")
     if is_standard or area in ("tools", "bench", "examples") or (area == "src" and room in SYSTEM_HEADERS):
         return None

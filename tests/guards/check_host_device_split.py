@@ -7,7 +7,9 @@ import re
 
 import common
 
-DEVICE_FILES = ["*_device.hpp", "*.cu", "*.hip", "src/platform/attributes.hpp"]  # attributes.hpp makes XD_FN of them
+# attributes.hpp makes XD_FN of them; launch files of a GPU wrap bodies into kernels.
+DEVICE_FILES = ["*_device.hpp", "*.cu", "*.cu.in", "*.hip", "src/platform/attributes.hpp", "src/kernels/launch_cuda*",
+                "src/kernels/launch_hip*"]
 LAUNCH_FILES = "src/kernels/launch_*"
 DEVICE_WORDS = re.compile(r"\b(__device__|__global__|__shared__|__host__|__constant__|__launch_bounds__|__syncthreads|"
                           r"threadIdx|blockIdx|blockDim|gridDim|__builtin_amdgcn_\w+|__nvvm_\w+|__hip_atomic_\w+)\b|<<<")

@@ -87,7 +87,9 @@ struct HipMachine {
                                                 __HIP_MEMORY_SCOPE_AGENT);
   }
 
-  __device__ static std::uint64_t now_ns() { return __builtin_amdgcn_s_memrealtime() * 10; }  // 100 MHz on gfx94x, gfx950
+  __device__ static std::uint64_t now_ns() {
+    return __builtin_amdgcn_s_memrealtime() * 10;
+  }                                                                // 100 MHz on gfx94x, gfx950
   __device__ static void pause() { __builtin_amdgcn_s_sleep(2); }  // an empty spin can starve the fabric
 
  private:
