@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "platform/cpu/device.hpp"
 
-#include <unistd.h>
+#include <fcntl.h>
 
 #include <cstring>
 
@@ -36,8 +36,8 @@ class CpuDevice : public Device {
   BlockPtr allocate_host_visible(std::uint64_t bytes) override { return allocate(bytes, false); }
   Share share_by() const override { return Share::descriptor; }
   int export_descriptor(const Block& block) override {
-    const int copy = ::dup(static_cast<const CpuBlock&>(block).descriptor());
-    if (copy < 0) throw_system_error("dup of a memory descriptor", errno);
+    const int copy = ::fcntl(static_cast<const CpuBlock&>(block).descriptor(), F_DUPFD_CLOEXEC, 0);
+    if (copy < 0) throw_system_error("copying a memory descriptor", errno);
     return copy;
   }
   BlockPtr import_descriptor(int descriptor, std::uint64_t bytes) override {

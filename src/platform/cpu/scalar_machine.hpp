@@ -55,7 +55,9 @@ struct Memory {
 #endif
     return __atomic_fetch_add(p, v, __ATOMIC_ACQ_REL);
   }
-  static std::uint32_t add_relaxed(std::uint32_t* p, std::uint32_t v) { return __atomic_fetch_add(p, v, __ATOMIC_RELAXED); }
+  static std::uint32_t add_relaxed(std::uint32_t* p, std::uint32_t v) {
+    return __atomic_fetch_add(p, v, __ATOMIC_RELAXED);
+  }
   static void or_relaxed(std::uint64_t* p, std::uint64_t v) { __atomic_fetch_or(p, v, __ATOMIC_RELAXED); }
   static bool claim(std::uint64_t* p, std::uint64_t v) {
     std::uint64_t expected = 0;

@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: Apache-2.0
+// Every rank listens at an abstract socket whose name nobody can guess, asks every other rank, and answers those who
+// know its secret. Asking never blocks (the kernel queues connections), so no order of ranks can deadlock.
+#include "memory/handles.hpp"
+
+#include <cerrno>
+#include <cstring>
+#include <list>
+#include <thread>
+#include <utility>
+
+#include "memory/bootstrap.hpp"
+#include "platform/cpu/local_socket.hpp"
+#include "platform/cpu/system_failure.hpp"
+
+namespace crossdock::memory {
+
+using platform::cpu::Arrival;
+using platform::cpu::Deadline;
+using platform::cpu::Id128;
+using platform::cpu::Inbox;
+using platform::cpu::UniqueFd;
+
+namespace {
+
+/// How to reach a rank, told to members only.
+struct Door {
+  Id128 name;
+  Id128 secret;
+};
+
+/// Both ways: proves that the sender has gathered the receiver's door.
+struct Note {
+  Id128 secret;  // of the receiver
+  std::int32_t rank;
+  std::int32_t has_fd;
+};
+
+std::string socket_name_of(const Id128& name) { return std::string(1, '\0') + "crossdock-" + hex_of(name); }
+
+/// How the exchange went for one rank, told to all, so that all throw or none.
+struct Verdict {
+  std::uint32_t blamed;  // ranks that gave this one nothing
+  char story[252];       // empty: all is well
+};
+
+/// One call of exchange().
+class Round {
+ public:
+  Round(int rank, int num_ranks, std::chrono::milliseconds deadline, int my_fd)
+      : rank_(rank),
+        num_ranks_(num_ranks),
+        deadline_(deadline),
+        limit_(deadline),
+        my_fd_(my_fd),
+        links_(num_ranks),
+        result_(num_ranks) {
+    for (int r = 0; r < num_ranks; ++r) replies_.emplace_back(sizeof(Note));
+  }
+
+  void open_door(const AllGather& all_gather) {
+    const Door mine{platform::cpu::random_id128(), platform::cpu::random_id128()};
+    listener_ = platform::cpu::listen_at(socket_name_of(mine.name), 64);
+    doors_ = all_gather_value(all_gather, num_ranks_, mine);
+    to_answer_ = to_hear_ = ((1u << num_ranks_) - 1) & ~(1u << rank_);
+  }
+
+  /// Hands out and takes in. A rank that fails is blamed and left aside; the others are served all the same.
+  void run() {
+    limit_ = Deadline(deadline_);
+    for (int r = 0; r < num_ranks_; ++r)
+      if (r != rank_) ask(r);
+    while ((to_answer_ | to_hear_) != 0) {
+      std::vector<pollfd> fds{{listener_.get(), POLLIN, 0}};
+      for (int r = 0; r < num_ranks_; ++r)
+        if (to_hear_ >> r & 1) fds.push_back({links_[r].get(), POLLIN, 0});
+      for (const Caller& caller : callers_) fds.push_back({caller.fd.get(), POLLIN, 0});
+      platform::cpu::poll_all(fds, limit_);
+      for (int r = 0; r < num_ranks_; ++r)
+        if (to_hear_ >> r & 1) hear(r);
+      answer_callers();
+      let_callers_in();
+      if (limit_.passed() && (to_answer_ | to_hear_) != 0)
+        blame(to_answer_ | to_hear_, "did not answer " + deadline_in_words(deadline_));
+    }
+  }
+
+  std::uint32_t blamed() const { return blamed_; }
+  const std::string& story() const { return story_; }
+  std::vector<UniqueFd> result() { return std::move(result_); }
+
+ private:
+  struct Caller {
+    UniqueFd fd;
+    Inbox note{sizeof(Note)};
+  };
+
+  void blame(unsigned ranks, const std::string& what) {
+    if (story_.empty()) story_ = ranks_in_words(ranks) + " " + what;
+    blamed_ |= ranks;
+    to_answer_ &= ~ranks;
+    to_hear_ &= ~ranks;
+  }
+
+  void ask(int peer) {
+    UniqueFd& link = links_[peer];
+    while (!(link = platform::cpu::connect_to(socket_name_of(doors_[peer].name)))) {
+      const int error = errno;
+      if (error == ECONNREFUSED)
+        return blame(1u << peer, "cannot be reached: it has ended, or runs in another network namespace");
+      if (error != EAGAIN) platform::cpu::throw_system_error("connecting to " + ranks_in_words(1u << peer), error);
+      if (limit_.passed()) return blame(1u << peer, "does not take connections " + deadline_in_words(deadline_));
+      std::this_thread::sleep_for(std::chrono::milliseconds{1});
+    }
+    if (!platform::cpu::same_user(link.get())) {
+      return blame(1u << peer, "runs as uid " + std::to_string(platform::cpu::peer_of(link.get()).uid) +
+                                   ", this rank as " + std::to_string(::geteuid()) +
+                                   "; all ranks must run as one user");
+    }
+    const Note note{doors_[peer].secret, rank_, 0};
+    if (!platform::cpu::send_all(link.get(), &note, sizeof(note), limit_)) blame(1u << peer, "has ended");
+  }
+
+  void hear(int peer) {
+    const Arrival arrival = replies_[peer].receive_from(links_[peer].get());
+    if (arrival == Arrival::nothing_yet) return;
+    const Note note = arrival == Arrival::complete ? replies_[peer].as<Note>() : Note{};
+    if (note.secret != doors_[rank_].secret || note.rank != peer)
+      return blame(1u << peer, "closed its connection without handing its memory: it has ended or failed");
+    if (note.has_fd != 0 && !replies_[peer].passed_fd)
+      return blame(1u << peer, "handed a descriptor that this process has no room for; raise the limit of open files");
+    if (note.has_fd != 0) result_[peer] = std::move(replies_[peer].passed_fd);
+    links_[peer].reset();
+    to_hear_ &= ~(1u << peer);
+  }
+
+  void answer_callers() {
+    for (auto caller = callers_.begin(); caller != callers_.end();) {
+      const Arrival arrival = caller->note.receive_from(caller->fd.get());
+      if (arrival == Arrival::complete) answer(caller->fd.get(), caller->note.as<Note>());
+      caller = arrival == Arrival::nothing_yet ? std::next(caller) : callers_.erase(caller);
+    }
+  }
+
+  void answer(int link, const Note& note) {
+    const bool member = note.secret == doors_[rank_].secret && note.rank >= 0 && note.rank < num_ranks_;
+    if (!member || (to_answer_ >> note.rank & 1) == 0) return;
+    const Note reply{doors_[note.rank].secret, rank_, my_fd_ >= 0 ? 1 : 0};
+    if (!platform::cpu::send_with_fd(link, &reply, sizeof(reply), my_fd_, limit_))
+      return blame(1u << note.rank, "has ended");
+    to_answer_ &= ~(1u << note.rank);
+  }
+
+  void let_callers_in() {
+    constexpr std::size_t kMostCallers = 64;  // strangers may come and say nothing: the oldest goes
+    while (UniqueFd fd = platform::cpu::accept_from(listener_.get())) {
+      if (!platform::cpu::same_user(fd.get())) continue;
+      if (callers_.size() >= kMostCallers) callers_.pop_front();
+      callers_.push_back({std::move(fd)});
+    }
+  }
+
+  const int rank_, num_ranks_;
+  const std::chrono::milliseconds deadline_;
+  Deadline limit_;
+  const int my_fd_;
+  UniqueFd listener_;
+  std::vector<Door> doors_;
+  std::list<Caller> callers_;
+  unsigned to_answer_ = 0, to_hear_ = 0, blamed_ = 0;  // ranks, as bits
+  std::string story_;
+  std::vector<UniqueFd> links_;
+  std::vector<Inbox> replies_;
+  std::vector<UniqueFd> result_;
+};
+
+}  // namespace
+
+HandleExchange::HandleExchange(AllGather all_gather, int rank, int num_ranks, std::chrono::milliseconds deadline)
+    : all_gather_(std::move(all_gather)), rank_(rank), num_ranks_(num_ranks), deadline_(deadline) {
+  processes_ = all_gather_value(all_gather_, num_ranks, platform::cpu::process_id128());
+}
+
+bool HandleExchange::same_process(int peer) const { return processes_[peer] == processes_[rank_]; }
+
+std::vector<UniqueFd> HandleExchange::exchange(int my_fd) {
+  Round round(rank_, num_ranks_, deadline_, my_fd);
+  round.open_door(all_gather_);
+  std::string failure;
+  try {
+    round.run();
+  } catch (const Error& error) {  // of this rank's system
+    failure = error.what();
+  }
+  // The door stays open until all have spoken, so that no rank takes another's failure for its own.
+  Verdict mine{round.blamed(), {}};
+  std::strncpy(mine.story, (failure.empty() ? round.story() : failure).c_str(), sizeof(mine.story) - 1);
+  const auto verdicts = all_gather_value(all_gather_, num_ranks_, mine);
+  for (int i = 0; i < num_ranks_; ++i) {
+    const int r = (rank_ + i) % num_ranks_;  // the own story first
+    if (verdicts[r].story[0] == '\0') continue;
+    const std::string text = "exchange of memory handles: rank " + std::to_string(rank_) + " of " +
+                             std::to_string(num_ranks_) + ": " +
+                             (i == 0 ? "" : "rank " + std::to_string(r) + " reports: ") + verdicts[r].story;
+    if (verdicts[r].blamed == 0) throw SystemError(text);
+    throw PeerLostError(text);
+  }
+  return round.result();
+}
+
+}  // namespace crossdock::memory

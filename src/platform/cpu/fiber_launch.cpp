@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: Apache-2.0
+// The scheduler of a fiber launch, and the meetings that stand for barriers and warp collectives.
+#include "platform/cpu/fiber_launch.hpp"
+
+#include <sched.h>
+
+#include <stdexcept>
+
+#include "crossdock/error.hpp"
+
+#if XD_TSAN
+#include <sanitizer/tsan_interface.h>
+#endif
+
+namespace crossdock::platform::cpu {
+
+namespace {
+
+constexpr const char* kCallNames[] = {"none", "sync_block", "any_in_block", "sync_warp", "max_across", "sum_across"};
+const char* name_of(FiberCall call) { return kCallNames[static_cast<int>(call)]; }
+
+XD_NO_TSAN void release([[maybe_unused]] void* edge) {
+#if XD_TSAN
+  __tsan_release(edge);
+#endif
+}
+XD_NO_TSAN void acquire([[maybe_unused]] void* edge) {
+#if XD_TSAN
+  __tsan_acquire(edge);
+#endif
+}
+
+/// Only barriers order memory; max_across and sum_across move a value and nothing else, as on a GPU.
+constexpr bool orders_memory(FiberCall call) { return call <= FiberCall::sync_warp; }
+
+}  // namespace
+
+int FiberLaunch::num_fibers_of(const Geometry& geometry, int width) {
+  if (geometry.num_blocks < 1 || geometry.num_threads < 1 || geometry.num_threads % width != 0) {
+    throw UsageError("fiber launch of " + std::to_string(geometry.num_blocks) + " blocks of " +
+                     std::to_string(geometry.num_threads) + " threads: a block must have a positive multiple of " +
+                     std::to_string(width) + " threads");
+  }
+  return geometry.num_blocks * geometry.num_threads;
+}
+
+FiberLaunch::FiberLaunch(const Geometry& geometry, int width, const FiberOptions& options)
+    : geometry_(geometry),
+      width_(width),
+      num_fibers_(num_fibers_of(geometry, width)),
+      random_(options.seed),
+      fibers_(num_fibers_),
+      block_meetings_(geometry.num_blocks),
+      warp_meetings_(num_fibers_ / width),
+      mine_(num_fibers_),
+      result_(num_fibers_),
+      waits_in_(num_fibers_),
+      ended_(num_fibers_),
+      ready_(num_fibers_) {
+  for (int b = 0; b < geometry.num_blocks; ++b) {
+    block_meetings_[b].first_fiber = b * geometry.num_threads;
+    block_meetings_[b].num_fibers = geometry.num_threads;
+  }
+  for (int w = 0; w < num_fibers_ / width; ++w) {
+    warp_meetings_[w].first_fiber = w * width;
+    warp_meetings_[w].num_fibers = width;
+  }
+}
+
+FiberLaunch::~FiberLaunch() {
+  for (int i = num_fibers_ - 1; i >= 0; --i)
+    if (fibers_[i] != nullptr) FiberPool::of_this_thread().give(std::unique_ptr<Fiber>(fibers_[i]));
+}
+
+void FiberLaunch::run(Entry entry, void* argument) {
+  entry_ = entry;
+  argument_ = argument;
+  for (int i = 0; i < num_fibers_; ++i) {
+    fibers_[i] = FiberPool::of_this_thread().take().release();
+    fibers_[i]->set_job(&run_one, this, i);
+    make_ready(i);
+  }
+  release(&began_);
+  current_ = take_ready();
+  switch_fiber(caller_, fibers_[current_]->context());
+  for (int i = 0; i < num_fibers_; ++i)
+    if (!ended_[i]) release_for(fibers_[i]->context(), &over_);
+  acquire(&over_);
+  if (failed_) std::rethrow_exception(failure_);
+  if (num_ended_ < num_fibers_) throw std::logic_error(describe_stuck());
+}
+
+FiberContext& FiberLaunch::run_one(void* self_pointer, int fiber) {
+  auto* self = static_cast<FiberLaunch*>(self_pointer);
+  acquire(&self->began_);
+  self->call_entry(fiber);
+  release(&self->over_);
+  self->ended_[fiber] = true;
+  ++self->num_ended_;
+  self->current_ = self->failed_ ? -1 : self->take_ready();
+  return self->current_ < 0 ? self->caller_ : self->fibers_[self->current_]->context();
+}
+
+void FiberLaunch::call_entry(int fiber) {
+  try {
+    entry_(argument_, fiber);
+  } catch (...) {
+    failure_ = std::current_exception();
+    failed_ = true;
+  }
+}
+
+void FiberLaunch::make_ready(int fiber) {
+  ready_[(ready_first_ + num_ready_) % num_fibers_] = fiber;
+  ++num_ready_;
+}
+
+int FiberLaunch::take_ready() {
+  if (num_ready_ == 0) return -1;
+  int& first = ready_[ready_first_];
+  if (random_ != 0) {
+    int& drawn = ready_[(ready_first_ + static_cast<int>(draw() % static_cast<unsigned>(num_ready_))) % num_fibers_];
+    const int fiber = drawn;
+    drawn = first;
+    first = fiber;
+  }
+  const int fiber = first;
+  ready_first_ = (ready_first_ + 1) % num_fibers_;
+  --num_ready_;
+  return fiber;
+}
+
+/// Goes on with another fiber; comes back when somebody goes on with this one.
+void FiberLaunch::leave_to_next() {
+  const int me = current_;
+  const int next = take_ready();
+  if (next == me) return;
+  current_ = next;
+  switch_fiber(fibers_[me]->context(), next < 0 ? caller_ : fibers_[next]->context());
+}
+
+void FiberLaunch::pause() {
+  if (++pauses_ > num_ready_) {  // everybody has had a turn: let other ranks run
+    pauses_ = 0;
+    ::sched_yield();
+  }
+  make_ready(current_);
+  leave_to_next();
+}
+
+void FiberLaunch::maybe_yield() {
+  if (draw() % 8 != 0) return;
+  make_ready(current_);
+  leave_to_next();
+}
+
+std::uint64_t FiberLaunch::draw() {  // xorshift64*
+  random_ ^= random_ >> 12;
+  random_ ^= random_ << 25;
+  random_ ^= random_ >> 27;
+  return (random_ * 0x2545f4914f6cdd1dull) >> 32;
+}
+
+FiberLaunch::Value FiberLaunch::meet(FiberCall call, int fiber, Value mine, int span) {
+  const bool of_block = call <= FiberCall::any_in_block;
+  Meeting& meeting = of_block ? block_meetings_[fiber / geometry_.num_threads] : warp_meetings_[fiber / width_];
+  if (meeting.arrived == 0) {
+    meeting.call = call;
+    meeting.span = span;
+  } else if (meeting.call != call || meeting.span != span) {
+    misuse_ = kCallNames[static_cast<int>(call)];
+    waits_in_[fiber] = &meeting;
+    num_ready_ = 0;  // nobody goes on: run() reports
+    leave_to_next();
+  }
+  char& order = meeting.order[meeting.round % 2];
+  if (orders_memory(call)) release(&order);
+  mine_[fiber] = mine;
+  if (++meeting.arrived < meeting.num_fibers) {
+    waits_in_[fiber] = &meeting;
+    leave_to_next();
+  } else {
+    finish(meeting);
+    if (random_ != 0) maybe_yield();
+  }
+  if (orders_memory(call)) acquire(&order);
+  return result_[fiber];
+}
+
+/// The last one to arrive works out the results and wakes the others.
+void FiberLaunch::finish(Meeting& meeting) {
+  const int first = meeting.first_fiber, num = meeting.num_fibers;
+  Value all{};
+  for (int i = first; i < first + num; ++i) {
+    if (meeting.call == FiberCall::any_in_block) all.flag |= mine_[i].flag;
+    if (meeting.call == FiberCall::sum_across) all.count += mine_[i].count;
+  }
+  for (int i = first; i < first + num; ++i) {
+    result_[i].flag = all.flag;
+    if (meeting.call == FiberCall::sum_across) result_[i].count = all.count;
+    if (meeting.call == FiberCall::max_across) {
+      const int group = first + (i - first) / meeting.span * meeting.span;
+      float most = mine_[group].number;
+      for (int j = group + 1; j < group + meeting.span; ++j) most = __builtin_fmaxf(most, mine_[j].number);
+      result_[i].number = most;
+    }
+    if (waits_in_[i] == &meeting) {
+      waits_in_[i] = nullptr;
+      make_ready(i);
+    }
+  }
+  meeting.arrived = 0;
+  ++meeting.round;
+}
+
+std::string FiberLaunch::describe_stuck() const {
+  std::string text = "kernel body: ";
+  if (misuse_ != nullptr)
+    text += std::string("threads of one group meet in different calls, one of them ") + misuse_ + "; ";
+  for (int b = 0; b < geometry_.num_blocks; ++b) {
+    int waiting[6] = {}, ended = 0;
+    for (int i = b * geometry_.num_threads; i < (b + 1) * geometry_.num_threads; ++i) {
+      if (waits_in_[i] != nullptr) ++waiting[static_cast<int>(waits_in_[i]->call)];
+      ended += ended_[i];
+    }
+    text += "block " + std::to_string(b) + ": ";
+    for (int c = 1; c < 6; ++c)
+      if (waiting[c] > 0)
+        text += std::to_string(waiting[c]) + " threads wait in " + name_of(static_cast<FiberCall>(c)) + ", ";
+    text += std::to_string(ended) + " of " + std::to_string(geometry_.num_threads) + " have ended; ";
+  }
+  return text + "every thread of a block or warp must make each of its common calls, in the same order";
+}
+
+}  // namespace crossdock::platform::cpu
