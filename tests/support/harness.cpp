@@ -122,9 +122,10 @@ void Round::write_landings(const Received& received, StreamHandle stream) const 
 
 CombineOutput Round::output() const {
   CombineOutput out;
-  if (answers_->received[rank_].num_tokens == 0 && !test_.device_tokens && !roomy_) return out;
-  out.rows = result_.data();
-  if (test_.with_weights) out.weights = result_weights_.as<float>();
+  const bool nothing = answers_->received[rank_].num_tokens == 0 && !test_.device_tokens && !roomy_;
+  if (!nothing) out.rows = result_.data();
+  // combine_fused knows by this pointer that the second result is wanted, also of a rank without tokens.
+  if (test_.with_weights && (!nothing || test_.config.fused)) out.weights = result_weights_.as<float>();
   return out;
 }
 
@@ -167,6 +168,19 @@ void Rank::combine(Received&& received, const CombineInput& input, const Combine
     exchange.combine(std::move(received), input, output, options);
 }
 
+void Rank::settle_reports(const Answers& answers) {
+  const oracle::RankAnswer& mine = answers.received[rank()];
+  const bool over = mine.rows_needed > mine.num_rows || mine.experts.rows_dropped > 0;
+  StatusCode right = StatusCode::ok;
+  if (mine.bad_ids > 0 || answers.inputs[rank()].num_tokens > test.config.max_tokens) right = StatusCode::usage;
+  if (over && test.config.overflow == Overflow::error) right = StatusCode::capacity;
+  const Status status = exchange.poll();
+  if (status.code != right)
+    log.add("rank ", rank(), ": poll() says ", name_of(status.code), ", must say ", name_of(right), ". ", status.text);
+  if (status.code != StatusCode::ok && status.fatal) raise(status.code, status.text);
+  exchange.clear_status();
+}
+
 void Rank::run(const Answers& answers, StreamHandle stream) {
   CallOptions options;
   options.stream = stream;
@@ -175,6 +189,7 @@ void Rank::run(const Answers& answers, StreamHandle stream) {
   synchronize(test.backend, stream);
   const View view = view_of(received);
   round.check(view, log);
+  settle_reports(answers);
   const CombineInput input = round.run_experts(received, stream);
   round.spoil_output(stream);
   combine(std::move(received), input, round.output(), stream);
@@ -207,10 +222,7 @@ std::string run_case(const TestCase& test) {
   }
   Log log;
   run_ranks(test, log, [&](Rank& rank) {
-    for (const Answers& answers : rounds) {
-      rank.run(answers);
-      if (const Status status = rank.exchange.poll(); status.code != StatusCode::ok) rank.exchange.clear_status();
-    }
+    for (const Answers& answers : rounds) rank.run(answers);
   });
   return log.empty() ? "" : log.text() + "case: " + text_of(test) + "\n";
 }

@@ -60,6 +60,8 @@ class Rank {
   int rank() const { return group.rank(); }
   /// dispatch, check, experts, combine, check.
   void run(const Answers& answers, StreamHandle stream = nullptr);
+  /// After a dispatch: poll() must report what `answers` entail (bad ids, overflow, a clamped T), and is then cleared.
+  void settle_reports(const Answers& answers);
   void combine(Received&& received, const CombineInput& input, const CombineOutput& output, StreamHandle stream = nullptr);
 
   const TestCase& test;

@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "backend/matrix.hpp"
+
+#include <cstdio>
+
+namespace crossdock::testing {
+namespace {
+
+template <class E, std::size_t kCount>
+std::vector<E> all_of(const std::string_view (&)[kCount]) {
+  std::vector<E> all;
+  for (std::size_t i = 0; i < kCount; ++i) all.push_back(static_cast<E>(i));
+  return all;
+}
+
+/// Whether creating an exchange of this config is refused too, with the same words.
+std::string refused_alike(const TestCase& test, const std::string& reason) {
+  std::string problem = "an exchange of it was made all the same";
+  const Team team(1);
+  GroupOptions options;
+  options.backend = test.backend;
+  const Group group = Group::join(team, 0, options);
+  try {
+    const Exchange exchange(group, test.config);
+  } catch (const ConfigError& error) {
+    const bool same = std::string(error.what()).find(reason) != std::string::npos;
+    problem = same ? "" : std::string("Exchange says otherwise: ") + error.what();
+  }
+  try {
+    memory_of(test.config, 1, test.backend);
+    return "memory_of() takes it";
+  } catch (const ConfigError&) {
+    return problem;
+  }
+}
+
+}  // namespace
+
+std::vector<Cell> all_cells() {
+  std::vector<Cell> cells;
+  for (const Dtype dispatch_dtype : all_of<Dtype>(kDtypeNames))
+    for (const Dtype combine_dtype : all_of<Dtype>(kDtypeNames))
+      for (const Layout layout : all_of<Layout>(kLayoutNames))
+        for (const Path path : all_of<Path>(kPathNames))
+          for (const Wire wire : all_of<Wire>(kWireNames))
+            cells.push_back({dispatch_dtype, combine_dtype, layout, path, wire});
+  return cells;
+}
+
+std::string text_of(const Cell& cell) {
+  std::string text;
+  for (const std::string_view name : {name_of(cell.dispatch_dtype), name_of(cell.combine_dtype), name_of(cell.layout),
+                                      name_of(cell.path), name_of(cell.wire)}) {
+    text += std::string(name);
+    text.append(name.size() < 16 ? 16 - name.size() : 1, ' ');
+  }
+  return text;
+}
+
+std::string refusal_of(const Cell& cell) {
+  const bool half = cell.combine_dtype == Dtype::bf16 || cell.combine_dtype == Dtype::f16;
+  if (cell.wire != Wire::own && !half) return "carries bf16 and f16 rows only";
+  if (cell.wire != Wire::own && cell.path != Path::staged) return "with " + std::string(name_of(cell.path));
+  if (cell.path == Path::fused && cell.layout != Layout::token_major) return "fused with layout";
+  return {};
+}
+
+TestCase case_of(const Cell& cell, int variant) {
+  constexpr int kScales[] = {0, 1, 7, 224};
+  TestCase test = small_case(3);
+  Config& c = test.config;
+  c.hidden = 160;      // the second block of 128 is short
+  c.num_experts = 7;   // 3, 3 and 1 on the ranks
+  c.top_k = 3 + variant % 3;
+  c.max_tokens = 6;
+  c.dispatch_dtype = cell.dispatch_dtype;
+  c.combine_dtype = cell.combine_dtype;
+  c.layout = cell.layout;
+  c.combine_wire = cell.wire;
+  set_path(c, cell.path);
+  c.scale_bytes = kScales[variant % 4];
+  if (cell.layout == Layout::contiguous) {
+    c.alignment = variant % 2 ? 8 : 1;
+    c.zero_padding = variant % 3 == 0;
+  }
+  test.recipe.weights = variant < 4;
+  test.recipe.routing = oracle::kRoutings[variant % std::size(oracle::kRoutings)];
+  test.recipe.fill = oracle::kFills[variant % std::size(oracle::kFills)];
+  test.recipe.weight_fill = variant % 2 ? oracle::Fill::edges : oracle::Fill::moderate;
+  test.recipe.seed = 1000 + static_cast<std::uint64_t>(variant);
+  test.recipe.tokens = {6, variant % 2 * 5, 3};
+  test.ids_are_int64 = variant % 2 != 0 || test.recipe.routing == oracle::Routing::bad64;
+  test.device_tokens = variant % 4 == 2;
+  c.combine_weights = test.with_weights = variant % 2 == 0;
+  test.caller_weights = test.with_weights && variant % 4 == 0 && cell.path != Path::fused;
+  return test;
+}
+
+Summary walk(const std::vector<Cell>& cells,
+             const std::function<std::vector<TestCase>(const Cell&, int idx)>& variants) {
+  Summary sum;
+  for (const Cell& cell : cells) {
+    const std::vector<TestCase> cases = variants(cell, sum.cells++);
+    const std::string expected = refusal_of(cell);
+    std::string problem;
+    const Support support = supports(cases.at(0).config, cases.at(0).num_ranks);
+    if (!support) {
+      ++sum.refused;
+      if (expected.empty() || support.reason.find(expected) == std::string::npos) problem = "must not be refused so";
+      if (problem.empty()) problem = refused_alike(cases[0], support.reason);
+    } else {
+      ++sum.run;
+      if (!expected.empty()) problem = "must be refused: " + expected;
+      for (const TestCase& test : cases) {
+        if (!problem.empty()) break;
+        problem = run_case(test);
+        ++sum.cases;
+      }
+    }
+    const std::string did = support ? "run" : "refused: " + support.reason;
+    std::printf("%s%s%s\n", text_of(cell).c_str(), did.c_str(), problem.empty() ? "" : "  FAILED");
+    if (!problem.empty()) sum.failures += text_of(cell) + did + "\n  " + problem + "\n";
+  }
+  std::printf("%d cells: %d run (%d cases), %d refused with a reason\n", sum.cells, sum.run, sum.cases, sum.refused);
+  return sum;
+}
+
+}  // namespace crossdock::testing
