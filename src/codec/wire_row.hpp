@@ -82,14 +82,16 @@ struct WireRow {
       return Row::narrow(values);
   }
 
-  /// Values of one unit of a wire row.
+  /// 16 bytes of a wire row, and their values.
   template <class M>
-  XD_FN static void load_wire(M& m, const std::byte* wire_row, std::int64_t unit, std::int64_t hidden, float* values) {
-    const Bytes16 bytes = m.load16_once(wire_row + unit * 16);
+  XD_FN static Bytes16 load_raw(M& m, const std::byte* wire_row, std::int64_t unit) {
+    return m.load16_once(wire_row + unit * 16);
+  }
+  XD_FN static void widen_wire(Bytes16 raw, const std::byte* wire_row, std::int64_t unit, std::int64_t hidden, float* values) {
     if constexpr (!kCast) {
-      Row::widen(bytes, values);
+      Row::widen(raw, values);
     } else {
-      Pack<Dtype::fp8_e4m3>::widen(bytes, values);
+      Pack<Dtype::fp8_e4m3>::widen(raw, values);
       if constexpr (kWire == Wire::fp8_block128) {
         const std::byte* exponents = wire_row + round_up<std::int64_t>(hidden, 16);
         const int e = static_cast<int>(exponents[unit / kUnitsPerBlock]) - 127;

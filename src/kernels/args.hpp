@@ -56,9 +56,8 @@ struct CombineArgs {
   std::byte* out;
   float* out_weights;
   std::int32_t num_tokens;        // fused: T, -1 = of the plan
-  std::int32_t pull_limit;        // rows are read from the peers when no rank has more tokens; -1: never
   std::int32_t send_pieces, reduce_pieces;
-  bool fused;
+  Source source;
   bool with_weights;
 };
 

@@ -19,6 +19,8 @@ namespace crossdock::kernels {
 template <class M, Dtype kDtype, Wire kWire, bool kByExpert>
 struct Combine {
   using Row = codec::WireRow<kDtype, kWire>;
+  using Bytes16 = platform::Bytes16;
+  static constexpr int kUnitsAtOnce = Row::kValues <= 8 ? 2 : 1;  // more values spill
 
   M& m;
   const CombineArgs& args;
@@ -30,9 +32,7 @@ struct Combine {
   const std::uint64_t epoch = clock.epoch;
   const layout::CountMatrix matrix{call.mine<std::uint64_t>(call.plan.matrix), shape.num_ranks};
   const std::int32_t num_units = static_cast<std::int32_t>(ceil_div<std::int64_t>(shape.combine_row_bytes, 16 * Row::kRowPacks));
-  const Source source = args.fused                                  ? Source::fused
-                        : matrix.most_tokens() <= args.pull_limit ? Source::peers
-                                                                  : Source::landing;
+  const Source source = args.source;
 
   XD_FN void run() {
     const bool pushes = source == Source::landing || args.with_weights;
@@ -153,7 +153,7 @@ struct Combine {
     }
     return amax;
   }
-  XD_FN static platform::Bytes16 encode_scaled(float* values, int e) {
+  XD_FN static Bytes16 encode_scaled(float* values, int e) {
     XD_UNROLL(16)
     for (int i = 0; i < Row::kValues; ++i) values[i] = codec::times_power_of_two(values[i], -e);
     return Row::encode(values);
@@ -170,6 +170,23 @@ struct Combine {
     }
   }
 
+  /// Rows of one token at its distinct ranks, in the order in which its ids first name them; null where none was kept.
+  struct TokenSources {
+    const std::byte* row[kMaxRanks];
+  };
+  XD_FN TokenSources sources_of(std::int64_t token) const {
+    const memory::Route* routes = call.mine<memory::Route>(call.plan.routes) + token * shape.ranks_per_token;
+    TokenSources from{};
+    XD_UNROLL(8)
+    for (int o = 0; o < kMaxRanks; ++o) {
+      if (o >= shape.ranks_per_token || routes[o].row < 0) continue;
+      from.row[o] = source == Source::landing
+                        ? call.mine<std::byte>(call.place.landing) + layout::landing_row(token, o, shape) * shape.wire_row_bytes
+                        : call.at<std::byte>(routes[o].rank, call.place.combine_rows) + routes[o].row * shape.combine_row_bytes;
+    }
+    return from;
+  }
+
   XD_FN void reduce_rows(std::int64_t tokens) {
     const Range items = share_of(tokens * args.reduce_pieces, m.block(), m.num_blocks());
     for (std::int64_t item = items.first + m.warp(); item < items.end; item += m.num_warps()) {
@@ -179,29 +196,31 @@ struct Combine {
       if (source == Source::fused)
         reduce_ids(token, units, out);
       else
-        reduce_ranks(token, units, out);
+        reduce_ranks(sources_of(token), units, out);
     }
   }
 
-  /// Sum over the distinct ranks that kept the token, in the order in which its ids first name them.
-  XD_FN void reduce_ranks(std::int64_t token, Units units, std::byte* out) {
-    const memory::Route* routes = call.mine<memory::Route>(call.plan.routes) + token * shape.ranks_per_token;
-    const std::byte* from[kMaxRanks] = {};
-    XD_UNROLL(8)
-    for (int o = 0; o < kMaxRanks; ++o) {
-      if (o >= shape.ranks_per_token || routes[o].row < 0) continue;
-      from[o] = source == Source::landing
-                    ? call.mine<std::byte>(call.place.landing) + layout::landing_row(token, o, shape) * shape.wire_row_bytes
-                    : call.at<std::byte>(routes[o].rank, call.place.combine_rows) + routes[o].row * shape.combine_row_bytes;
-    }
-    for (std::int32_t unit = units.first + m.lane(); unit < units.end; unit += M::kWidth) {
-      float sum[Row::kValues];
-      XD_UNROLL(32)
-      for (int i = 0; i < Row::kValues; ++i) sum[i] = 0.0f;
+  /// Sum over distinct ranks. All loads of a few units are under way before the first is used: a peer is far.
+  XD_FN void reduce_ranks(const TokenSources& from, Units units, std::byte* out) {
+    for (std::int32_t unit = units.first + m.lane(); unit < units.end; unit += kUnitsAtOnce * M::kWidth) {
+      Bytes16 raw[kUnitsAtOnce][kMaxRanks];
       XD_UNROLL(8)
-      for (int o = 0; o < kMaxRanks; ++o)
-        if (from[o]) add_unit(from[o], unit, sum);
-      Row::store_row(m, out, unit, shape.combine_row_bytes, sum);
+      for (int o = 0; o < kMaxRanks; ++o) {
+        XD_UNROLL(2)
+        for (int u = 0; u < kUnitsAtOnce; ++u)
+          if (from.row[o] && unit + u * M::kWidth < units.end) raw[u][o] = Row::load_raw(m, from.row[o], unit + u * M::kWidth);
+      }
+      XD_UNROLL(2)
+      for (int u = 0; u < kUnitsAtOnce; ++u) {
+        if (unit + u * M::kWidth >= units.end) break;
+        float sum[Row::kValues];
+        XD_UNROLL(32)
+        for (int i = 0; i < Row::kValues; ++i) sum[i] = 0.0f;
+        XD_UNROLL(8)
+        for (int o = 0; o < kMaxRanks; ++o)
+          if (from.row[o]) add_unit(from.row[o], raw[u][o], unit + u * M::kWidth, sum);
+        Row::store_row(m, out, unit + u * M::kWidth, shape.combine_row_bytes, sum);
+      }
     }
   }
 
@@ -214,14 +233,14 @@ struct Combine {
       XD_UNROLL(32)
       for (int i = 0; i < Row::kValues; ++i) sum[i] = 0.0f;
       for (int j = 0; j < shape.top_k; ++j)
-        if (kept >> j & 1) add_unit(first + j * shape.wire_row_bytes, unit, sum);
+        if (kept >> j & 1) add_unit(first + j * shape.wire_row_bytes, Row::load_raw(m, first + j * shape.wire_row_bytes, unit), unit, sum);
       Row::store_row(m, out, unit, shape.combine_row_bytes, sum);
     }
   }
 
-  XD_FN void add_unit(const std::byte* wire_row, std::int64_t unit, float* sum) {
+  XD_FN void add_unit(const std::byte* wire_row, Bytes16 raw, std::int32_t unit, float* sum) {
     float values[Row::kValues];
-    Row::load_wire(m, wire_row, unit, shape.hidden, values);
+    Row::widen_wire(raw, wire_row, unit, shape.hidden, values);
     XD_UNROLL(32)
     for (int i = 0; i < Row::kValues; ++i) sum[i] = sum[i] + values[i];
   }

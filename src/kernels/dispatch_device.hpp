@@ -32,6 +32,13 @@ struct DispatchShared {
   std::uint32_t pairs[kExpertsAtOnce];
 };
 
+/// What a lane reads of its warp's only item while the counts are under way.
+struct HeldItem {
+  platform::Bytes16 bytes;
+  std::int32_t id;
+  float weight;
+};
+
 template <class M>
 struct Dispatch {
   M& m;
@@ -41,22 +48,26 @@ struct Dispatch {
   const Shape& shape = call.shape;
   const int rank = call.peers.rank;
   const std::uint64_t epoch = read_clock(m, call).epoch;
-  std::int64_t num_tokens = 0;
+  const std::int64_t filled = call.mine<memory::PlanFill>(call.plan.fill)->rows;
+  const std::int64_t num_tokens = count_tokens();
+  const Range items = share_of(num_tokens * args.pieces, m.block(), m.num_blocks());  // of this block: pieces of tokens
+  const std::int64_t first_token = items.first / args.pieces, end_token = ceil_div<std::int64_t>(items.end, args.pieces);
+  HeldItem held{};
 
   XD_FN void run() {
-    num_tokens = count_tokens();
-    if (routes_at_once()) find_chunk(0, static_cast<int>(num_tokens));
     const bool publisher = m.block() == m.num_blocks() - 1;
+    if (!args.replay) routes_at_once() ? find_chunk(0, static_cast<int>(num_tokens)) : count_before();
     if (publisher) publish_counts();
+    if (holds()) hold_item();
     if (!await_counts()) return;
     if (publisher && !args.replay) ship_pairs();
-    if (!args.replay) clean_tail();
     move_rows();
+    if (!args.replay) clean_tail();
     finish();
   }
 
   /// A batch of one chunk is routed once, before the counts; larger ones are counted first and routed chunk by chunk.
-  XD_FN bool routes_at_once() const { return !args.replay && num_tokens <= kChunk; }
+  XD_FN bool routes_at_once() const { return num_tokens <= kChunk; }
 
   /// T of this call, in [0, M]. A T on the device that is out of range is clamped and reported.
   XD_FN std::int64_t count_tokens() const {
@@ -91,22 +102,23 @@ struct Dispatch {
     if (bad_ids) m.add_relaxed(&shared.bad_ids, bad_ids);
   }
 
-  XD_FN void clear_counts() {
-    m.sync_block();
+  /// Rows that the tokens before this block's first send to every rank.
+  XD_FN void count_before() {
     for (int d = m.thread(); d < kMaxRanks; d += m.num_threads()) shared.counts[d] = 0;
     if (m.thread() == 0) shared.bad_ids = 0;
+    m.sync_block();
+    count_routes(0, first_token);
+    m.sync_block();
+    for (int d = m.thread(); d < kMaxRanks; d += m.num_threads()) shared.next_row[d] = shared.counts[d];
     m.sync_block();
   }
 
   XD_FN void publish_counts() {
-    if (!args.replay) {
-      if (!routes_at_once()) {
-        clear_counts();
-        count_routes(0, num_tokens);
-        m.sync_block();
-      }
-      if (m.thread() == 0) report_tokens();
+    if (!args.replay && !routes_at_once()) {
+      count_routes(first_token, num_tokens);
+      m.sync_block();
     }
+    if (!args.replay && m.thread() == 0) report_tokens();
     const int cells = shape.num_ranks + 1;
     for (int i = m.thread(); i < shape.num_ranks * cells; i += m.num_threads()) {
       std::uint64_t* word = call.at<std::uint64_t>((rank + i / cells) % shape.num_ranks, call.place.counts_words);
@@ -168,9 +180,8 @@ struct Dispatch {
   /// Rows that the call before had filled and this one leaves empty lose their metadata.
   XD_FN void clean_tail() {
     const std::int64_t first = smaller(matrix().rows_needed(rank), shape.row_capacity);
-    const std::int64_t end = call.mine<memory::PlanFill>(call.plan.fill)->rows;
     const std::int64_t stride = std::int64_t{m.num_blocks()} * m.num_threads();
-    for (std::int64_t r = first + std::int64_t{m.block()} * m.num_threads() + m.thread(); r < end; r += stride) {
+    for (std::int64_t r = first + std::int64_t{m.block()} * m.num_threads() + m.thread(); r < filled; r += stride) {
       call.mine<RowSource>(call.plan.sources)[r] = {-1, -1, -1, 0};
       for (int j = 0; j < shape.top_k; ++j) {
         call.mine<std::int32_t>(call.plan.ids)[r * shape.top_k + j] = -1;
@@ -180,33 +191,23 @@ struct Dispatch {
   }
 
   XD_FN void move_rows() {
-    const Range items = share_of(num_tokens * args.pieces, m.block(), m.num_blocks());
     if (items.first >= items.end) return;
-    const std::int64_t first = items.first / args.pieces, end = ceil_div<std::int64_t>(items.end, args.pieces);
-    if (!args.replay) start_rows(first);
-    for (std::int64_t chunk = first; chunk < end; chunk += kChunk) {
-      const int count = static_cast<int>(smaller<std::int64_t>(kChunk, end - chunk));
+    if (!args.replay)
+      for (int d = m.thread(); d < shape.num_ranks; d += m.num_threads())
+        shared.next_row[d] = matrix().first_row(rank, d) + (routes_at_once() ? 0 : shared.next_row[d]);
+    for (std::int64_t chunk = first_token; chunk < end_token; chunk += kChunk) {
+      const int count = static_cast<int>(smaller<std::int64_t>(kChunk, end_token - chunk));
       if (args.replay) {
         recall_chunk(chunk, count);
       } else {
         if (!routes_at_once()) find_chunk(chunk, count);
-        place_chunk(chunk, count, items);
+        place_chunk(chunk, count);
       }
       const std::int64_t last = smaller(items.end, (chunk + count) * args.pieces);
       for (std::int64_t item = larger(items.first, chunk * args.pieces) + m.warp(); item < last; item += m.num_warps())
         move_item(static_cast<std::uint32_t>(item), static_cast<std::uint32_t>(chunk));
+      if (!args.replay) keep_chunk(chunk, count);
     }
-  }
-
-  /// Rows of the block's first token at every rank.
-  XD_FN void start_rows(std::int64_t first) {
-    if (!routes_at_once()) {
-      clear_counts();
-      count_routes(0, first);
-      m.sync_block();
-    }
-    for (int d = m.thread(); d < shape.num_ranks; d += m.num_threads())
-      shared.next_row[d] = matrix().first_row(rank, d) + (routes_at_once() ? 0 : shared.counts[d]);
   }
 
   XD_FN void recall_chunk(std::int64_t chunk, int count) {
@@ -233,15 +234,11 @@ struct Dispatch {
     m.sync_block();
   }
 
-  /// Fills shared.routes for tokens [chunk, chunk + count), of which a batch of one chunk has more before and after.
-  XD_FN void place_chunk(std::int64_t chunk, int count, Range items) {
+  /// Fills shared.routes for tokens [chunk, chunk + count); a batch that was routed at once has others before and behind.
+  XD_FN void place_chunk(std::int64_t chunk, int count) {
     m.sync_block();
-    const int before = routes_at_once() ? static_cast<int>(chunk) : 0;  // tokens of the found chunk before this part
-    for (int i = m.thread(); i < count; i += m.num_threads()) {
-      place_token(i, before + i);
-      const std::int64_t first_item = (chunk + i) * args.pieces;
-      if (first_item >= items.first && first_item < items.end) keep_token(chunk + i, i);  // one block keeps the plan
-    }
+    const int before = routes_at_once() ? static_cast<int>(chunk) : 0;
+    for (int i = m.thread(); i < count; i += m.num_threads()) place_token(i, before + i);
     m.sync_block();
     for (int d = m.thread(); d < shape.num_ranks; d += m.num_threads())
       shared.next_row[d] += __builtin_popcountll(shared.named[d]);
@@ -263,6 +260,14 @@ struct Dispatch {
 
   XD_FN std::int32_t id_of(std::int64_t token, int j) const {
     return args.ids.get(token * shape.top_k + j, shape.num_experts);
+  }
+
+  /// Writes the plan of tokens whose first piece is this block's.
+  XD_FN void keep_chunk(std::int64_t chunk, int count) {
+    for (int i = m.thread(); i < count; i += m.num_threads()) {
+      const std::int64_t first_item = (chunk + i) * args.pieces;
+      if (first_item >= items.first && first_item < items.end) keep_token(chunk + i, i);
+    }
   }
 
   /// Writes the plan of one token.
@@ -291,14 +296,38 @@ struct Dispatch {
     return fan;
   }
 
+  XD_FN Units units_of(int piece) const {
+    return units_of_piece(static_cast<std::int32_t>(shape.row_bytes / 16), piece, args.pieces, 1);
+  }
+
+  /// Small batches: every warp has one item at most, every lane one unit of it and one id.
+  XD_FN bool holds() const {
+    return items.end - items.first <= m.num_warps() && units_of(0).end <= M::kWidth && shape.top_k <= M::kWidth;
+  }
+  XD_FN void hold_item() {
+    const std::uint32_t item = static_cast<std::uint32_t>(items.first) + m.warp(), pieces = args.pieces;
+    if (item >= items.end) return;
+    const Units units = units_of(static_cast<int>(item % pieces));
+    const std::int64_t token = item / pieces;
+    if (units.first + m.lane() < units.end)
+      held.bytes = m.load16_once(args.rows + token * shape.row_bytes + std::int64_t{units.first + m.lane()} * 16);
+    if (args.replay || item % pieces != 0 || m.lane() >= shape.top_k) return;
+    held.id = id_of(token, m.lane());
+    held.weight = weight_of(token, m.lane());
+  }
+
   /// One piece of one token, to all its destinations, by one warp. The first piece takes the metadata along.
   XD_FN void move_item(std::uint32_t item, std::uint32_t chunk) {  // at most 2^24 tokens, 32 pieces each
     const std::uint32_t pieces = args.pieces, in_chunk = item / pieces - chunk;
     const int piece = static_cast<int>(item % pieces);
     const std::int64_t token = chunk + in_chunk;
     const memory::Route* routes = &shared.routes[in_chunk * kMaxRanks];
-    const Units units = units_of_piece(static_cast<std::int32_t>(shape.row_bytes / 16), piece, args.pieces, 1);
-    wire::fan_out(m, args.rows + token * shape.row_bytes, fan_of(routes, call.place.rows, shape.row_bytes), units.first, units.end);
+    const Units units = units_of(piece);
+    const wire::Fan fan = fan_of(routes, call.place.rows, shape.row_bytes);
+    if (!holds())
+      wire::fan_out(m, args.rows + token * shape.row_bytes, fan, units.first, units.end);
+    else if (units.first + m.lane() < units.end)
+      wire::store_to_all(m, held.bytes, fan, units.first + m.lane());
     if (piece != 0) return;
     if (!args.replay)
       for (int o = 0; o < shape.ranks_per_token; ++o)
@@ -309,12 +338,15 @@ struct Dispatch {
                         shape.scale_bytes, aligned);
   }
 
+  XD_FN float weight_of(std::int64_t token, int j) const {
+    return args.weights ? args.weights[token * shape.top_k + j] : 1.0f;
+  }
+
   XD_FN void send_metadata(std::int64_t token, int ordinal, memory::Route to) {
     const std::int64_t first = std::int64_t{to.row} * shape.top_k;
     for (int j = m.lane(); j < shape.top_k; j += M::kWidth) {
-      const std::int64_t from = token * shape.top_k + j;
-      call.at<std::int32_t>(to.rank, call.plan.ids)[first + j] = id_of(token, j);
-      call.at<float>(to.rank, call.plan.weights)[first + j] = args.weights ? args.weights[from] : 1.0f;
+      call.at<std::int32_t>(to.rank, call.plan.ids)[first + j] = holds() ? held.id : id_of(token, j);
+      call.at<float>(to.rank, call.plan.weights)[first + j] = holds() ? held.weight : weight_of(token, j);
     }
     if (m.lane() == 0)
       call.at<RowSource>(to.rank, call.plan.sources)[to.row] = {

@@ -28,11 +28,6 @@ struct CountMatrix {
     const std::int64_t first = first_row(source, destination);
     return first >= capacity ? 0 : smaller(rows(source, destination), capacity - first);
   }
-  XD_FN std::int64_t most_tokens() const {
-    std::int64_t most = 0;
-    for (int s = 0; s < num_ranks; ++s) most = larger(most, tokens(s));
-    return most;
-  }
 };
 
 /// Landing row, at the home rank, of the `ordinal`-th distinct rank that `token` names.

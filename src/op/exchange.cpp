@@ -111,7 +111,7 @@ void run_combine(ExchangeState& e, int place, int plan, const CombineInput& in, 
   args.out_weights = out.weights;
   args.num_tokens = -1;
   args.with_weights = in.with_weights;
-  args.pull_limit = owner >= 0 && !by_expert ? tuning::pull_limit(e.limits) : -1;
+  args.source = owner >= 0 && !by_expert ? kernels::Source::peers : kernels::Source::landing;
   const tuning::Choice send = e.choose(e.shape.row_capacity, e.shape.combine_row_bytes, options.num_sms);
   args.send_pieces = send.pieces;
   args.reduce_pieces = e.choose(e.plan_tokens[plan] < 0 ? e.shape.max_tokens : e.plan_tokens[plan], e.shape.combine_row_bytes, options.num_sms).pieces;
@@ -207,8 +207,7 @@ void Exchange::combine_fused(Received&& received, const CombineOutput& output, s
   args.out = static_cast<std::byte*>(output.rows);
   args.out_weights = output.weights;
   args.num_tokens = num_tokens;
-  args.pull_limit = -1;
-  args.fused = true;
+  args.source = kernels::Source::fused;
   args.with_weights = output.weights != nullptr;
   const tuning::Choice choice = e.choose(tokens < 0 ? e.shape.max_tokens : tokens, e.shape.combine_row_bytes, options.num_sms);
   args.send_pieces = 1;

@@ -19,6 +19,14 @@ struct Fan {
   std::byte* to[kMaxFan] = {};
 };
 
+/// Stores one unit to every destination.
+template <class M>
+XD_FN void store_to_all(M& m, Bytes16 bytes, const Fan& fan, std::int32_t unit) {
+  XD_UNROLL(8)
+  for (int d = 0; d < kMaxFan; ++d)
+    if (fan.to[d]) m.store16_away(fan.to[d] + std::int64_t{unit} * 16, bytes);
+}
+
 /// Copies units [first, end) of 16 bytes from `from` to every destination.
 template <class M>
 XD_FN void fan_out(M& m, const std::byte* from, const Fan& fan, std::int32_t first, std::int32_t end) {
@@ -34,12 +42,7 @@ XD_FN void fan_out(M& m, const std::byte* from, const Fan& fan, std::int32_t fir
       for (int i = 0; i < kInFlight; ++i) m.store16_away(fan.to[d] + std::int64_t{unit + i * M::kWidth} * 16, bytes[i]);
     }
   }
-  for (; unit < end; unit += M::kWidth) {
-    const Bytes16 bytes = m.load16_once(from + std::int64_t{unit} * 16);
-    XD_UNROLL(8)
-    for (int d = 0; d < kMaxFan; ++d)
-      if (fan.to[d]) m.store16_away(fan.to[d] + std::int64_t{unit} * 16, bytes);
-  }
+  for (; unit < end; unit += M::kWidth) store_to_all(m, m.load16_once(from + std::int64_t{unit} * 16), fan, unit);
 }
 
 /// Copies a side channel of any byte count to every destination: by 16 bytes where everything is aligned, else by one.
