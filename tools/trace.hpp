@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+// A recorded routing: which experts each token of each rank went to, with which weights. docs/traces.md has the format.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace crossdock::tools {
+
+struct Trace {
+  int num_experts = 0;
+  int top_k = 0;
+  std::vector<int> tokens;         ///< T of each rank
+  std::vector<std::int32_t> ids;   ///< [sum of T][k], ranks one after the other
+  std::vector<float> weights;      ///< [sum of T][k]
+  std::string note;                ///< where it comes from, for a person
+
+  int num_ranks() const { return static_cast<int>(tokens.size()); }
+  std::int64_t num_tokens() const;             ///< of all ranks
+  std::int64_t first_token_of(int rank) const;  ///< tokens of the ranks before it
+};
+
+/// Throws BadInput: missing, unreadable, empty, no trace, a header with a bad member, truncated, too long.
+Trace read_trace(const std::string& path);
+
+/// Throws BadInput if the file cannot be written.
+void write_trace(const std::string& path, const Trace& trace);
+
+}  // namespace crossdock::tools
