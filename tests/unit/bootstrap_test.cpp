@@ -54,7 +54,8 @@ TEST(Bootstrap, GathersManyTimesForEverySize) {
         if (round % 50 == rank) std::this_thread::sleep_for(milliseconds{1});
         std::vector<char> mine(round % 7, static_cast<char>('a' + rank)), everybody(num * mine.size());
         gather(mine.data(), mine.size(), everybody.data());
-        for (std::size_t i = 0; i < everybody.size(); ++i) ASSERT_EQ(everybody[i], 'a' + static_cast<int>(i / mine.size()));
+        for (std::size_t i = 0; i < everybody.size(); ++i)
+          ASSERT_EQ(everybody[i], 'a' + static_cast<int>(i / mine.size()));
       }
     });
     for (const auto& text : texts) EXPECT_EQ(text, "");
@@ -108,7 +109,8 @@ TEST(Bootstrap, DifferentSizesAreFound) {
     char mine[16] = {}, all[32];
     team.all_gather(rank, mine, rank == 0 ? 8 : 16, all, milliseconds{20000});
   });
-  for (const auto& text : texts) EXPECT_TRUE(contains(text, "rank 1 brings 16 bytes") || contains(text, "and rank 1 16")) << text;
+  for (const auto& text : texts)
+    EXPECT_TRUE(contains(text, "rank 1 brings 16 bytes") || contains(text, "and rank 1 16")) << text;
 }
 
 TEST(Bootstrap, LateRankIsWaitedForWithoutALimit) {

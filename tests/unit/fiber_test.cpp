@@ -78,22 +78,21 @@ TEST_F(FiberTest, SharedMemoryIsPerBlockAndLooksUnwritten) {
 TEST_F(FiberTest, BarriersSeparateRounds) {
   for (const std::uint64_t seed : {0u, 1u, 2u, 77u}) {
     std::vector<int> errors(2 * 128);
-    run_fibers<32, Row>(
-        {2, 128},
-        [&](auto& m, Row& shared) {
-          const int next = (m.thread() + 1) % 128, in_warp = m.warp() * 32 + (m.lane() + 7) % 32;
-          for (int round = 0; round < 20; ++round) {
-            shared.value[m.thread()] = round * 1000 + m.thread();
-            m.sync_block();
-            errors[m.block() * 128 + m.thread()] += shared.value[next] != round * 1000 + next;
-            m.sync_block();
-            shared.value[128 + m.thread()] = round - m.thread();
-            m.sync_warp();
-            errors[m.block() * 128 + m.thread()] += shared.value[128 + in_warp] != round - in_warp;
-            m.sync_warp();
-          }
-        },
-        {.seed = seed});
+    run_fibers<32, Row>({2, 128},
+                        [&](auto& m, Row& shared) {
+                          const int next = (m.thread() + 1) % 128, in_warp = m.warp() * 32 + (m.lane() + 7) % 32;
+                          for (int round = 0; round < 20; ++round) {
+                            shared.value[m.thread()] = round * 1000 + m.thread();
+                            m.sync_block();
+                            errors[m.block() * 128 + m.thread()] += shared.value[next] != round * 1000 + next;
+                            m.sync_block();
+                            shared.value[128 + m.thread()] = round - m.thread();
+                            m.sync_warp();
+                            errors[m.block() * 128 + m.thread()] += shared.value[128 + in_warp] != round - in_warp;
+                            m.sync_warp();
+                          }
+                        },
+                        {.seed = seed});
     EXPECT_EQ(std::count(errors.begin(), errors.end(), 0), 256) << "seed " << seed;
   }
 }
@@ -102,22 +101,21 @@ template <int kWidth>
 void check_collectives(std::uint64_t seed) {
   constexpr int kThreads = 2 * kWidth;
   std::vector<int> errors(2 * kThreads);
-  run_fibers<kWidth, Nothing>(
-      {2, kThreads},
-      [&](auto& m, Nothing&) {
-        int& wrong = errors[m.block() * kThreads + m.thread()];
-        for (int round = 0; round < 5; ++round) {
-          wrong += m.any_in_block(m.thread() == round % kThreads) != true;
-          wrong += m.any_in_block(m.block() == 1) != (m.block() == 1);
-          wrong += m.any_in_block(false);
-          wrong += m.sum_across(m.lane() + round) != kWidth * (kWidth - 1) / 2 + kWidth * round;
-          for (int n = 1; n <= kWidth; n *= 2) {
-            const float most = m.max_across(static_cast<float>(-m.lane()), n);
-            wrong += most != static_cast<float>(-(m.lane() / n * n));
-          }
-        }
-      },
-      {.seed = seed});
+  run_fibers<kWidth, Nothing>({2, kThreads},
+                              [&](auto& m, Nothing&) {
+                                int& wrong = errors[m.block() * kThreads + m.thread()];
+                                for (int round = 0; round < 5; ++round) {
+                                  wrong += m.any_in_block(m.thread() == round % kThreads) != true;
+                                  wrong += m.any_in_block(m.block() == 1) != (m.block() == 1);
+                                  wrong += m.any_in_block(false);
+                                  wrong += m.sum_across(m.lane() + round) != kWidth * (kWidth - 1) / 2 + kWidth * round;
+                                  for (int n = 1; n <= kWidth; n *= 2) {
+                                    const float most = m.max_across(static_cast<float>(-m.lane()), n);
+                                    wrong += most != static_cast<float>(-(m.lane() / n * n));
+                                  }
+                                }
+                              },
+                              {.seed = seed});
   EXPECT_EQ(std::count(errors.begin(), errors.end(), 0), 2 * kThreads);
 }
 
@@ -174,16 +172,15 @@ TEST_F(FiberTest, WordsCountExactly) {
   std::uint32_t total = 0, arrivals = 0;
   std::uint64_t bits = 0, claimed = 0;
   std::vector<int> last(1), winners(1);
-  run_fibers<32, Nothing>(
-      {2, 64},
-      [&](auto& m, Nothing&) {
-        m.add_relaxed(&total, 3);
-        m.or_relaxed(&bits, std::uint64_t{1} << (m.thread() % 64));
-        const bool won = m.claim(&claimed, static_cast<std::uint64_t>(m.thread()) + 1);
-        if (m.add_acq_rel(&arrivals, 1) + 1 == 128) ++last[0];
-        if (won) ++winners[0];
-      },
-      {.seed = 5});
+  run_fibers<32, Nothing>({2, 64},
+                          [&](auto& m, Nothing&) {
+                            m.add_relaxed(&total, 3);
+                            m.or_relaxed(&bits, std::uint64_t{1} << (m.thread() % 64));
+                            const bool won = m.claim(&claimed, static_cast<std::uint64_t>(m.thread()) + 1);
+                            if (m.add_acq_rel(&arrivals, 1) + 1 == 128) ++last[0];
+                            if (won) ++winners[0];
+                          },
+                          {.seed = 5});
   EXPECT_EQ(total, 3u * 128);
   EXPECT_EQ(bits, ~std::uint64_t{0});
   EXPECT_EQ(last[0], 1);
@@ -194,8 +191,8 @@ TEST_F(FiberTest, WordsCountExactly) {
 std::vector<int> order_of(std::uint64_t seed) {
   std::vector<int> order(64);
   std::uint32_t next = 0;
-  run_fibers<32, Nothing>(
-      {1, 64}, [&](auto& m, Nothing&) { order[m.add_relaxed(&next, 1)] = m.thread(); }, {.seed = seed});
+  run_fibers<32, Nothing>({1, 64}, [&](auto& m, Nothing&) { order[m.add_relaxed(&next, 1)] = m.thread(); },
+                          {.seed = seed});
   return order;
 }
 
@@ -240,8 +237,9 @@ TEST_F(FiberTest, DifferentCallsThatMeetAreReported) {
     });
   });
   EXPECT_NE(text.find("meet in different calls"), std::string::npos) << text;
-  const std::string spans = what_of(
-      [] { run_fibers<32, Nothing>({1, 32}, [](auto& m, Nothing&) { m.max_across(1.0f, m.lane() < 16 ? 16 : 8); }); });
+  const std::string spans = what_of([] {
+    run_fibers<32, Nothing>({1, 32}, [](auto& m, Nothing&) { m.max_across(1.0f, m.lane() < 16 ? 16 : 8); });
+  });
   EXPECT_NE(spans.find("meet in different calls"), std::string::npos) << spans;
 }
 

@@ -122,7 +122,8 @@ std::string exchange_and_look(const AllGather& gather, int rank, int num_ranks, 
   }
   all_gather_value(gather, num_ranks, rank);
   for (int r = 0; r < num_ranks; ++r)
-    if (r != rank && mine.data()[1 + r] != static_cast<std::byte>(200 + r)) return "rank " + std::to_string(r) + " did not write";
+    if (r != rank && mine.data()[1 + r] != static_cast<std::byte>(200 + r))
+      return "rank " + std::to_string(r) + " did not write";
   return "fine";
 }
 
@@ -221,8 +222,7 @@ TEST_F(HandlesTest, SilentPeerIsNamedWithinTheDeadline) {
     return "nothing was thrown";
   });
   const Verdicts verdicts = processes.verdicts();
-  for (const int r : {0, 1})
-    EXPECT_TRUE(contains(verdicts[r], "rank 2 did not answer within 300 ms")) << verdicts[r];
+  for (const int r : {0, 1}) EXPECT_TRUE(contains(verdicts[r], "rank 2 did not answer within 300 ms")) << verdicts[r];
 }
 
 /// Knocks at a rank's door without knowing its secret; "fine" if it says nothing and closes.
@@ -289,7 +289,8 @@ TEST(LocalSocket, SendGivesUpAtTheDeadline) {
   const UniqueFd listener = platform::cpu::listen_at(name, 4);
   const UniqueFd link = platform::cpu::connect_to(name);
   const std::vector<char> much(std::size_t{16} << 20);
-  EXPECT_FALSE(platform::cpu::send_all(link.get(), much.data(), much.size(), platform::cpu::Deadline(milliseconds{50})));
+  EXPECT_FALSE(
+      platform::cpu::send_all(link.get(), much.data(), much.size(), platform::cpu::Deadline(milliseconds{50})));
 }
 
 }  // namespace

@@ -92,7 +92,8 @@ TEST_F(RendezvousTest, MissingRankZeroIsNamed) {
     Rendezvous::meet("no.zero", i + 1, 3, milliseconds{200});
     return "fine";
   });
-  for (const auto& text : processes.verdicts()) EXPECT_TRUE(contains(text, "rank 0 did not come within 200 ms")) << text;
+  for (const auto& text : processes.verdicts())
+    EXPECT_TRUE(contains(text, "rank 0 did not come within 200 ms")) << text;
 }
 
 TEST_F(RendezvousTest, TheFirstToLosePatienceDecides) {
@@ -102,7 +103,8 @@ TEST_F(RendezvousTest, TheFirstToLosePatienceDecides) {
     Rendezvous::meet("patience", rank, 3, rank == 0 ? kLong : milliseconds{500});
     return "fine";
   });
-  for (const auto& text : processes.verdicts()) EXPECT_TRUE(contains(text, "rank 2 did not come within 500 ms")) << text;
+  for (const auto& text : processes.verdicts())
+    EXPECT_TRUE(contains(text, "rank 2 did not come within 500 ms")) << text;
 }
 
 TEST_F(RendezvousTest, GatherNamesTheRankThatStaysAway) {
