@@ -196,14 +196,15 @@ std::vector<UniqueFd> HandleExchange::exchange(int my_fd) {
   Verdict mine{round.blamed(), {}};
   std::strncpy(mine.story, (failure.empty() ? round.story() : failure).c_str(), sizeof(mine.story) - 1);
   const auto verdicts = all_gather_value(all_gather_, num_ranks_, mine);
+  unsigned blamed = 0;
+  for (const Verdict& verdict : verdicts) blamed |= verdict.blamed;
   for (int i = 0; i < num_ranks_; ++i) {
     const int r = (rank_ + i) % num_ranks_;  // the own story first
     if (verdicts[r].story[0] == '\0') continue;
     const std::string text = "exchange of memory handles: rank " + std::to_string(rank_) + " of " +
                              std::to_string(num_ranks_) + ": " +
                              (i == 0 ? "" : "rank " + std::to_string(r) + " reports: ") + verdicts[r].story;
-    if (verdicts[r].blamed == 0) throw SystemError(text);
-    throw PeerLostError(text);
+    raise(blamed != 0 ? StatusCode::peer_lost : StatusCode::system, text);  // the same class on all ranks
   }
   return round.result();
 }

@@ -21,8 +21,8 @@ class HandleExchange {
   bool same_process(int peer) const;
 
   /// Collective, any number of times. Gives a descriptor of every peer's `my_fd`, close-on-exec, in rank order; the own
-  /// entry is empty, and that of a rank that passed -1. `my_fd` stays the caller's. Throws on all ranks or on none:
-  /// peer_lost (names the ranks that did not answer within the deadline), system; or what the all-gather throws.
+  /// entry is empty, and that of a rank that passed -1. `my_fd` stays the caller's. Throws one class on all ranks, or on
+  /// none: peer_lost (names the ranks that did not answer within the deadline), system; or what the all-gather throws.
   std::vector<platform::cpu::UniqueFd> exchange(int my_fd);
 
  private:

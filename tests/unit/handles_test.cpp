@@ -185,6 +185,21 @@ TEST_F(HandlesTest, ManyCyclesLeakNothing) {
   for (const auto& text : processes.verdicts()) EXPECT_EQ(text, "fine");
 }
 
+TEST_F(HandlesTest, FailureOfOneIsReportedByAll) {
+  Processes processes(3, [&](int rank) -> std::string {
+    const AllGather gather = all_gather_of(Rendezvous::meet("one", rank, 3, kLong));
+    try {
+      HandleExchange(gather, rank, 3, milliseconds{500}).exchange(rank == 1 ? 9999 : -1);  // no such descriptor
+    } catch (const PeerLostError& e) {
+      return e.what();
+    }
+    return "another class";
+  });
+  const Verdicts verdicts = processes.verdicts();
+  EXPECT_TRUE(contains(verdicts[1], "sendmsg on a socket failed: Bad file descriptor")) << verdicts[1];
+  for (const int r : {0, 2}) EXPECT_TRUE(contains(verdicts[r], "rank 1 ")) << verdicts[r];
+}
+
 TEST_F(HandlesTest, KilledPeerIsNamed) {
   Processes processes(3, [&](int rank) -> std::string {
     const auto meeting = Rendezvous::meet("dies", rank, 3, kLong);
