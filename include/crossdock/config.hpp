@@ -34,6 +34,7 @@ struct Config {
   bool combine_weights = false;  ///< combine can return a second result: summed rows of k weights
   std::int32_t in_flight = 1;    ///< `Received` that may live at once, 1 to 16
   std::int32_t kept_plans = 1;   ///< plans that may be kept at once, 0 to 64
+  std::int32_t trace_events = 0; ///< time stamps kept per place, 0 (off, no cost) to 2^20; see Exchange::trace
 
   bool operator==(const Config&) const = default;
 };

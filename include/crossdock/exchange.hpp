@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 #include "crossdock/config.hpp"
 #include "crossdock/group.hpp"
@@ -141,6 +142,16 @@ struct CombineOutput {
   float* weights = nullptr;  ///< [T, k] second result; null unless asked for
 };
 
+/// One time stamp: block `block` of operation `epoch` on place `place` began `phase`.
+struct TraceEvent {
+  std::uint64_t time_ns;  ///< of the device's clock, monotonic, coarse
+  std::uint64_t epoch;
+  std::int32_t block;
+  std::int16_t place;
+  Phase phase;
+  bool combine;
+};
+
 /// One kind of exchange on a group: the memory of a Config, the two operators. Move-only, local destructor.
 class XD_PUBLIC Exchange {
  public:
@@ -167,6 +178,9 @@ class XD_PUBLIC Exchange {
   /// `num_tokens` -1: T of the plan.
   void combine_fused(Received&& received, const CombineOutput& output, std::int32_t num_tokens = -1,
                      const CallOptions& options = {});
+
+  /// The newest time stamps (config.trace_events), oldest first. Waits for nothing: synchronise before.
+  std::vector<TraceEvent> trace() const;
 
   Status poll() const;   ///< first unclear report of this exchange or its group, without waiting
   void clear_status();   ///< forgets a report that is not fatal

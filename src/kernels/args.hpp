@@ -28,6 +28,11 @@ struct Call {
   }
 };
 
+/// Parts of a row that different warps take, in units of 16 bytes.
+struct Pieces {
+  std::int32_t count, units_per_piece;
+};
+
 struct DispatchArgs {
   Call call;
   const std::byte* rows;
@@ -36,13 +41,13 @@ struct DispatchArgs {
   const std::byte* scales;
   std::int32_t num_tokens;
   const std::int32_t* num_tokens_on_device;
-  std::int32_t pieces;  // parts of a row that different warps move
-  bool replay;          // along the plan's routes, no routing
+  Pieces pieces;
+  bool replay;  // along the plan's routes, no routing
 };
 
 struct ExpertRowsArgs {
   Call call;
-  std::int32_t pieces;
+  Pieces pieces;
   bool replay;  // the plan's expert rows stand, only bytes move
 };
 
@@ -56,7 +61,7 @@ struct CombineArgs {
   std::byte* out;
   float* out_weights;
   std::int32_t num_tokens;        // fused: T, -1 = of the plan
-  std::int32_t send_pieces, reduce_pieces;
+  Pieces send, reduce;
   Source source;
   bool with_weights;
 };

@@ -22,6 +22,8 @@ struct Combine {
   using Bytes16 = platform::Bytes16;
   static constexpr int kUnitsAtOnce = Row::kValues <= 8 ? 2 : 1;  // more values spill
 
+  static constexpr bool kCanPull = kWire == Wire::own && !kByExpert;
+
   M& m;
   const CombineArgs& args;
   const Call& call = args.call;
@@ -31,20 +33,32 @@ struct Combine {
   const Clock clock = read_clock(m, call);
   const std::uint64_t epoch = clock.epoch;
   const layout::CountMatrix matrix{call.mine<std::uint64_t>(call.plan.matrix), shape.num_ranks};
-  const std::int32_t num_units = static_cast<std::int32_t>(ceil_div<std::int64_t>(shape.combine_row_bytes, 16 * Row::kRowPacks));
+  const std::int32_t num_units = ceil_div(static_cast<std::int32_t>(shape.combine_row_bytes), 16 * Row::kRowPacks);
   const Source source = args.source;
 
   XD_FN void run() {
     const bool pushes = source == Source::landing || args.with_weights;
+    mark(Phase::begin);
+    if (pushes && clock.after_combine) mark(Phase::wait_enter);
     if (pushes && !may_push()) return;
+    if (pushes) mark(Phase::send);
     if (source == Source::landing) send_rows();
     if (args.with_weights) send_weights();
-    if (!exchange_ready(pushes)) return;
     const std::int64_t tokens = args.num_tokens >= 0 ? args.num_tokens : matrix.tokens(rank);
-    reduce_rows(tokens);
+    const Range items = share_of(tokens * args.reduce.count, m.block(), m.num_blocks());
+    TokenSources sources{};
+    const std::uint32_t first = items.first + m.warp();
+    if (kCanPull && source == Source::peers && first < items.end) sources = sources_of(first / args.reduce.count);
+    mark(Phase::wait_ready);
+    if (!exchange_ready(pushes)) return;
+    mark(Phase::reduce);
+    reduce_rows(items, sources);
     if (args.with_weights) reduce_weights(tokens);
     advance_clock(m, call, epoch, true);
+    mark(Phase::end);
   }
+
+  XD_FN void mark(Phase phase) { kernels::mark(m, call, epoch, phase, true); }
 
   /// After a dispatch its counts were the permission to push; after another combine it takes a word of its own.
   XD_FN bool may_push() {
@@ -73,13 +87,13 @@ struct Combine {
   }
 
   XD_FN void send_rows() {
-    const Range items = share_of(call.mine<Counts>(call.plan.counts)->num_rows * args.send_pieces, m.block(), m.num_blocks());
-    constexpr int grain = kWire == Wire::fp8_block128 ? Row::kUnitsPerBlock : 1;
-    for (std::int64_t item = items.first + m.warp(); item < items.end; item += m.num_warps()) {
-      const std::int64_t row = item / args.send_pieces;
+    const std::uint32_t pieces = args.send.count;
+    const Range items = share_of(call.mine<Counts>(call.plan.counts)->num_rows * pieces, m.block(), m.num_blocks());
+    for (std::uint32_t item = items.first + m.warp(); item < items.end; item += m.num_warps()) {
+      const std::int64_t row = item / pieces;
       const RowSource home = call.mine<RowSource>(call.plan.sources)[row];
       std::byte* to = call.at<std::byte>(home.rank, call.place.landing) + home.landing_row * shape.wire_row_bytes;
-      const Units units = units_of_piece(num_units, static_cast<int>(item % args.send_pieces), args.send_pieces, grain);
+      const Units units = units_of_piece(num_units, static_cast<int>(item % pieces), args.send.units_per_piece);
       if constexpr (!kByExpert && kWire == Wire::own) {
         wire::Fan fan;
         fan.to[0] = to;
@@ -162,8 +176,8 @@ struct Combine {
   XD_FN void send_weights() {
     const std::int64_t rows = call.mine<Counts>(call.plan.counts)->num_rows;
     const float* weights = args.weights ? args.weights : call.mine<float>(call.plan.weights);
-    const Range share = share_of(rows * shape.top_k, m.block(), m.num_blocks());
-    for (std::int64_t i = share.first + m.thread(); i < share.end; i += m.num_threads()) {
+    const Range share = share_of(rows, m.block(), m.num_blocks());
+    for (std::int64_t i = share.first * shape.top_k + m.thread(); i < share.end * shape.top_k; i += m.num_threads()) {
       const RowSource home = call.mine<RowSource>(call.plan.sources)[i / shape.top_k];
       call.at<float>(home.rank, call.place.landing_weights)[std::int64_t{home.landing_row} * shape.top_k + i % shape.top_k] =
           weights[i];
@@ -187,16 +201,17 @@ struct Combine {
     return from;
   }
 
-  XD_FN void reduce_rows(std::int64_t tokens) {
-    const Range items = share_of(tokens * args.reduce_pieces, m.block(), m.num_blocks());
-    for (std::int64_t item = items.first + m.warp(); item < items.end; item += m.num_warps()) {
-      const std::int64_t token = item / args.reduce_pieces;
-      const Units units = units_of_piece(num_units, static_cast<int>(item % args.reduce_pieces), args.reduce_pieces, 1);
+  /// Pull: where a warp's first rows lie was looked up before the wait.
+  XD_FN void reduce_rows(const Range& items, const TokenSources& sources_of_first) {
+    const std::uint32_t pieces = args.reduce.count, first = items.first + m.warp();
+    for (std::uint32_t item = first; item < items.end; item += m.num_warps()) {
+      const std::int64_t token = item / pieces;
+      const Units units = units_of_piece(num_units, static_cast<int>(item % pieces), args.reduce.units_per_piece);
       std::byte* out = args.out + token * shape.combine_row_bytes;
       if (source == Source::fused)
         reduce_ids(token, units, out);
       else
-        reduce_ranks(sources_of(token), units, out);
+        reduce_ranks(kCanPull && source == Source::peers && item == first ? sources_of_first : sources_of(token), units, out);
     }
   }
 
@@ -246,8 +261,8 @@ struct Combine {
   }
 
   XD_FN void reduce_weights(std::int64_t tokens) {
-    const Range share = share_of(tokens * shape.top_k, m.block(), m.num_blocks());
-    for (std::int64_t i = share.first + m.thread(); i < share.end; i += m.num_threads()) {
+    const Range share = share_of(tokens, m.block(), m.num_blocks());
+    for (std::int64_t i = share.first * shape.top_k + m.thread(); i < share.end * shape.top_k; i += m.num_threads()) {
       const std::int64_t token = i / shape.top_k;
       const memory::Route* routes = call.mine<memory::Route>(call.plan.routes) + token * shape.ranks_per_token;
       float sum = 0.0f;

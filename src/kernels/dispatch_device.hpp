@@ -50,21 +50,32 @@ struct Dispatch {
   const std::uint64_t epoch = read_clock(m, call).epoch;
   const std::int64_t filled = call.mine<memory::PlanFill>(call.plan.fill)->rows;
   const std::int64_t num_tokens = count_tokens();
-  const Range items = share_of(num_tokens * args.pieces, m.block(), m.num_blocks());  // of this block: pieces of tokens
-  const std::int64_t first_token = items.first / args.pieces, end_token = ceil_div<std::int64_t>(items.end, args.pieces);
+  const std::uint32_t pieces = args.pieces.count;
+  const Range items = share_of(num_tokens * pieces, m.block(), m.num_blocks());  // of this block: pieces of tokens
+  const std::int64_t first_token = static_cast<std::uint32_t>(items.first) / pieces;
+  const std::int64_t end_token = static_cast<std::uint32_t>(items.end + pieces - 1) / pieces;
+  /// Small batches: every warp has one item at most, every lane one unit of it and one id.
+  const bool holds = items.end - items.first <= m.num_warps() && args.pieces.units_per_piece <= M::kWidth && shape.top_k <= M::kWidth;
   HeldItem held{};
 
   XD_FN void run() {
     const bool publisher = m.block() == m.num_blocks() - 1;
+    mark(Phase::begin);
     if (!args.replay) routes_at_once() ? find_chunk(0, static_cast<int>(num_tokens)) : count_before();
+    if (publisher) mark(Phase::publish);
     if (publisher) publish_counts();
-    if (holds()) hold_item();
+    if (holds) hold_item();
+    mark(Phase::wait_counts);
     if (!await_counts()) return;
+    mark(Phase::move);
     if (publisher && !args.replay) ship_pairs();
     move_rows();
     if (!args.replay) clean_tail();
     finish();
+    mark(Phase::end);
   }
+
+  XD_FN void mark(Phase phase) { kernels::mark(m, call, epoch, phase, false); }
 
   /// A batch of one chunk is routed once, before the counts; larger ones are counted first and routed chunk by chunk.
   XD_FN bool routes_at_once() const { return num_tokens <= kChunk; }
@@ -203,8 +214,8 @@ struct Dispatch {
         if (!routes_at_once()) find_chunk(chunk, count);
         place_chunk(chunk, count);
       }
-      const std::int64_t last = smaller(items.end, (chunk + count) * args.pieces);
-      for (std::int64_t item = larger(items.first, chunk * args.pieces) + m.warp(); item < last; item += m.num_warps())
+      const std::int64_t last = smaller(items.end, (chunk + count) * pieces);
+      for (std::int64_t item = larger(items.first, chunk * pieces) + m.warp(); item < last; item += m.num_warps())
         move_item(static_cast<std::uint32_t>(item), static_cast<std::uint32_t>(chunk));
       if (!args.replay) keep_chunk(chunk, count);
     }
@@ -265,7 +276,7 @@ struct Dispatch {
   /// Writes the plan of tokens whose first piece is this block's.
   XD_FN void keep_chunk(std::int64_t chunk, int count) {
     for (int i = m.thread(); i < count; i += m.num_threads()) {
-      const std::int64_t first_item = (chunk + i) * args.pieces;
+      const std::int64_t first_item = (chunk + i) * pieces;
       if (first_item >= items.first && first_item < items.end) keep_token(chunk + i, i);
     }
   }
@@ -297,15 +308,11 @@ struct Dispatch {
   }
 
   XD_FN Units units_of(int piece) const {
-    return units_of_piece(static_cast<std::int32_t>(shape.row_bytes / 16), piece, args.pieces, 1);
+    return units_of_piece(static_cast<std::int32_t>(shape.row_bytes / 16), piece, args.pieces.units_per_piece);
   }
 
-  /// Small batches: every warp has one item at most, every lane one unit of it and one id.
-  XD_FN bool holds() const {
-    return items.end - items.first <= m.num_warps() && units_of(0).end <= M::kWidth && shape.top_k <= M::kWidth;
-  }
   XD_FN void hold_item() {
-    const std::uint32_t item = static_cast<std::uint32_t>(items.first) + m.warp(), pieces = args.pieces;
+    const std::uint32_t item = static_cast<std::uint32_t>(items.first) + m.warp();
     if (item >= items.end) return;
     const Units units = units_of(static_cast<int>(item % pieces));
     const std::int64_t token = item / pieces;
@@ -318,13 +325,13 @@ struct Dispatch {
 
   /// One piece of one token, to all its destinations, by one warp. The first piece takes the metadata along.
   XD_FN void move_item(std::uint32_t item, std::uint32_t chunk) {  // at most 2^24 tokens, 32 pieces each
-    const std::uint32_t pieces = args.pieces, in_chunk = item / pieces - chunk;
+    const std::uint32_t in_chunk = item / pieces - chunk;
     const int piece = static_cast<int>(item % pieces);
     const std::int64_t token = chunk + in_chunk;
     const memory::Route* routes = &shared.routes[in_chunk * kMaxRanks];
     const Units units = units_of(piece);
     const wire::Fan fan = fan_of(routes, call.place.rows, shape.row_bytes);
-    if (!holds())
+    if (!holds)
       wire::fan_out(m, args.rows + token * shape.row_bytes, fan, units.first, units.end);
     else if (units.first + m.lane() < units.end)
       wire::store_to_all(m, held.bytes, fan, units.first + m.lane());
@@ -345,8 +352,8 @@ struct Dispatch {
   XD_FN void send_metadata(std::int64_t token, int ordinal, memory::Route to) {
     const std::int64_t first = std::int64_t{to.row} * shape.top_k;
     for (int j = m.lane(); j < shape.top_k; j += M::kWidth) {
-      call.at<std::int32_t>(to.rank, call.plan.ids)[first + j] = holds() ? held.id : id_of(token, j);
-      call.at<float>(to.rank, call.plan.weights)[first + j] = holds() ? held.weight : weight_of(token, j);
+      call.at<std::int32_t>(to.rank, call.plan.ids)[first + j] = holds ? held.id : id_of(token, j);
+      call.at<float>(to.rank, call.plan.weights)[first + j] = holds ? held.weight : weight_of(token, j);
     }
     if (m.lane() == 0)
       call.at<RowSource>(to.rank, call.plan.sources)[to.row] = {
@@ -355,17 +362,20 @@ struct Dispatch {
 
   /// The block that finishes last tells the peers, waits for them, and closes the books.
   XD_FN void finish() {
+    mark(Phase::signal_done);
     if (arrive_last(m, &call.mine<memory::PlaceState>(call.place.state)->arrivals)) {
       for (int p = m.thread(); p < shape.num_ranks; p += m.num_threads()) {
         std::uint64_t* word = call.at<std::uint64_t>((rank + p) % shape.num_ranks, call.place.done_words) + rank;
         m.store_release(word, epoch);  // edge done: signal
       }
+      mark(Phase::wait_done);
       bool ok = true;
       for (int s = m.thread(); s < shape.num_ranks && ok; s += m.num_threads()) {
         const std::uint64_t* word = call.mine<std::uint64_t>(call.place.done_words) + s;
         ok = sync::wait_epoch(m, call.watch, word, epoch, Edge::done, s);  // edge done: wait
       }
       if (m.any_in_block(!ok)) return;
+      mark(Phase::close_books);
       if (!args.replay) close_books();
     }
     advance_clock(m, call, epoch, false);
@@ -380,8 +390,9 @@ struct Dispatch {
     const bool dropped = matrix().rows_needed(rank) > shape.row_capacity;
     for (int x = m.thread(); x < local_experts; x += m.num_threads()) {
       std::uint32_t sum = 0;
-      for (int s = 0; s < shape.num_ranks && !dropped; ++s) sum += pairs[s * local_experts + x];
-      counts[x] = sum;
+      XD_UNROLL(8)
+      for (int s = 0; s < kMaxRanks; ++s) sum += s < shape.num_ranks ? pairs[s * local_experts + x] : 0;
+      counts[x] = dropped ? 0 : sum;
     }
     if (!dropped) return;
     m.sync_block();  // the senders' pairs include rows that were dropped here: count the rows that were kept

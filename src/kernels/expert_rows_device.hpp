@@ -119,8 +119,8 @@ struct ExpertRowsBody {
       if (!args.replay)
         for (int group = 0; group < shape.experts_per_rank; group += kExpertGroup) place_chunk(chunk, count, group);
       m.sync_block();
-      for (std::int64_t item = m.warp(); item < std::int64_t{count} * args.pieces; item += m.num_warps())
-        copy_row(chunk + item / args.pieces, static_cast<int>(item % args.pieces));
+      for (std::int64_t item = m.warp(); item < std::int64_t{count} * args.pieces.count; item += m.num_warps())
+        copy_row(chunk + static_cast<std::uint32_t>(item) / args.pieces.count, static_cast<std::uint32_t>(item) % args.pieces.count);
     }
     mark_padding();
   }
@@ -160,7 +160,7 @@ struct ExpertRowsBody {
 
   /// One piece of a received row to all its experts, kMaxFan at a time.
   XD_FN void copy_row(std::int64_t row, int piece) {
-    const Units units = units_of_piece(static_cast<std::int32_t>(shape.row_bytes / 16), piece, args.pieces, 1);
+    const Units units = units_of_piece(static_cast<std::int32_t>(shape.row_bytes / 16), piece, args.pieces.units_per_piece);
     for (int j0 = 0; j0 < shape.top_k; j0 += wire::kMaxFan) {
       wire::Fan rows, scales;
       bool any = false;

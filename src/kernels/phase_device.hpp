@@ -41,21 +41,32 @@ XD_FN void advance_clock(M& m, const Call& call, std::uint64_t epoch, bool combi
     clock[b] = epoch * 2 + (combined ? 1 : 0);
 }
 
-/// Part `idx` of `count` of [0, total).
+/// Takes a time stamp of this block; nothing where tracing is off.
+template <class M>
+XD_FN void mark(M& m, const Call& call, std::uint64_t epoch, Phase phase, bool combine) {
+  if (call.shape.trace_events == 0 || m.thread() != 0) return;
+  const std::uint32_t taken = m.add_relaxed(call.mine<std::uint32_t>(call.place.trace_head), 1);
+  call.mine<TraceEvent>(call.place.trace)[taken % static_cast<std::uint32_t>(call.shape.trace_events)] = {
+      m.now_ns(), epoch, m.block(), 0, phase, combine};
+}
+
+/// Part `idx` of `count` of [0, total), which has fewer than 2^32 items. One short division: kernels begin with this.
 struct Range {
   std::int64_t first, end;
 };
-XD_FN constexpr Range share_of(std::int64_t total, std::int64_t idx, std::int64_t count) {
-  return {total * idx / count, total * (idx + 1) / count};
+XD_FN constexpr Range share_of(std::int64_t total, int idx, int count) {
+  const std::uint32_t all = static_cast<std::uint32_t>(total), parts = count, part = idx;
+  const std::uint32_t each = all / parts, extra = all - each * parts;
+  const std::int64_t first = std::int64_t{part} * each + smaller(part, extra);
+  return {first, first + each + (part < extra ? 1 : 0)};
 }
 
-/// Units of piece `piece` of a row, each piece a multiple of `grain` units.
+/// Units of piece `piece` of a row.
 struct Units {
   std::int32_t first, end;
 };
-XD_FN constexpr Units units_of_piece(std::int32_t units, int piece, int pieces, int grain) {
-  const std::int32_t per_piece = round_up(ceil_div(units, pieces), grain);
-  return {smaller(units, piece * per_piece), smaller(units, (piece + 1) * per_piece)};
+XD_FN constexpr Units units_of_piece(std::int32_t units, int piece, std::int32_t units_per_piece) {
+  return {smaller(units, piece * units_per_piece), smaller(units, (piece + 1) * units_per_piece)};
 }
 
 /// True in every thread of the block that arrives last; it then sees all that the others have written. Once a launch.

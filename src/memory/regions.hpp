@@ -37,7 +37,7 @@ struct PlanFill {
 };
 
 struct PlaceRegions {
-  std::uint64_t counts_words, done_words, enter_words, ready_words, state;
+  std::uint64_t counts_words, done_words, enter_words, ready_words, state, trace_head, trace;
   std::uint64_t rows, scales, expert_rows, expert_scales, combine_rows, landing, landing_weights;
 
   /// Calls region(name, offset member, element bytes, count, what it holds and who writes it) for each region.
@@ -49,6 +49,8 @@ struct PlaceRegions {
     region("place.enter_words", r.enter_words, 8, w, "edge enter, by source; peers");
     region("place.ready_words", r.ready_words, 8, w, "edge ready, by source; peers");
     region("place.state", r.state, sizeof(PlaceState), 1, "clock and arrivals; own kernels");
+    region("place.trace_head", r.trace_head, 4, s.trace_events ? 1 : 0, "time stamps taken so far; own kernels");
+    region("place.trace", r.trace, sizeof(TraceEvent), s.trace_events, "the newest time stamps; own kernels");
     region("place.rows", r.rows, s.row_bytes, s.row_capacity, "received rows; peers");
     region("place.scales", r.scales, s.scale_bytes, s.row_capacity, "their scales; peers");
     region("place.expert_rows", r.expert_rows, s.row_bytes, experts, "rows by expert; own dispatch");

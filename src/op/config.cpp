@@ -37,6 +37,8 @@ Support sizes_supported(const Config& c, int num_ranks) {
   if (c.scale_bytes < 0 || c.scale_bytes > 65536) return no(text("scale_bytes = ", c.scale_bytes, "; must be 0 to 65536"));
   if (c.in_flight < 1 || c.in_flight > 16) return no(text("in_flight = ", c.in_flight, "; must be 1 to 16"));
   if (c.kept_plans < 0 || c.kept_plans > 64) return no(text("kept_plans = ", c.kept_plans, "; must be 0 to 64"));
+  if (c.trace_events < 0 || c.trace_events > (1 << 20))
+    return no(text("trace_events = ", c.trace_events, "; must be 0 to 2^20"));
   for (const Dtype dtype : {c.dispatch_dtype, c.combine_dtype})
     if (std::int64_t{c.hidden} * bits_of(dtype) % 128 != 0) {
       const NearHidden near = near_hidden(c);
@@ -111,6 +113,7 @@ Shape shape_of(const Config& c, int num_ranks) {
   s.num_ranks = num_ranks;
   s.num_experts = c.num_experts;
   s.experts_per_rank = ceil_div(c.num_experts, num_ranks);
+  s.owner_magic = ceil_div(std::uint64_t{1} << 40, static_cast<std::uint64_t>(s.experts_per_rank));
   s.top_k = c.top_k;
   s.ranks_per_token = smaller(c.top_k, num_ranks);
   s.max_tokens = c.max_tokens;
@@ -119,6 +122,7 @@ Shape shape_of(const Config& c, int num_ranks) {
   s.alignment = c.alignment;
   s.in_flight = c.in_flight;
   s.num_plans = c.in_flight + c.kept_plans;
+  s.trace_events = c.trace_events;
   s.layout = c.layout;
   s.zero_copy = c.zero_copy;
   s.fused = c.fused;
@@ -165,6 +169,7 @@ std::string difference(const Config& mine, const Config& theirs) {
   XD_COMPARE(combine_weights)
   XD_COMPARE(in_flight)
   XD_COMPARE(kept_plans)
+  XD_COMPARE(trace_events)
 #undef XD_COMPARE
   return mine == theirs ? "" : "an unnamed member differs";
 }

@@ -3,7 +3,7 @@
 
 #include "crossdock/exchange.hpp"
 
-#include <limits>
+#include <algorithm>
 
 #include "op/exchange_state.hpp"
 #include "op/shape.hpp"
@@ -70,15 +70,21 @@ kernels::DispatchArgs dispatch_args(const ExchangeState& e, const DispatchInput&
   return args;
 }
 
+/// A row of `bytes` bytes in about `count` pieces, each a multiple of `grain` units of 16 bytes.
+kernels::Pieces pieces_of(std::int64_t bytes, int count, int grain) {
+  const std::int32_t units = static_cast<std::int32_t>(bytes / 16), each = round_up(ceil_div(units, count), grain);
+  return {ceil_div(units, each), each};
+}
+
 void launch_dispatch(const ExchangeState& e, kernels::DispatchArgs& args, const CallOptions& options) {
   const std::int64_t tokens = args.num_tokens_on_device || args.replay ? e.shape.max_tokens : args.num_tokens;
   const tuning::Choice choice = e.choose(tokens, e.shape.row_bytes, options.num_sms);
-  args.pieces = choice.pieces;
+  args.pieces = pieces_of(e.shape.row_bytes, choice.pieces, 1);
   const platform::CurrentDevice current(e.group->device());
   e.launches->dispatch(choice.geometry, options.stream, args);
   if (e.shape.layout == Layout::token_major) return;
   const tuning::Choice rows = e.choose(e.shape.row_capacity, e.shape.row_bytes, options.num_sms);
-  const kernels::ExpertRowsArgs by_expert{args.call, rows.pieces, args.replay};
+  const kernels::ExpertRowsArgs by_expert{args.call, pieces_of(e.shape.row_bytes, rows.pieces, 1), args.replay};
   if (!args.replay) e.launches->expert_counts(rows.geometry, options.stream, by_expert);
   e.launches->expert_rows(rows.geometry, options.stream, by_expert);
 }
@@ -113,8 +119,12 @@ void run_combine(ExchangeState& e, int place, int plan, const CombineInput& in, 
   args.with_weights = in.with_weights;
   args.source = owner >= 0 && !by_expert ? kernels::Source::peers : kernels::Source::landing;
   const tuning::Choice send = e.choose(e.shape.row_capacity, e.shape.combine_row_bytes, options.num_sms);
-  args.send_pieces = send.pieces;
-  args.reduce_pieces = e.choose(e.plan_tokens[plan] < 0 ? e.shape.max_tokens : e.plan_tokens[plan], e.shape.combine_row_bytes, options.num_sms).pieces;
+  const std::int64_t tokens = e.plan_tokens[plan] < 0 ? e.shape.max_tokens : e.plan_tokens[plan];
+  const tuning::Choice reduce = e.choose(tokens, e.shape.combine_row_bytes, options.num_sms);
+  // Units of a wire row: 16 bytes of it, however many of the row they carry; a block of fp8_block128 has eight.
+  const std::int64_t wire_units = ceil_div<std::int64_t>(e.config.combine_wire == Wire::own ? e.shape.combine_row_bytes : e.shape.hidden, 16);
+  args.send = pieces_of(wire_units * 16, send.pieces, 8);
+  args.reduce = pieces_of(wire_units * 16, reduce.pieces, 1);
   e.launches->combine[static_cast<int>(e.config.combine_dtype)][static_cast<int>(e.config.combine_wire)][by_expert](
       send.geometry, options.stream, args);
 }
@@ -210,10 +220,26 @@ void Exchange::combine_fused(Received&& received, const CombineOutput& output, s
   args.source = kernels::Source::fused;
   args.with_weights = output.weights != nullptr;
   const tuning::Choice choice = e.choose(tokens < 0 ? e.shape.max_tokens : tokens, e.shape.combine_row_bytes, options.num_sms);
-  args.send_pieces = 1;
-  args.reduce_pieces = choice.pieces;
+  args.send = pieces_of(e.shape.combine_row_bytes, 1, 1);
+  args.reduce = pieces_of(e.shape.combine_row_bytes, choice.pieces, 1);
   e.launches->combine[static_cast<int>(e.config.combine_dtype)][0][0](choice.geometry, options.stream, args);
   received.state_.reset();
+}
+
+std::vector<TraceEvent> Exchange::trace() const {
+  const ExchangeState& e = *state_;
+  std::vector<TraceEvent> all;
+  const std::uint32_t most = e.shape.trace_events;
+  for (int place = 0; most && place < e.shape.in_flight; ++place) {
+    std::uint32_t taken = 0;
+    e.group->device().peek(&taken, e.mine<void>(e.arena.place_at(place, e.arena.place.trace_head)), sizeof taken);
+    std::vector<TraceEvent> ring(smaller(taken, most));
+    e.group->device().peek(ring.data(), e.mine<void>(e.arena.place_at(place, e.arena.place.trace)), ring.size() * sizeof(TraceEvent));
+    for (TraceEvent& event : ring) event.place = static_cast<std::int16_t>(place);
+    all.insert(all.end(), ring.begin(), ring.end());
+  }
+  std::stable_sort(all.begin(), all.end(), [](const TraceEvent& a, const TraceEvent& b) { return a.time_ns < b.time_ns; });
+  return all;
 }
 
 Status Exchange::poll() const { return state_->poll(); }

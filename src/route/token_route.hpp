@@ -38,7 +38,10 @@ struct Ids {
   }
 };
 
-XD_FN constexpr int owner_of(int expert, const Shape& shape) { return expert / shape.experts_per_rank; }
+/// Rank of an expert in [0, E): expert / L, exact for E up to 2^20.
+XD_FN constexpr int owner_of(int expert, const Shape& shape) {
+  return static_cast<int>(static_cast<std::uint64_t>(expert) * shape.owner_magic >> 40);
+}
 
 inline constexpr int kIdsAtOnce = 8;  // loads in flight per token
 

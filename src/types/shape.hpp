@@ -30,6 +30,7 @@ struct Shape {
   std::int32_t num_ranks;        // W
   std::int32_t num_experts;      // E
   std::int32_t experts_per_rank; // L = ceil(E / W)
+  std::uint64_t owner_magic;     // ceil(2^40 / L): a multiplication divides by L, see owner_of
   std::int32_t top_k;            // k
   std::int32_t ranks_per_token;  // min(k, W): the most distinct ranks a token can name
   std::int32_t max_tokens;       // M
@@ -38,6 +39,7 @@ struct Shape {
   std::int32_t alignment;        // contiguous layout
   std::int32_t in_flight;        // places
   std::int32_t num_plans;        // places + kept plans
+  std::int32_t trace_events;     // time stamps per place, 0 = off
   Layout layout;
   bool zero_copy, fused, combine_weights, zero_padding, overflow_is_error;
   std::int64_t row_bytes;          // of dispatch
