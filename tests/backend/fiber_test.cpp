@@ -19,7 +19,7 @@ Executor executor_of(int width, int n) {
   e.num_blocks = kBlocks[n % 3];
   e.num_threads = width * kWarps[n % 4];
   e.pieces = kPieces[n / 2 % 4];
-  e.pull_limit = n % 2 ? 64 : 0;
+  e.push = n % 2 != 0;
   e.seed = n % 5 == 0 ? 0 : static_cast<std::uint64_t>(n);
   return e;
 }
@@ -93,14 +93,14 @@ TEST(Fibers, RandomOrdersGiveOneAnswer) {
 }
 
 TEST(Fibers, PushAndPullGiveTheSameBits) {
-  for (const int pull_limit : {0, 3, 64})
+  for (const bool push : {false, true})
     for (const Layout layout : {Layout::token_major, Layout::contiguous}) {
       TestCase test = small_case(3);
       test.config.layout = layout;
       test.config.zero_copy = true;
-      test.config.combine_weights = test.with_weights = pull_limit != 3;
+      test.config.combine_weights = test.with_weights = layout == Layout::contiguous;
       test.recipe.fill = oracle::Fill::edges;
-      test.executor = {.width = 32, .num_blocks = 3, .pull_limit = pull_limit, .seed = 11};
+      test.executor = {.width = 32, .num_blocks = 3, .push = push, .seed = 11};
       test.rounds = 3;
       ASSERT_EQ(run_case(test), "");
     }

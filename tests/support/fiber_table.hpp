@@ -13,7 +13,7 @@ struct Nothing {};
 
 inline void set_pieces(kernels::CombineArgs& args, const Executor& e) {
   args.send_pieces = args.reduce_pieces = e.pieces;
-  if (args.pull_limit >= 0) args.pull_limit = e.pull_limit;
+  if (e.push && args.source == kernels::Source::peers) args.source = kernels::Source::landing;
 }
 inline void set_pieces(kernels::DispatchArgs& args, const Executor& e) { args.pieces = e.pieces; }
 inline void set_pieces(kernels::ExpertRowsArgs& args, const Executor& e) { args.pieces = e.pieces; }

@@ -85,32 +85,42 @@ DispatchInput Round::input() const {
   return in;
 }
 
-CombineInput Round::run_experts(const Received& received, StreamHandle stream) {
+Targets targets_of(const Received& received, const TestCase& test) {
+  Targets targets;
+  targets.received_rows = received.tokens().rows;
+  if (test.config.zero_copy) targets.combine_buffer = received.combine_buffer().data;
+  for (int r = 0; r < test.num_ranks && test.config.fused; ++r) targets.landing_rows[r] = received.landing_rows(r);
+  return targets;
+}
+
+CombineInput Round::combine_input(const Targets& targets) const {
   CombineInput in;
-  const auto& outputs = answers_->outputs[rank_];
-  if (test_.config.fused) {
-    write_landings(received, stream);
-  } else {
-    void* to = outputs_.data();
-    if (test_.in_place) to = received.tokens().rows;
-    if (test_.config.zero_copy) to = received.combine_buffer().data;
-    copy_in(test_.backend, to, outputs.data(), outputs.size(), stream);
-    in.rows = to;
-  }
+  in.rows = test_.in_place ? targets.received_rows : outputs_.data();
+  if (test_.config.zero_copy) in.rows = targets.combine_buffer;
+  if (test_.config.fused) in.rows = nullptr;
   in.with_weights = test_.with_weights;
-  if (!test_.caller_weights) return in;
+  in.weights = test_.caller_weights ? output_weights_.as<float>() : nullptr;
+  return in;
+}
+
+CombineInput Round::run_experts(const Targets& targets, StreamHandle stream) {
+  const CombineInput in = combine_input(targets);
+  const auto& outputs = answers_->outputs[rank_];
   const auto& weights = answers_->weights[rank_];
-  copy_in(test_.backend, output_weights_.data(), weights.data(), weights.size() * 4, stream);
-  in.weights = output_weights_.as<float>();
+  if (test_.config.fused)
+    write_landings(targets, stream);
+  else
+    copy_in(test_.backend, const_cast<void*>(in.rows), outputs.data(), outputs.size(), stream);
+  if (in.weights) copy_in(test_.backend, output_weights_.data(), weights.data(), weights.size() * 4, stream);
   return in;
 }
 
 /// This rank's experts write the partial rows of the ids that they own, at every home.
-void Round::write_landings(const Received& received, StreamHandle stream) const {
+void Round::write_landings(const Targets& targets, StreamHandle stream) const {
   const oracle::Case& c = answers_->shape;
   const std::int64_t row_bytes = row_bytes_of(c.combine_dtype, c.hidden);
   for (int home = 0; home < c.num_ranks; ++home) {
-    auto* landing = static_cast<std::uint8_t*>(received.landing_rows(home));
+    auto* landing = static_cast<std::uint8_t*>(targets.landing_rows[home]);
     const oracle::RankAnswer& plan = answers_->received[home];
     for (std::int64_t i = 0; i < std::int64_t{plan.num_tokens} * c.top_k; ++i) {
       const bool kept = plan.kept_ids[i / c.top_k] >> (i % c.top_k) & 1;

@@ -18,6 +18,14 @@ inline constexpr std::chrono::milliseconds kPatience{60'000};
 /// Runs body(rank) in one thread per rank and waits for all. An exception is a line in the log.
 void run_threads(int num_ranks, Log& log, const std::function<void(int)>& body);
 
+/// Where experts may write their results; stays valid when combine has consumed the Received.
+struct Targets {
+  void* received_rows = nullptr;
+  void* combine_buffer = nullptr;         ///< zero-copy
+  void* landing_rows[kMaxRanks] = {};     ///< fused
+};
+Targets targets_of(const Received& received, const TestCase& test);
+
 /// One rank's buffers for one dispatch and the combine behind it.
 class Round {
  public:
@@ -30,7 +38,12 @@ class Round {
   /// Puts the contents of `answers` (which must live until the stream has got there) into the buffers.
   void load(const Answers& answers, StreamHandle stream = nullptr);
   /// Plays the experts: writes the rows of combine where the path wants them. Waits for nothing.
-  CombineInput run_experts(const Received& received, StreamHandle stream = nullptr);
+  CombineInput run_experts(const Targets& targets, StreamHandle stream = nullptr);
+  CombineInput run_experts(const Received& received, StreamHandle stream = nullptr) {
+    return run_experts(targets_of(received, test_), stream);
+  }
+  /// What run_experts() returns, without the writing.
+  CombineInput combine_input(const Targets& targets) const;
   CombineOutput output() const;
   /// Overwrites what combine will write.
   void spoil_output(StreamHandle stream = nullptr);
@@ -38,7 +51,7 @@ class Round {
   void check_output(Log& log) const;
 
  private:
-  void write_landings(const Received& received, StreamHandle stream) const;
+  void write_landings(const Targets& targets, StreamHandle stream) const;
 
   const TestCase& test_;
   const Answers* answers_;

@@ -43,7 +43,7 @@ void visit(Test& t, Member&& member) {
   member("blocks", t.executor.num_blocks);
   member("threads", t.executor.num_threads);
   member("pieces", t.executor.pieces);
-  member("pull_limit", t.executor.pull_limit);
+  member("push", t.executor.push);
   member("order", t.executor.seed);
   member("int64", t.ids_are_int64);
   member("device_tokens", t.device_tokens);

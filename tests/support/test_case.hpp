@@ -17,7 +17,7 @@ struct Executor {
   int num_blocks = 1;
   int num_threads = 64;
   int pieces = 1;
-  int pull_limit = 64;     ///< zero-copy rows are pulled when no rank has more tokens
+  bool push = false;       ///< zero-copy rows are pushed, though they could be pulled
   std::uint64_t seed = 0;  ///< order of fibers; 0: in turns
   bool operator==(const Executor&) const = default;
 };

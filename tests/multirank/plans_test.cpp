@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+// Kept plans, several Received in flight, dispatch without combine, combine after combine: any legal order of calls.
+#include <gtest/gtest.h>
+
+#include <optional>
+
+#include "multirank/script.hpp"
+#include "platform/cpu/sanitizers.hpp"
+
+namespace crossdock::testing {
+namespace {
+
+constexpr bool kSlow = XD_ASAN || XD_TSAN;
+
+TestCase plan_case(int ranks = 3) {
+  TestCase test = small_case(ranks);
+  test.config.hidden = 32;
+  test.config.max_tokens = 6;
+  test.config.scale_bytes = 5;
+  test.recipe.routing = oracle::Routing::mixed;
+  return test;
+}
+
+Step dispatch(std::uint64_t routing, std::uint64_t payload = 0) { return {Do::dispatch, 0, routing, payload}; }
+
+TEST(Plans, ReplayOfDispatchAndCombineInAnyOrderManyTimes) {
+  for (const Layout layout : {Layout::token_major, Layout::expert_major, Layout::contiguous}) {
+    TestCase test = plan_case();
+    test.config.layout = layout;
+    std::vector<Step> script = {dispatch(1), {Do::keep, 0, 1}, {Do::combine, 0, 1}};
+    for (std::uint64_t n = 0; n < (kSlow ? 4 : 20); ++n) {
+      script.push_back({Do::replay, 0, 1, n % 3});
+      if (n % 3 != 1) script.push_back({n % 3 ? Do::drop_received : Do::combine, 0, 1, n % 4});
+      if (n % 3 == 1) script.push_back({Do::combine, 0, 1, n % 4});
+      for (std::uint64_t again = 0; again < n % 4; ++again) script.push_back({Do::combine_plan, 0, 1, again});
+    }
+    ASSERT_EQ(run_script(test, script, true), "");
+  }
+}
+
+/// Two routings kept: each replay must find its own slots again.
+TEST(Plans, TwoPlansInTurn) {
+  TestCase test = plan_case(4);
+  test.config.kept_plans = 2;
+  std::vector<Step> script = {dispatch(1), {Do::keep, 0, 1}, {Do::combine, 0, 1}, dispatch(2), {Do::keep, 0, 2}, {Do::combine, 0, 2}};
+  for (int n = 0; n < 6; ++n) {
+    const std::uint64_t routing = 1 + static_cast<std::uint64_t>(n % 2);
+    script.push_back({Do::replay, n % 2, routing, 3});
+    script.push_back({Do::combine, 0, routing, 4});
+    script.push_back({Do::combine_plan, 1 - n % 2, 3 - routing, 5});
+    script.push_back(dispatch(7));  // a plain dispatch between leaves the plans alone
+    script.push_back({Do::drop_received, 0, 7});
+  }
+  EXPECT_EQ(run_script(test, script, true), "");
+}
+
+TEST(Plans, CombineAfterCombineOnEveryPathAndWire) {
+  for (const Path path : {Path::staged, Path::zero_copy})
+    for (const Wire wire : {Wire::own, Wire::fp8_direct_cast, Wire::fp8_block128}) {
+      if (path != Path::staged && wire != Wire::own) continue;
+      TestCase test = plan_case();
+      set_path(test.config, path);
+      test.config.combine_wire = wire;
+      test.config.combine_weights = test.with_weights = true;
+      std::vector<Step> script = {dispatch(1), {Do::keep, 0, 1}, {Do::combine, 0, 1}};
+      for (std::uint64_t n = 0; n < 12; ++n) script.push_back({Do::combine_plan, 0, 1, n % 4});
+      ASSERT_EQ(run_script(test, script, true), "");
+    }
+}
+
+TEST(Plans, DispatchWithoutCombine) {
+  TestCase test = plan_case(5);
+  std::vector<Step> script;
+  for (std::uint64_t n = 1; n <= 10; ++n) {
+    script.push_back(dispatch(n));
+    script.push_back({Do::drop_received, 0, n});
+  }
+  EXPECT_EQ(run_script(test, script, true), "");
+}
+
+TEST(Plans, SeveralInFlightCombinedInAnyOrder) {
+  for (const Path path : {Path::staged, Path::zero_copy, Path::fused}) {
+    TestCase test = plan_case(4);
+    set_path(test.config, path);
+    test.config.in_flight = 3;
+    const std::vector<Step> script = {
+        dispatch(1), dispatch(2), dispatch(3), {Do::combine, 1, 2}, {Do::combine, 1, 3}, dispatch(4), {Do::combine, 0, 1},
+        dispatch(5), {Do::drop_received, 0, 4}, {Do::combine, 0, 5}};
+    EXPECT_EQ(run_script(test, script, true), "");
+  }
+}
+
+TEST(Plans, RandomScripts) {
+  for (std::uint64_t seed = 1; seed <= (kSlow ? 6 : 40); ++seed) {
+    TestCase test = plan_case(1 + static_cast<int>(seed) % 5);
+    test.config.layout = static_cast<Layout>(seed % 3);
+    test.config.in_flight = 1 + static_cast<int>(seed) % 3;
+    test.config.kept_plans = static_cast<int>(seed) % 4;
+    set_path(test.config, seed % 2 ? Path::staged : seed % 3 ? Path::zero_copy : Path::fused);
+    if (test.config.fused) test.config.layout = Layout::token_major;
+    test.config.combine_weights = test.with_weights = seed % 4 == 0;
+    ASSERT_EQ(run_script(test, random_script(test, seed, kSlow ? 15 : 40), seed % 2), "");
+  }
+}
+
+TEST(Plans, RandomScriptsOnFibers) {
+  for (std::uint64_t seed = 1; seed <= (kSlow ? 4 : 12); ++seed) {
+    TestCase test = plan_case(2 + static_cast<int>(seed) % 2);
+    test.config.layout = static_cast<Layout>(seed % 3);
+    test.config.in_flight = 1 + static_cast<int>(seed) % 2;
+    test.config.kept_plans = 2;
+    set_path(test.config, seed % 2 ? Path::staged : Path::zero_copy);
+    test.executor = {.width = seed % 2 ? 32 : 64, .num_blocks = 1 + static_cast<int>(seed) % 3, .num_threads = 64,
+                     .pieces = 1 + static_cast<int>(seed) % 2, .push = seed % 3 == 0, .seed = seed};
+    ASSERT_EQ(run_script(test, random_script(test, seed, kSlow ? 10 : 20), true), "");
+  }
+}
+
+/// The plan and the Received may go in either order, also after the exchange object itself.
+TEST(Plans, OutliveTheirExchange) {
+  const TestCase test = plan_case(2);
+  const Answers answers = answers_of(test);
+  Log log;
+  run_threads(2, log, [&, team = Team(2)](int r) {
+    std::optional<Plan> plan;
+    std::optional<Received> received;
+    {
+      Rank rank(test, team, r, log);
+      Round round(test, answers, r);
+      received = rank.exchange.dispatch(round.input());
+      rank.exchange.clear_status();
+      plan = received->keep();
+    }
+    const Counts* counts = plan->counts();  // still mapped
+    if (counts->num_rows != answers.received[r].num_rows) log.add("counts are gone");
+    if (r == 0) received.reset();
+    plan.reset();
+  });
+  EXPECT_EQ(log.text(), "");
+}
+
+}  // namespace
+}  // namespace crossdock::testing
