@@ -9,8 +9,10 @@ MAX_FILE, MAX_FUNCTION, MAX_PUBLIC = 500, 60, 800
 FOLDERS = ["include", "src", "oracle", "tools", "tests", "bench", "examples", "model", "python"]
 SHOWN = 3
 
-# "file" or "file: function" -> (its own limit, why). A row that is no longer needed is a failure too.
+# "file", "file: function" or "include/" -> (its own limit, why). A row that is no longer needed is a failure too.
 EXCEPTIONS = {
+    "include/": (900, "the contract twice: in C++, and 180 lines of it again as the C border"),
+    "model/protocol.pml": (650, "one model of one protocol; Promela has no modules"),
 }
 
 OPENING = re.compile(r"""[)\]\w&*>]\s*(const|noexcept|override|final|mutable|requires[^{};]*|->[^{};]*|\s)*$""")
@@ -106,10 +108,9 @@ def main():
         print(f"longest {what}: " + ", ".join(f"{key} ({lines})" for key, lines in sizes[:SHOWN]))
     print(f"public headers: {public} lines")
     problems = over(longest(file_sizes), MAX_FILE, "file") + over(longest(function_sizes), MAX_FUNCTION, "function")
-    keys = {key for key, _ in file_sizes + function_sizes}
+    problems += over([("include/", public)], MAX_PUBLIC, "contract")
+    keys = {"include/"} | {key for key, _ in file_sizes + function_sizes}
     problems += [f"{key}: in EXCEPTIONS, but not in the repository" for key in EXCEPTIONS if key not in keys]
-    if public > MAX_PUBLIC:
-        problems.append(f"include/: {public} lines; the contract has at most {MAX_PUBLIC}")
     common.finish("sizes", problems, f"{len(file_sizes)} files, {len(function_sizes)} functions")
 
 
