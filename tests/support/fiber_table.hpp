@@ -11,12 +11,18 @@ namespace crossdock::testing {
 
 struct Nothing {};
 
+/// Cuts rows into more pieces than the host chose for the CPU, which is one.
+inline void split(kernels::Pieces& pieces, const Executor& e, int grain = 1) {
+  const int units = pieces.count * pieces.units_per_piece, each = round_up(ceil_div(units, e.pieces), grain);
+  pieces = {ceil_div(units, each), each};
+}
 inline void set_pieces(kernels::CombineArgs& args, const Executor& e) {
-  args.send_pieces = args.reduce_pieces = e.pieces;
+  split(args.send, e, 8);  // a block of fp8_block128 has eight units
+  split(args.reduce, e);
   if (e.push && args.source == kernels::Source::peers) args.source = kernels::Source::landing;
 }
-inline void set_pieces(kernels::DispatchArgs& args, const Executor& e) { args.pieces = e.pieces; }
-inline void set_pieces(kernels::ExpertRowsArgs& args, const Executor& e) { args.pieces = e.pieces; }
+inline void set_pieces(kernels::DispatchArgs& args, const Executor& e) { split(args.pieces, e); }
+inline void set_pieces(kernels::ExpertRowsArgs& args, const Executor& e) { split(args.pieces, e); }
 
 /// Enqueues body(machine, shared, args) on fibers, with the executor's choices in the arguments.
 template <int kWidth, class Shared, class Args, class Body>

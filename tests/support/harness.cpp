@@ -16,6 +16,7 @@ void run_threads(int num_ranks, Log& log, const std::function<void(int)>& body) 
   for (int r = 0; r < num_ranks; ++r) {
     threads.emplace_back([&, r] {
       try {
+        use_device(backend_of_tests(), r);
         body(r);
       } catch (const std::exception& error) {
         log.add("rank ", r, ": exception: ", error.what());
@@ -157,9 +158,10 @@ Rank::Rank(const TestCase& t, Group g, Log& l) : test(t), log(l), group(std::mov
 
 namespace {
 
-GroupOptions options_of(BackendKind backend, std::chrono::milliseconds deadline) {
+GroupOptions options_of(BackendKind backend, int rank, std::chrono::milliseconds deadline) {
   GroupOptions options;
   options.backend = backend;
+  options.device = device_of(backend, rank);
   options.deadline = deadline;
   return options;
 }
@@ -167,7 +169,7 @@ GroupOptions options_of(BackendKind backend, std::chrono::milliseconds deadline)
 }  // namespace
 
 Rank::Rank(const TestCase& t, const Team& team, int rank, Log& l, std::chrono::milliseconds deadline)
-    : Rank(t, Group::join(team, rank, options_of(t.backend, deadline)), l) {}
+    : Rank(t, Group::join(team, rank, options_of(t.backend, rank, deadline)), l) {}
 
 void Rank::combine(Received&& received, const CombineInput& input, const CombineOutput& output, StreamHandle stream) {
   CallOptions options;

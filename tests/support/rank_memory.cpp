@@ -2,12 +2,16 @@
 #include "support/rank_memory.hpp"
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 #include <new>
 #include <stdexcept>
 #include <vector>
 
 #include "crossdock/cpu_stream.hpp"
+#ifdef CROSSDOCK_WITH_CUDA
+#include <cuda_runtime_api.h>
+#endif
 
 namespace crossdock::testing {
 namespace {
@@ -15,21 +19,87 @@ namespace {
 constexpr std::size_t kGuardBytes = 128;
 constexpr std::uint8_t kGuard = 0xc5;
 
-void only_cpu(BackendKind backend) {
-  if (backend != BackendKind::cpu)
-    throw std::logic_error("tests: no memory of backend " + std::string(name_of(backend)) + " yet");
+/// How a machine does what the rest of this file asks for.
+struct Machine {
+  std::shared_ptr<void> (*allocate)(std::size_t bytes);
+  void (*fill)(void* to, std::uint8_t value, std::size_t bytes);
+  void (*copy)(void* to, const void* from, std::size_t bytes);  // done when it returns
+  void (*enqueue_copy)(void* to, const void* from, std::size_t bytes, StreamHandle stream);
+  void (*synchronize)(StreamHandle stream);
+  void (*use)(int rank);
+};
+
+constexpr Machine kCpu{
+    [](std::size_t bytes) {
+      constexpr std::align_val_t kAlign{64};
+      return std::shared_ptr<void>(::operator new(bytes, kAlign), [](void* p) { ::operator delete(p, kAlign); });
+    },
+    [](void* to, std::uint8_t value, std::size_t bytes) { std::memset(to, value, bytes); },
+    [](void* to, const void* from, std::size_t bytes) { std::memcpy(to, from, bytes); },
+    [](void* to, const void* from, std::size_t bytes, StreamHandle stream) {
+      if (!stream)
+        std::memcpy(to, from, bytes);
+      else
+        static_cast<CpuStream*>(stream)->enqueue([=] { std::memcpy(to, from, bytes); });
+    },
+    [](StreamHandle stream) {
+      if (stream) static_cast<CpuStream*>(stream)->synchronize();
+    },
+    [](int) {}};
+
+#ifdef CROSSDOCK_WITH_CUDA
+void check(cudaError_t error) {
+  if (error != cudaSuccess) throw std::runtime_error(std::string("tests, CUDA: ") + cudaGetErrorString(error));
+}
+
+constexpr Machine kCuda{
+    [](std::size_t bytes) {
+      void* data = nullptr;
+      check(cudaMalloc(&data, bytes));
+      return std::shared_ptr<void>(data, [](void* p) { cudaFree(p); });
+    },
+    [](void* to, std::uint8_t value, std::size_t bytes) {
+      check(cudaMemset(to, value, bytes));
+      check(cudaStreamSynchronize(nullptr));
+    },
+    [](void* to, const void* from, std::size_t bytes) { check(cudaMemcpy(to, from, bytes, cudaMemcpyDefault)); },
+    [](void* to, const void* from, std::size_t bytes, StreamHandle stream) {
+      check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, static_cast<cudaStream_t>(stream)));
+    },
+    [](StreamHandle stream) { check(cudaStreamSynchronize(static_cast<cudaStream_t>(stream))); },
+    [](int rank) { check(cudaSetDevice(device_of(BackendKind::cuda, rank))); }};
+#endif
+
+const Machine& machine(BackendKind backend) {
+  if (backend == BackendKind::cpu) return kCpu;
+#ifdef CROSSDOCK_WITH_CUDA
+  if (backend == BackendKind::cuda) return kCuda;
+#endif
+  throw std::logic_error("tests: no memory of backend " + std::string(name_of(backend)) + " in this build");
 }
 
 }  // namespace
 
+BackendKind backend_of_tests() {
+  const char* name = std::getenv("CROSSDOCK_BACKEND");
+  return name && name_of(BackendKind::cuda) == name ? BackendKind::cuda : BackendKind::cpu;
+}
+
+int device_of(BackendKind backend, int rank) {
+  int count = 1;
+#ifdef CROSSDOCK_WITH_CUDA
+  if (backend == BackendKind::cuda) check(cudaGetDeviceCount(&count));
+#endif
+  return backend == BackendKind::cpu ? -1 : rank % count;
+}
+
+void use_device(BackendKind backend, int rank) { machine(backend).use(rank); }
+
 Buffer::Buffer(BackendKind backend, std::size_t bytes, std::uint8_t fill, bool guarded)
     : backend_(backend), bytes_(bytes) {
-  only_cpu(backend);
-  constexpr std::align_val_t kAlign{64};
-  const std::size_t all = std::max<std::size_t>(1, bytes + (guarded ? kGuardBytes : 0));
-  data_ = std::shared_ptr<void>(::operator new(all, kAlign), [](void* p) { ::operator delete(p, kAlign); });
-  std::memset(data_.get(), fill, bytes);
-  if (guarded) std::memset(static_cast<std::uint8_t*>(data_.get()) + bytes, kGuard, kGuardBytes);
+  data_ = machine(backend).allocate(std::max<std::size_t>(1, bytes + (guarded ? kGuardBytes : 0)));
+  if (bytes > 0) machine(backend).fill(data_.get(), fill, bytes);
+  if (guarded) machine(backend).fill(static_cast<std::uint8_t*>(data_.get()) + bytes, kGuard, kGuardBytes);
 }
 
 bool Buffer::guard_is_whole() const {
@@ -39,23 +109,13 @@ bool Buffer::guard_is_whole() const {
 }
 
 void copy_in(BackendKind backend, void* to, const void* from, std::size_t bytes, StreamHandle stream) {
-  only_cpu(backend);
-  if (bytes == 0) return;
-  if (!stream) {
-    std::memcpy(to, from, bytes);
-    return;
-  }
-  static_cast<CpuStream*>(stream)->enqueue([=] { std::memcpy(to, from, bytes); });
+  if (bytes > 0) machine(backend).enqueue_copy(to, from, bytes, stream);
 }
 
 void copy_out(BackendKind backend, void* to, const void* from, std::size_t bytes) {
-  only_cpu(backend);
-  if (bytes > 0) std::memcpy(to, from, bytes);
+  if (bytes > 0) machine(backend).copy(to, from, bytes);
 }
 
-void synchronize(BackendKind backend, StreamHandle stream) {
-  only_cpu(backend);
-  if (stream) static_cast<CpuStream*>(stream)->synchronize();
-}
+void synchronize(BackendKind backend, StreamHandle stream) { machine(backend).synchronize(stream); }
 
 }  // namespace crossdock::testing

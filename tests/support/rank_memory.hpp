@@ -10,6 +10,13 @@
 
 namespace crossdock::testing {
 
+/// The machine that tests run on: the CPU, unless CROSSDOCK_BACKEND names another that this build holds.
+BackendKind backend_of_tests();
+/// Device of a rank, round robin over what is there; -1 on the CPU.
+int device_of(BackendKind backend, int rank);
+/// Makes it the calling thread's current device.
+void use_device(BackendKind backend, int rank);
+
 /// Device memory of exactly `bytes` bytes (so that ASan sees what lies beyond), with a guard behind it on request.
 class Buffer {
  public:

@@ -6,6 +6,8 @@
 #include <sstream>
 #include <stdexcept>
 
+#include "support/rank_memory.hpp"
+
 namespace crossdock::testing {
 namespace {
 
@@ -113,6 +115,7 @@ std::string written(const T& value) {
 TestCase small_case(int num_ranks) {
   TestCase test;
   test.num_ranks = num_ranks;
+  test.backend = backend_of_tests();
   test.config.hidden = 128;
   test.config.num_experts = 8;
   test.config.top_k = 2;
