@@ -121,10 +121,12 @@ void Distance::add(const Distance& other) {
 
 double Distance::relative() const { return exact_squares > 0 ? std::sqrt(error_squares / exact_squares) : std::sqrt(error_squares); }
 
-double expected_distance(const Config& config) {
+std::optional<double> expected_distance(const Config& config) {
+  const bool narrow_range = bits_of(config.combine_dtype) < 16 || config.combine_wire == Wire::fp8_direct_cast;
+  if (narrow_range) return std::nullopt;
   const double wire = config.combine_wire == Wire::own ? 0.0 : half_spacing(Dtype::fp8_e4m3);
   const double sums = 1e-5;  // f32 sums over `hidden` products
-  return 3 * (half_spacing(config.dispatch_dtype) + half_spacing(config.combine_dtype) + wire) + sums;
+  return 1.5 * (half_spacing(config.dispatch_dtype) + half_spacing(config.combine_dtype) + wire) + sums;
 }
 
 }  // namespace crossdock::tools

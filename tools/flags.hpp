@@ -22,9 +22,9 @@ CLI::Option* add_enum(CLI::App& app, const std::string& flag, Enum& value, const
     by_name.emplace(names[i], static_cast<Enum>(i));
     all += (i ? " | " : "") + std::string(names[i]);
   }
-  const auto parse = [&value, by_name, all](const CLI::results_t& words) {
+  const auto parse = [&value, by_name, all, flag](const CLI::results_t& words) {
     const auto found = by_name.find(words.at(0));
-    if (found == by_name.end()) throw CLI::ValidationError("`" + words.at(0) + "` is none of " + all);
+    if (found == by_name.end()) throw CLI::ValidationError(flag, "`" + words.at(0) + "` is none of " + all);
     value = found->second;
     return true;
   };

@@ -72,6 +72,7 @@ std::int64_t LayerJob::first_token_of(int rank) const {
 
 LayerJob prepare(LayerOptions options) {
   LayerJob job;
+  if (!options.record.empty()) require_writable_trace(options.record);
   if (!options.trace.empty()) {
     job.trace = read_trace(options.trace);
     follow(*job.trace, options);

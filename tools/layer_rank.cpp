@@ -303,7 +303,7 @@ bool run_rank(const LayerJob& job, const Model& model, Shared& shared, const Tea
     std::snprintf(shared.reports[rank].failure, sizeof RankReport::failure, "%s", error.what());
   }
   shared.barrier[0].stop();
-  if (group) group->abort("rank " + std::to_string(rank) + " of `crossdock run` failed");
+  if (group && group->poll().code == StatusCode::ok) group->abort("rank " + std::to_string(rank) + " of `crossdock run` failed");
   return false;
 }
 

@@ -38,13 +38,18 @@ std::string router_text(const LayerJob& job) {
   return text + more;
 }
 
+const char* text_use(const LayerJob& job) {
+  const auto bytes = static_cast<std::int64_t>(job.text.bytes.size());
+  return job.num_tokens() == bytes ? "" : job.num_tokens() > bytes ? "; the text repeats" : ", from its beginning";
+}
+
 void print_head(std::string& out, const LayerSummary& s) {
   const LayerOptions& o = s.job.options;
   const Config& c = o.config;
   print(out, "One MoE layer over %s (%s bytes), %d ranks as %s on the CPU\n", s.job.text.path.c_str(),
         grouped(static_cast<std::int64_t>(s.job.text.bytes.size())).c_str(), o.num_ranks, o.processes ? "processes" : "threads");
   print(out, "  tokens  %s = %s, one a byte%s\n", tokens_text(s.job.tokens).c_str(), grouped(s.job.num_tokens()).c_str(),
-        s.job.num_tokens() > static_cast<std::int64_t>(s.job.text.bytes.size()) ? "; the text repeats" : "");
+        text_use(s.job));
   print(out, "  layer   hidden %d, %d experts (%d a rank), top %d, expert MLP %d > %d > %d, seed %llu\n", c.hidden, c.num_experts,
         (c.num_experts + o.num_ranks - 1) / o.num_ranks, c.top_k, c.hidden, o.inter, c.hidden, static_cast<unsigned long long>(o.seed));
   print(out, "  router  %s\n", router_text(s.job).c_str());
@@ -98,8 +103,10 @@ void print_check(std::string& out, const LayerSummary& s) {
   const std::int64_t values = s.job.num_tokens() * s.job.options.config.hidden;
   print(out, "Check\n  dense layer without communication: %s of %s tokens equal bit for bit (%s values)\n",
         grouped(s.job.num_tokens() - s.num_mismatches).c_str(), grouped(s.job.num_tokens()).c_str(), grouped(values).c_str());
-  print(out, "  f64 layer: largest error %.3g, relative L2 error %.3g (roundings explain up to %.3g), %s tokens compared\n", s.distance.largest,
-        s.distance.relative(), s.distance_limit, grouped(s.distance.num_tokens).c_str());
+  print(out, "  f64 layer: largest error %.3g, relative L2 error %.3g over %s tokens", s.distance.largest, s.distance.relative(),
+        grouped(s.distance.num_tokens).c_str());
+  if (s.distance_limit) print(out, "; roundings explain up to %.3g", *s.distance_limit);
+  out += "\n";
   print(out, "  %s\n", complaint_of(s).empty() ? "OK" : "FAILED");
 }
 
@@ -145,7 +152,7 @@ nlohmann::ordered_json json_of(const LayerSummary& s) {
   json["memcpy"] = rate_json(s.copy);
   json["check"] = {{"ok", complaint_of(s).empty()}, {"tokens", s.job.num_tokens()}, {"tokens_different", s.num_mismatches},
                    {"f64_tokens", s.distance.num_tokens}, {"f64_largest_error", s.distance.largest},
-                   {"f64_relative_error", s.distance.relative()}, {"f64_relative_limit", s.distance_limit}};
+                   {"f64_relative_error", s.distance.relative()}, {"f64_relative_limit", s.distance_limit ? nlohmann::ordered_json(*s.distance_limit) : nlohmann::ordered_json()}};
   char digest[24];
   std::snprintf(digest, sizeof digest, "%016llx", static_cast<unsigned long long>(s.digest));
   json["result_digest"] = digest;

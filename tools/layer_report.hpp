@@ -34,10 +34,10 @@ struct LayerSummary {
   int mismatch_rank = -1;
   Mismatch mismatch{};
   Distance distance{};
-  double distance_limit = 0;
+  std::optional<double> distance_limit;
 
   bool equal() const { return num_mismatches == 0; }
-  bool near() const { return distance.relative() <= distance_limit; }
+  bool near() const { return !distance_limit || distance.relative() <= *distance_limit; }
 };
 
 std::string text_of(const LayerSummary& summary);

@@ -74,7 +74,7 @@ std::string complaint_of(const LayerSummary& s) {
   }
   if (s.near()) return {};
   std::snprintf(text, sizeof text, "the layer's result is further from the f64 layer than roundings explain: relative L2 error %.3g, expected at most %.3g",
-                s.distance.relative(), s.distance_limit);
+                s.distance.relative(), *s.distance_limit);
   return text;
 }
 

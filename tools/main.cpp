@@ -24,12 +24,22 @@ int explain(const CLI::App& app, const CLI::ParseError& error) {
   return complain(std::string(error.what()) + " (see `crossdock" + verb + " --help`)", kBadInput);
 }
 
+void require_verb(const CLI::App& app, const std::string& name) {
+  std::string all;
+  for (const CLI::App* verb : app.get_subcommands([](const CLI::App*) { return true; })) {
+    if (verb->get_name() == name) return;
+    all += (all.empty() ? "" : ", ") + verb->get_name();
+  }
+  throw crossdock::tools::BadInput("there is no verb `" + name + "`; there are " + all);
+}
+
 int run(int argc, char** argv) {
   CLI::App app{"Dispatch and combine of mixture-of-experts tokens between the GPUs, or the CPU ranks, of one host"};
   app.set_version_flag("--version", crossdock::version());
   app.set_help_all_flag("--help-all", "Help of all verbs");
   app.require_subcommand(1);
   for (const auto add : crossdock::tools::all_verbs()) add(app);
+  if (argc > 1 && *argv[1] != '-') require_verb(app, argv[1]);
   try {
     app.parse(argc, argv);
     return 0;

@@ -86,6 +86,7 @@ void add_capacity_flags(CLI::App& app, Config& c) {
 
 void add_mem(CLI::App& app) {
   CLI::App* mem = app.add_subcommand("mem", "Bytes that one rank of an exchange takes, before anything is allocated");
+  mem->option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
   const auto options = std::make_shared<MemOptions>();
   MemOptions& o = *options;
   o.config.hidden = 7168, o.config.num_experts = 256, o.config.top_k = 8, o.config.max_tokens = 4096;

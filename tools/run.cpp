@@ -77,11 +77,12 @@ void add_router_flags(CLI::App& app, RouterShape& router) {
   add_enum(app, "--router", router.kind, kRouterNames, "Who picks the experts");
   app.add_option("--groups", router.num_groups, "deepseek: groups of experts; 0: up to 8")->check(CLI::Range(0, 1 << 16))->capture_default_str();
   app.add_option("--topk-groups", router.top_groups, "deepseek: groups a token may use; 0: half")->check(CLI::Range(0, 1 << 16))->capture_default_str();
-  app.add_option("--scaling", router.scaling_factor, "deepseek: factor on all weights")->check(CLI::Range(0.0, 1e3))->capture_default_str();
+  app.add_option("--scaling", router.scaling_factor, "deepseek: factor on all weights")->check(CLI::Range(0.01, 100.0))->capture_default_str();
 }
 
 void add_run(CLI::App& app) {
   CLI::App* run = app.add_subcommand("run", "One MoE layer over a text, exchanged between ranks and checked bit for bit");
+  run->option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
   const auto options = std::make_shared<LayerOptions>();
   LayerOptions& o = *options;
   o.config.hidden = 1024, o.config.num_experts = 64, o.config.top_k = 8;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "trace.hpp"
 
+#include <unistd.h>
+
 #include <bit>
 #include <cerrno>
 #include <cstring>
@@ -22,6 +24,8 @@ constexpr int kVersion = 1;
 constexpr std::size_t kLongestHeader = 1 << 16;
 constexpr int kMostTokens = (1 << 24) - 1, kMostExperts = 1 << 16;
 
+const std::string kFirstLine = std::string("the first line must be a JSON object with \"format\": \"") + kFormat + "\"";
+
 using nlohmann::json;
 using nlohmann::ordered_json;
 
@@ -40,10 +44,11 @@ int member(const std::string& path, const json& value, const std::string& name, 
 json header_of(const std::string& path, std::ifstream& file) {
   std::string line(kLongestHeader, '\0');
   file.getline(line.data(), static_cast<std::streamsize>(line.size()));
+  if (file.eof()) refuse(path, "is truncated within its first line, or no trace: " + kFirstLine);
   line.resize(std::strlen(line.c_str()));
   const json header = json::parse(line, nullptr, false);
   if (!header.is_object() || header.value("format", json()) != kFormat)
-    refuse(path, std::string("is no trace: the first line must be a JSON object with \"format\": \"") + kFormat + "\"");
+    refuse(path, "is no trace: " + kFirstLine);
   if (header.value("version", json()) != kVersion)
     refuse(path, "has version " + header.value("version", json()).dump() + "; this program reads version " +
                      std::to_string(kVersion));
@@ -98,6 +103,15 @@ Trace read_trace(const std::string& path) {
   file.read(reinterpret_cast<char*>(trace.weights.data()), static_cast<std::streamsize>(values * sizeof(float)));
   if (!file) refuse(path, "cannot be read to its end");
   return trace;
+}
+
+void require_writable_trace(const std::string& path) {
+  const std::filesystem::path file(path), folder = file.has_parent_path() ? file.parent_path() : ".";
+  std::error_code error;
+  if (std::filesystem::is_directory(file, error)) throw BadInput("--record " + path + ": is a directory");
+  const bool exists = std::filesystem::exists(file, error);
+  if (access(exists ? file.c_str() : folder.c_str(), W_OK) != 0)
+    throw BadInput("--record " + path + ": cannot be written: " + std::strerror(errno));
 }
 
 void write_trace(const std::string& path, const Trace& trace) {

@@ -1,0 +1,345 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command as a person meets it: exit codes, words on stderr, and results that must agree with each other.
+COMMAND_UNDER_TEST names the program; standard library only."""
+import json
+import os
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+COMMAND = os.environ.get("COMMAND_UNDER_TEST", "crossdock")
+SOURCE = os.environ.get("SOURCE_DIR", os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", ".."))
+SMALL = ["--hidden", "256", "--inter", "16", "--tokens", "24", "--repeat", "2"]
+OK, FAILED, BAD_INPUT = 0, 1, 2
+
+
+class Case(unittest.TestCase):
+    """Runs in an empty folder that holds a README.md."""
+
+    def setUp(self):
+        self.folder = tempfile.TemporaryDirectory(prefix="crossdock-cli-")
+        self.addCleanup(self.folder.cleanup)
+        with open(os.path.join(SOURCE, "include", "crossdock", "exchange.hpp"), "rb") as file:
+            self.write("README.md", file.read()[:4001])
+
+    def path(self, name):
+        return os.path.join(self.folder.name, name)
+
+    def write(self, name, content):
+        with open(self.path(name), "wb") as file:
+            file.write(content)
+        return name
+
+    def read(self, name):
+        with open(self.path(name), "rb") as file:
+            return file.read()
+
+    def crossdock(self, *arguments, code=OK, environment=None):
+        done = subprocess.run([COMMAND, *arguments], cwd=self.folder.name, capture_output=True, text=True, timeout=200,
+                              env={**os.environ, **(environment or {})})
+        self.assertEqual(done.returncode, code, f"crossdock {' '.join(arguments)}\n{done.stdout}{done.stderr}")
+        return done
+
+    def run_json(self, *arguments):
+        return json.loads(self.crossdock("run", "--text", "README.md", "--json", *arguments).stdout)
+
+
+class Run(Case):
+    def test_default(self):
+        began = time.monotonic()
+        out = self.crossdock("run").stdout
+        self.assertLess(time.monotonic() - began, 120)
+        for words in "Rows sent", "hottest expert", "dispatch", "memcpy", "GB/s", "equal bit for bit", "f64 layer", "  OK":
+            self.assertIn(words, out)
+
+    def test_json_adds_up(self):
+        result = self.run_json("--text", "README.md")
+        rows = result["rows"]
+        self.assertEqual([sum(column) for column in zip(*rows["sent"])], rows["received"])
+        self.assertEqual(sum(rows["received"]), rows["sum"])
+        self.assertEqual(result["dispatch"]["bytes"], rows["sum"] * rows["row_bytes"])
+        self.assertEqual(result["combine"]["bytes"], rows["sum"] * rows["wire_row_bytes"])
+        tokens = result["config"]["tokens"]
+        self.assertEqual(tokens, [512] * 4)
+        self.assertEqual(result["experts"]["pairs"], sum(tokens) * result["config"]["top_k"])
+        for sent, count in zip(rows["sent"], tokens):
+            self.assertTrue(all(n <= count for n in sent))
+        self.assertTrue(result["check"]["ok"])
+        self.assertEqual(result["check"]["tokens_different"], 0)
+        self.assertLess(result["check"]["f64_relative_error"], result["check"]["f64_relative_limit"])
+        self.assertGreater(result["check"]["f64_relative_error"], 0)
+
+    def test_text_decides_tokens(self):
+        self.write("five", b"abcde")
+        self.assertEqual(self.run_json("--text", "five", *SMALL[:4])["config"]["tokens"], [2, 2, 1, 0])
+        self.assertEqual(self.run_json("--text", "five", *SMALL)["config"]["tokens"], [24] * 4)
+
+    def test_seed_decides_result(self):
+        digests = [self.run_json(*SMALL, "--seed", seed)["result_digest"] for seed in ("1", "1", "2")]
+        self.assertEqual(digests[0], digests[1])
+        self.assertNotEqual(digests[0], digests[2])
+
+    def test_progress(self):
+        done = self.crossdock("run", "--progress", "--tokens", "2048")
+        self.assertIn(" s  ", done.stderr)
+        self.assertEqual(self.crossdock("run", *SMALL).stderr, "")
+
+    def test_help_and_version(self):
+        self.assertIn("run", self.crossdock("--help").stdout)
+        self.assertIn("--layout", self.crossdock("run", "--help").stdout)
+        self.assertRegex(self.crossdock("--version").stdout, r"^\d+\.\d+\.\d+\n$")
+
+
+class Features(Case):
+    def check(self, *arguments):
+        result = self.run_json(*SMALL, *arguments)
+        self.assertTrue(result["check"]["ok"], arguments)
+        return result
+
+    def test_dtypes(self):
+        for dtype in "bf16", "f16", "f32", "fp8_e4m3", "fp8_e4m3fnuz", "fp4_e2m1":
+            self.check("--dtype", dtype)
+            self.check("--combine-dtype", dtype)
+
+    def test_paths_give_the_same_result(self):
+        one = self.check()["result_digest"]
+        self.assertEqual(self.check("--zero-copy")["result_digest"], one)
+        by_expert = self.check("--layout", "expert_major")["result_digest"]
+        for layout in ["expert_major"], ["contiguous"], ["contiguous", "--alignment", "32"]:
+            for path in [], ["--zero-copy"]:
+                self.assertEqual(self.check("--layout", *layout, *path)["result_digest"], by_expert, layout + path)
+
+    def test_wires(self):
+        for wire in "fp8_direct_cast", "fp8_block128":
+            for layout in "token_major", "expert_major", "contiguous":
+                self.check("--wire", wire, "--layout", layout)
+
+    def test_shapes(self):
+        self.check("--ranks", "1")
+        self.check("--ranks", "8", "--experts", "256")
+        self.check("--ranks", "7", "--experts", "20", "--topk", "20")
+        self.check("--ranks", "8", "--experts", "3", "--topk", "3")  # some ranks own no expert
+        self.check("--ranks", "3", "--topk", "64")
+        self.check("--hidden", "2880", "--experts", "32", "--topk", "4")
+        self.check("--router", "mixtral", "--experts", "8", "--topk", "2")
+        self.check("--router", "mixtral", "--experts", "1", "--topk", "1")
+        self.check("--groups", "4", "--topk-groups", "1", "--scaling", "1")
+
+
+class Processes(Case):
+    def test_same_result_as_threads(self):
+        threads, processes = self.run_json(*SMALL), self.run_json(*SMALL, "--processes")
+        self.assertEqual(threads["result_digest"], processes["result_digest"])
+        self.assertEqual(threads["rows"], processes["rows"])
+        self.run_json(*SMALL, "--processes", "--ranks", "8", "--layout", "contiguous", "--zero-copy")
+
+    def killed(self, rank, deadline_ms):
+        """(seconds until the end, stderr) of a job one of whose ranks is killed while it exchanges."""
+        job = subprocess.Popen([COMMAND, "run", *SMALL[:-2], "--processes", "--repeat", "10000", "--deadline", str(deadline_ms)],
+                               cwd=self.folder.name, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        children, until = [], time.monotonic() + 60
+        while len(children) < 4 and time.monotonic() < until:
+            time.sleep(0.05)
+            with open(f"/proc/{job.pid}/task/{job.pid}/children") as file:
+                children = file.read().split()
+        time.sleep(1.5)
+        self.assertIsNone(job.poll(), "the job ended before anybody was killed")
+        began = time.monotonic()
+        os.kill(int(children[rank]), signal.SIGKILL)
+        error = job.communicate(timeout=100)[1]
+        self.assertEqual(job.returncode, FAILED, error)
+        return time.monotonic() - began, error
+
+    def test_killed_member_is_named(self):
+        for rank in 2, 0:
+            seconds, error = self.killed(rank, 4000)
+            self.assertIn(f"rank {rank} (process ", error)
+            self.assertIn("was killed by signal 9", error)
+            self.assertLess(seconds, 4 + 20, error)
+
+
+def read_trace(content):
+    """(header, ids, weights) as docs/traces.md says, without numpy."""
+    line, arrays = content.split(b"\n", 1)
+    header = json.loads(line)
+    count = sum(header["tokens"]) * header["top_k"]
+    assert len(arrays) == 8 * count
+    return header, struct.unpack(f"<{count}i", arrays[:4 * count]), struct.unpack(f"<{count}f", arrays[4 * count:])
+
+
+def make_trace(tokens, top_k, experts, ids, weights):
+    header = {"format": "crossdock-trace", "version": 1, "experts": experts, "top_k": top_k, "tokens": tokens}
+    return json.dumps(header).encode() + b"\n" + struct.pack(f"<{len(ids)}i", *ids) + struct.pack(f"<{len(weights)}f", *weights)
+
+
+class Traces(Case):
+    def test_replay_is_the_same_traffic(self):
+        recorded = self.run_json(*SMALL, "--record", "a.trace")
+        replayed = self.run_json(*SMALL[:4], "--trace", "a.trace", "--record", "b.trace")
+        for key in "rows", "experts", "result_digest":
+            self.assertEqual(recorded[key], replayed[key])
+        self.assertEqual(self.read("a.trace"), self.read("b.trace"))
+        for more in ["--processes"], ["--seed", "9"], ["--layout", "contiguous"], ["--hidden", "512"]:
+            self.assertEqual(self.run_json(*SMALL[:4], "--trace", "a.trace", *more)["rows"]["sent"], recorded["rows"]["sent"])
+
+    def test_content(self):
+        result = self.run_json(*SMALL, "--record", "a.trace")
+        header, ids, weights = read_trace(self.read("a.trace"))
+        self.assertEqual((header["format"], header["version"], header["tokens"]), ("crossdock-trace", 1, [24] * 4))
+        experts, top_k = header["experts"], header["top_k"]
+        sent = [[0] * 4 for _ in range(4)]
+        for token in range(96):
+            mine = ids[token * top_k:(token + 1) * top_k]
+            self.assertEqual(len(set(mine)), top_k)
+            self.assertAlmostEqual(sum(weights[token * top_k:(token + 1) * top_k]), 2.5, places=4)
+            for rank in {e // (experts // 4) for e in mine}:
+                sent[token // 24][rank] += 1
+        self.assertEqual(sent, result["rows"]["sent"])
+        counts = [ids.count(e) for e in range(experts)]
+        self.assertEqual(result["experts"]["hottest"], counts.index(max(counts)))
+
+    def test_odd_ids(self):
+        ids = [3, 3, -1, 7, 0, 3, -1, -1, -1, 99, -7, 5, 1, 2, 1]  # repeated, not routed, out of range
+        self.write("odd.trace", make_trace([3, 2], 3, 8, ids, [0.5 + n for n in range(15)]))
+        for layout in "token_major", "expert_major", "contiguous":
+            result = self.run_json(*SMALL[:4], "--trace", "odd.trace", "--layout", layout)
+            self.assertTrue(result["check"]["ok"])
+            self.assertEqual(result["experts"]["bad_ids"], 2)
+            self.assertEqual(result["rows"]["sent"], [[2, 1], [1, 1]])
+
+    def test_numpy_reads_it_as_the_docs_say(self):
+        try:
+            import numpy
+        except ImportError:
+            self.skipTest("numpy is not installed")
+        self.run_json(*SMALL, "--record", "routing.trace")
+        with open(os.path.join(SOURCE, "docs", "traces.md")) as file:
+            snippets = [block.split("```")[0] for block in file.read().split("```python\n")[1:]]
+        here = os.getcwd()
+        self.addCleanup(os.chdir, here)
+        os.chdir(self.folder.name)
+        names = {}
+        for snippet in snippets:
+            exec(snippet, names)
+        self.assertEqual(int(names["load"].sum()), 96 * 8)
+        self.crossdock("run", *SMALL[:4], "--trace", "mine.trace")
+
+
+class BadInput(Case):
+    def refused(self, words, *arguments):
+        done = self.crossdock(*arguments, code=BAD_INPUT)
+        self.assertIn(words, done.stderr)
+        self.assertEqual(done.stderr.count("\n"), 1, done.stderr)
+        self.assertEqual(done.stdout, "")
+
+    def test_text(self):
+        self.write("empty", b"")
+        self.write("nul", b"ab\0cd")
+        self.write("latin1", b"caf\xe9 au lait")
+        self.refused("--text missing: no such file", "run", "--text", "missing")
+        self.refused("is empty", "run", "--text", "empty")
+        self.refused("byte 2 is NUL", "run", "--text", "nul")
+        self.refused("byte 3 is not valid UTF-8", "run", "--text", "latin1")
+        self.refused("is a directory", "run", "--text", ".")
+        self.crossdock("run", "--binary", "--text", "nul", *SMALL)
+
+    def test_traces(self):
+        good = make_trace([2], 2, 8, [0, 1, 2, 3], [1, 1, 1, 1])
+        cases = {"no such file": None, "is empty": b"", "is no trace": b"{}\n", "truncated within its first line": good[:30],
+                 "is truncated: 31 bytes follow the header, which promises 32": good[:-1], "is too long: 33 bytes": good + b"x",
+                 "has version 2": good.replace(b'"version": 1', b'"version": 2'),
+                 "`top_k` is 65": good.replace(b'"top_k": 2', b'"top_k": 65'),
+                 "`experts` is 0": good.replace(b'"experts": 8', b'"experts": 0'),
+                 "`tokens` is []": good.replace(b"[2]", b"[]"), "`tokens` is -1": good.replace(b"[2]", b"[-1]"),
+                 "`tokens` is null": good.replace(b'"tokens"', b'"token"'), "has no tokens": good.replace(b"[2]", b"[0]")}
+        for number, (words, content) in enumerate(cases.items()):
+            name = f"bad{number}.trace"
+            if content is not None:
+                self.write(name, content)
+            self.refused(words, "run", "--trace", name)
+        self.write("binary.trace", bytes(range(256)) * 300)
+        self.refused("no trace", "run", "--trace", "binary.trace")
+
+    def test_trace_against_flags(self):
+        self.write("t", make_trace([2], 2, 8, [0, 1, 2, 3], [1, 1, 1, 1]))
+        self.refused("--ranks 2: the trace t was recorded with 1", "run", "--trace", "t", "--ranks", "2")
+        self.refused("--topk 3: the trace t was recorded with 2", "run", "--trace", "t", "--topk", "3")
+        self.refused("--experts 9: the trace t was recorded with 8", "run", "--trace", "t", "--experts", "9")
+        self.refused("--tokens 5", "run", "--trace", "t", "--tokens", "5")
+        self.refused("cannot be written", "run", "--record", "no/such/folder")
+
+    def test_flags(self):
+        self.refused("--frobnicate", "run", "--frobnicate")
+        self.refused("no verb `frobnicate`", "frobnicate")
+        self.refused("subcommand is required")
+        self.refused("--dtype: `int8` is none of bf16", "run", "--dtype", "int8")
+        self.refused("--layout: `x`", "run", "--layout", "x")
+        self.refused("--tokens: Value many", "run", "--tokens", "many")
+        self.refused("--repeat", "run", "--repeat")
+
+    def test_sizes(self):
+        for flag in "--ranks", "--hidden", "--experts", "--topk", "--tokens", "--inter", "--repeat":
+            self.refused(f"{flag}: Value 0 not in range", "run", flag, "0")
+            self.refused(flag, "run", flag, "99999999999999999999")
+        self.refused("--ranks: Value 9", "run", "--ranks", "9")
+        self.refused("--topk: Value 65", "run", "--topk", "65")
+        self.refused("Nearest sizes: 96 and 104", "run", "--hidden", "100")
+        self.refused("the machine has", "run", "--tokens", "16000000", "--hidden", "7168")
+        self.refused("there are only --experts 4", "run", "--experts", "4")
+        self.refused("--groups 3 does not divide", "run", "--groups", "3")
+        self.refused("hold fewer than --topk 8", "run", "--groups", "16", "--topk-groups", "1")
+        self.refused("take wire own", "run", "--zero-copy", "--wire", "fp8_block128")
+
+    def test_environment(self):
+        for name, value in ("CROSSDOCK_DEADLINE_MS", "soon"), :
+            done = self.crossdock("run", *SMALL, code=FAILED, environment={name: value})
+            self.assertIn(f"{name} = `{value}`", done.stderr)
+
+
+class Mem(Case):
+    def test_bill_adds_up_and_is_what_run_takes(self):
+        shape = ["--ranks", "4", "--hidden", "256", "--experts", "64", "--topk", "8", "--tokens", "24", "--kept-plans", "0"]
+        bill = json.loads(self.crossdock("mem", *shape, "--json").stdout)
+        self.assertEqual(sum(region["bytes"] for region in bill["regions"]), bill["total_bytes"])
+        self.assertEqual(self.run_json(*SMALL)["memory_bytes_per_rank"], bill["total_bytes"])
+        self.assertIn("place.rows", self.crossdock("mem", *shape).stdout)
+
+    def test_fit(self):
+        shape = ["--ranks", "8", "--hidden", "2880", "--dtype", "fp8_e4m3", "--json"]
+        fitted = json.loads(self.crossdock("mem", *shape, "--fit", "1GiB").stdout)
+        self.assertLessEqual(fitted["total_bytes"], 1 << 30)
+        more = json.loads(self.crossdock("mem", *shape, "--tokens", str(fitted["max_tokens"] + 1)).stdout)
+        self.assertGreater(more["total_bytes"], 1 << 30)
+        self.assertIn("at most", self.crossdock("mem", "--fit", "24GiB").stdout)
+
+    def test_bad_input(self):
+        for words, flags in (("already", ["--fit", "1KiB"]), ("no number of bytes", ["--fit", "lots"]),
+                             ("Nearest sizes", ["--hidden", "100"]), ("row_capacity = 3", ["--row-capacity", "3"])):
+            self.assertIn(words, self.crossdock("mem", *flags, code=BAD_INPUT).stderr)
+
+
+class Doctor(Case):
+    def test_a_sound_machine(self):
+        self.assertIn("CROSSDOCK_DEADLINE_MS", self.crossdock("doctor").stdout)
+        report = json.loads(self.crossdock("doctor", "--json").stdout)
+        self.assertEqual(report["problems"], [])
+        self.assertIn({"name": "cpu", "devices": 1}, [{k: b[k] for k in ("name", "devices")} for b in report["backends"]])
+        self.assertGreater(report["machine"]["page_bytes"], 0)
+
+    def test_environment(self):
+        report = json.loads(self.crossdock("doctor", "--json", code=FAILED,
+                                           environment={"CROSSDOCK_DEDLINE_MS": "1", "CROSSDOCK_DEADLINE_MS": "7000"}).stdout)
+        self.assertTrue(any("CROSSDOCK_DEDLINE_MS" in problem for problem in report["problems"]), report["problems"])
+        self.assertIn("7000", [v["value"] for v in report["environment"]])
+        report = json.loads(self.crossdock("doctor", "--json", code=FAILED, environment={"CROSSDOCK_BACKEND": "abacus"}).stdout)
+        self.assertTrue(any("abacus" in problem for problem in report["problems"]), report["problems"])
+
+
+if __name__ == "__main__":
+    for name in [n for n in os.environ if n.startswith("CROSSDOCK_")]:
+        del os.environ[name]
+    unittest.main(argv=[sys.argv[0], *sys.argv[1:]], verbosity=2)

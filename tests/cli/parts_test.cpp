@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: Apache-2.0
+// The parts of `crossdock run`: above all, that its check would notice a single wrong bit.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <thread>
+
+#include "dense.hpp"
+#include "flags.hpp"
+#include "oracle/number.hpp"
+#include "ranks.hpp"
+#include "router.hpp"
+#include "rows.hpp"
+#include "shared.hpp"
+#include "text_file.hpp"
+#include "trace.hpp"
+#include "verbs.hpp"
+
+namespace crossdock::tools {
+namespace {
+
+constexpr Dtype kDtypes[] = {Dtype::bf16, Dtype::f16, Dtype::f32, Dtype::fp8_e4m3, Dtype::fp8_e4m3fnuz, Dtype::fp4_e2m1};
+
+TEST(Compare, every_single_bit_is_noticed_and_its_column_named) {
+  constexpr std::int32_t kHidden = 32;
+  for (const Dtype dtype : kDtypes) {
+    std::vector<std::byte> expected(static_cast<std::size_t>(row_bytes_of(dtype, kHidden))), got;
+    for (std::size_t i = 0; i < expected.size(); ++i) expected[i] = static_cast<std::byte>(i * 37);
+    EXPECT_FALSE(first_mismatch(dtype, kHidden, 5, expected.data(), expected.data()));
+    for (std::size_t bit = 0; bit < 8 * expected.size(); ++bit) {
+      got = expected;
+      got[bit / 8] ^= static_cast<std::byte>(1u << bit % 8);
+      const auto found = first_mismatch(dtype, kHidden, 5, got.data(), expected.data());
+      ASSERT_TRUE(found) << name_of(dtype) << " bit " << bit;
+      EXPECT_EQ(found->token, 5);
+      EXPECT_EQ(found->column, static_cast<std::int64_t>(bit) / bits_of(dtype)) << name_of(dtype) << " bit " << bit;
+    }
+  }
+}
+
+TEST(Compare, both_values_are_named) {
+  std::vector<std::byte> got(8 * 4), expected(8 * 4);
+  const float a[8] = {1, 2, 3, 4, 5, 6, 7, 8}, b[8] = {1, 2, 3, -4, 5, 6, 7, 9};
+  narrow(Dtype::f32, a, 8, got.data());
+  narrow(Dtype::f32, b, 8, expected.data());
+  const auto found = first_mismatch(Dtype::f32, 8, 0, got.data(), expected.data());
+  ASSERT_TRUE(found);
+  EXPECT_EQ(found->column, 3);
+  EXPECT_EQ(found->got, 4);
+  EXPECT_EQ(found->expected, -4);
+}
+
+TEST(Compare, distance_adds_up) {
+  const float got[2] = {1.5f, 2};
+  const double exact[2] = {1, 2};
+  Distance one{}, all{};
+  one.add(got, exact, 2);
+  all.add(one), all.add(one);
+  EXPECT_EQ(all.num_tokens, 2);
+  EXPECT_EQ(all.largest, 0.5);
+  EXPECT_DOUBLE_EQ(all.relative(), std::sqrt(0.5 / 10));
+}
+
+TEST(Dense, what_it_does_with_holes_and_repeated_ids) {
+  const Model model({32, 8, 6, 3});
+  Config config{.hidden = 32, .num_experts = 6, .top_k = 3, .dispatch_dtype = Dtype::f32, .combine_dtype = Dtype::f32};
+  std::vector<float> x(32), y(32), out(32);
+  model.embed('x', 0, x.data());
+  const std::int32_t ids[3] = {4, -1, 4};
+  const float weights[3] = {0.25f, 100.0f, 0.5f};
+  const TokenInput token{reinterpret_cast<const std::byte*>(x.data()), nullptr, ids, weights};
+  model.run_expert(4, x.data(), 1, y.data());
+
+  DenseLayer(model, config, 2).run(token, reinterpret_cast<std::byte*>(out.data()));
+  for (int c = 0; c < 32; ++c) ASSERT_EQ(out[c], 0.25f * y[c] + 0.5f * y[c]) << c;  // two rows of one expert
+  config.layout = Layout::expert_major;
+  DenseLayer(model, config, 2).run(token, reinterpret_cast<std::byte*>(out.data()));
+  for (int c = 0; c < 32; ++c) ASSERT_EQ(out[c], 0.75f * y[c]) << c;  // one row with the sum of the weights
+}
+
+TEST(Model, a_row_does_not_depend_on_the_rows_beside_it) {
+  const Model model({40, 24, 5, 7});
+  std::vector<float> x(3 * 40), together(3 * 40), alone(40), other(40);
+  for (int n = 0; n < 3; ++n) model.embed('a', n, &x[n * 40]);
+  model.run_expert(2, x.data(), 3, together.data());
+  for (int n = 0; n < 3; ++n) {
+    model.run_expert(2, &x[n * 40], 1, alone.data());
+    EXPECT_EQ(std::memcmp(alone.data(), &together[n * 40], sizeof(float) * 40), 0) << n;
+  }
+  model.run_expert(3, &x[80], 1, other.data());
+  EXPECT_NE(std::memcmp(alone.data(), other.data(), sizeof(float) * 40), 0) << "two experts are one function";
+}
+
+TEST(Rows, rounding_is_the_oracles) {
+  for (const Dtype dtype : kDtypes)
+    for (std::uint64_t n = 0; n < (std::uint64_t{1} << 32); n += 65537 * 8 + 1) {
+      float value;
+      const auto bits = static_cast<std::uint32_t>(n);
+      std::memcpy(&value, &bits, sizeof value);
+      const float got = rounded(dtype, value), expected = oracle::round_to(dtype, value);
+      if (std::isnan(expected)) continue;
+      ASSERT_EQ(std::memcmp(&got, &expected, sizeof got), 0) << name_of(dtype) << " of " << value;
+    }
+}
+
+TEST(Rows, scaled_types_stay_near) {
+  constexpr std::int32_t kHidden = 320;
+  std::vector<float> x(kHidden), back(kHidden);
+  for (int c = 0; c < kHidden; ++c) x[c] = std::ldexp(1.0f + 0.01f * static_cast<float>(c % 90), c / 64 * 9 - 20);
+  for (const Dtype dtype : kDtypes) {
+    if (dtype == Dtype::f16) continue;  // 2^-20 is out of its range
+    std::vector<std::byte> row(static_cast<std::size_t>(row_bytes_of(dtype, kHidden))), scales(static_cast<std::size_t>(scale_bytes_of(dtype, kHidden)));
+    pack(dtype, x.data(), kHidden, row.data(), scales.data());
+    unpack(dtype, row.data(), scales.data(), kHidden, back.data());
+    const ScaleRule rule = scale_rule_of(dtype);
+    for (int c = 0; c < kHidden; ++c) {
+      float largest = std::fabs(x[c]);
+      for (int i = rule.block ? c / rule.block * rule.block : c; rule.block && i < std::min(kHidden, (c / rule.block + 1) * rule.block); ++i)
+        largest = std::max(largest, std::fabs(x[i]));
+      ASSERT_NEAR(back[c], x[c], largest * (bits_of(dtype) == 4 ? 0.26f : 0.04f)) << name_of(dtype) << " column " << c;
+    }
+  }
+}
+
+TEST(Router, deepseek_uses_the_best_groups_only) {
+  const Model model({16, 4, 8, 1});
+  const RouterShape shape = checked_router({RouterKind::deepseek, 3, 4, 2, 2.5f}, 8);
+  const float logits[8] = {9, -9, 3, 3, 8, 7, 2.5f, -9};  // groups of two: 2+3 and 4+5 have the best pairs
+  std::int32_t ids[3];
+  float weights[3];
+  route_token(shape, model, logits, ids, weights);
+  for (const std::int32_t id : ids) EXPECT_TRUE(id >= 2 && id <= 5) << id;
+  EXPECT_NEAR(weights[0] + weights[1] + weights[2], 2.5, 1e-5);
+  EXPECT_TRUE(weights[0] > 0 && weights[1] > 0 && weights[2] > 0);
+}
+
+TEST(Router, mixtral_takes_the_largest_and_equal_ones_by_index) {
+  const Model model({16, 4, 6, 1});
+  const RouterShape shape = checked_router({.kind = RouterKind::mixtral, .top_k = 3}, 6);
+  const float logits[6] = {0, 1, 5, 1, 1, 0};
+  std::int32_t ids[3];
+  float weights[3];
+  route_token(shape, model, logits, ids, weights);
+  EXPECT_EQ(std::vector<std::int32_t>(ids, ids + 3), (std::vector<std::int32_t>{2, 1, 3}));
+  EXPECT_NEAR(weights[0] / weights[1], std::exp(4.0), 1e-3);
+  EXPECT_NEAR(weights[0] + weights[1] + weights[2], 1, 1e-6);
+}
+
+TEST(Router, refuses_groups_that_do_not_fit) {
+  EXPECT_THROW(checked_router({.top_k = 9}, 8), BadInput);
+  EXPECT_THROW(checked_router({.top_k = 2, .num_groups = 3}, 8), BadInput);
+  EXPECT_THROW(checked_router({.top_k = 2, .num_groups = 4, .top_groups = 5}, 8), BadInput);
+  EXPECT_THROW(checked_router({.top_k = 5, .num_groups = 4, .top_groups = 2}, 8), BadInput);
+  EXPECT_EQ(checked_router({.top_k = 8}, 8).top_groups, 8);
+  EXPECT_EQ(checked_router({.top_k = 8}, 256).top_groups, 4);
+}
+
+TEST(Text, utf8) {
+  EXPECT_EQ(first_non_utf8("plain"), std::string::npos);
+  EXPECT_EQ(first_non_utf8("\xc3\xa4 \xe2\x82\xac \xf0\x9f\x98\x80"), std::string::npos);
+  EXPECT_EQ(first_non_utf8("ab\xe2\x82"), std::string::npos);  // cut off at the end
+  EXPECT_EQ(first_non_utf8("ab\xff"), 2u);
+  EXPECT_EQ(first_non_utf8("a\xc0\x80"), 1u);      // overlong
+  EXPECT_EQ(first_non_utf8("\xed\xa0\x80"), 0u);   // half of a surrogate pair
+  EXPECT_EQ(first_non_utf8("\xf4\x90\x80\x80"), 0u);  // past the last character
+  EXPECT_EQ(first_non_utf8("\xe2\x82 x"), 0u);
+}
+
+TEST(Flags, bytes) {
+  EXPECT_EQ(bytes_from("4096"), 4096u);
+  EXPECT_EQ(bytes_from("24GiB"), std::uint64_t{24} << 30);
+  EXPECT_EQ(bytes_from("1.5 kb"), 1500u);
+  for (const char* wrong : {"", "GiB", "-1", "0", "1 furlong", "nan", "1e30"}) EXPECT_THROW(bytes_from(wrong), BadInput) << wrong;
+  EXPECT_EQ(grouped(-1234567), "-1,234,567");
+  EXPECT_EQ(grouped(999), "999");
+}
+
+TEST(Ranks, one_failure_stops_all) {
+  SharedArray<RankBarrier> barrier(1);
+  Watch watch;
+  watch.on_failure = [&] { barrier[0].stop(); };
+  const auto body = [&](int rank) {
+    if (rank == 2) return false;
+    try {
+      barrier[0].wait(3);
+      return false;  // not reached: rank 2 never comes
+    } catch (const Stopped&) {
+      return true;
+    }
+  };
+  for (const auto run : {run_as_threads, run_as_processes}) {
+    const std::vector<Ending> endings = run(3, body, watch);
+    EXPECT_EQ(endings[0].why, "");
+    EXPECT_EQ(endings[1].why, "");
+    EXPECT_EQ(endings[2].why, "failed");
+  }
+}
+
+}  // namespace
+}  // namespace crossdock::tools
