@@ -119,7 +119,9 @@ void Distance::add(const Distance& other) {
   exact_squares += other.exact_squares;
 }
 
-double Distance::relative() const { return exact_squares > 0 ? std::sqrt(error_squares / exact_squares) : std::sqrt(error_squares); }
+double Distance::relative() const {
+  return exact_squares > 0 ? std::sqrt(error_squares / exact_squares) : std::sqrt(error_squares);
+}
 
 std::optional<double> expected_distance(const Config& config) {
   const bool narrow_range = bits_of(config.combine_dtype) < 16 || config.combine_wire == Wire::fp8_direct_cast;

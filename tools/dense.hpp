@@ -15,7 +15,7 @@ namespace crossdock::tools {
 
 /// One token as its home rank knows it.
 struct TokenInput {
-  const std::byte* row;     ///< of dispatch_dtype
+  const std::byte* row;  ///< of dispatch_dtype
   const std::byte* scales;
   const std::int32_t* ids;  ///< [k]; ids outside [0, E) are not routed
   const float* weights;     ///< [k]
@@ -55,7 +55,7 @@ std::optional<Mismatch> first_mismatch(Dtype dtype, std::int32_t hidden, std::in
 /// How far results are from exact ones. Adds up over tokens and ranks.
 struct Distance {
   std::int64_t num_tokens;
-  double largest;         ///< |got - exact|
+  double largest;  ///< |got - exact|
   double error_squares, exact_squares;
 
   void add(const float* got, const double* exact, std::int32_t hidden);

@@ -51,15 +51,20 @@ ordered_json backends() {
   const int count = list_backends(found, 8);
   ordered_json all = ordered_json::array();
   for (int i = 0; i < count && i < 8; ++i)
-    all.push_back({{"name", name_of(found[i].kind)}, {"devices", found[i].num_devices}, {"note", found[i].note ? found[i].note : ""}});
+    all.push_back({{"name", name_of(found[i].kind)},
+                   {"devices", found[i].num_devices},
+                   {"note", found[i].note ? found[i].note : ""}});
   return all;
 }
 
 ordered_json machine() {
   rlimit files{};
   getrlimit(RLIMIT_NOFILE, &files);
-  return {{"processors", std::thread::hardware_concurrency()}, {"page_bytes", sysconf(_SC_PAGESIZE)}, {"memory_bytes", memory_line("MemTotal:")},
-          {"available_bytes", memory_line("MemAvailable:")}, {"open_files", files.rlim_cur},
+  return {{"processors", std::thread::hardware_concurrency()},
+          {"page_bytes", sysconf(_SC_PAGESIZE)},
+          {"memory_bytes", memory_line("MemTotal:")},
+          {"available_bytes", memory_line("MemAvailable:")},
+          {"open_files", files.rlim_cur},
           {"huge_pages", first_line("/sys/kernel/mm/transparent_hugepage/enabled")}};
 }
 
@@ -67,7 +72,10 @@ ordered_json environment() {
   ordered_json all = ordered_json::array();
   for (const Variable& v : kVariables) {
     const char* value = std::getenv(std::string(v.name).c_str());
-    all.push_back({{"name", v.name}, {"value", value ? ordered_json(value) : ordered_json()}, {"default", v.standard}, {"meaning", v.meaning}});
+    all.push_back({{"name", v.name},
+                   {"value", value ? ordered_json(value) : ordered_json()},
+                   {"default", v.standard},
+                   {"meaning", v.meaning}});
   }
   return all;
 }
@@ -101,19 +109,25 @@ void try_rendezvous(ordered_json& problems) {
 }
 
 void print(const ordered_json& report) {
-  const auto text = [](const ordered_json& value) { return value.is_string() ? value.get<std::string>() : value.dump(); };
+  const auto text = [](const ordered_json& value) {
+    return value.is_string() ? value.get<std::string>() : value.dump();
+  };
   const auto bytes = [](const ordered_json& value) { return bytes_text(value.get<double>()); };
   const ordered_json& m = report["machine"];
   std::printf("crossdock %s\n\nBackends\n", text(report["version"]).c_str());
   for (const ordered_json& b : report["backends"])
-    std::printf("  %-10s %s device(s)  %s\n", text(b["name"]).c_str(), text(b["devices"]).c_str(), text(b["note"]).c_str());
-  std::printf("\nMachine\n  processors %s, pages of %s bytes, huge pages: %s\n  memory %s, of which %s available; %s open files a process\n",
-              text(m["processors"]).c_str(), text(m["page_bytes"]).c_str(), text(m["huge_pages"]).c_str(), bytes(m["memory_bytes"]).c_str(),
-              bytes(m["available_bytes"]).c_str(), text(m["open_files"]).c_str());
+    std::printf("  %-10s %s device(s)  %s\n", text(b["name"]).c_str(), text(b["devices"]).c_str(),
+                text(b["note"]).c_str());
+  std::printf(
+      "\nMachine\n  processors %s, pages of %s bytes, huge pages: %s\n  memory %s, of which %s available; %s open "
+      "files a process\n",
+      text(m["processors"]).c_str(), text(m["page_bytes"]).c_str(), text(m["huge_pages"]).c_str(),
+      bytes(m["memory_bytes"]).c_str(), bytes(m["available_bytes"]).c_str(), text(m["open_files"]).c_str());
   std::printf("\nEnvironment\n");
   for (const ordered_json& v : report["environment"])
     std::printf("  %-22s %-30s %s\n", text(v["name"]).c_str(),
-                v["value"].is_null() ? ("(" + text(v["default"]) + ")").c_str() : text(v["value"]).c_str(), text(v["meaning"]).c_str());
+                v["value"].is_null() ? ("(" + text(v["default"]) + ")").c_str() : text(v["value"]).c_str(),
+                text(v["meaning"]).c_str());
   std::printf("\nProblems\n");
   for (const ordered_json& problem : report["problems"]) std::printf("  %s\n", text(problem).c_str());
   if (report["problems"].empty()) std::printf("  none\n");

@@ -2,6 +2,7 @@
 #include "expert_step.hpp"
 
 #include <algorithm>
+#include <set>
 #include <vector>
 
 #include "rows.hpp"
@@ -12,11 +13,13 @@ namespace {
 constexpr std::int64_t kChunk = 64;  // rows in work at once; bounds memory, and still gives an expert several rows
 
 /// Received rows as floats.
-void unpack_rows(const Config& config, const void* rows, const void* scales, std::int64_t begin, std::int64_t end, float* out) {
+void unpack_rows(const Config& config, const void* rows, const void* scales, std::int64_t begin, std::int64_t end,
+                 float* out) {
   const std::int64_t row_bytes = row_bytes_of(config.dispatch_dtype, config.hidden);
   for (std::int64_t n = begin; n < end; ++n)
     unpack(config.dispatch_dtype, static_cast<const std::byte*>(rows) + n * row_bytes,
-           static_cast<const std::byte*>(scales) + n * config.scale_bytes, config.hidden, out + (n - begin) * config.hidden);
+           static_cast<const std::byte*>(scales) + n * config.scale_bytes, config.hidden,
+           out + (n - begin) * config.hidden);
 }
 
 }  // namespace
@@ -61,7 +64,8 @@ void ExpertStep::run_chunk(const TokenRows& rows, std::int64_t begin, std::int64
       gathered.insert(gathered.end(), row, row + hidden);
       pairs[static_cast<std::size_t>(pair)].place = place++;
     }
-    model.run_expert(rows.first_expert + static_cast<int>(local), gathered.data(), static_cast<int>(place - first), y.data() + first * hidden);
+    model.run_expert(rows.first_expert + static_cast<int>(local), gathered.data(), static_cast<int>(place - first),
+                     y.data() + first * hidden);
   }
 
   std::vector<float> sums(x.size(), 0.0f);
@@ -74,7 +78,8 @@ void ExpertStep::run_chunk(const TokenRows& rows, std::int64_t begin, std::int64
   narrow(config.combine_dtype, sums.data(), (end - begin) * hidden, out + begin * row_bytes);
 }
 
-void ExpertStep::run(const ExpertRows& rows, const std::int32_t* counts, int first_expert, int num_local_experts, std::byte* out) const {
+void ExpertStep::run(const ExpertRows& rows, const std::int32_t* counts, int first_expert, int num_local_experts,
+                     std::byte* out) const {
   const std::int64_t hidden = config.hidden, row_bytes = row_bytes_of(config.combine_dtype, hidden);
   std::int64_t total = 0;
   for (int x = 0; x < num_local_experts; ++x) total += counts[x];
@@ -90,6 +95,25 @@ void ExpertStep::run(const ExpertRows& rows, const std::int32_t* counts, int fir
       progress.advance(end - begin);
     }
   }
+}
+
+std::int64_t fitted_expert_capacity(const Config& c, int num_ranks, std::span<const std::int32_t> ids) {
+  std::vector<std::int64_t> rows(static_cast<std::size_t>(c.num_experts));
+  for (std::size_t t = 0; t < ids.size(); t += static_cast<std::size_t>(c.top_k)) {
+    const std::set<std::int32_t> distinct(&ids[t], &ids[t] + c.top_k);
+    for (const std::int32_t id : distinct)
+      if (id >= 0 && id < c.num_experts) ++rows[static_cast<std::size_t>(id)];
+  }
+  if (c.layout == Layout::expert_major) return std::max<std::int64_t>(1, *std::max_element(rows.begin(), rows.end()));
+  const std::size_t per_rank = static_cast<std::size_t>((c.num_experts + num_ranks - 1) / num_ranks);
+  std::int64_t most = 1;
+  for (std::size_t first = 0; first < rows.size(); first += per_rank) {
+    std::int64_t sum = 0;
+    for (std::size_t e = first; e < std::min(first + per_rank, rows.size()); ++e)
+      sum += (rows[e] + c.alignment - 1) / c.alignment * c.alignment;
+    most = std::max(most, sum);
+  }
+  return most;
 }
 
 }  // namespace crossdock::tools

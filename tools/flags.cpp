@@ -41,8 +41,8 @@ std::uint64_t bytes_from(const std::string& text) {
   for (const char* c = end; *c; ++c)
     if (!std::isspace(static_cast<unsigned char>(*c))) unit += static_cast<char>(std::toupper(*c));
   static const std::map<std::string, double> kUnits = {
-      {"", 1},       {"B", 1},           {"KB", 1e3},         {"MB", 1e6},         {"GB", 1e9},        {"TB", 1e12},
-      {"K", 1024.0}, {"M", 1048576.0},   {"G", 1073741824.0}, {"KIB", 1024.0},     {"MIB", 1048576.0}, {"GIB", 1073741824.0},
+      {"", 1},       {"B", 1},         {"KB", 1e3},         {"MB", 1e6},     {"GB", 1e9},        {"TB", 1e12},
+      {"K", 1024.0}, {"M", 1048576.0}, {"G", 1073741824.0}, {"KIB", 1024.0}, {"MIB", 1048576.0}, {"GIB", 1073741824.0},
       {"T", 0x1p40}, {"TIB", 0x1p40}};
   const auto found = kUnits.find(unit);
   const double bytes = found == kUnits.end() ? -1.0 : number * found->second;

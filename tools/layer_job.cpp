@@ -40,28 +40,34 @@ void require_memory(const LayerJob& job) {
   const Config& c = job.options.config;
   Config bounded = c;
   if (c.layout != Layout::token_major)  // run_rank() fits the capacity to the routing; one row per pair is near enough
-    bounded.expert_capacity = std::max<std::int64_t>(1, c.layout == Layout::contiguous ? job.num_tokens() * c.top_k / job.num_ranks() : c.max_tokens);
+    bounded.expert_capacity = std::max<std::int64_t>(
+        1, c.layout == Layout::contiguous ? job.num_tokens() * c.top_k / job.num_ranks() : c.max_tokens);
   const double hidden = c.hidden, experts = c.num_experts, inter = job.options.inter;
   const double exchange = static_cast<double>(memory_of(bounded, job.num_ranks()).total_bytes) * job.num_ranks();
-  const double rows = static_cast<double>(job.num_tokens()) * static_cast<double>(row_bytes_of(c.dispatch_dtype, c.hidden) + 4 * row_bytes_of(c.combine_dtype, c.hidden));
+  const double rows =
+      static_cast<double>(job.num_tokens()) *
+      static_cast<double>(row_bytes_of(c.dispatch_dtype, c.hidden) + 4 * row_bytes_of(c.combine_dtype, c.hidden));
   const double model = 4 * (hidden * (256 + experts) + 3 * hidden * inter + 3 * 592 * experts);
   const double needed = exchange + rows + model, available = static_cast<double>(available_bytes());
   if (needed > available)
-    throw BadInput("this job needs about " + bytes_text(needed) + ", of which the exchanges of all ranks " + bytes_text(exchange) +
-                   "; the machine has " + bytes_text(available) + " to give. Lower --tokens, --hidden or --ranks (see `crossdock mem`)");
+    throw BadInput("this job needs about " + bytes_text(needed) + ", of which the exchanges of all ranks " +
+                   bytes_text(exchange) + "; the machine has " + bytes_text(available) +
+                   " to give. Lower --tokens, --hidden or --ranks (see `crossdock mem`)");
 }
 
 /// The shape of the trace stands; flags that say otherwise are refused.
 void follow(const Trace& trace, LayerOptions& o) {
   const auto set = [&](const char* flag, bool given, int& value, int recorded) {
     if (given && value != recorded)
-      throw BadInput(std::string(flag) + " " + std::to_string(value) + ": the trace " + o.trace + " was recorded with " + std::to_string(recorded));
+      throw BadInput(std::string(flag) + " " + std::to_string(value) + ": the trace " + o.trace +
+                     " was recorded with " + std::to_string(recorded));
     value = recorded;
   };
   set("--ranks", o.ranks_given, o.num_ranks, trace.num_ranks());
   set("--experts", o.experts_given, o.config.num_experts, trace.num_experts);
   set("--topk", o.top_k_given, o.config.top_k, trace.top_k);
-  if (o.tokens) throw BadInput("--tokens " + std::to_string(o.tokens) + ": with --trace the trace has the tokens of each rank");
+  if (o.tokens)
+    throw BadInput("--tokens " + std::to_string(o.tokens) + ": with --trace the trace has the tokens of each rank");
 }
 
 }  // namespace

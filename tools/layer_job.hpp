@@ -30,7 +30,7 @@ struct LayerOptions {
   RouterShape router;
   std::string text, record, trace;
   bool binary = false, processes = false, json = false, progress = false;
-  std::int64_t deadline_ms = -1;  ///< -1: CROSSDOCK_DEADLINE_MS
+  std::int64_t deadline_ms = -1;                                         ///< -1: CROSSDOCK_DEADLINE_MS
   bool ranks_given = false, experts_given = false, top_k_given = false;  ///< must then agree with the trace
 };
 
@@ -38,8 +38,8 @@ struct LayerOptions {
 struct LayerJob {
   LayerOptions options;
   Text text;
-  std::optional<Trace> trace;   ///< the routing to replay
-  std::vector<int> tokens;      ///< T of each rank
+  std::optional<Trace> trace;  ///< the routing to replay
+  std::vector<int> tokens;     ///< T of each rank
   ModelShape model;
 
   int num_ranks() const { return options.num_ranks; }
@@ -62,15 +62,16 @@ enum class Timed : int { dispatch, combine, copy, kCount };
 /// What one rank found. Plain, because it lies in shared memory.
 struct RankReport {
   char failure[1024];  ///< why this rank ended, if it did not stop because of another
+  bool bad_input;      ///< the failure is one of what was asked
   std::int64_t rows_from[kMaxRanks];
   std::int64_t num_rows, bad_ids;
-  std::uint64_t memory_bytes;   ///< taken by the exchange
-  std::int64_t copied_bytes;    ///< by one measured memcpy
+  std::uint64_t memory_bytes;  ///< taken by the exchange
+  std::int64_t copied_bytes;   ///< by one measured memcpy
   bool checked;
   std::int64_t num_mismatches;
   Mismatch first_mismatch;
-  Distance distance;            ///< from the f64 layer
-  std::uint64_t digest;         ///< of the result's bytes
+  Distance distance;     ///< from the f64 layer
+  std::uint64_t digest;  ///< of the result's bytes
 };
 
 /// What ranks share while they run.
@@ -81,15 +82,16 @@ struct Shared {
   SharedArray<RankBarrier> barrier;
   SharedArray<RankProgress> progress;
   SharedArray<RankReport> reports;
-  SharedArray<std::int32_t> ids;           ///< [tokens of all ranks][k]
-  SharedArray<float> weights;              ///< [tokens of all ranks][k]
-  SharedArray<std::int32_t> expert_rows;   ///< [E] (token, expert) pairs, each written by the rank that owns the expert
+  SharedArray<std::int32_t> ids;          ///< [tokens of all ranks][k]
+  SharedArray<float> weights;             ///< [tokens of all ranks][k]
+  SharedArray<std::int32_t> expert_rows;  ///< [E] (token, expert) pairs, each written by the rank that owns the expert
   SharedArray<Span> times;
   int num_ranks, repeat;
 };
 
 /// The whole journey of one rank. `team` is null for processes, which meet at `meeting`. Returns whether it went well;
 /// if not, the report says why.
-bool run_rank(const LayerJob& job, const Model& model, Shared& shared, const Team* team, const std::string& meeting, int rank);
+bool run_rank(const LayerJob& job, const Model& model, Shared& shared, const Team* team, const std::string& meeting,
+              int rank);
 
 }  // namespace crossdock::tools

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
-#include <set>
 
 #include "copy_rate.hpp"
 #include "crossdock/exchange.hpp"
@@ -24,36 +23,23 @@ std::int64_t now_ns() { return std::chrono::steady_clock::now().time_since_epoch
 std::uint64_t digest_of(const void* data, std::size_t bytes) {
   std::uint64_t digest = 0xcbf29ce484222325u, word;
   const auto* at = static_cast<const std::byte*>(data);
-  for (; bytes >= 8; bytes -= 8, at += 8) std::memcpy(&word, at, 8), digest = (digest ^ word) * 0x100000001b3u, digest ^= digest >> 29;
+  for (; bytes >= 8; bytes -= 8, at += 8)
+    std::memcpy(&word, at, 8), digest = (digest ^ word) * 0x100000001b3u, digest ^= digest >> 29;
   for (; bytes; --bytes, ++at) digest = (digest ^ std::to_integer<std::uint64_t>(*at)) * 0x100000001b3u;
   return digest;
-}
-
-/// The expert_capacity that this routing needs, on the rank that needs most.
-std::int64_t fitted_capacity(const Config& c, int num_ranks, std::span<const std::int32_t> ids) {
-  std::vector<std::int64_t> rows(static_cast<std::size_t>(c.num_experts));
-  for (std::size_t t = 0; t < ids.size(); t += static_cast<std::size_t>(c.top_k)) {
-    const std::set<std::int32_t> distinct(&ids[t], &ids[t] + c.top_k);
-    for (const std::int32_t id : distinct)
-      if (id >= 0 && id < c.num_experts) ++rows[static_cast<std::size_t>(id)];
-  }
-  if (c.layout == Layout::expert_major) return std::max<std::int64_t>(1, *std::max_element(rows.begin(), rows.end()));
-  const std::size_t per_rank = static_cast<std::size_t>((c.num_experts + num_ranks - 1) / num_ranks);
-  std::int64_t most = 1;
-  for (std::size_t first = 0; first < rows.size(); first += per_rank) {
-    std::int64_t sum = 0;
-    for (std::size_t e = first; e < std::min(first + per_rank, rows.size()); ++e)
-      sum += (rows[e] + c.alignment - 1) / c.alignment * c.alignment;
-    most = std::max(most, sum);
-  }
-  return most;
 }
 
 class RankRun {
  public:
   RankRun(const LayerJob& job, const Model& model, Shared& shared, int rank)
-      : job_(job), model_(model), shared_(shared), rank_(rank), config_(job.options.config), tokens_(job.tokens[rank]),
-        first_token_(job.first_token_of(rank)), row_bytes_(row_bytes_of(config_.dispatch_dtype, config_.hidden)),
+      : job_(job),
+        model_(model),
+        shared_(shared),
+        rank_(rank),
+        config_(job.options.config),
+        tokens_(job.tokens[rank]),
+        first_token_(job.first_token_of(rank)),
+        row_bytes_(row_bytes_of(config_.dispatch_dtype, config_.hidden)),
         out_bytes_(row_bytes_of(config_.combine_dtype, config_.hidden)) {}
 
   void route();
@@ -68,7 +54,8 @@ class RankRun {
   std::int32_t* ids() { return shared_.ids.all().data() + first_token_ * config_.top_k; }
   float* weights() { return shared_.weights.all().data() + first_token_ * config_.top_k; }
   TokenInput token(int t) {
-    return {rows_ + t * row_bytes_, scales_ + t * config_.scale_bytes, ids() + std::int64_t{t} * config_.top_k, weights() + std::int64_t{t} * config_.top_k};
+    return {rows_ + t * row_bytes_, scales_ + t * config_.scale_bytes, ids() + std::int64_t{t} * config_.top_k,
+            weights() + std::int64_t{t} * config_.top_k};
   }
   void sync() { shared_.barrier[0].wait(job_.num_ranks()); }
   template <class Call>
@@ -99,11 +86,13 @@ void RankRun::route() {
   scales_ = memory_.take(static_cast<std::size_t>(tokens_) * static_cast<std::size_t>(config_.scale_bytes));
   out_ = memory_.take(static_cast<std::size_t>(tokens_ * out_bytes_));
   if (job_.trace) {
-    const std::int64_t first = job_.trace->first_token_of(rank_) * config_.top_k, count = std::int64_t{tokens_} * config_.top_k;
+    const std::int64_t first = job_.trace->first_token_of(rank_) * config_.top_k,
+                       count = std::int64_t{tokens_} * config_.top_k;
     std::copy_n(job_.trace->ids.begin() + first, count, ids());
     std::copy_n(job_.trace->weights.begin() + first, count, weights());
   }
-  const std::size_t hidden = static_cast<std::size_t>(config_.hidden), experts = static_cast<std::size_t>(config_.num_experts);
+  const std::size_t hidden = static_cast<std::size_t>(config_.hidden),
+                    experts = static_cast<std::size_t>(config_.num_experts);
   std::vector<float> x(kRoutedAtOnce * hidden), logits(kRoutedAtOnce * experts);
   for (int begin = 0; begin < tokens_; begin += kRoutedAtOnce) {
     const int count = std::min(kRoutedAtOnce, tokens_ - begin);
@@ -111,13 +100,15 @@ void RankRun::route() {
       const std::int64_t position = first_token_ + begin + n;
       float* state = x.data() + static_cast<std::size_t>(n) * hidden;
       model_.embed(job_.byte_at(position), position, state);
-      pack(config_.dispatch_dtype, state, config_.hidden, rows_ + (begin + n) * row_bytes_, scales_ + std::int64_t{begin + n} * config_.scale_bytes);
+      pack(config_.dispatch_dtype, state, config_.hidden, rows_ + (begin + n) * row_bytes_,
+           scales_ + std::int64_t{begin + n} * config_.scale_bytes);
     }
     if (!job_.trace) {
       multiply(model_.gate(), x.data(), count, logits.data());
       for (int n = 0; n < count; ++n) {
         const std::int64_t at = std::int64_t{begin + n} * config_.top_k;
-        route_token(job_.options.router, model_, logits.data() + static_cast<std::size_t>(n) * experts, ids() + at, weights() + at);
+        route_token(job_.options.router, model_, logits.data() + static_cast<std::size_t>(n) * experts, ids() + at,
+                    weights() + at);
       }
     }
     progress().advance(count);
@@ -139,7 +130,8 @@ auto RankRun::timed(Timed what, int iteration, Call call) {
 void RankRun::exchange(Group& group) {
   progress().begin(Step::joining, 1);
   sync();  // all have routed
-  if (config_.layout != Layout::token_major) config_.expert_capacity = fitted_capacity(config_, job_.num_ranks(), shared_.ids.all());
+  if (config_.layout != Layout::token_major)
+    config_.expert_capacity = fitted_expert_capacity(config_, job_.num_ranks(), shared_.ids.all());
   Exchange exchange(group, config_);
   report().memory_bytes = exchange.memory().total_bytes;
   const std::size_t pairs = static_cast<std::size_t>(tokens_) * static_cast<std::size_t>(config_.top_k);
@@ -217,7 +209,8 @@ void RankRun::run_experts(const Received& received, const Counts& counts) {
   TokenRows rows = received.tokens();
   if (!received.has_experts()) {
     const std::int64_t count = counts.num_rows;
-    rows.rows = const_cast<std::byte*>(memory_.readable(static_cast<const std::byte*>(rows.rows), static_cast<std::size_t>(count * row_bytes_)));
+    rows.rows = const_cast<std::byte*>(
+        memory_.readable(static_cast<const std::byte*>(rows.rows), static_cast<std::size_t>(count * row_bytes_)));
     readable(rows.scales, count, config_.scale_bytes);
     readable(rows.ids, count, config_.top_k * std::int64_t{4});
     readable(rows.weights, count, config_.top_k * std::int64_t{4});
@@ -230,7 +223,8 @@ void RankRun::run_experts(const Received& received, const Counts& counts) {
   readable(expert_counts, experts, sizeof(std::int32_t));
   readable(by_expert.offsets, experts + 1, sizeof(std::int32_t));
   const std::int64_t end = experts ? std::int64_t{by_expert.offsets[experts - 1]} + expert_counts[experts - 1] : 0;
-  by_expert.rows = const_cast<std::byte*>(memory_.readable(static_cast<const std::byte*>(by_expert.rows), static_cast<std::size_t>(end * row_bytes_)));
+  by_expert.rows = const_cast<std::byte*>(
+      memory_.readable(static_cast<const std::byte*>(by_expert.rows), static_cast<std::size_t>(end * row_bytes_)));
   readable(by_expert.scales, end, config_.scale_bytes);
   take_outputs(end);
   step.run(by_expert, expert_counts, rows.first_expert, experts, outputs_);
@@ -253,7 +247,8 @@ void RankRun::check() {
   std::vector<std::byte> expected(static_cast<std::size_t>(out_bytes_));
   for (int t = 0; t < tokens_; ++t, progress().advance()) {
     dense.run(token(t), expected.data());
-    const auto mismatch = first_mismatch(config_.combine_dtype, config_.hidden, t, out_ + t * out_bytes_, expected.data());
+    const auto mismatch =
+        first_mismatch(config_.combine_dtype, config_.hidden, t, out_ + t * out_bytes_, expected.data());
     if (mismatch && report().num_mismatches++ == 0) report().first_mismatch = *mismatch;
     if (shared_.barrier[0].stopped()) throw Stopped();
   }
@@ -286,7 +281,8 @@ Group join(const LayerJob& job, const Team* team, const std::string& meeting, in
 
 }  // namespace
 
-bool run_rank(const LayerJob& job, const Model& model, Shared& shared, const Team* team, const std::string& meeting, int rank) {
+bool run_rank(const LayerJob& job, const Model& model, Shared& shared, const Team* team, const std::string& meeting,
+              int rank) {
   std::optional<Group> group;
   try {
     RankRun run(job, model, shared, rank);
@@ -300,10 +296,14 @@ bool run_rank(const LayerJob& job, const Model& model, Shared& shared, const Tea
   } catch (const Stopped&) {
     return true;  // the rank that failed says why
   } catch (const std::exception& error) {
+    const auto* of_library = dynamic_cast<const Error*>(&error);
+    shared.reports[rank].bad_input =
+        of_library && (of_library->code() == StatusCode::usage || of_library->code() == StatusCode::config);
     std::snprintf(shared.reports[rank].failure, sizeof RankReport::failure, "%s", error.what());
   }
   shared.barrier[0].stop();
-  if (group && group->poll().code == StatusCode::ok) group->abort("rank " + std::to_string(rank) + " of `crossdock run` failed");
+  if (group && group->poll().code == StatusCode::ok)
+    group->abort("rank " + std::to_string(rank) + " of `crossdock run` failed");
   return false;
 }
 

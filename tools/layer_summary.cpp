@@ -65,15 +65,19 @@ LayerSummary::LayerSummary(const LayerJob& j, Shared& shared) : job(j) {
 std::string complaint_of(const LayerSummary& s) {
   char text[400];
   if (!s.equal()) {
-    std::snprintf(text, sizeof text,
-                  "the layer's result differs from the dense layer: rank %d, token %lld, column %lld: got %.9g, expected %.9g; "
-                  "%lld tokens differ",
-                  s.mismatch_rank, static_cast<long long>(s.mismatch.token), static_cast<long long>(s.mismatch.column),
-                  static_cast<double>(s.mismatch.got), static_cast<double>(s.mismatch.expected), static_cast<long long>(s.num_mismatches));
+    std::snprintf(
+        text, sizeof text,
+        "the layer's result differs from the dense layer: rank %d, token %lld, column %lld: got %.9g, expected %.9g; "
+        "%lld tokens differ",
+        s.mismatch_rank, static_cast<long long>(s.mismatch.token), static_cast<long long>(s.mismatch.column),
+        static_cast<double>(s.mismatch.got), static_cast<double>(s.mismatch.expected),
+        static_cast<long long>(s.num_mismatches));
     return text;
   }
   if (s.near()) return {};
-  std::snprintf(text, sizeof text, "the layer's result is further from the f64 layer than roundings explain: relative L2 error %.3g, expected at most %.3g",
+  std::snprintf(text, sizeof text,
+                "the layer's result is further from the f64 layer than roundings explain: relative L2 error %.3g, "
+                "expected at most %.3g",
                 s.distance.relative(), *s.distance_limit);
   return text;
 }

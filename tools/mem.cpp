@@ -45,9 +45,10 @@ void print_bill(const MemOptions& o, const Memory& bill) {
   std::size_t widest = 0;
   for (const RegionBytes& region : bill.regions) widest = std::max(widest, region.name.size());
   for (const RegionBytes& region : bill.regions)
-    std::printf("%-*s %20s  %s\n", static_cast<int>(widest), region.name.c_str(), grouped(static_cast<std::int64_t>(region.bytes)).c_str(),
-                region.content.c_str());
-  std::printf("%-*s %20s  bytes a rank (%s); %d ranks: %s\n", static_cast<int>(widest), "sum", grouped(static_cast<std::int64_t>(bill.total_bytes)).c_str(),
+    std::printf("%-*s %20s  %s\n", static_cast<int>(widest), region.name.c_str(),
+                grouped(static_cast<std::int64_t>(region.bytes)).c_str(), region.content.c_str());
+  std::printf("%-*s %20s  bytes a rank (%s); %d ranks: %s\n", static_cast<int>(widest), "sum",
+              grouped(static_cast<std::int64_t>(bill.total_bytes)).c_str(),
               bytes_text(static_cast<double>(bill.total_bytes)).c_str(), o.num_ranks,
               bytes_text(static_cast<double>(bill.total_bytes) * o.num_ranks).c_str());
 }
@@ -68,7 +69,8 @@ void show_memory(MemOptions o) {
   if (!o.scales_given) o.config.scale_bytes = scale_bytes_of(o.config.dispatch_dtype, o.config.hidden);
   if (!o.fit.empty()) {
     o.config.max_tokens = most_tokens(o, bytes_from(o.fit));
-    if (!o.json) std::printf("at most %s tokens a rank fit %s\n\n", grouped(o.config.max_tokens).c_str(), o.fit.c_str());
+    if (!o.json)
+      std::printf("at most %s tokens a rank fit %s\n\n", grouped(o.config.max_tokens).c_str(), o.fit.c_str());
   }
   require_support(o.config, o.num_ranks);
   const Memory bill = memory_of(o.config, o.num_ranks, o.backend);
@@ -77,7 +79,9 @@ void show_memory(MemOptions o) {
 
 void add_capacity_flags(CLI::App& app, Config& c) {
   app.add_option("--row-capacity", c.row_capacity, "Received rows; 0: the worst case")->capture_default_str();
-  app.add_option("--expert-capacity", c.expert_capacity, "expert_major: rows per expert, contiguous: in all; 0: the worst case")->capture_default_str();
+  app.add_option("--expert-capacity", c.expert_capacity,
+                 "expert_major: rows per expert, contiguous: in all; 0: the worst case")
+      ->capture_default_str();
   app.add_option("--in-flight", c.in_flight, "Received that may live at once")->capture_default_str();
   app.add_option("--kept-plans", c.kept_plans, "Plans that may be kept at once")->capture_default_str();
   app.add_flag("--fused", c.fused, "Landing rows for combine_fused");
@@ -91,9 +95,12 @@ void add_mem(CLI::App& app) {
   MemOptions& o = *options;
   o.config.hidden = 7168, o.config.num_experts = 256, o.config.top_k = 8, o.config.max_tokens = 4096;
   add_shape_flags(*mem, o.config, o.num_ranks);
-  mem->add_option("--tokens", o.config.max_tokens, "Most tokens a rank passes in one call")->check(CLI::Range(1, (1 << 24) - 1))->capture_default_str();
+  mem->add_option("--tokens", o.config.max_tokens, "Most tokens a rank passes in one call")
+      ->check(CLI::Range(1, (1 << 24) - 1))
+      ->capture_default_str();
   add_row_flags(*mem, o.config);
-  mem->add_option("--scale-bytes", o.config.scale_bytes, "Bytes that travel with each token. Default: fp8 one f32 per 128 elements, fp4 one byte per 32")
+  mem->add_option("--scale-bytes", o.config.scale_bytes,
+                  "Bytes that travel with each token. Default: fp8 one f32 per 128 elements, fp4 one byte per 32")
       ->check(CLI::Range(0, 65536));
   add_capacity_flags(*mem, o.config);
   add_enum(*mem, "--backend", o.backend, kBackendNames, "Whose page size counts");

@@ -62,7 +62,8 @@ void multiply_rows(const Matrix& m, const T* x, int num_rows, T* out) {
   for (int first = 0; first < num_rows; first += kRowsAtOnce) {
     const int rows = std::min(kRowsAtOnce, num_rows - first);
     const T* row[kRowsAtOnce];
-    for (int r = 0; r < kRowsAtOnce; ++r) row[r] = x + static_cast<std::int64_t>(first + std::min(r, rows - 1)) * m.inputs;
+    for (int r = 0; r < kRowsAtOnce; ++r)
+      row[r] = x + static_cast<std::int64_t>(first + std::min(r, rows - 1)) * m.inputs;
     for (int begin = 0; begin < m.outputs; begin += Matrix::kPanel) {
       const float* panel = m.data + static_cast<std::int64_t>(begin) * m.inputs;
       if (rows == 1)

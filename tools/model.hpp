@@ -42,7 +42,9 @@ class Model {
   void embed(unsigned char byte, std::int64_t position, float* out) const;
 
   Matrix gate() const { return {gate_.data(), shape_.hidden, shape_.num_experts}; }
-  float bias(int expert) const { return bias_[static_cast<std::size_t>(expert)]; }  ///< of the choice, not of the weight
+  float bias(int expert) const {
+    return bias_[static_cast<std::size_t>(expert)];
+  }  ///< of the choice, not of the weight
 
   /// Output of expert `expert` for `num_rows` rows: (silu(x * Wg) . (x * Wu)) * Wd.
   template <class T>

@@ -28,7 +28,8 @@ double RankProgress::share() const {
   return total > 0 ? std::min(1.0, static_cast<double>(done_.load(std::memory_order_relaxed)) / total) : 0.0;
 }
 
-ProgressLine::ProgressLine(Show show, const SharedArray<RankProgress>& ranks) : ranks_(ranks), terminal_(isatty(2) == 1) {
+ProgressLine::ProgressLine(Show show, const SharedArray<RankProgress>& ranks)
+    : ranks_(ranks), terminal_(isatty(2) == 1) {
   shown_ = show == Show::always || (show == Show::on_terminal && terminal_);
   next_ = began_ + kQuietFor;
 }
@@ -43,7 +44,8 @@ void ProgressLine::draw() {
   next_ = now + kRedraw;
   const RankProgress* slowest = &ranks_[0];
   for (const RankProgress& rank : ranks_.all())
-    if (rank.step() < slowest->step() || (rank.step() == slowest->step() && rank.share() < slowest->share())) slowest = &rank;
+    if (rank.step() < slowest->step() || (rank.step() == slowest->step() && rank.share() < slowest->share()))
+      slowest = &rank;
   const std::string step = kStepTexts[static_cast<int>(slowest->step())];
   const double seconds = std::chrono::duration<double>(now - began_).count();
   if (terminal_) {

@@ -11,15 +11,15 @@
 #include "shared.hpp"
 
 /* The steps of the job, in order: name, what is shown */
-#define XD_RUN_STEPS(X)                  \
-  X(starting, "starting")                \
-  X(routing, "routing tokens")           \
-  X(joining, "joining the group")        \
-  X(exchanging, "dispatch and combine")  \
-  X(experts, "running experts")          \
-  X(copying, "measuring memcpy")         \
+#define XD_RUN_STEPS(X)                        \
+  X(starting, "starting")                      \
+  X(routing, "routing tokens")                 \
+  X(joining, "joining the group")              \
+  X(exchanging, "dispatch and combine")        \
+  X(experts, "running experts")                \
+  X(copying, "measuring memcpy")               \
   X(dense, "checking against the dense layer") \
-  X(f64, "comparing with the f64 layer") \
+  X(f64, "comparing with the f64 layer")       \
   X(finished, "finishing")
 
 namespace crossdock::tools {

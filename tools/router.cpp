@@ -18,9 +18,8 @@ constexpr float kNever = -std::numeric_limits<float>::infinity();
 std::vector<int> best(const std::vector<float>& scores, int count) {
   std::vector<int> order(scores.size());
   for (std::size_t i = 0; i < order.size(); ++i) order[i] = static_cast<int>(i);
-  std::partial_sort(order.begin(), order.begin() + count, order.end(), [&](int a, int b) {
-    return scores[a] != scores[b] ? scores[a] > scores[b] : a < b;
-  });
+  std::partial_sort(order.begin(), order.begin() + count, order.end(),
+                    [&](int a, int b) { return scores[a] != scores[b] ? scores[a] > scores[b] : a < b; });
   order.resize(static_cast<std::size_t>(count));
   return order;
 }
@@ -44,7 +43,8 @@ void keep_best_groups(const RouterShape& shape, std::vector<float>& scores) {
 }
 
 /// Weights = scores of the chosen / their sum * factor.
-void normalise(const std::vector<float>& scores, const std::vector<int>& chosen, float factor, std::int32_t* ids, float* weights) {
+void normalise(const std::vector<float>& scores, const std::vector<int>& chosen, float factor, std::int32_t* ids,
+               float* weights) {
   float sum = 0;
   for (const int e : chosen) sum = sum + scores[static_cast<std::size_t>(e)];
   for (std::size_t j = 0; j < chosen.size(); ++j) {
@@ -53,7 +53,8 @@ void normalise(const std::vector<float>& scores, const std::vector<int>& chosen,
   }
 }
 
-void route_deepseek(const RouterShape& shape, const Model& model, std::vector<float> scores, std::int32_t* ids, float* weights) {
+void route_deepseek(const RouterShape& shape, const Model& model, std::vector<float> scores, std::int32_t* ids,
+                    float* weights) {
   for (float& score : scores) score = 1.0f / (1.0f + std::exp(-score));
   std::vector<float> choice = scores;  // the bias balances the experts; it does not weigh their outputs
   for (std::size_t e = 0; e < choice.size(); ++e) choice[e] = choice[e] + model.bias(static_cast<int>(e));
@@ -76,7 +77,8 @@ RouterShape checked_router(RouterShape shape, int num_experts) {
   if (shape.top_k > num_experts) throw BadInput("--topk " + k + ": there are only --experts " + e);
   if (shape.kind != RouterKind::deepseek) return shape;
   if (!shape.num_groups)
-    for (shape.num_groups = 8; num_experts % shape.num_groups; --shape.num_groups) {}
+    for (shape.num_groups = 8; num_experts % shape.num_groups; --shape.num_groups) {
+    }
   if (num_experts % shape.num_groups)
     throw BadInput("--groups " + std::to_string(shape.num_groups) + " does not divide --experts " + e);
   const int size = num_experts / shape.num_groups;

@@ -8,7 +8,7 @@
 #include "model.hpp"
 
 /* name, what it does */
-#define XD_ROUTERS(X)                                                                                    \
+#define XD_ROUTERS(X)                                                                                      \
   X(deepseek, "sigmoid scores, a bias on the choice, experts of the best groups only, weights normalised") \
   X(mixtral, "softmax over all experts, top-k, weights normalised")
 
@@ -24,9 +24,9 @@ inline constexpr std::string_view kRouterNames[] = {XD_ROUTERS(XD_ROUTER)};
 struct RouterShape {
   RouterKind kind = RouterKind::deepseek;
   int top_k = 0;
-  int num_groups = 0;              ///< deepseek: groups of E / num_groups experts
-  int top_groups = 0;              ///< deepseek: groups that a token may use
-  float scaling_factor = 2.5f;     ///< deepseek: all weights are multiplied by it
+  int num_groups = 0;           ///< deepseek: groups of E / num_groups experts
+  int top_groups = 0;           ///< deepseek: groups that a token may use
+  float scaling_factor = 2.5f;  ///< deepseek: all weights are multiplied by it
 };
 
 /// Fills in what is 0: up to 8 groups that divide E, half of them usable or as many as k needs. Throws BadInput if the

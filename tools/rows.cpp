@@ -20,9 +20,9 @@ std::vector<float> values_of(Dtype dtype) {
 }
 
 const std::vector<float>& table_of(Dtype dtype) {
-  static const std::vector<float> tables[] = {values_of(Dtype::bf16), values_of(Dtype::f16), {},
-                                              values_of(Dtype::fp8_e4m3), values_of(Dtype::fp8_e4m3fnuz),
-                                              values_of(Dtype::fp4_e2m1)};
+  static const std::vector<float> tables[] = {
+      values_of(Dtype::bf16),     values_of(Dtype::f16),          {},
+      values_of(Dtype::fp8_e4m3), values_of(Dtype::fp8_e4m3fnuz), values_of(Dtype::fp4_e2m1)};
   return tables[static_cast<int>(dtype)];
 }
 
@@ -74,9 +74,7 @@ std::int32_t scale_bytes_of(Dtype dtype, std::int32_t hidden) {
   return rule.block ? (hidden + rule.block - 1) / rule.block * rule.scale_bytes : 0;
 }
 
-float rounded(Dtype dtype, float value) {
-  return dtype == Dtype::f32 ? value : table_of(dtype)[code_of(dtype, value)];
-}
+float rounded(Dtype dtype, float value) { return dtype == Dtype::f32 ? value : table_of(dtype)[code_of(dtype, value)]; }
 
 void narrow(Dtype dtype, const float* values, std::int64_t count, std::byte* row) {
   auto* bytes = reinterpret_cast<std::uint8_t*>(row);

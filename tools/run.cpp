@@ -20,6 +20,21 @@ std::string meeting_name() {
   return name;
 }
 
+void throw_what_went_wrong(const std::vector<Ending>& endings, const Shared& shared) {
+  std::string deaths, failures;
+  for (const Ending& ending : endings) {
+    const RankReport& report = shared.reports[static_cast<std::size_t>(ending.rank)];
+    if (report.bad_input) throw BadInput(report.failure);  // every rank says the same
+    if (*report.failure)
+      failures +=
+          (failures.empty() ? "" : "\n  ") + ("rank " + std::to_string(ending.rank) + " says: ") + report.failure;
+    else if (!ending.why.empty())
+      deaths += (deaths.empty() ? "" : "; ") + ending.why;
+  }
+  if (!deaths.empty() && !failures.empty()) deaths += "\n  ";
+  if (!(deaths + failures).empty()) throw Failed(deaths + failures);
+}
+
 /// Runs all ranks; throws Failed with what every failed rank says.
 void run_ranks(const LayerJob& job, const Model& model, Shared& shared, ProgressLine& line) {
   Watch watch;
@@ -30,19 +45,14 @@ void run_ranks(const LayerJob& job, const Model& model, Shared& shared, Progress
   std::vector<Ending> endings;
   if (job.options.processes) {
     const std::string meeting = meeting_name();
-    endings = run_as_processes(job.num_ranks(), [&](int rank) { return run_rank(job, model, shared, nullptr, meeting, rank); }, watch);
+    endings = run_as_processes(
+        job.num_ranks(), [&](int rank) { return run_rank(job, model, shared, nullptr, meeting, rank); }, watch);
   } else {
     const Team team(job.num_ranks());
-    endings = run_as_threads(job.num_ranks(), [&](int rank) { return run_rank(job, model, shared, &team, "", rank); }, watch);
+    endings = run_as_threads(
+        job.num_ranks(), [&](int rank) { return run_rank(job, model, shared, &team, "", rank); }, watch);
   }
-  std::string deaths, failures;
-  for (const Ending& ending : endings) {
-    const char* failure = shared.reports[static_cast<std::size_t>(ending.rank)].failure;
-    if (*failure) failures += (failures.empty() ? "" : "\n  ") + ("rank " + std::to_string(ending.rank) + " says: ") + failure;
-    if (!ending.why.empty() && !*failure) deaths += (deaths.empty() ? "" : "; ") + ending.why;
-  }
-  if (!deaths.empty() && !failures.empty()) deaths += "\n  ";
-  if (!(deaths + failures).empty()) throw Failed(deaths + failures);
+  throw_what_went_wrong(endings, shared);
 }
 
 void record(const LayerJob& job, Shared& shared) {
@@ -52,7 +62,9 @@ void record(const LayerJob& job, Shared& shared) {
   trace.tokens = job.tokens;
   trace.ids.assign(shared.ids.all().begin(), shared.ids.all().end());
   trace.weights.assign(shared.weights.all().begin(), shared.weights.all().end());
-  trace.note = job.trace ? job.trace->note : std::string(kRouterNames[static_cast<int>(job.options.router.kind)]) + " router over " + job.text.path;
+  trace.note = job.trace ? job.trace->note
+                         : std::string(kRouterNames[static_cast<int>(job.options.router.kind)]) + " router over " +
+                               job.text.path;
   write_trace(job.options.record, trace);
 }
 
@@ -75,31 +87,43 @@ void run_layer(const LayerOptions& options) {
 
 void add_router_flags(CLI::App& app, RouterShape& router) {
   add_enum(app, "--router", router.kind, kRouterNames, "Who picks the experts");
-  app.add_option("--groups", router.num_groups, "deepseek: groups of experts; 0: up to 8")->check(CLI::Range(0, 1 << 16))->capture_default_str();
-  app.add_option("--topk-groups", router.top_groups, "deepseek: groups a token may use; 0: half")->check(CLI::Range(0, 1 << 16))->capture_default_str();
-  app.add_option("--scaling", router.scaling_factor, "deepseek: factor on all weights")->check(CLI::Range(0.01, 100.0))->capture_default_str();
+  app.add_option("--groups", router.num_groups, "deepseek: groups of experts; 0: up to 8")
+      ->check(CLI::Range(0, 1 << 16))
+      ->capture_default_str();
+  app.add_option("--topk-groups", router.top_groups, "deepseek: groups a token may use; 0: half")
+      ->check(CLI::Range(0, 1 << 16))
+      ->capture_default_str();
+  app.add_option("--scaling", router.scaling_factor, "deepseek: factor on all weights")
+      ->check(CLI::Range(0.01, 100.0))
+      ->capture_default_str();
 }
 
 void add_run(CLI::App& app) {
-  CLI::App* run = app.add_subcommand("run", "One MoE layer over a text, exchanged between ranks and checked bit for bit");
+  CLI::App* run =
+      app.add_subcommand("run", "One MoE layer over a text, exchanged between ranks and checked bit for bit");
   run->option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
   const auto options = std::make_shared<LayerOptions>();
   LayerOptions& o = *options;
   o.config.hidden = 1024, o.config.num_experts = 64, o.config.top_k = 8;
   add_shape_flags(*run, o.config, o.num_ranks);
   run->add_option("--inter", o.inter, "Inner width of an expert")->check(CLI::Range(1, 1 << 16))->capture_default_str();
-  run->add_option("--tokens", o.tokens, "Tokens per rank; the text repeats if it is shorter. Default: the text, at most 512 a rank")
+  run->add_option("--tokens", o.tokens,
+                  "Tokens per rank; the text repeats if it is shorter. Default: the text, at most 512 a rank")
       ->check(CLI::Range(1, (1 << 24) - 1));
   add_row_flags(*run, o.config);
   add_router_flags(*run, o.router);
-  run->add_option("--text", o.text, "File whose bytes are the tokens. Default: README.md of the repository or installation");
+  run->add_option("--text", o.text,
+                  "File whose bytes are the tokens. Default: README.md of the repository or installation");
   run->add_flag("--binary", o.binary, "Take a --text that is no text");
   run->add_option("--record", o.record, "Write the routing as a trace (docs/traces.md)");
   run->add_option("--trace", o.trace, "Replay the routing of a trace; it sets ranks, experts, top-k and tokens");
   run->add_option("--seed", o.seed, "Seed of embedding, router and experts")->capture_default_str();
-  run->add_option("--repeat", o.repeat, "Times that dispatch and combine are run and measured")->check(CLI::Range(1, 10000))->capture_default_str();
+  run->add_option("--repeat", o.repeat, "Times that dispatch and combine are run and measured")
+      ->check(CLI::Range(1, 10000))
+      ->capture_default_str();
   run->add_flag("--processes", o.processes, "Ranks are processes, not threads");
-  run->add_option("--deadline", o.deadline_ms, "Longest wait for another rank in ms, 0: no limit. Default: CROSSDOCK_DEADLINE_MS")
+  run->add_option("--deadline", o.deadline_ms,
+                  "Longest wait for another rank in ms, 0: no limit. Default: CROSSDOCK_DEADLINE_MS")
       ->check(CLI::Range(std::int64_t{0}, std::int64_t{1} << 40));
   run->add_flag("--json", o.json, "Print JSON");
   run->add_flag("--progress", o.progress, "Show progress on stderr even if it is no terminal");

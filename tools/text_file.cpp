@@ -84,10 +84,12 @@ std::string default_text_path() {
   std::error_code ignored;
   const fs::path here = fs::current_path(ignored), program = fs::read_symlink("/proc/self/exe", ignored);
   const fs::path candidates[] = {readme_above(here), readme_above(program.parent_path()),
-                                 program.parent_path().parent_path() / "share/doc/crossdock/README.md", here / "README.md"};
+                                 program.parent_path().parent_path() / "share/doc/crossdock/README.md",
+                                 here / "README.md"};
   for (const fs::path& path : candidates)
     if (!path.empty() && fs::exists(path, ignored)) return path.lexically_proximate(here).string();
-  throw BadInput("found no README.md to run over, neither of the repository nor of an installation; name a text: --text FILE");
+  throw BadInput(
+      "found no README.md to run over, neither of the repository nor of an installation; name a text: --text FILE");
 }
 
 }  // namespace crossdock::tools

@@ -47,8 +47,7 @@ json header_of(const std::string& path, std::ifstream& file) {
   if (file.eof()) refuse(path, "is truncated within its first line, or no trace: " + kFirstLine);
   line.resize(std::strlen(line.c_str()));
   const json header = json::parse(line, nullptr, false);
-  if (!header.is_object() || header.value("format", json()) != kFormat)
-    refuse(path, "is no trace: " + kFirstLine);
+  if (!header.is_object() || header.value("format", json()) != kFormat) refuse(path, "is no trace: " + kFirstLine);
   if (header.value("version", json()) != kVersion)
     refuse(path, "has version " + header.value("version", json()).dump() + "; this program reads version " +
                      std::to_string(kVersion));

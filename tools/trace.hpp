@@ -11,13 +11,13 @@ namespace crossdock::tools {
 struct Trace {
   int num_experts = 0;
   int top_k = 0;
-  std::vector<int> tokens;         ///< T of each rank
-  std::vector<std::int32_t> ids;   ///< [sum of T][k], ranks one after the other
-  std::vector<float> weights;      ///< [sum of T][k]
-  std::string note;                ///< where it comes from, for a person
+  std::vector<int> tokens;        ///< T of each rank
+  std::vector<std::int32_t> ids;  ///< [sum of T][k], ranks one after the other
+  std::vector<float> weights;     ///< [sum of T][k]
+  std::string note;               ///< where it comes from, for a person
 
   int num_ranks() const { return static_cast<int>(tokens.size()); }
-  std::int64_t num_tokens() const;             ///< of all ranks
+  std::int64_t num_tokens() const;              ///< of all ranks
   std::int64_t first_token_of(int rank) const;  ///< tokens of the ranks before it
 };
 

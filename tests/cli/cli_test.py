@@ -295,9 +295,10 @@ class BadInput(Case):
         self.refused("take wire own", "run", "--zero-copy", "--wire", "fp8_block128")
 
     def test_environment(self):
-        for name, value in ("CROSSDOCK_DEADLINE_MS", "soon"), :
-            done = self.crossdock("run", *SMALL, code=FAILED, environment={name: value})
-            self.assertIn(f"{name} = `{value}`", done.stderr)
+        for more in [], ["--processes"]:
+            done = self.crossdock("run", *SMALL, *more, code=BAD_INPUT, environment={"CROSSDOCK_DEADLINE_MS": "soon"})
+            self.assertIn("CROSSDOCK_DEADLINE_MS = `soon`", done.stderr)
+            self.assertEqual(done.stderr.count("\n"), 1, done.stderr)
 
 
 class Mem(Case):

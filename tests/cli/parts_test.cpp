@@ -20,7 +20,8 @@
 namespace crossdock::tools {
 namespace {
 
-constexpr Dtype kDtypes[] = {Dtype::bf16, Dtype::f16, Dtype::f32, Dtype::fp8_e4m3, Dtype::fp8_e4m3fnuz, Dtype::fp4_e2m1};
+constexpr Dtype kDtypes[] = {Dtype::bf16,     Dtype::f16,          Dtype::f32,
+                             Dtype::fp8_e4m3, Dtype::fp8_e4m3fnuz, Dtype::fp4_e2m1};
 
 TEST(Compare, every_single_bit_is_noticed_and_its_column_named) {
   constexpr std::int32_t kHidden = 32;
@@ -110,13 +111,15 @@ TEST(Rows, scaled_types_stay_near) {
   for (int c = 0; c < kHidden; ++c) x[c] = std::ldexp(1.0f + 0.01f * static_cast<float>(c % 90), c / 64 * 9 - 20);
   for (const Dtype dtype : kDtypes) {
     if (dtype == Dtype::f16) continue;  // 2^-20 is out of its range
-    std::vector<std::byte> row(static_cast<std::size_t>(row_bytes_of(dtype, kHidden))), scales(static_cast<std::size_t>(scale_bytes_of(dtype, kHidden)));
+    std::vector<std::byte> row(static_cast<std::size_t>(row_bytes_of(dtype, kHidden))),
+        scales(static_cast<std::size_t>(scale_bytes_of(dtype, kHidden)));
     pack(dtype, x.data(), kHidden, row.data(), scales.data());
     unpack(dtype, row.data(), scales.data(), kHidden, back.data());
     const ScaleRule rule = scale_rule_of(dtype);
     for (int c = 0; c < kHidden; ++c) {
       float largest = std::fabs(x[c]);
-      for (int i = rule.block ? c / rule.block * rule.block : c; rule.block && i < std::min(kHidden, (c / rule.block + 1) * rule.block); ++i)
+      for (int i = rule.block ? c / rule.block * rule.block : c;
+           rule.block && i < std::min(kHidden, (c / rule.block + 1) * rule.block); ++i)
         largest = std::max(largest, std::fabs(x[i]));
       ASSERT_NEAR(back[c], x[c], largest * (bits_of(dtype) == 4 ? 0.26f : 0.04f)) << name_of(dtype) << " column " << c;
     }
@@ -161,8 +164,8 @@ TEST(Text, utf8) {
   EXPECT_EQ(first_non_utf8("\xc3\xa4 \xe2\x82\xac \xf0\x9f\x98\x80"), std::string::npos);
   EXPECT_EQ(first_non_utf8("ab\xe2\x82"), std::string::npos);  // cut off at the end
   EXPECT_EQ(first_non_utf8("ab\xff"), 2u);
-  EXPECT_EQ(first_non_utf8("a\xc0\x80"), 1u);      // overlong
-  EXPECT_EQ(first_non_utf8("\xed\xa0\x80"), 0u);   // half of a surrogate pair
+  EXPECT_EQ(first_non_utf8("a\xc0\x80"), 1u);         // overlong
+  EXPECT_EQ(first_non_utf8("\xed\xa0\x80"), 0u);      // half of a surrogate pair
   EXPECT_EQ(first_non_utf8("\xf4\x90\x80\x80"), 0u);  // past the last character
   EXPECT_EQ(first_non_utf8("\xe2\x82 x"), 0u);
 }
@@ -171,7 +174,8 @@ TEST(Flags, bytes) {
   EXPECT_EQ(bytes_from("4096"), 4096u);
   EXPECT_EQ(bytes_from("24GiB"), std::uint64_t{24} << 30);
   EXPECT_EQ(bytes_from("1.5 kb"), 1500u);
-  for (const char* wrong : {"", "GiB", "-1", "0", "1 furlong", "nan", "1e30"}) EXPECT_THROW(bytes_from(wrong), BadInput) << wrong;
+  for (const char* wrong : {"", "GiB", "-1", "0", "1 furlong", "nan", "1e30"})
+    EXPECT_THROW(bytes_from(wrong), BadInput) << wrong;
   EXPECT_EQ(grouped(-1234567), "-1,234,567");
   EXPECT_EQ(grouped(999), "999");
 }
