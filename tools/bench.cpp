@@ -14,7 +14,8 @@ namespace {
 /// Axes as they were given: names and numbers, lists by commas.
 struct Options {
   std::vector<int> ranks{4}, tokens{1024}, hidden{7168}, experts{256}, topk{8}, scale_bytes{0}, num_sms{0};
-  std::vector<std::string> dtype{"bf16"}, combine_dtype, layout{"token_major"}, path{"staged"}, wire{"own"}, routing{"random"};
+  std::vector<std::string> dtype{"bf16"}, combine_dtype, layout{"token_major"}, path{"staged"}, wire{"own"},
+      routing{"random"};
   std::vector<std::string> op{"dispatch", "combine", "pair"}, mode;
   int repeat = 20, warm_up = 2;
   bool limits = false;
@@ -73,9 +74,12 @@ std::vector<Problem> problems_of(const Options& o) {
     if (!v.empty()) p.shape.combine_dtype = static_cast<Dtype>(index_of("combine-dtype", v, kDtypeNames));
   });
   extend(o.scale_bytes, [](Problem& p, int v) { p.shape.scale_bytes = v; });
-  extend(o.layout, [](Problem& p, const std::string& v) { p.shape.layout = static_cast<Layout>(index_of("layout", v, kLayoutNames)); });
+  extend(o.layout, [](Problem& p, const std::string& v) {
+    p.shape.layout = static_cast<Layout>(index_of("layout", v, kLayoutNames));
+  });
   extend(o.path, [](Problem& p, const std::string& v) { p.path = static_cast<Path>(index_of("path", v, kPathNames)); });
-  extend(o.wire, [](Problem& p, const std::string& v) { p.shape.wire = static_cast<Wire>(index_of("wire", v, kWireNames)); });
+  extend(o.wire,
+         [](Problem& p, const std::string& v) { p.shape.wire = static_cast<Wire>(index_of("wire", v, kWireNames)); });
   extend(o.tokens, [](Problem& p, int v) { p.shape.max_tokens = v; });
   return all;
 }
@@ -86,8 +90,8 @@ std::vector<Run> runs_of(const Options& o, Mode usual_mode) {
   for (const std::string& op : o.op)
     for (const std::string& mode : modes)
       for (const int num_sms : o.num_sms)
-        runs.push_back({static_cast<Op>(index_of("op", op, kOpNames)), static_cast<Mode>(index_of("mode", mode, kModeNames)), num_sms,
-                        o.repeat, o.warm_up});
+        runs.push_back({static_cast<Op>(index_of("op", op, kOpNames)),
+                        static_cast<Mode>(index_of("mode", mode, kModeNames)), num_sms, o.repeat, o.warm_up});
   return runs;
 }
 
@@ -125,7 +129,8 @@ std::vector<Record> bench_problem(Measurer& measurer, const Problem& problem, co
 }
 
 void print_limits(Measurer& measurer, int num_ranks) {
-  for (const Limit& limit : measurer.limits(num_ranks)) std::printf("%-44s %8.2f GB/s\n", limit.what.c_str(), limit.gbps);
+  for (const Limit& limit : measurer.limits(num_ranks))
+    std::printf("%-44s %8.2f GB/s\n", limit.what.c_str(), limit.gbps);
 }
 
 void bench(const Options& o) {
@@ -152,7 +157,9 @@ void bench(const Options& o) {
 }
 
 void add_axes(CLI::App& app, Options& o) {
-  const auto axis = [&](const char* name, auto& values, const char* help) { app.add_option(name, values, help)->delimiter(',')->capture_default_str(); };
+  const auto axis = [&](const char* name, auto& values, const char* help) {
+    app.add_option(name, values, help)->delimiter(',')->capture_default_str();
+  };
   axis("--ranks", o.ranks, "Ranks");
   axis("--tokens", o.tokens, "Tokens of each rank");
   axis("--hidden", o.hidden, "Elements of a row");
@@ -175,10 +182,13 @@ void add_bench(CLI::App& app) {
   CLI::App* verb = app.add_subcommand("bench", "Time dispatch and combine; every axis takes a list, by commas");
   add_axes(*verb, *o);
   verb->add_option("--repeat", o->repeat, "Timed repetitions")->check(CLI::Range(1, 1000000))->capture_default_str();
-  verb->add_option("--warm-up", o->warm_up, "Repetitions before them")->check(CLI::Range(0, 1000000))->capture_default_str();
+  verb->add_option("--warm-up", o->warm_up, "Repetitions before them")
+      ->check(CLI::Range(0, 1000000))
+      ->capture_default_str();
   verb->add_option("--jsonl", o->jsonl, "Append a JSON line per time to this file");
   verb->add_option("--csv", o->csv, "Write the times to this file as CSV");
-  verb->add_option("--compare", o->compare, "JSON lines of an earlier run; exit code 1 if something got slower")->check(CLI::ExistingFile);
+  verb->add_option("--compare", o->compare, "JSON lines of an earlier run; exit code 1 if something got slower")
+      ->check(CLI::ExistingFile);
   verb->add_flag("--limits", o->limits, "Print what the machine itself can do, and nothing else");
   verb->callback([o] { bench(*o); });
 }

@@ -16,7 +16,6 @@ std::int64_t wire_row_bytes(const oracle::Case& c) {
   return c.wire == Wire::fp8_direct_cast ? codes : codes + (blocks + 15) / 16 * 16;
 }
 
-
 /// Rows between different ranks, through the busiest direction of the busiest rank.
 std::int64_t busiest_rows(const Data& data) {
   const int w = data.problem.shape.num_ranks;
@@ -53,11 +52,13 @@ std::int64_t wire_bytes_of(const Data& data, Op op) {
   const Problem& p = data.problem;
   const oracle::Case& c = p.shape;
   const std::int64_t metadata = c.top_k * (kIdBytes + kWeightBytes) + kSourceBytes;
-  const std::int64_t dispatch = busiest_rows(data) * (row_bytes_of(c.dispatch_dtype, c.hidden) + c.scale_bytes + metadata) +
-                                std::int64_t{c.num_ranks - 1} * oracle::experts_per_rank(c) * 4;
+  const std::int64_t dispatch =
+      busiest_rows(data) * (row_bytes_of(c.dispatch_dtype, c.hidden) + c.scale_bytes + metadata) +
+      std::int64_t{c.num_ranks - 1} * oracle::experts_per_rank(c) * 4;
   const std::int64_t weights = p.second_result ? c.top_k * kWeightBytes : 0;
-  const std::int64_t combine = p.path == Path::fused ? busiest_partial_rows(data) * row_bytes_of(c.combine_dtype, c.hidden)
-                                                     : busiest_rows(data) * (wire_row_bytes(c) + weights);
+  const std::int64_t combine = p.path == Path::fused
+                                   ? busiest_partial_rows(data) * row_bytes_of(c.combine_dtype, c.hidden)
+                                   : busiest_rows(data) * (wire_row_bytes(c) + weights);
   return (op != Op::combine ? dispatch : 0) + (op != Op::dispatch ? combine : 0);
 }
 
@@ -132,8 +133,8 @@ nlohmann::ordered_json to_json(const Record& r) {
 
 std::string identity_of(const nlohmann::ordered_json& line) {
   std::string identity;
-  for (const char* key : {"op", "ranks", "tokens", "hidden", "experts", "topk", "dispatch_dtype", "combine_dtype", "scale_bytes",
-                          "layout", "path", "wire", "routing", "num_sms", "mode", "host"})
+  for (const char* key : {"op", "ranks", "tokens", "hidden", "experts", "topk", "dispatch_dtype", "combine_dtype",
+                          "scale_bytes", "layout", "path", "wire", "routing", "num_sms", "mode", "host"})
     identity += line.value(key, nlohmann::ordered_json()).dump() + " ";
   return identity;
 }

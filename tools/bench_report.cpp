@@ -20,10 +20,10 @@ std::string what(const Record& r) {
   const std::string dtype = c.dispatch_dtype == c.combine_dtype
                                 ? std::string(name_of(c.dispatch_dtype))
                                 : std::string(name_of(c.dispatch_dtype)) + ">" + std::string(name_of(c.combine_dtype));
-  std::snprintf(line, sizeof line, "%-8s %5d %6d %6d %7d %4d %-14s %-12s %-9s %-15s %-14s %-6s", kOpNames[int(r.run.op)].data(),
-                c.num_ranks, c.max_tokens, c.hidden, c.num_experts, c.top_k, dtype.c_str(), name_of(c.layout).data(),
-                name_of(r.problem.path).data(), name_of(c.wire).data(), oracle::name_of(r.problem.routing).data(),
-                kModeNames[int(r.run.mode)].data());
+  std::snprintf(line, sizeof line, "%-8s %5d %6d %6d %7d %4d %-14s %-12s %-9s %-15s %-14s %-6s",
+                kOpNames[int(r.run.op)].data(), c.num_ranks, c.max_tokens, c.hidden, c.num_experts, c.top_k,
+                dtype.c_str(), name_of(c.layout).data(), name_of(r.problem.path).data(), name_of(c.wire).data(),
+                oracle::name_of(r.problem.routing).data(), kModeNames[int(r.run.mode)].data());
   return line;
 }
 
@@ -42,7 +42,9 @@ std::map<std::string, nlohmann::ordered_json> read_baseline(const std::string& f
     if (text.empty()) continue;
     nlohmann::ordered_json line = nlohmann::ordered_json::parse(text, nullptr, false);
     const bool usable = line.is_object() && line.contains("us_median") && line["us_median"].is_number();
-    if (!usable) throw BadInput("--compare: " + file + " line " + std::to_string(number) + " is no line of `crossdock bench --jsonl`");
+    if (!usable)
+      throw BadInput("--compare: " + file + " line " + std::to_string(number) +
+                     " is no line of `crossdock bench --jsonl`");
     const std::string identity = identity_of(line);
     lines[identity] = std::move(line);
   }
@@ -54,9 +56,9 @@ std::map<std::string, nlohmann::ordered_json> read_baseline(const std::string& f
 void print_table_head(const Measurer& measurer, const Setting& setting) {
   std::printf("# %s, %s, commit %s; limit: %s. GB/s: wire of one rank, payload of all ranks\n", setting.host.c_str(),
               setting.driver.c_str(), setting.commit.c_str(), measurer.limit_name().c_str());
-  std::printf("%-8s %5s %6s %6s %7s %4s %-14s %-12s %-9s %-15s %-14s %-6s %11s %11s %11s %8s %8s %8s %6s %s\n", "op", "ranks", "tokens",
-              "hidden", "experts", "topk", "dtype", "layout", "path", "wire", "routing", "mode", "us median", "us p99", "us min", "wire",
-              "payload", "limit", "share", "exact");
+  std::printf("%-8s %5s %6s %6s %7s %4s %-14s %-12s %-9s %-15s %-14s %-6s %11s %11s %11s %8s %8s %8s %6s %s\n", "op",
+              "ranks", "tokens", "hidden", "experts", "topk", "dtype", "layout", "path", "wire", "routing", "mode",
+              "us median", "us p99", "us min", "wire", "payload", "limit", "share", "exact");
   std::fflush(stdout);
 }
 
@@ -104,8 +106,8 @@ void write_csv(const std::string& file, const std::vector<Record>& records) {
 bool compare_with_baseline(const std::string& file, const std::vector<Record>& records) {
   const auto baseline = read_baseline(file);
   int compared = 0, worse = 0;
-  std::printf("\n# against %s: latency may grow by %.0f %%, bandwidth may shrink by %.0f %%\n", file.c_str(), 100 * kLatencyTolerance,
-              100 * kBandwidthTolerance);
+  std::printf("\n# against %s: latency may grow by %.0f %%, bandwidth may shrink by %.0f %%\n", file.c_str(),
+              100 * kLatencyTolerance, 100 * kBandwidthTolerance);
   for (const Record& r : records) {
     const auto found = r.counts() ? baseline.find(identity_of(to_json(r))) : baseline.end();
     if (found == baseline.end()) continue;
@@ -117,7 +119,8 @@ bool compare_with_baseline(const std::string& file, const std::vector<Record>& r
     std::printf("%s %11.1f -> %11.1f us  %+6.1f %%%s\n", what(r).c_str(), before, r.us_median, 100 * (ratio - 1),
                 regressed ? "  REGRESSION" : "");
   }
-  std::printf("# %d lines compared, %d regressions, %zu lines without a counterpart\n", compared, worse, records.size() - compared);
+  std::printf("# %d lines compared, %d regressions, %zu lines without a counterpart\n", compared, worse,
+              records.size() - compared);
   return worse > 0;
 }
 

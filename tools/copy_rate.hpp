@@ -13,7 +13,10 @@ class RowCopy {
  public:
   /// `bytes` of source and as many of destination; touches both.
   RowCopy(std::int64_t bytes, std::int64_t row_bytes)
-      : row_bytes_(row_bytes), rows_(std::max<std::int64_t>(1, bytes / row_bytes)), from_(rows_ * row_bytes), to_(rows_ * row_bytes) {
+      : row_bytes_(row_bytes),
+        rows_(std::max<std::int64_t>(1, bytes / row_bytes)),
+        from_(rows_ * row_bytes),
+        to_(rows_ * row_bytes) {
     std::memset(from_.data(), 1, from_.bytes());
     std::memset(to_.data(), 2, to_.bytes());
   }

@@ -9,15 +9,15 @@
 #include "problem.hpp"
 
 /* name, what is timed */
-#define XD_BENCH_OPS(X)                              \
-  X(dispatch, "dispatch alone")                      \
-  X(combine, "combine alone, along one kept plan")   \
+#define XD_BENCH_OPS(X)                            \
+  X(dispatch, "dispatch alone")                    \
+  X(combine, "combine alone, along one kept plan") \
   X(pair, "dispatch, then combine")
 
 /* name, calls per replay, how calls reach the machine */
-#define XD_BENCH_MODES(X)                            \
+#define XD_BENCH_MODES(X)                                                  \
   X(graph, 20, "a replayed graph of 20 calls back to back, divided by 20") \
-  X(graph1, 1, "a replayed graph of one call")       \
+  X(graph1, 1, "a replayed graph of one call")                             \
   X(eager, 1, "the call itself")
 
 namespace crossdock::tools {

@@ -19,8 +19,8 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr std::int64_t kCopyBytes = std::int64_t{2} << 30;   // of all threads, source and destination: beyond caches
-constexpr std::int64_t kCopyPiece = std::int64_t{256} << 20; // copied between two repetitions, all threads together
+constexpr std::int64_t kCopyBytes = std::int64_t{2} << 30;    // of all threads, source and destination: beyond caches
+constexpr std::int64_t kCopyPiece = std::int64_t{256} << 20;  // copied between two repetitions, all threads together
 
 /// First start to last end over the ranks.
 class SlowestRank {
@@ -29,7 +29,8 @@ class SlowestRank {
   void start(int rank) { starts_[rank] = Clock::now(); }
   void end(int rank) { ends_[rank] = Clock::now(); }
   double us() const {
-    const auto first = *std::min_element(starts_.begin(), starts_.end()), last = *std::max_element(ends_.begin(), ends_.end());
+    const auto first = *std::min_element(starts_.begin(), starts_.end()),
+               last = *std::max_element(ends_.begin(), ends_.end());
     return std::chrono::duration<double, std::micro>(last - first).count();
   }
 
@@ -54,8 +55,12 @@ struct Rank {
 class CpuBench : public Bench {
  public:
   CpuBench(const Data& data, const std::vector<oracle::RankResult>& expected)
-      : data_(data), expected_(expected), threads_(data.problem.shape.num_ranks), ranks_(threads_.num_ranks()),
-        clock_(threads_.num_ranks()), wrong_(threads_.num_ranks()) {
+      : data_(data),
+        expected_(expected),
+        threads_(data.problem.shape.num_ranks),
+        ranks_(threads_.num_ranks()),
+        clock_(threads_.num_ranks()),
+        wrong_(threads_.num_ranks()) {
     const Team team(threads_.num_ranks());
     GroupOptions options;
     options.backend = BackendKind::cpu;
@@ -66,7 +71,9 @@ class CpuBench : public Bench {
   }
 
   std::string refuses(const Run& run) const override {
-    return fused() && run.op == Op::combine && run.mode != Mode::eager ? "fused combine consumes a dispatch; alone it is timed eager only" : "";
+    return fused() && run.op == Op::combine && run.mode != Mode::eager
+               ? "fused combine consumes a dispatch; alone it is timed eager only"
+               : "";
   }
 
   Timing time(const Run& run) override {
@@ -214,7 +221,8 @@ class CpuMeasurer : public Measurer {
   std::string driver() const override {
     utsname system{};
     ::uname(&system);
-    return std::string(system.sysname) + " " + std::string(system.release).substr(0, std::string(system.release).find('-'));
+    return std::string(system.sysname) + " " +
+           std::string(system.release).substr(0, std::string(system.release).find('-'));
   }
   Mode usual_mode() const override { return Mode::eager; }
   std::string limit_name() const override { return "memcpy by the same threads"; }

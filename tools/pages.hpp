@@ -21,8 +21,7 @@ class Pages {
     data_ = static_cast<std::byte*>(mapped);
     if (!shared) ::madvise(data_, bytes, MADV_HUGEPAGE);  // as the library does for its own
   }
-  Pages(Pages&& other) noexcept
-      : data_(std::exchange(other.data_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}
+  Pages(Pages&& other) noexcept : data_(std::exchange(other.data_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}
   Pages& operator=(Pages&& other) noexcept {
     std::swap(data_, other.data_);
     std::swap(bytes_, other.bytes_);

@@ -89,11 +89,14 @@ RowTable::RowTable(Dtype dtype, oracle::Fill fill, std::uint64_t seed, std::int6
 
 const std::byte* RowTable::row(std::uint64_t name) const {
   const std::int64_t windows = (static_cast<std::int64_t>(codes_.size()) - row_bytes_) / step_bytes_;
-  return reinterpret_cast<const std::byte*>(codes_.data() + word(windows) * (name >> 32) / (word(1) << 32) * step_bytes_);
+  return reinterpret_cast<const std::byte*>(codes_.data() +
+                                            word(windows) * (name >> 32) / (word(1) << 32) * step_bytes_);
 }
 
 Data::Data(const Problem& p)
-    : problem(p), outputs(p.shape.combine_dtype, p.fill, p.seed + 1, p.shape.hidden), inputs(p.shape.num_ranks),
+    : problem(p),
+      outputs(p.shape.combine_dtype, p.fill, p.seed + 1, p.shape.hidden),
+      inputs(p.shape.num_ranks),
       narrow_ids(p.shape.num_ranks) {
   const RowTable rows(p.shape.dispatch_dtype, p.fill, p.seed, p.shape.hidden);
   on_all_processors(p.shape.num_ranks, [&](int first, int stride) {
@@ -118,7 +121,8 @@ DispatchInput Data::dispatch_input(int rank) const {
 }
 
 const std::byte* Data::output_row(int owner, const RowSource& source, int expert) const {
-  return outputs.row(oracle::hash_of({kOutputs, problem.seed, word(owner), word(source.rank), word(source.token), word(expert)}));
+  return outputs.row(
+      oracle::hash_of({kOutputs, problem.seed, word(owner), word(source.rank), word(source.token), word(expert)}));
 }
 
 const std::byte* Data::landing_row(int home, int token, int j) const {
@@ -162,7 +166,8 @@ void write_landings(const Data& data, int rank, const Received& received) {
       const std::int32_t id = answer.ids[slot * c.top_k + j];
       if (id < 0 || oracle::rank_of_expert(c, id) != rank) continue;
       auto* rows = static_cast<std::byte*>(received.landing_rows(home.rank));
-      std::memcpy(rows + (std::int64_t{home.token} * c.top_k + j) * bytes, data.landing_row(home.rank, home.token, j), bytes);
+      std::memcpy(rows + (std::int64_t{home.token} * c.top_k + j) * bytes, data.landing_row(home.rank, home.token, j),
+                  bytes);
     }
   }
 }
@@ -180,7 +185,8 @@ std::vector<oracle::RankResult> expected_results(const Data& data) {
       rows[r] = Pages(fused ? tokens * c.top_k * bytes : output_bytes(data, r));
       for (std::int64_t i = 0; fused && i < tokens * c.top_k; ++i) {
         const int t = static_cast<int>(i / c.top_k), j = static_cast<int>(i % c.top_k);
-        if (data.answers[r].kept_ids[t] >> j & 1) std::memcpy(rows[r].data() + i * bytes, data.landing_row(r, t, j), bytes);
+        if (data.answers[r].kept_ids[t] >> j & 1)
+          std::memcpy(rows[r].data() + i * bytes, data.landing_row(r, t, j), bytes);
       }
       if (!fused) write_outputs(data, r, rows[r].data());
       outputs[r].rows = landings[r] = {rows[r].as<const std::uint8_t>(), rows[r].bytes()};

@@ -64,11 +64,12 @@ void judge_tokens(const Data& data, int rank, const TokenRows& rows, Judge& judg
     judge.same_bits(rows.ids + r * k, a.ids.data() + r * k, k * 4, "ids of row ", r);
     judge.same_bits(rows.weights + r * k, a.weights.data() + r * k, k * 4, "weights of row ", r);
     if (r >= a.num_rows || !judge.wrong.empty()) continue;
-    const std::string row = difference_of_rows(data, static_cast<const std::byte*>(rows.rows) + r * bytes, a.sources[r]);
+    const std::string row =
+        difference_of_rows(data, static_cast<const std::byte*>(rows.rows) + r * bytes, a.sources[r]);
     if (!row.empty()) judge.wrong = text("row ", r, " ", row);
     if (c.scale_bytes)
-      judge.same_bits(static_cast<const std::byte*>(rows.scales) + r * c.scale_bytes, a.scales.data() + r * c.scale_bytes,
-                      c.scale_bytes, "scales of row ", r);
+      judge.same_bits(static_cast<const std::byte*>(rows.scales) + r * c.scale_bytes,
+                      a.scales.data() + r * c.scale_bytes, c.scale_bytes, "scales of row ", r);
   }
 }
 
@@ -77,14 +78,16 @@ void judge_experts(const Data& data, int rank, const ExpertRows& rows, Judge& ju
   const oracle::RankAnswer& a = data.answers[rank];
   const oracle::ExpertAnswer& e = a.experts;
   const std::int64_t bytes = row_bytes_of(c.dispatch_dtype, c.hidden);
-  for (std::size_t x = 0; x < e.offsets.size(); ++x) judge.same(rows.offsets[x], e.offsets[x], "offset of local expert ", x);
+  for (std::size_t x = 0; x < e.offsets.size(); ++x)
+    judge.same(rows.offsets[x], e.offsets[x], "offset of local expert ", x);
   for (std::int64_t r = 0; r < e.num_rows_max && judge.wrong.empty(); ++r) {
     if (!oracle::same_source(rows.sources[r], e.sources[r]))
-      judge.wrong = text("source of expert row ", r, " is rank ", rows.sources[r].rank, " token ", rows.sources[r].token,
-                         ", should be rank ", e.sources[r].rank, " token ", e.sources[r].token);
+      judge.wrong = text("source of expert row ", r, " is rank ", rows.sources[r].rank, " token ",
+                         rows.sources[r].token, ", should be rank ", e.sources[r].rank, " token ", e.sources[r].token);
     judge.same_bits(rows.weights + r, e.weights.data() + r, 4, "weight of expert row ", r);
     if (e.slots[r] < 0 || !judge.wrong.empty()) continue;
-    const std::string row = difference_of_rows(data, static_cast<const std::byte*>(rows.rows) + r * bytes, e.sources[r]);
+    const std::string row =
+        difference_of_rows(data, static_cast<const std::byte*>(rows.rows) + r * bytes, e.sources[r]);
     if (!row.empty()) judge.wrong = text("expert row ", r, " ", row);
     if (c.scale_bytes)
       judge.same_bits(static_cast<const std::byte*>(rows.scales) + r * c.scale_bytes,
@@ -112,7 +115,8 @@ std::string wrong_rows(const Data& data, int rank, const void* rows) {
   return "";
 }
 
-std::string wrong_combine(const Data& data, int rank, const oracle::RankResult& expected, const void* rows, const float* weights) {
+std::string wrong_combine(const Data& data, int rank, const oracle::RankResult& expected, const void* rows,
+                          const float* weights) {
   const oracle::Case& c = data.problem.shape;
   const std::int64_t bytes = data.outputs.row_bytes(), tokens = data.answers[rank].num_tokens, k = c.top_k;
   const auto* is = static_cast<const std::uint8_t*>(rows);
@@ -122,7 +126,8 @@ std::string wrong_combine(const Data& data, int rank, const oracle::RankResult& 
       std::int64_t column = 0;
       while (oracle::read_code(c.combine_dtype, a, column) == oracle::read_code(c.combine_dtype, b, column)) ++column;
       return text("combine, rank ", rank, ": token ", t, " column ", column, " is 0x", std::hex,
-                  oracle::read_code(c.combine_dtype, a, column), ", should be 0x", oracle::read_code(c.combine_dtype, b, column));
+                  oracle::read_code(c.combine_dtype, a, column), ", should be 0x",
+                  oracle::read_code(c.combine_dtype, b, column));
     }
     if (weights && std::memcmp(weights + t * k, expected.weights.data() + t * k, k * 4) != 0)
       return text("combine, rank ", rank, ": weights of token ", t, " differ");

@@ -15,6 +15,7 @@ std::string wrong_dispatch(const Data& data, int rank, const Received& received)
 std::string wrong_rows(const Data& data, int rank, const void* rows);
 
 /// Results of combine. `weights` null: not asked for.
-std::string wrong_combine(const Data& data, int rank, const oracle::RankResult& expected, const void* rows, const float* weights);
+std::string wrong_combine(const Data& data, int rank, const oracle::RankResult& expected, const void* rows,
+                          const float* weights);
 
 }  // namespace crossdock::tools
