@@ -3,10 +3,8 @@
 include(CMakePackageConfigHelpers)
 set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/crossdock)
 
-if(TARGET crossdock)
-  install(TARGETS crossdock EXPORT crossdockTargets)
-  install(EXPORT crossdockTargets NAMESPACE crossdock:: DESTINATION ${package_dir})
-endif()
+install(TARGETS crossdock EXPORT crossdockTargets)
+install(EXPORT crossdockTargets NAMESPACE crossdock:: DESTINATION ${package_dir})
 if(TARGET crossdock_cli)
   set_target_properties(crossdock_cli PROPERTIES INSTALL_RPATH "$ORIGIN/../${CMAKE_INSTALL_LIBDIR}")
   install(TARGETS crossdock_cli)
@@ -14,6 +12,8 @@ endif()
 install(DIRECTORY include/crossdock DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
 install(FILES README.md LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR} OPTIONAL)
 
+get_target_property(library_type crossdock TYPE)
+string(COMPARE EQUAL ${library_type} STATIC_LIBRARY CROSSDOCK_IS_STATIC)
 configure_package_config_file(cmake/crossdockConfig.cmake.in crossdockConfig.cmake INSTALL_DESTINATION ${package_dir}
                               NO_SET_AND_CHECK_MACRO NO_CHECK_REQUIRED_COMPONENTS_MACRO)
 # Before 1.0 a minor version may change the interface.
@@ -24,6 +24,10 @@ install(FILES ${CMAKE_CURRENT_BINARY_DIR}/crossdockConfig.cmake ${CMAKE_CURRENT_
 set(pc_dir ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
 file(RELATIVE_PATH CROSSDOCK_PC_PREFIX /${pc_dir} /)  # from the .pc file up to the prefix
 string(REGEX REPLACE "/$" "" CROSSDOCK_PC_PREFIX "${CROSSDOCK_PC_PREFIX}")
+set(CROSSDOCK_PC_PRIVATE "-lstdc++ -pthread")  # what a static library leaves to its user
+if(CROSSDOCK_WITH_CUDA)
+  string(APPEND CROSSDOCK_PC_PRIVATE " -lcudart_static -lrt -ldl")
+endif()
 configure_file(cmake/crossdock.pc.in crossdock.pc @ONLY)
 install(FILES ${CMAKE_CURRENT_BINARY_DIR}/crossdock.pc DESTINATION ${pc_dir})
 
