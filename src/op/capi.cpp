@@ -125,14 +125,18 @@ const char* xd_last_error(void) { return last_error.c_str(); }
 const char* xd_version(void) { return version(); }
 
 xd_status xd_team_create(int32_t num_ranks, xd_team** team) {
-  return guarded([&] { given(team, "xd_team_create", "team") = new xd_team{Team(num_ranks)}; });
+  return guarded([&] {
+    given(team, "xd_team_create", "team");
+    *team = new xd_team{Team(num_ranks)};
+  });
 }
 void xd_team_destroy(xd_team* team) { destroy(team); }
 
 xd_status xd_group_join_team(const xd_team* team, int32_t rank, const xd_group_options* options, xd_group** group) {
   constexpr const char* call = "xd_group_join_team";
   return guarded([&] {
-    given(group, call, "group") = new xd_group{Group::join(given(team, call, "team").team, rank, options_of(options, call))};
+    given(group, call, "group");
+    *group = new xd_group{Group::join(given(team, call, "team").team, rank, options_of(options, call))};
   });
 }
 
@@ -187,7 +191,8 @@ xd_status xd_memory(const xd_config* config, int32_t num_ranks, int32_t backend,
 xd_status xd_exchange_create(xd_group* group, const xd_config* config, xd_exchange** exchange) {
   constexpr const char* call = "xd_exchange_create";
   return guarded([&] {
-    given(exchange, call, "exchange") = new xd_exchange{Exchange(given(group, call, "group").group, config_of(config, call))};
+    given(exchange, call, "exchange");
+    *exchange = new xd_exchange{Exchange(given(group, call, "group").group, config_of(config, call))};
   });
 }
 
@@ -283,7 +288,10 @@ xd_status xd_received_landing_rows(const xd_received* received, int32_t rank, vo
 
 xd_status xd_received_keep(xd_received* received, xd_plan** plan) {
   constexpr const char* call = "xd_received_keep";
-  return guarded([&] { given(plan, call, "plan") = new xd_plan{given(received, call, "received").received.keep()}; });
+  return guarded([&] {
+    given(plan, call, "plan");
+    *plan = new xd_plan{given(received, call, "received").received.keep()};
+  });
 }
 void xd_received_destroy(xd_received* received) { destroy(received); }
 void xd_plan_destroy(xd_plan* plan) { destroy(plan); }

@@ -24,6 +24,22 @@ bool cast_wire(const Config& c) { return c.combine_wire != Wire::own; }
 
 std::int64_t worst_rows(const Config& c, int num_ranks) { return std::int64_t{num_ranks} * c.max_tokens; }
 
+/// Bindings may pass numbers that are no enumerators.
+Support enumerators_supported(const Config& c) {
+  const struct {
+    const char* name;
+    int value;
+    std::size_t count;
+  } members[] = {{"dispatch_dtype", static_cast<int>(c.dispatch_dtype), std::size(kDtypeNames)},
+                 {"combine_dtype", static_cast<int>(c.combine_dtype), std::size(kDtypeNames)},
+                 {"combine_wire", static_cast<int>(c.combine_wire), std::size(kWireNames)},
+                 {"layout", static_cast<int>(c.layout), std::size(kLayoutNames)},
+                 {"overflow", static_cast<int>(c.overflow), std::size(kOverflowNames)}};
+  for (const auto& m : members)
+    if (m.value >= static_cast<int>(m.count)) return no(op::text(m.name, " = ", m.value, "; must be 0 to ", m.count - 1));
+  return {};
+}
+
 Support sizes_supported(const Config& c, int num_ranks) {
   using op::text;
   if (num_ranks < 1 || num_ranks > kMaxRanks)
@@ -55,7 +71,8 @@ Support capacities_supported(const Config& c, int num_ranks) {
   if (c.row_capacity != 0 && (c.row_capacity < num_ranks || c.row_capacity > worst))
     return no(text("row_capacity = ", c.row_capacity, "; must be ", num_ranks, " (num_ranks) to ", worst,
                    " (num_ranks * max_tokens), or 0 for the worst case"));
-  if (c.expert_capacity < 0) return no(text("expert_capacity = ", c.expert_capacity, "; must not be negative"));
+  if (c.expert_capacity < 0 || c.expert_capacity >= kMaxRows)
+    return no(text("expert_capacity = ", c.expert_capacity, "; must be 0 (the worst case) to 2^31 - 1"));
   if (c.expert_capacity != 0 && c.layout == Layout::token_major)
     return no(text("expert_capacity = ", c.expert_capacity, " with layout token_major, which has no expert rows; set it to 0"));
   const bool aligned = c.alignment == 1 || c.alignment == 8 || c.alignment == 16 || c.alignment == 32 || c.alignment == 128;
@@ -89,6 +106,7 @@ Support paths_supported(const Config& c) {
 }  // namespace
 
 Support supports(const Config& config, int num_ranks) {
+  if (Support s = enumerators_supported(config); !s) return s;
   if (Support s = sizes_supported(config, num_ranks); !s) return s;
   if (Support s = paths_supported(config); !s) return s;
   return capacities_supported(config, num_ranks);

@@ -57,7 +57,8 @@ void check_dispatch(const ExchangeState& e, const DispatchInput& in, bool routed
   check("weights", in.weights, false, 4);
 }
 
-kernels::DispatchArgs dispatch_args(const ExchangeState& e, const DispatchInput& in, int place, int plan, bool replay) {
+kernels::DispatchArgs dispatch_args(ExchangeState& e, const DispatchInput& in, int place, int plan, bool replay) {
+  e.landing_free[place] = true;
   kernels::DispatchArgs args{};
   args.call = e.call(place, plan);
   args.rows = static_cast<const std::byte*>(in.rows);
@@ -110,7 +111,9 @@ void run_combine(ExchangeState& e, int place, int plan, const CombineInput& in, 
     throw UsageError(text("combine on rank ", e.group->rank(), ": input.rows is the combine buffer of another Received"));
   const bool by_expert = e.shape.layout != Layout::token_major;
   kernels::CombineArgs args{};
-  args.call = e.call(place >= 0 ? place : larger(owner, 0), plan);
+  const int used = place >= 0 ? place : larger(owner, 0);
+  e.landing_free[used] = false;
+  args.call = e.call(used, plan);
   args.rows = static_cast<const std::byte*>(in.rows);
   args.weights = in.weights;
   args.out = static_cast<std::byte*>(out.rows);
@@ -129,6 +132,11 @@ void run_combine(ExchangeState& e, int place, int plan, const CombineInput& in, 
       send.geometry, options.stream, args);
 }
 
+ExchangeState& alive(const std::shared_ptr<ExchangeState>& state, const char* call) {
+  if (!state) throw StateError(text(call, ": the exchange was moved from"));
+  return *state;
+}
+
 }  // namespace
 
 Exchange::Exchange(const Group& group, const Config& config) {
@@ -139,15 +147,16 @@ Exchange::Exchange(Exchange&&) noexcept = default;
 Exchange& Exchange::operator=(Exchange&&) noexcept = default;
 Exchange::~Exchange() = default;
 
-const Config& Exchange::config() const { return state_->config; }
+const Config& Exchange::config() const { return alive(state_, "Exchange::config").config; }
 Memory Exchange::memory() const {
-  Memory bill = op::bill_of(state_->shape, platform::page_bytes_of(state_->group->device().kind()));
-  bill.total_bytes = state_->memory.bytes() + state_->report_block->bytes();  // what was taken, not what was planned
+  const ExchangeState& e = alive(state_, "Exchange::memory");
+  Memory bill = op::bill_of(e.shape, platform::page_bytes_of(e.group->device().kind()));
+  bill.total_bytes = e.memory.bytes() + e.report_block->bytes();  // what was taken, not what was planned
   return bill;
 }
 
 Received Exchange::dispatch(const DispatchInput& input, const CallOptions& options) {
-  ExchangeState& e = *state_;
+  ExchangeState& e = alive(state_, "dispatch");
   e.check("dispatch");
   check_dispatch(e, input, true);
   e.group->device().check_stream(options.stream);
@@ -160,7 +169,7 @@ Received Exchange::dispatch(const DispatchInput& input, const CallOptions& optio
 }
 
 Received Exchange::dispatch(const Plan& kept, const DispatchInput& input, const CallOptions& options) {
-  ExchangeState& e = *state_;
+  ExchangeState& e = alive(state_, "dispatch");
   e.check("dispatch");
   if (!kept.state_ || kept.state_->exchange != state_)
     throw StateError(text("dispatch on rank ", e.group->rank(), ": the plan belongs to another exchange, or was moved from"));
@@ -179,23 +188,25 @@ Received Exchange::dispatch(const Plan& kept, const DispatchInput& input, const 
 }
 
 void Exchange::combine(Received&& received, const CombineInput& input, const CombineOutput& output, const CallOptions& options) {
-  state_->check("combine");
+  ExchangeState& e = alive(state_, "combine");
+  e.check("combine");
   if (!received.state_ || received.state_->exchange != state_)
-    throw StateError(text("combine on rank ", state_->group->rank(),
+    throw StateError(text("combine on rank ", e.group->rank(),
                           ": this Received was combined before, moved from, or belongs to another exchange; dispatch first"));
-  run_combine(*state_, received.state_->place, received.state_->plan, input, output, options);
+  run_combine(e, received.state_->place, received.state_->plan, input, output, options);
   received.state_.reset();
 }
 
 void Exchange::combine(const Plan& plan, const CombineInput& input, const CombineOutput& output, const CallOptions& options) {
-  state_->check("combine");
+  ExchangeState& e = alive(state_, "combine");
+  e.check("combine");
   if (!plan.state_ || plan.state_->exchange != state_)
-    throw StateError(text("combine on rank ", state_->group->rank(), ": the plan belongs to another exchange, or was moved from"));
-  run_combine(*state_, -1, plan.state_->plan, input, output, options);
+    throw StateError(text("combine on rank ", e.group->rank(), ": the plan belongs to another exchange, or was moved from"));
+  run_combine(e, -1, plan.state_->plan, input, output, options);
 }
 
 void Exchange::combine_fused(Received&& received, const CombineOutput& output, std::int32_t num_tokens, const CallOptions& options) {
-  ExchangeState& e = *state_;
+  ExchangeState& e = alive(state_, "combine_fused");
   e.check("combine_fused");
   if (!e.shape.fused) throw StateError(text("combine_fused on rank ", e.group->rank(), ": needs config.fused"));
   if (!received.state_ || received.state_->exchange != state_)
@@ -204,6 +215,9 @@ void Exchange::combine_fused(Received&& received, const CombineOutput& output, s
   if (num_tokens < -1 || num_tokens > e.shape.max_tokens)
     throw UsageError(text("combine_fused on rank ", e.group->rank(), ": num_tokens = ", num_tokens, "; must be -1 (of the plan) or 0 to ",
                           e.shape.max_tokens));
+  if (!e.landing_free[received.state_->place])
+    throw StateError(text("combine_fused on rank ", e.group->rank(), ": a combine along a kept plan has used the landing rows since ",
+                          "this dispatch; dispatch again, or allow more in flight"));
   const int plan = received.state_->plan;
   const std::int32_t tokens = num_tokens >= 0 ? num_tokens : e.plan_tokens[plan];
   Argument{e, "combine_fused", "output.rows", output.rows}.required(tokens != 0);
@@ -218,6 +232,7 @@ void Exchange::combine_fused(Received&& received, const CombineOutput& output, s
   args.out_weights = output.weights;
   args.num_tokens = num_tokens;
   args.source = kernels::Source::fused;
+  e.landing_free[received.state_->place] = false;
   args.with_weights = output.weights != nullptr;
   const tuning::Choice choice = e.choose(tokens < 0 ? e.shape.max_tokens : tokens, e.shape.combine_row_bytes, options.num_sms);
   args.send = pieces_of(e.shape.combine_row_bytes, 1, 1);
@@ -227,7 +242,7 @@ void Exchange::combine_fused(Received&& received, const CombineOutput& output, s
 }
 
 std::vector<TraceEvent> Exchange::trace() const {
-  const ExchangeState& e = *state_;
+  const ExchangeState& e = alive(state_, "Exchange::trace");
   std::vector<TraceEvent> all;
   const std::uint32_t most = e.shape.trace_events;
   for (int place = 0; most && place < e.shape.in_flight; ++place) {
@@ -242,8 +257,10 @@ std::vector<TraceEvent> Exchange::trace() const {
   return all;
 }
 
-Status Exchange::poll() const { return state_->poll(); }
-void Exchange::clear_status() { state_->clear_status(); }
-void Exchange::close() { state_->closed = true; }
+Status Exchange::poll() const { return alive(state_, "Exchange::poll").poll(); }
+void Exchange::clear_status() { alive(state_, "Exchange::clear_status").clear_status(); }
+void Exchange::close() {
+  if (state_) state_->closed = true;
+}
 
 }  // namespace crossdock

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "crossdock/group.hpp"
 
+#include <algorithm>
 #include <cstdlib>
 
 #include "memory/bootstrap.hpp"
@@ -21,8 +22,11 @@ void check_rank(int rank, int num_ranks) {
     throw UsageError(text("Group::join: rank = ", rank, "; must be 0 to ", num_ranks - 1));
 }
 
+/// Longer limits would overflow the clock; nobody lives to tell them from none.
+constexpr std::chrono::milliseconds kLongestDeadline = std::chrono::hours(24) * 365 * 100;
+
 std::chrono::milliseconds deadline_of(const GroupOptions& options) {
-  return options.deadline.count() >= 0 ? options.deadline : op::environment_deadline();
+  return std::min(options.deadline.count() >= 0 ? options.deadline : op::environment_deadline(), kLongestDeadline);
 }
 
 /// The machine to use: the caller's choice, else CROSSDOCK_BACKEND, else the first one with a device.
@@ -37,7 +41,9 @@ BackendKind backend_of(const GroupOptions& options) {
 
 std::shared_ptr<detail::GroupState> form(AllGather all_gather, int rank, int num_ranks, const GroupOptions& options) {
   memory::Sharing sharing;
-  sharing.all_gather = std::move(all_gather);
+  // One callable behind all copies: the caller's may count its calls.
+  sharing.all_gather = [shared = std::make_shared<AllGather>(std::move(all_gather))](const void* mine, std::size_t bytes,
+                                                                                     void* all) { (*shared)(mine, bytes, all); };
   sharing.rank = rank;
   sharing.num_ranks = num_ranks;
   sharing.deadline = deadline_of(options);
@@ -92,7 +98,7 @@ void Group::abort(const std::string& reason) {
 void Group::set_deadline(std::chrono::milliseconds deadline) {
   open(state_, "Group::set_deadline");
   if (deadline.count() < 0) throw UsageError(text("Group::set_deadline: ", deadline.count(), " ms; must be 0 (no limit) or more"));
-  state_->set_deadline(deadline);
+  state_->set_deadline(std::min(deadline, kLongestDeadline));
 }
 
 void Group::close() {
