@@ -20,6 +20,7 @@ template <class M, Dtype kDtype, Wire kWire, bool kByExpert>
 struct Combine {
   using Row = codec::WireRow<kDtype, kWire>;
   using Bytes16 = platform::Bytes16;
+  using Floats = platform::Floats;  // f32 values that the machine handles at once
   static constexpr int kUnitsAtOnce = Row::kValues <= 8 ? 2 : 1;  // more values spill
 
   static constexpr bool kCanPull = kWire == Wire::own && !kByExpert;
@@ -31,6 +32,7 @@ struct Combine {
   const int rank = call.peers.rank;
   memory::PlaceState* const state = call.mine<memory::PlaceState>(call.place.state);
   const Clock clock = read_clock(m, call);
+  const bool failed = sees_failure(m, call);
   const std::uint64_t epoch = clock.epoch;
   const layout::CountMatrix matrix{call.mine<std::uint64_t>(call.plan.matrix), shape.num_ranks};
   const std::int32_t num_units = ceil_div(static_cast<std::int32_t>(shape.combine_row_bytes), 16 * Row::kRowPacks);
@@ -53,6 +55,7 @@ struct Combine {
     if (!exchange_ready(pushes)) return;
     mark(Phase::reduce);
     reduce_rows(items, sources);
+    if (source != Source::landing) look_again(m, call);
     if (args.with_weights) reduce_weights(tokens);
     advance_clock(m, call, epoch, true);
     mark(Phase::end);
@@ -62,17 +65,29 @@ struct Combine {
 
   /// After a dispatch its counts were the permission to push; after another combine it takes a word of its own.
   XD_FN bool may_push() {
-    return clock.after_combine ? exchange_enter() : !m.any_in_block(sees_failure(m, call));
+    return clock.after_combine ? exchange_enter() : !m.any_in_block(failed);
   }
 
-  /// Tells all ranks in their words at `words`, unless `last_only` and another block does it, and waits for all of them.
+  /// What ranks must do alike in one combine, told along with `ready`.
+  XD_FN std::uint64_t manner() const {
+    return (source == Source::peers ? 1 : 0) | (source == Source::fused ? 2 : 0) | (args.with_weights ? 4 : 0);
+  }
+  static constexpr int kManners = 8;
+
+  /// Tells all ranks, this one included, in their words at `words`, and waits for all of them.
   XD_FN bool exchange(std::uint64_t words, Edge edge, bool mine_to_tell) {
-    if (mine_to_tell)
+    if (mine_to_tell && !failed)
       for (int p = m.thread(); p < shape.num_ranks; p += m.num_threads())
-        m.store_release(call.at<std::uint64_t>((rank + p) % shape.num_ranks, words) + rank, epoch);
-    bool ok = !sees_failure(m, call);
-    for (int s = m.thread(); s < shape.num_ranks && ok; s += m.num_threads())
-      ok = sync::wait_epoch(m, call.watch, call.mine<std::uint64_t>(words) + s, epoch, edge, s);
+        m.store_release(call.at<std::uint64_t>((rank + p) % shape.num_ranks, words) + rank, epoch * kManners + manner());
+    bool ok = !failed;
+    for (int s = m.thread(); s < shape.num_ranks && ok; s += m.num_threads()) {
+      const std::uint64_t* word = call.mine<std::uint64_t>(words) + s;
+      ok = sync::wait_epoch(m, call.watch, word, epoch * kManners, edge, s);
+      const std::uint64_t told = m.load_relaxed(word);
+      if (!ok || told / kManners != epoch || told % kManners == manner()) continue;
+      sync::fail(m, call.watch, sync::Poison{StatusCode::usage, edge, rank, s}, manner(), told % kManners);
+      ok = false;
+    }
     return !m.any_in_block(!ok);
   }
 
@@ -102,7 +117,7 @@ struct Combine {
         send_blocks(row, to, units);
       } else {
         for (std::int32_t unit = units.first + m.lane(); unit < units.end; unit += M::kWidth) {
-          float values[Row::kValues];
+          Floats values[Row::kFloats];
           load_values(row, unit, values);
           m.store16_away(to + std::int64_t{unit} * 16, Row::encode(values));
         }
@@ -111,21 +126,21 @@ struct Combine {
   }
 
   /// Values of one unit of a received row: the caller's row, or the weighted sum of its expert rows in id order.
-  XD_FN void load_values(std::int64_t row, std::int64_t unit, float* values) {
+  XD_FN void load_values(std::int64_t row, std::int64_t unit, Floats* values) {
     if constexpr (!kByExpert) {
       Row::load_row(m, args.rows + row * shape.combine_row_bytes, unit, shape.combine_row_bytes, values);
     } else {
       XD_UNROLL(32)
-      for (int i = 0; i < Row::kValues; ++i) values[i] = 0.0f;
+      for (int i = 0; i < Row::kFloats; ++i) values[i] = Floats{};
       const std::int32_t* experts = call.mine<std::int32_t>(call.plan.expert_of_row) + row * shape.top_k;
       for (int j = 0; j < shape.top_k; ++j) {
         if (experts[j] < 0) continue;
         const float weight = call.mine<float>(call.plan.expert_weights)[experts[j]];
-        float part[Row::kValues];
+        Floats part[Row::kFloats];
         Row::load_row(m, args.rows + experts[j] * shape.combine_row_bytes, unit, shape.combine_row_bytes, part);
         XD_UNROLL(32)
-        for (int i = 0; i < Row::kValues; ++i) {
-          const float product = weight * part[i];
+        for (int i = 0; i < Row::kFloats; ++i) {
+          const Floats product = weight * part[i];
           values[i] = values[i] + product;
         }
       }
@@ -139,7 +154,8 @@ struct Combine {
     const std::int64_t first = units.first / Row::kUnitsPerBlock, end = ceil_div<std::int64_t>(units.end, Row::kUnitsPerBlock);
     for (std::int64_t base = first; base < end; base += kBlocks) {
       const std::int64_t block = base + m.lane() / kLanes;
-      float values[kUnitsPerLane][Row::kValues] = {}, amax = 0.0f;
+      Floats values[kUnitsPerLane][Row::kFloats] = {};
+      float amax = 0.0f;
       XD_UNROLL(8)
       for (int u = 0; u < kUnitsPerLane; ++u) {
         const std::int64_t unit = block * Row::kUnitsPerBlock + m.lane() % kLanes + u * kLanes;
@@ -157,19 +173,17 @@ struct Combine {
   }
 
   /// Loads a unit; returns the largest finite magnitude in it.
-  XD_FN float load_magnitudes(std::int64_t row, std::int64_t unit, float* values) {
+  XD_FN float load_magnitudes(std::int64_t row, std::int64_t unit, Floats* values) {
     load_values(row, unit, values);
-    float amax = 0.0f;
+    Floats amax{};
     XD_UNROLL(16)
-    for (int i = 0; i < Row::kValues; ++i) {
-      const std::uint32_t magnitude = codec::bits_of_float(values[i]) & 0x7fffffffu;
-      if (magnitude < 0x7f800000u) amax = larger(amax, codec::float_of_bits(magnitude));
-    }
-    return amax;
+    for (int i = 0; i < Row::kFloats; ++i) amax = codec::larger_finite(amax, values[i]);
+    return platform::largest_of(amax);
   }
-  XD_FN static Bytes16 encode_scaled(float* values, int e) {
+  XD_FN static Bytes16 encode_scaled(Floats* values, int e) {
+    const float scale = codec::any_power_of_two(-e);
     XD_UNROLL(16)
-    for (int i = 0; i < Row::kValues; ++i) values[i] = codec::times_power_of_two(values[i], -e);
+    for (int i = 0; i < Row::kFloats; ++i) values[i] = values[i] * scale;
     return Row::encode(values);
   }
 
@@ -228,9 +242,9 @@ struct Combine {
       XD_UNROLL(2)
       for (int u = 0; u < kUnitsAtOnce; ++u) {
         if (unit + u * M::kWidth >= units.end) break;
-        float sum[Row::kValues];
+        Floats sum[Row::kFloats];
         XD_UNROLL(32)
-        for (int i = 0; i < Row::kValues; ++i) sum[i] = 0.0f;
+        for (int i = 0; i < Row::kFloats; ++i) sum[i] = Floats{};
         XD_UNROLL(8)
         for (int o = 0; o < kMaxRanks; ++o)
           if (from.row[o]) add_unit(from.row[o], raw[u][o], unit + u * M::kWidth, sum);
@@ -239,25 +253,28 @@ struct Combine {
     }
   }
 
+  /// Fused: the caller may ask for more tokens than the plan has; nobody has kept those.
+  XD_FN bool is_planned(std::int64_t token) const { return token < matrix.tokens(rank); }
+
   /// Fused: sum over the ids that were kept, one landing row each.
   XD_FN void reduce_ids(std::int64_t token, Units units, std::byte* out) {
-    const std::uint64_t kept = call.mine<std::uint64_t>(call.plan.kept_ids)[token];
+    const std::uint64_t kept = is_planned(token) ? call.mine<std::uint64_t>(call.plan.kept_ids)[token] : 0;
     const std::byte* first = call.mine<std::byte>(call.place.landing) + layout::fused_landing_row(token, 0, shape) * shape.wire_row_bytes;
     for (std::int32_t unit = units.first + m.lane(); unit < units.end; unit += M::kWidth) {
-      float sum[Row::kValues];
+      Floats sum[Row::kFloats];
       XD_UNROLL(32)
-      for (int i = 0; i < Row::kValues; ++i) sum[i] = 0.0f;
+      for (int i = 0; i < Row::kFloats; ++i) sum[i] = Floats{};
       for (int j = 0; j < shape.top_k; ++j)
         if (kept >> j & 1) add_unit(first + j * shape.wire_row_bytes, Row::load_raw(m, first + j * shape.wire_row_bytes, unit), unit, sum);
       Row::store_row(m, out, unit, shape.combine_row_bytes, sum);
     }
   }
 
-  XD_FN void add_unit(const std::byte* wire_row, Bytes16 raw, std::int32_t unit, float* sum) {
-    float values[Row::kValues];
+  XD_FN void add_unit(const std::byte* wire_row, Bytes16 raw, std::int32_t unit, Floats* sum) {
+    Floats values[Row::kFloats];
     Row::widen_wire(raw, wire_row, unit, shape.hidden, values);
     XD_UNROLL(32)
-    for (int i = 0; i < Row::kValues; ++i) sum[i] = sum[i] + values[i];
+    for (int i = 0; i < Row::kFloats; ++i) sum[i] = sum[i] + values[i];
   }
 
   XD_FN void reduce_weights(std::int64_t tokens) {
@@ -266,7 +283,7 @@ struct Combine {
       const std::int64_t token = i / shape.top_k;
       const memory::Route* routes = call.mine<memory::Route>(call.plan.routes) + token * shape.ranks_per_token;
       float sum = 0.0f;
-      for (int o = 0; o < shape.ranks_per_token; ++o)
+      for (int o = 0; o < shape.ranks_per_token && is_planned(token); ++o)
         if (routes[o].row >= 0)
           sum = sum + call.mine<float>(call.place.landing_weights)[layout::landing_row(token, o, shape) * shape.top_k + i % shape.top_k];
       args.out_weights[i] = codec::canonical(sum);
