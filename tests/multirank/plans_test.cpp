@@ -4,7 +4,7 @@
 
 #include <optional>
 
-#include "multirank/script.hpp"
+#include "support/script.hpp"
 #include "platform/cpu/sanitizers.hpp"
 
 namespace crossdock::testing {

@@ -120,6 +120,62 @@ TEST(Shapes, RowsInPlaceOfTheReceivedOnes) {
   EXPECT_EQ(run_case(test), "");
 }
 
+/// combine_fused may be told another T than the plan's: tokens that the plan does not know come out as +0, also where an
+/// earlier, longer plan had them.
+TEST(Shapes, FusedTakesTheTokensOfTheCaller) {
+  TestCase test = small_case(3);
+  test.config.fused = true;
+  test.config.combine_weights = test.with_weights = true;
+  const Answers full = answers_of(test);
+  test.recipe.tokens = {3, 0, 8};
+  const Answers part = answers_of(test);
+  Log log;
+  run_ranks(test, log, [&](Rank& rank) {
+    rank.run(full);
+    for (const int tokens : {8, 5, 2, 0}) {
+      Answers right = part;
+      right.results = oracle::fused_answer(right.shape, right.received, {right.outputs.begin(), right.outputs.end()}, tokens);
+      Round round(test, part, rank.rank());
+      Received received = rank.exchange.dispatch(round.input());
+      (void)round.run_experts(received);
+      const Buffer rows(test.backend, 8 * 256, 0xee), weights(test.backend, 8 * 2 * 4, 0xee);
+      rank.exchange.combine_fused(std::move(received), {rows.data(), weights.as<float>()}, tokens);
+      check_result(test, right, rank.rank(), rows.data(), weights.as<float>(), log);
+      std::uint8_t behind = 0;
+      if (tokens < 8) copy_out(test.backend, &behind, rows.as<std::uint8_t>() + tokens * 256, 1);
+      if (tokens < 8 && behind != 0xee) log.add("wrote past T = ", tokens);
+    }
+  });
+  EXPECT_EQ(log.text(), "");
+}
+
+/// An exchange that can do fused and zero-copy does staged calls too.
+TEST(Shapes, OneConfigForEveryPath) {
+  TestCase test = small_case(3);
+  test.config.fused = true;
+  test.config.zero_copy = true;
+  test.config.top_k = 4;
+  TestCase staged = test, zero_copy = test, fused = test;
+  staged.config.fused = staged.config.zero_copy = zero_copy.config.fused = fused.config.zero_copy = false;
+  const Answers by_rank = answers_of(staged), by_id = answers_of(fused);
+  Log log;
+  run_ranks(test, log, [&](Rank& rank) {
+    for (int n = 0; n < 6; ++n) {
+      const TestCase& now = n % 3 == 0 ? staged : n % 3 == 1 ? zero_copy : fused;
+      const Answers& answers = n % 3 == 2 ? by_id : by_rank;
+      Round round(now, answers, rank.rank());
+      Received received = rank.exchange.dispatch(round.input());
+      const CombineInput from = round.run_experts(targets_of(received, test));
+      if (now.config.fused)
+        rank.exchange.combine_fused(std::move(received), round.output());
+      else
+        rank.exchange.combine(std::move(received), from, round.output());
+      round.check_output(log);
+    }
+  });
+  EXPECT_EQ(log.text(), "");
+}
+
 TEST(Shapes, TokenCountOnTheDevice) {
   TestCase test = small_case(3);
   test.device_tokens = true;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "multirank/script.hpp"
+#include "support/script.hpp"
 
 #include <algorithm>
 #include <list>

@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: Apache-2.0
+// Destructors are local, closing twice is legal, memory outlives its owner while a peer may touch it, nothing is leaked.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <atomic>
+#include <filesystem>
+#include <fstream>
+#include <memory>
+#include <optional>
+#include <thread>
+
+#include "support/harness.hpp"
+
+namespace crossdock::testing {
+namespace {
+
+using namespace std::chrono_literals;
+
+/// A rank leaves right after its last call, while slow peers still wait for it and read its memory (zero-copy: pull).
+TEST(Lifetimes, ARankLeavesWhilePeersStillWork) {
+  for (const Path path : {Path::staged, Path::zero_copy, Path::fused}) {
+    TestCase test = small_case(4);
+    set_path(test.config, path);
+    const Answers answers = answers_of(test);
+    for (int leaver = 0; leaver < 4; ++leaver) {
+      Log log;
+      const Team team(4);
+      run_threads(4, log, [&](int r) {
+        CpuStream stream;
+        std::optional<Rank> rank(std::in_place, test, team, r, log);
+        Round round(test, answers, r);
+        CallOptions options;
+        options.stream = stream.handle();
+        if (r != leaver) stream.enqueue([] { std::this_thread::sleep_for(20ms); });
+        Received received = rank->exchange.dispatch(round.input(), options);
+        const CombineInput from = round.run_experts(received, stream.handle());
+        if (r != leaver) stream.enqueue([] { std::this_thread::sleep_for(20ms); });
+        rank->combine(std::move(received), from, round.output(), stream.handle());
+        if (r == leaver) stream.synchronize(), rank.reset();
+        stream.synchronize();
+        round.check_output(log);
+      });
+      ASSERT_EQ(log.text(), "");
+    }
+  }
+}
+
+TEST(Lifetimes, ClosingTwiceIsLegalAndCallsAfterItAreRefused) {
+  const TestCase test = small_case(2);
+  const Answers answers = answers_of(test);
+  Log log;
+  run_ranks(test, log, [&](Rank& rank) {
+    Round round(test, answers, rank.rank());
+    rank.run(answers);
+    Received received = rank.exchange.dispatch(round.input());
+    const Plan plan = received.keep();
+    const CombineInput from = round.run_experts(received);
+    const auto refused = [&](const char* word, auto&& call) {
+      try {
+        call();
+        log.add("not refused after close: ", word);
+      } catch (const StateError& error) {
+        for (const std::string& w : {std::string(word), std::string("closed"), "rank " + std::to_string(rank.rank())})
+          if (std::string(error.what()).find(w) == std::string::npos) log.add(w, " missing in: ", error.what());
+      }
+    };
+    rank.exchange.close();
+    rank.exchange.close();
+    refused("dispatch", [&] { (void)rank.exchange.dispatch(round.input()); });
+    refused("combine", [&] { rank.exchange.combine(std::move(received), from, round.output()); });
+    refused("combine", [&] { rank.exchange.combine(plan, from, round.output()); });
+    Exchange again(rank.group, test.config);  // the group is open
+    (void)again.dispatch(round.input());
+    rank.group.close();
+    rank.group.close();
+    refused("dispatch", [&] { (void)again.dispatch(round.input()); });
+    refused("Exchange", [&] { Exchange(rank.group, test.config); });
+    rank.group.abort("too late");  // nobody is left to be told
+  });
+  EXPECT_EQ(log.text(), "");
+}
+
+/// Group, exchange, plan, Received and stream, destroyed in every order.
+TEST(Lifetimes, AnyOrderOfDestruction) {
+  TestCase test = small_case(2);
+  test.config.in_flight = 2;
+  const Answers answers = answers_of(test);
+  std::vector<int> order = {0, 1, 2, 3};
+  do {
+    Log log;
+    const Team team(2);
+    run_threads(2, log, [&](int r) {
+      GroupOptions options;
+      options.backend = BackendKind::cpu;
+      options.deadline = kPatience;
+      std::optional<Group> group = Group::join(team, r, options);
+      std::optional<Exchange> exchange(std::in_place, *group, test.config);
+      Round round(test, answers, r);
+      std::optional<Received> received = exchange->dispatch(round.input());
+      std::optional<Plan> plan = received->keep();
+      for (const int what : order) {
+        if (what == 0) group.reset();
+        if (what == 1) exchange.reset();
+        if (what == 2) received.reset();
+        if (what == 3) plan.reset();
+      }
+    });
+    ASSERT_EQ(log.text(), "");
+  } while (std::next_permutation(order.begin(), order.end()));
+}
+
+TEST(Lifetimes, ATeamMayGoFirst) {
+  const TestCase test = small_case(2);
+  const Answers answers = answers_of(test);
+  auto team = std::make_unique<Team>(2);
+  Log log;
+  std::atomic<int> joined{0};
+  run_threads(2, log, [&](int r) {
+    Rank rank(test, *team, r, log);
+    if (++joined == 2) team.reset();
+    while (joined < 2) std::this_thread::yield();
+    rank.run(answers);
+    Exchange another(rank.group, test.config);  // still collective over what the team left
+  });
+  EXPECT_EQ(log.text(), "");
+}
+
+int open_files() {
+  int count = 0;
+  for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd")) count += entry.exists() || true;
+  return count;
+}
+
+/// Bytes of mappings of a kind that the library makes; the heap and stacks are left out.
+std::uint64_t mapped_bytes(const std::string& kind) {
+  std::ifstream maps("/proc/self/maps");
+  std::uint64_t bytes = 0;
+  for (std::string line; std::getline(maps, line);) {
+    if (line.find(kind) == std::string::npos) continue;
+    const std::size_t dash = line.find('-');
+    bytes += std::stoull(line.substr(dash + 1), nullptr, 16) - std::stoull(line.substr(0, dash), nullptr, 16);
+  }
+  return bytes;
+}
+
+std::uint64_t virtual_bytes() {
+  std::ifstream status("/proc/self/statm");
+  std::uint64_t pages = 0;
+  status >> pages;
+  return pages * 4096;
+}
+
+TEST(Lifetimes, AHundredCyclesLeakNothing) {
+  TestCase test = small_case(3);
+  test.config.max_tokens = 64;
+  test.config.hidden = 1024;  // an arena of a megabyte
+  const Answers answers = answers_of(test);
+  int files = 0;
+  std::uint64_t bytes = 0;
+  for (int cycle = 0; cycle < 100; ++cycle) {
+    Log log;
+    run_ranks(test, log, [&](Rank& rank) {
+      if (cycle % 10 == 0) rank.run(answers);
+      if (cycle % 2) rank.exchange.close(), rank.group.close();
+    });
+    ASSERT_EQ(log.text(), "");
+    if (cycle == 9) files = open_files(), bytes = virtual_bytes();
+  }
+  EXPECT_EQ(open_files(), files);
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+  EXPECT_LT(virtual_bytes(), bytes + (std::uint64_t{48} << 20));  // one leaked arena per cycle would be 300 MB
+#endif
+  EXPECT_EQ(mapped_bytes("memfd:crossdock"), 0u);
+}
+
+TEST(Lifetimes, ExchangesComeAndGoInOneGroup) {
+  const TestCase test = small_case(3);
+  const Answers answers = answers_of(test);
+  Log log;
+  run_ranks(test, log, [&](Rank& rank) {
+    for (int cycle = 0; cycle < 30; ++cycle) {
+      TestCase other = test;
+      other.config.hidden = 128;
+      other.config.scale_bytes = cycle;
+      Exchange exchange(rank.group, other.config);
+      check_bill(exchange.memory(), other.config, 3, rank.group.backend(), log);
+      rank.run(answers);
+    }
+  });
+  EXPECT_EQ(log.text(), "");
+}
+
+TEST(Lifetimes, TwoGroupsAtOnce) {
+  const TestCase one = small_case(3);
+  TestCase two = small_case(2);
+  two.config.layout = Layout::contiguous;
+  const Answers first = answers_of(one), second = answers_of(two);
+  Log log;
+  std::thread other([&] {
+    run_ranks(two, log, [&](Rank& rank) {
+      for (int n = 0; n < 50; ++n) rank.run(second);
+    });
+  });
+  run_ranks(one, log, [&](Rank& rank) {
+    for (int n = 0; n < 50; ++n) rank.run(first);
+  });
+  other.join();
+  EXPECT_EQ(log.text(), "");
+}
+
+/// Ranks of two groups in the same threads, calls interleaved.
+TEST(Lifetimes, OneThreadInTwoGroups) {
+  const TestCase test = small_case(3);
+  const Answers answers = answers_of(test);
+  const Team second(3);
+  Log log;
+  run_ranks(test, log, [&](Rank& rank) {
+    Rank other(test, second, (rank.rank() + 1) % 3, log);
+    for (int n = 0; n < 5; ++n) rank.run(answers), other.run(answers);
+  });
+  EXPECT_EQ(log.text(), "");
+}
+
+}  // namespace
+}  // namespace crossdock::testing

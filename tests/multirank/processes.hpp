@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+// Ranks as processes: forked from the test while it has one thread, each reports a text through a pipe.
+#pragma once
+
+#include <sys/types.h>
+
+#include <functional>
+#include <string>
+#include <vector>
+
+namespace crossdock::testing {
+
+/// How a process ended and what it said.
+struct ProcessReport {
+  pid_t pid = 0;
+  int exit_status = -1;  ///< as of waitpid
+  std::string text;      ///< what its body returned; an exception is text too
+};
+
+/// Runs body(rank) in a process per rank and waits for all, at most `patience_s` seconds each; a process that outlives it is
+/// killed and its report says so. `meanwhile` runs in the parent with the processes' ids.
+std::vector<ProcessReport> run_processes(int num_ranks, const std::function<std::string(int rank)>& body,
+                                         const std::function<void(const std::vector<pid_t>&)>& meanwhile = {},
+                                         int patience_s = 90);
+
+/// A rendezvous name that no other test run has.
+std::string unique_name();
+
+/// A folder for rendezvous sockets that is removed with the object; CROSSDOCK_RUNTIME_DIR points there meanwhile.
+class RuntimeDir {
+ public:
+  RuntimeDir();
+  ~RuntimeDir();
+  const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+};
+
+}  // namespace crossdock::testing
