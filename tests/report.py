@@ -28,12 +28,14 @@ class Part:
 
     def read_results(self, path):
         for case in xml.etree.ElementTree.parse(path).getroot().iter("testcase"):
+            skipped = case.find("skipped")  # also there when a test could not be started
             if case.get("status") == "run":
                 self.passed += 1
-            elif case.get("status") == "notrun" and case.find("skipped") is not None:
+            elif case.get("status") == "disabled" or (skipped is not None and "SKIP" in skipped.get("message")):
                 self.skipped += 1
             else:
-                self.failures.append((case.get("name"), tail(case.findtext("system-out") or "")))
+                why = skipped.get("message") + "\n" if skipped is not None else ""
+                self.failures.append((case.get("name"), why + tail(case.findtext("system-out") or "")))
 
     def line(self):
         counts = f"{self.passed:6} passed {len(self.failures):4} failed" + (f" {self.skipped} skipped" if self.skipped else "")
