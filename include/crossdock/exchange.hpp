@@ -130,7 +130,7 @@ class XD_PUBLIC Received {
 /// Expert outputs to bring home.
 struct CombineInput {
   /// Rows of combine_dtype in the layout of the config: [row_capacity, hidden] or as ExpertRows. Any memory of this
-  /// device (staged), or `combine_buffer().data` (zero-copy). May be the received rows themselves.
+  /// device (staged), or `combine_buffer().data` (zero-copy), alike on all ranks. May be the received rows themselves.
   const void* rows = nullptr;
   bool with_weights = false;       ///< ask for the second result, on every rank alike (config.combine_weights)
   const float* weights = nullptr;  ///< [row_capacity, k] rows to sum for it; null: the dispatched weights

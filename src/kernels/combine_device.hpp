@@ -21,7 +21,7 @@ struct Combine {
   using Row = codec::WireRow<kDtype, kWire>;
   using Bytes16 = platform::Bytes16;
   using Floats = platform::Floats;  // f32 values that the machine handles at once
-  static constexpr int kUnitsAtOnce = Row::kValues <= 8 ? 2 : 1;  // more values spill
+  static constexpr int kUnitsAtOnce = Row::kUnitsAtOnce;
 
   static constexpr bool kCanPull = kWire == Wire::own && !kByExpert;
 

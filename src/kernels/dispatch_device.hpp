@@ -48,6 +48,7 @@ struct Dispatch {
   const Shape& shape = call.shape;
   const int rank = call.peers.rank;
   const std::uint64_t epoch = read_clock(m, call).epoch;
+  const bool failed = sees_failure(m, call);
   const std::int64_t filled = call.mine<memory::PlanFill>(call.plan.fill)->rows;
   const std::int64_t num_tokens = count_tokens();
   const std::uint32_t pieces = args.pieces.count;
@@ -131,7 +132,7 @@ struct Dispatch {
     }
     if (!args.replay && m.thread() == 0) report_tokens();
     const int cells = shape.num_ranks + 1;
-    for (int i = m.thread(); i < shape.num_ranks * cells; i += m.num_threads()) {
+    for (int i = m.thread(); i < shape.num_ranks * cells && !failed; i += m.num_threads()) {
       std::uint64_t* word = call.at<std::uint64_t>((rank + i / cells) % shape.num_ranks, call.place.counts_words);
       m.store_release(word + rank * cells + i % cells, sync::count_word(epoch, count_for(i % cells)));  // edge counts: signal
     }
@@ -182,7 +183,7 @@ struct Dispatch {
   XD_FN bool await_counts() {
     const int cells = shape.num_ranks * (shape.num_ranks + 1);
     const std::uint64_t* words = call.mine<std::uint64_t>(call.place.counts_words);
-    bool ok = !sees_failure(m, call);
+    bool ok = !failed;
     for (int i = m.thread(); i < cells && ok; i += m.num_threads())
       ok = sync::wait_count(m, call.watch, words + i, epoch, i / (shape.num_ranks + 1), &shared.matrix[i]);
     return !m.any_in_block(!ok);

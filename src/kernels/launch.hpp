@@ -2,13 +2,14 @@
 // From host to kernels: one table of launch functions per machine, filled from instances.def.
 #pragma once
 
+#include <iterator>
+
 #include "kernels/args.hpp"
 #include "platform/machine.hpp"
 
 namespace crossdock::kernels {
 
-inline constexpr int kNumDtypes = 6, kNumWires = 3;
-static_assert(static_cast<int>(Dtype::fp4_e2m1) == kNumDtypes - 1 && static_cast<int>(Wire::fp8_block128) == kNumWires - 1);
+inline constexpr std::size_t kNumDtypes = std::size(kDtypeNames), kNumWires = std::size(kWireNames);
 
 template <class Args>
 using Launch = void (*)(platform::Geometry, StreamHandle, const Args&);

@@ -7,18 +7,30 @@
 
 namespace crossdock::kernels {
 
-/// A thread's share of the question whether the group has failed: one look, ranks side by side. True: it has, and the
-/// failure is kept. Threads ask before the first barrier of a call, which then spreads the answer.
+/// Threads that may tell peers something: a rank that has failed says nothing but poison, so each of them looks first.
+inline constexpr int kTellers = kMaxRanks * (kMaxRanks + 1);
+
+/// Whether the group has failed, as the tellers see it; the failure is kept. A barrier must spread the answer.
 template <class M>
 XD_FN bool sees_failure(M& m, const Call& call) {
-  bool failed = false;
-  for (int r = m.thread(); r < call.peers.num_ranks; r += m.num_threads()) {
-    const std::uint64_t word = m.load_relaxed(&call.watch.control[call.peers.rank]->poison[r]);
-    if (word == 0) continue;
-    sync::fail(m, call.watch, sync::Poison::of(word), 0, 0);
-    failed = true;
+  if (m.thread() >= kTellers) return false;
+  std::uint64_t failed = 0;
+  XD_UNROLL(8)
+  for (int r = 0; r < kMaxRanks; ++r) {
+    const std::uint64_t word = m.load_relaxed(&call.watch.control[call.peers.rank]->poison[r]);  // absent ranks: 0
+    if (failed == 0) failed = word;
   }
-  return failed;
+  if (failed) sync::fail(m, call.watch, sync::Poison::of(failed), 0, 0);
+  return failed != 0;
+}
+
+/// The second look, by every warp after its last read of what peers may overwrite: once a rank has failed, a kernel of
+/// its caller may have written under this one's reads, and then this result must not pass for sound.
+template <class M>
+XD_FN void look_again(M& m, const Call& call) {
+  for (int r = m.lane(); r < call.peers.num_ranks; r += M::kWidth)
+    if (const std::uint64_t word = m.load_acquire(&call.watch.control[call.peers.rank]->poison[r]))  // edge poison: wait
+      sync::fail(m, call.watch, sync::Poison::of(word), 0, 0);
 }
 
 /// The number of an operation on a place, and whether the one before was a combine. Every block has its own copy, so

@@ -21,6 +21,7 @@ ExchangeState::ExchangeState(std::shared_ptr<GroupState> g, const Config& c) : g
   resident_blocks = smaller(memory::kMaxBlocks, launches->max_resident_blocks(smaller(tuning::kMoveThreads, limits.max_threads)) / group->ranks_on_device());
   if (resident_blocks < 1) throw TopologyError(text("Exchange on rank ", group->rank(), ": ", group->ranks_on_device(), " ranks share device ", group->device().ordinal(), ", more than its multiprocessors can hold together"));
   place_busy.assign(shape.in_flight, false);
+  landing_free.assign(shape.in_flight, false);
   plan_holders.assign(shape.num_plans, 0);
   plan_tokens.assign(shape.num_plans, 0);
   memory = memory::PeerMemory::create(group->sharing(), arena.total_bytes, "Exchange");

@@ -51,6 +51,7 @@ class ExchangeState {
   platform::Limits limits;
   int resident_blocks;
   std::vector<char> place_busy;
+  std::vector<char> landing_free;  // the place's last operation was a dispatch: kernels may write landing rows
   std::vector<int> plan_holders;
   std::vector<std::int32_t> plan_tokens;  // T of this rank, -1: known to the device only
   int num_kept = 0;

@@ -103,6 +103,9 @@ std::string GroupState::story_of(const Status& status, const sync::FailureRecord
   const int origin = static_cast<int>(record.origin);
   if (status.code == StatusCode::aborted)
     return text("rank ", origin, " aborted the group: ", reason_of(origin), ". Seen by rank ", rank(), ". Close the group");
+  if (status.code == StatusCode::usage)
+    return text("ranks ", origin, " and ", status.peer, " combine in different manners (rows in the combine buffer, fused, or ",
+                "with_weights on one of them only); seen by rank ", rank(), ". Pass the same kind of rows on every rank. Close the group");
   const std::string advice = text(". Every rank must make the same calls in the same order within the deadline; rank ", status.peer,
                                   " is late, has stopped, or skipped a call. Close the group");
   if (origin != rank())

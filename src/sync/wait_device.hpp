@@ -73,7 +73,7 @@ XD_FN bool wait_count(M& m, const Watch& watch, const std::uint64_t* word, std::
                       std::uint64_t* value) {
   std::uint64_t seen = 0;
   // edge counts: wait
-  const bool ok = wait(m, watch, word, expected, true, Edge::counts, peer, [](std::uint64_t w) { return epoch_of(w); }, &seen);
+  const bool ok = wait(m, watch, word, epoch_in_word(expected), true, Edge::counts, peer, [](std::uint64_t w) { return epoch_of(w); }, &seen);
   *value = value_of(seen);
   return ok;
 }
