@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // WHAT, element by element: every dtype's codes to f32 and back, in plain integer and f32 arithmetic, alike on every
 // machine. Rounding is to nearest even; a NaN becomes the type's one canonical NaN.
+// `W` is one word (std::uint32_t) or as many as a machine handles at once (platform::Words).
 #pragma once
 
 #include <bit>
@@ -8,14 +9,34 @@
 
 #include "crossdock/types.hpp"
 #include "platform/attributes.hpp"
+#include "platform/words.hpp"
 
 namespace crossdock::codec {
 
-XD_FN constexpr std::uint32_t bits_of_float(float v) { return std::bit_cast<std::uint32_t>(v); }
-XD_FN constexpr float float_of_bits(std::uint32_t v) { return std::bit_cast<float>(v); }
+using platform::below;
+using platform::bits_of_float;
+using platform::branch;
+using platform::each;
+using platform::float_of_bits;
+using platform::select;
+
 /// 2^e, for e in the normal range of f32.
 XD_FN constexpr float power_of_two(int e) { return float_of_bits(static_cast<std::uint32_t>(e + 127) << 23); }
-XD_FN constexpr bool is_nan_bits(std::uint32_t magnitude) { return magnitude > 0x7f800000u; }
+/// Whether f32 bits without their sign are a NaN.
+template <class W>
+XD_FN constexpr auto is_nan_bits(W magnitude) {
+  return below(each<W>(0x7f800000u), magnitude);
+}
+
+/// The larger of `amax` and the magnitude of `value` where that is finite.
+template <class F>
+XD_FN constexpr F larger_finite(F amax, F value) {
+  const auto magnitude = bits_of_float(value) & 0x7fffffffu;
+  using W = std::remove_const_t<decltype(magnitude)>;
+  return branch(
+      below(magnitude, each<W>(0x7f800000u)),
+      [&] { return F(select(amax < float_of_bits(magnitude), float_of_bits(magnitude), amax)); }, [&] { return amax; });
+}
 
 /// A sign, kExponentBits and kMantissaBits. kTopCode: largest finite code, or the code of infinity where there is one.
 template <int kExponentBits, int kMantissaBits, int kBias, std::uint32_t kTopCode, std::uint32_t kNanCode>
@@ -24,30 +45,44 @@ struct MiniFloat {
   static constexpr std::uint32_t kSign = 1u << (kBits - 1);
   static constexpr int kShift = 23 - kMantissaBits;
 
-  XD_FN static constexpr float widen_finite(std::uint32_t code) {
-    const std::uint32_t magnitude = code & (kSign - 1), sign = (code & kSign) << (32 - kBits);
-    if (magnitude >> kMantissaBits)
-      return float_of_bits(sign | ((magnitude << kShift) + (static_cast<std::uint32_t>(127 - kBias) << 23)));
-    const float value = static_cast<float>(magnitude) * power_of_two(1 - kBias - kMantissaBits);
-    return float_of_bits(sign | bits_of_float(value));
+  template <class W>
+  XD_FN static constexpr auto widen_finite(W code) {
+    const W magnitude = code & (kSign - 1), sign = (code & kSign) << (32 - kBits);
+    return branch(
+        magnitude >> kMantissaBits != 0,
+        [&] {
+          return float_of_bits(sign | W((magnitude << kShift) + (static_cast<std::uint32_t>(127 - kBias) << 23)));
+        },
+        [&] {
+          return float_of_bits(
+              sign | bits_of_float(platform::float_of_number(magnitude) * power_of_two(1 - kBias - kMantissaBits)));
+        });
   }
 
   /// Code of a magnitude, without sign; values past the top become kTopCode.
-  XD_FN static constexpr std::uint32_t narrow_magnitude(std::uint32_t magnitude) {
+  template <class W>
+  XD_FN static constexpr W narrow_magnitude(W magnitude) {
     constexpr std::uint32_t smallest_normal = static_cast<std::uint32_t>(128 - kBias) << 23;
-    if (magnitude < smallest_normal) {  // adding this power of two leaves the rounded code in the low bits
-      constexpr float magic = power_of_two(24 - kBias - kMantissaBits);
-      return bits_of_float(float_of_bits(magnitude) + magic) - bits_of_float(magic);
-    }
-    const std::uint32_t rounded = magnitude + ((1u << (kShift - 1)) - 1) + ((magnitude >> kShift) & 1);
-    const std::uint32_t code = (rounded >> kShift) - (static_cast<std::uint32_t>(127 - kBias) << kMantissaBits);
-    return code < kTopCode ? code : kTopCode;
+    constexpr float magic =
+        power_of_two(24 - kBias - kMantissaBits);  // adding it leaves the rounded code in the low bits
+    return branch(
+        below(magnitude, each<W>(smallest_normal)),
+        [&] { return W(bits_of_float(float_of_bits(magnitude) + magic) - bits_of_float(magic)); },
+        [&] {
+          const W rounded = magnitude + ((1u << (kShift - 1)) - 1) + ((magnitude >> kShift) & 1);
+          const W code = (rounded >> kShift) - (static_cast<std::uint32_t>(127 - kBias) << kMantissaBits);
+          return select(below(code, each<W>(kTopCode)), code, each<W>(kTopCode));
+        });
   }
 
-  XD_FN static constexpr std::uint32_t narrow(float value) {
-    const std::uint32_t bits = bits_of_float(value), magnitude = bits & 0x7fffffffu;
-    if (is_nan_bits(magnitude)) return kNanCode;
-    return narrow_magnitude(magnitude) | (bits >> 31 << (kBits - 1));
+  template <class F>
+  XD_FN static constexpr auto narrow(F value) {
+    const auto bits = bits_of_float(value);
+    const auto magnitude = bits & 0x7fffffffu;
+    using W = std::remove_const_t<decltype(bits)>;
+    return branch(
+        is_nan_bits<W>(magnitude), [&] { return each<W>(kNanCode); },
+        [&] { return W(narrow_magnitude<W>(magnitude) | (bits >> 31 << (kBits - 1))); });
   }
 };
 
@@ -56,28 +91,41 @@ struct Number;
 
 template <>
 struct Number<Dtype::bf16> {
-  XD_FN static constexpr float widen(std::uint32_t code) { return float_of_bits(code << 16); }
-  XD_FN static constexpr std::uint32_t narrow(float value) {
-    const std::uint32_t bits = bits_of_float(value);
-    const std::uint32_t rounded = (bits + 0x7fffu + (bits >> 16 & 1)) >> 16;
-    return is_nan_bits(bits & 0x7fffffffu) ? 0x7fffu : rounded;
+  template <class W>
+  XD_FN static constexpr auto widen(W code) {
+    return float_of_bits(code << 16);
+  }
+  template <class F>
+  XD_FN static constexpr auto narrow(F value) {
+    const auto bits = bits_of_float(value);
+    using W = std::remove_const_t<decltype(bits)>;
+    const W rounded = (bits + 0x7fffu + (bits >> 16 & 1)) >> 16;
+    return select(is_nan_bits<W>(bits & 0x7fffffffu), each<W>(0x7fffu), rounded);
   }
 };
 
 template <>
 struct Number<Dtype::f16> : MiniFloat<5, 10, 15, 0x7c00, 0x7fff> {
-  XD_FN static constexpr float widen(std::uint32_t code) {
-    if ((code & 0x7c00u) == 0x7c00u) return float_of_bits((code & 0x8000u) << 16 | 0x7f800000u | (code & 0x3ffu) << 13);
-    return widen_finite(code);
+  template <class W>
+  XD_FN static constexpr auto widen(W code) {
+    return branch(
+        W(code & 0x7c00u) == 0x7c00u,
+        [&] { return float_of_bits(W((code & 0x8000u) << 16 | 0x7f800000u | (code & 0x3ffu) << 13)); },
+        [&] { return MiniFloat::widen_finite(code); });
   }
 };
 
 template <>
 struct Number<Dtype::f32> {
-  XD_FN static constexpr float widen(std::uint32_t code) { return float_of_bits(code); }
-  XD_FN static constexpr std::uint32_t narrow(float value) {
-    const std::uint32_t bits = bits_of_float(value);
-    return is_nan_bits(bits & 0x7fffffffu) ? 0x7fffffffu : bits;
+  template <class W>
+  XD_FN static constexpr auto widen(W code) {
+    return float_of_bits(code);
+  }
+  template <class F>
+  XD_FN static constexpr auto narrow(F value) {
+    const auto bits = bits_of_float(value);
+    using W = std::remove_const_t<decltype(bits)>;
+    return select(is_nan_bits<W>(bits & 0x7fffffffu), each<W>(0x7fffffffu), bits);
   }
 };
 
@@ -86,25 +134,38 @@ XD_FN constexpr float canonical(float value) { return float_of_bits(Number<Dtype
 
 template <>
 struct Number<Dtype::fp8_e4m3> : MiniFloat<4, 3, 7, 0x7e, 0x7f> {
-  XD_FN static constexpr float widen(std::uint32_t code) {
-    return (code & 0x7fu) == 0x7fu ? float_of_bits(0x7fffffffu) : widen_finite(code);
+  template <class W>
+  XD_FN static constexpr auto widen(W code) {
+    return branch(
+        W(code & 0x7fu) == 0x7fu, [&] { return float_of_bits(each<W>(0x7fffffffu)); },
+        [&] { return MiniFloat::widen_finite(code); });
   }
 };
 
 template <>
 struct Number<Dtype::fp8_e4m3fnuz> : MiniFloat<4, 3, 8, 0x7f, 0x80> {
-  XD_FN static constexpr float widen(std::uint32_t code) {
-    return code == 0x80u ? float_of_bits(0x7fffffffu) : widen_finite(code);
+  template <class W>
+  XD_FN static constexpr auto widen(W code) {
+    return branch(
+        code == 0x80u, [&] { return float_of_bits(each<W>(0x7fffffffu)); },
+        [&] { return MiniFloat::widen_finite(code); });
   }
-  XD_FN static constexpr std::uint32_t narrow(float value) {
-    const std::uint32_t code = MiniFloat::narrow(value);
-    return code == 0x80u && value == value ? 0u : code;  // there is no negative zero: its code means NaN
+  template <class F>
+  XD_FN static constexpr auto narrow(F value) {
+    const auto bits = bits_of_float(value);
+    using W = std::remove_const_t<decltype(bits)>;
+    const W code = MiniFloat::narrow(value);
+    const W plain = select(code == 0x80u, W{}, code);  // there is no negative zero: its code means NaN
+    return select(is_nan_bits<W>(bits & 0x7fffffffu), code, plain);
   }
 };
 
 template <>
 struct Number<Dtype::fp4_e2m1> : MiniFloat<2, 1, 1, 0x7, 0x7> {
-  XD_FN static constexpr float widen(std::uint32_t code) { return widen_finite(code); }
+  template <class W>
+  XD_FN static constexpr auto widen(W code) {
+    return widen_finite(code);
+  }
 };
 
 }  // namespace crossdock::codec

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // WHAT, 16 bytes at a time: a pack of codes to f32 values and back.
 //
-// The order of values is a private matter of the pack: part p of word w is value p * 4 + w, so that a machine widens
-// four words at once. Whoever widens with a pack narrows with the same.
+// The order of values is a private matter of the pack: part p of words w, w + 1 ... is element p * kSteps + w / kWordsAtOnce
+// of the values, each of them as many floats as a machine handles at once. Whoever widens with a pack narrows with the same.
 #pragma once
 
 #include "codec/number.hpp"
@@ -11,6 +11,8 @@
 namespace crossdock::codec {
 
 using platform::Bytes16;
+using platform::Floats;
+using platform::Words;
 
 template <Dtype kDtype>
 struct Pack {
@@ -19,22 +21,29 @@ struct Pack {
   static constexpr int kParts = 32 / kBits;
   static constexpr std::uint32_t kMask = kBits == 32 ? ~0u : (1u << (kBits & 31)) - 1;
 
-  XD_FN static constexpr void widen(const Bytes16& bytes, float* values) {
+  static constexpr int kSteps = 4 / platform::kWordsAtOnce;
+  static constexpr int kFloats = kParts * kSteps;  ///< `Floats` that hold a pack
+
+  XD_FN static void widen(const Bytes16& bytes, Floats* values) {
     XD_UNROLL(8)
     for (int part = 0; part < kParts; ++part) {
       XD_UNROLL(4)
-      for (int w = 0; w < 4; ++w)
-        values[part * 4 + w] = Number<kDtype>::widen(bytes.word[w] >> (part * kBits) & kMask);
+      for (int w = 0; w < kSteps; ++w)
+        values[part * kSteps + w] =
+            Number<kDtype>::widen(Words(platform::words_at(bytes, w) >> (part * kBits) & kMask));
     }
   }
 
-  XD_FN static constexpr Bytes16 narrow(const float* values) {
-    Bytes16 bytes{};
+  XD_FN static Bytes16 narrow(const Floats* values) {
+    Words words[kSteps]{};
     XD_UNROLL(8)
     for (int part = 0; part < kParts; ++part) {
       XD_UNROLL(4)
-      for (int w = 0; w < 4; ++w) bytes.word[w] |= Number<kDtype>::narrow(values[part * 4 + w]) << (part * kBits);
+      for (int w = 0; w < kSteps; ++w) words[w] |= Number<kDtype>::narrow(values[part * kSteps + w]) << (part * kBits);
     }
+    Bytes16 bytes;
+    XD_UNROLL(4)
+    for (int w = 0; w < kSteps; ++w) platform::put_words(bytes, w, words[w]);
     return bytes;
   }
 };

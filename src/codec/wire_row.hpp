@@ -35,19 +35,17 @@ XD_FN constexpr int block_exponent(float amax) {
   return e < -127 ? -127 : e;
 }
 
-/// x * 2^e rounded once to f32, for e in [-127, 127].
-XD_FN constexpr float times_power_of_two(float x, int e) {
-  return x * (e == -127 ? float_of_bits(0x00400000u) : power_of_two(e));
-}
+/// 2^e, for e in [-127, 127].
+XD_FN constexpr float any_power_of_two(int e) { return e == -127 ? float_of_bits(0x00400000u) : power_of_two(e); }
 
 template <Dtype kDtype, Wire kWire>
 struct WireRow {
   using Row = Pack<kDtype>;
   static constexpr bool kCast = kWire != Wire::own;
-  static constexpr int kValues = kCast ? 16 : Row::kCount;       // elements per unit
-  static constexpr int kRowPacks = kValues / Row::kCount;        // 16-byte packs of the row per unit
-  static constexpr int kUnitsPerBlock = kScaleBlock / 16;        // units under one exponent
-  static constexpr int kUnitsAtOnce = kDtype == Dtype::bf16 && !kCast ? 2 : 1;  // held by a lane; more spill on sm_90
+  static constexpr int kValues = kCast ? 16 : Row::kCount;          // elements per unit
+  static constexpr int kFloats = kValues / platform::kWordsAtOnce;  // the same, as many at once as the machine handles
+  static constexpr int kRowPacks = kValues / Row::kCount;           // 16-byte packs of the row per unit
+  static constexpr int kUnitsPerBlock = kScaleBlock / 16;           // units under one exponent
 
   /// The part of a unit that exists in the row: false only for the second half of a short last unit.
   XD_FN static constexpr bool has_pack(std::int64_t unit, int pack, std::int64_t row_bytes) {
@@ -55,28 +53,28 @@ struct WireRow {
   }
 
   template <class M>
-  XD_FN static void load_row(M& m, const std::byte* row, std::int64_t unit, std::int64_t row_bytes, float* values) {
+  XD_FN static void load_row(M& m, const std::byte* row, std::int64_t unit, std::int64_t row_bytes, Floats* values) {
     XD_UNROLL(2)
     for (int p = 0; p < kRowPacks; ++p) {
       if (has_pack(unit, p, row_bytes)) {
-        Row::widen(m.load16_once(row + (unit * kRowPacks + p) * 16), values + p * Row::kCount);
+        Row::widen(m.load16_once(row + (unit * kRowPacks + p) * 16), values + p * Row::kFloats);
       } else {
         XD_UNROLL(8)
-        for (int i = 0; i < Row::kCount; ++i) values[p * Row::kCount + i] = 0.0f;
+        for (int i = 0; i < Row::kFloats; ++i) values[p * Row::kFloats + i] = Floats{};
       }
     }
   }
 
   template <class M>
-  XD_FN static void store_row(M& m, std::byte* row, std::int64_t unit, std::int64_t row_bytes, const float* values) {
+  XD_FN static void store_row(M& m, std::byte* row, std::int64_t unit, std::int64_t row_bytes, const Floats* values) {
     XD_UNROLL(2)
     for (int p = 0; p < kRowPacks; ++p)
       if (has_pack(unit, p, row_bytes))
-        m.store16_away(row + (unit * kRowPacks + p) * 16, Row::narrow(values + p * Row::kCount));
+        m.store16_away(row + (unit * kRowPacks + p) * 16, Row::narrow(values + p * Row::kFloats));
   }
 
   /// Wire bytes of one unit; for fp8_block128 the values are already scaled.
-  XD_FN static Bytes16 encode(const float* values) {
+  XD_FN static Bytes16 encode(const Floats* values) {
     if constexpr (kCast)
       return Pack<Dtype::fp8_e4m3>::narrow(values);
     else
@@ -88,16 +86,17 @@ struct WireRow {
   XD_FN static Bytes16 load_raw(M& m, const std::byte* wire_row, std::int64_t unit) {
     return m.load16_once(wire_row + unit * 16);
   }
-  XD_FN static void widen_wire(Bytes16 raw, const std::byte* wire_row, std::int64_t unit, std::int64_t hidden, float* values) {
+  XD_FN static void widen_wire(Bytes16 raw, const std::byte* wire_row, std::int64_t unit, std::int64_t hidden,
+                               Floats* values) {
     if constexpr (!kCast) {
       Row::widen(raw, values);
     } else {
       Pack<Dtype::fp8_e4m3>::widen(raw, values);
       if constexpr (kWire == Wire::fp8_block128) {
         const std::byte* exponents = wire_row + round_up<std::int64_t>(hidden, 16);
-        const int e = static_cast<int>(exponents[unit / kUnitsPerBlock]) - 127;
+        const float scale = any_power_of_two(static_cast<int>(exponents[unit / kUnitsPerBlock]) - 127);
         XD_UNROLL(16)
-        for (int i = 0; i < kValues; ++i) values[i] = times_power_of_two(values[i], e);
+        for (int i = 0; i < kFloats; ++i) values[i] = values[i] * scale;
       }
     }
   }

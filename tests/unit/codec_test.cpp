@@ -59,23 +59,37 @@ std::uint32_t last_of_code(Dtype dtype, std::uint32_t sign, std::uint32_t first,
   return low;
 }
 
-/// Number of floats of a sign that do not become the oracle's code. Each run of floats with one code is swept at once.
+/// Four neighbouring magnitudes of a sign at once, as the CPU narrows them.
+template <Dtype kDtype>
+int wrong_words(std::uint32_t sign, std::uint32_t first, std::uint32_t code) {
+  const platform::Words bits = platform::Words{first, first + 1, first + 2, first + 3} | sign;
+  const auto same = Number<kDtype>::narrow(platform::float_of_bits(bits)) == code;
+  return 4 + same[0] + same[1] + same[2] + same[3];
+}
+
+/// Number of floats of a sign that do not become the oracle's code, one word at a time or four. Each run of floats with one
+/// code is swept at once.
 template <Dtype kDtype>
 std::uint64_t wrong_floats(std::uint32_t sign, std::uint32_t step) {
+  const auto differs = [&](std::uint32_t m, std::uint32_t code) {
+    return Number<kDtype>::narrow(float_of_bits(sign | m)) != code ? 1 : 0;
+  };
+  const auto sweep = [&](std::uint32_t first, std::uint32_t last, std::uint32_t code) {
+    std::uint64_t wrong = differs(last, code);
+    for (std::uint64_t m = first; m < last; m += step) wrong += differs(static_cast<std::uint32_t>(m), code);
+    for (std::uint64_t m = first; m + 3 <= last; m += 4 * std::uint64_t{step})
+      wrong += wrong_words<kDtype>(sign, static_cast<std::uint32_t>(m), code);
+    if (last >= first + 3) wrong += wrong_words<kDtype>(sign, last - 3, code);
+    return wrong;
+  };
   std::uint64_t wrong = 0;
   for (std::uint32_t first = 0; first <= 0x7f800000u;) {
     const std::uint32_t code = oracle::encode(kDtype, float_of_bits(sign | first));
     const std::uint32_t last = last_of_code(kDtype, sign, first, code);
-    std::uint32_t differs = 0;
-    for (std::uint32_t m = first; m < last; m += step) differs += Number<kDtype>::narrow(float_of_bits(sign | m)) != code;
-    differs += Number<kDtype>::narrow(float_of_bits(sign | last)) != code;
-    wrong += differs;
+    wrong += sweep(first, last, code);
     first = last + 1;
   }
-  const std::uint32_t nan = oracle::encode(kDtype, float_of_bits(0x7fc00000u));
-  for (std::uint32_t m = 0x7f800001u; m <= 0x7fffffffu - step; m += step)
-    wrong += Number<kDtype>::narrow(float_of_bits(sign | m)) != nan;
-  return wrong + (Number<kDtype>::narrow(float_of_bits(sign | 0x7fffffffu)) != nan);
+  return wrong + sweep(0x7f800001u, 0x7fffffffu, oracle::encode(kDtype, float_of_bits(0x7fc00000u)));
 }
 
 TYPED_TEST(Codec, NarrowsEveryFloat) {
@@ -98,6 +112,18 @@ TYPED_TEST(Codec, NarrowsEveryFloat) {
   }
 }
 
+TYPED_TEST(Codec, WidensFourWordsAsOne) {
+  constexpr Dtype dtype = TypeParam::dtype;
+  std::mt19937 random(9);
+  for (int again = 0; again < 100000; ++again) {
+    const std::uint32_t mask = Pack<dtype>::kMask;
+    const platform::Words codes = {random() & mask, random() & mask, random() & mask, random() & mask};
+    const platform::Floats values = Number<dtype>::widen(codes);
+    for (int i = 0; i < 4; ++i)
+      ASSERT_EQ(bits_of_float(float(values[i])), bits_of_float(Number<dtype>::widen(std::uint32_t(codes[i])))) << codes[i];
+  }
+}
+
 /// The order of values inside a pack is its own affair; that what goes in comes out is not.
 TYPED_TEST(Codec, PacksKeepEveryElement) {
   constexpr Dtype dtype = TypeParam::dtype;
@@ -105,7 +131,7 @@ TYPED_TEST(Codec, PacksKeepEveryElement) {
   for (int again = 0; again < 2000; ++again) {
     Bytes16 bytes;
     for (std::uint32_t& word : bytes.word) word = random();
-    float values[Pack<dtype>::kCount];
+    platform::Floats values[Pack<dtype>::kFloats];
     Pack<dtype>::widen(bytes, values);
     const Bytes16 back = Pack<dtype>::narrow(values);
     std::uint8_t in[16], out[16];
@@ -146,7 +172,7 @@ TEST(Codec, PowersOfTwoScaleWithOneRounding) {
     const int e = static_cast<int>(random() % 255) - 127;
     if (std::isnan(x)) continue;
     const auto right = static_cast<float>(std::ldexp(static_cast<double>(x), e));
-    ASSERT_EQ(bits_of_float(times_power_of_two(x, e)), bits_of_float(right)) << x << " * 2^" << e;
+    ASSERT_EQ(bits_of_float(x * any_power_of_two(e)), bits_of_float(right)) << x << " * 2^" << e;
   }
 }
 
@@ -185,10 +211,10 @@ std::vector<float> across(const std::vector<std::uint8_t>& row, int hidden) {
     }
   }
   for (std::int64_t unit = 0; unit < units; ++unit) {
-    float values[Row::kValues];
+    platform::Floats values[Row::kFloats];
     Row::load_row(m, reinterpret_cast<std::byte*>(aligned.data()), unit, row_bytes, values);
     if constexpr (kWire == Wire::fp8_block128)
-      for (float& v : values) v = times_power_of_two(v, -exponents[unit / Row::kUnitsPerBlock]);
+      for (platform::Floats& v : values) v = v * any_power_of_two(-exponents[unit / Row::kUnitsPerBlock]);
     m.store16(bytes + unit * 16, Row::encode(values));
     Row::widen_wire(Row::load_raw(m, bytes, unit), bytes, unit, hidden, values);
     Row::store_row(m, reinterpret_cast<std::byte*>(out.data()), unit, row_bytes, values);
