@@ -8,6 +8,7 @@
 #include <cmath>
 #include <cstring>
 #include <random>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -29,7 +30,13 @@ template <class T>
 class Codec : public ::testing::Test {};
 using Dtypes = ::testing::Types<Tag<Dtype::bf16>, Tag<Dtype::f16>, Tag<Dtype::f32>, Tag<Dtype::fp8_e4m3>,
                                 Tag<Dtype::fp8_e4m3fnuz>, Tag<Dtype::fp4_e2m1>>;
-TYPED_TEST_SUITE(Codec, Dtypes);
+struct Names {
+  template <class T>
+  static std::string GetName(int) {
+    return std::string(name_of(T::dtype));
+  }
+};
+TYPED_TEST_SUITE(Codec, Dtypes, Names);
 
 TYPED_TEST(Codec, WidensEveryCode) {
   constexpr Dtype dtype = TypeParam::dtype;
@@ -116,8 +123,8 @@ TYPED_TEST(Codec, WidensFourWordsAsOne) {
   constexpr Dtype dtype = TypeParam::dtype;
   std::mt19937 random(9);
   for (int again = 0; again < 100000; ++again) {
-    const std::uint32_t mask = Pack<dtype>::kMask;
-    const platform::Words codes = {random() & mask, random() & mask, random() & mask, random() & mask};
+    platform::Words codes{};
+    for (int i = 0; i < 4; ++i) codes[i] = static_cast<std::uint32_t>(random()) & Pack<dtype>::kMask;
     const platform::Floats values = Number<dtype>::widen(codes);
     for (int i = 0; i < 4; ++i)
       ASSERT_EQ(bits_of_float(float(values[i])), bits_of_float(Number<dtype>::widen(std::uint32_t(codes[i])))) << codes[i];
