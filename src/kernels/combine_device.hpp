@@ -82,8 +82,8 @@ struct Combine {
     bool ok = !failed;
     for (int s = m.thread(); s < shape.num_ranks && ok; s += m.num_threads()) {
       const std::uint64_t* word = call.mine<std::uint64_t>(words) + s;
-      ok = sync::wait_epoch(m, call.watch, word, epoch * kManners, edge, s);
-      const std::uint64_t told = m.load_relaxed(word);
+      std::uint64_t told = 0;
+      ok = sync::wait(m, call.watch, word, epoch, false, edge, s, [](std::uint64_t w) { return w / kManners; }, &told);
       if (!ok || told / kManners != epoch || told % kManners == manner()) continue;
       sync::fail(m, call.watch, sync::Poison{StatusCode::usage, edge, rank, s}, manner(), told % kManners);
       ok = false;

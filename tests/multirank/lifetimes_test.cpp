@@ -135,7 +135,7 @@ int open_files() {
 /// Bytes of mappings of a kind that the library makes; the heap and stacks are left out.
 std::uint64_t mapped_bytes(const std::string& kind) {
   std::ifstream maps("/proc/self/maps");
-  std::uint64_t bytes = 0;
+  [[maybe_unused]] std::uint64_t bytes = 0;  // sanitizers keep memory of their own
   for (std::string line; std::getline(maps, line);) {
     if (line.find(kind) == std::string::npos) continue;
     const std::size_t dash = line.find('-');
@@ -157,7 +157,7 @@ TEST(Lifetimes, AHundredCyclesLeakNothing) {
   test.config.hidden = 1024;  // an arena of a megabyte
   const Answers answers = answers_of(test);
   int files = 0;
-  std::uint64_t bytes = 0;
+  [[maybe_unused]] std::uint64_t bytes = 0;  // sanitizers keep memory of their own
   for (int cycle = 0; cycle < 100; ++cycle) {
     Log log;
     run_ranks(test, log, [&](Rank& rank) {
