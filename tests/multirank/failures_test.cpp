@@ -219,6 +219,55 @@ TEST(Lost, SurvivorsMakeANewGroup) {
   });
 }
 
+/// Ranks that combine in different manners would sum rows that are not there: all are told, by both ranks' numbers.
+void expect_manners(Scene& scene, const std::function<void(Rank&, Received&, Round&, bool other)>& combine) {
+  scene.answers = answers_of(scene.test);
+  scene.play([&](Rank& rank, Round& round) {
+    Received received = rank.exchange.dispatch(round.input());
+    combine(rank, received, round, rank.rank() == 1);
+    const Status status = rank.exchange.poll();
+    if (status.code != StatusCode::usage || !status.fatal) rank.log.add("poll: ", name_of(status.code), " ", status.text);
+    expect_words(rank.log, status.text, {"combine in different manners", "1", "rank " + std::to_string(rank.rank()), "Close the group"});
+    rank.exchange.clear_status();
+    expect_refusal<UsageError>(rank.log, [&] { (void)rank.exchange.dispatch(round.input()); }, {"dispatch", "different manners"});
+  }, 20'000ms);
+}
+
+TEST(Manners, RowsInTheCombineBufferOfSomeRanksOnly) {
+  Scene scene;
+  scene.test.config.zero_copy = true;
+  expect_manners(scene, [](Rank& rank, Received& received, Round& round, bool other) {
+    CombineInput from = round.run_experts(received);
+    const Buffer staged(rank.test.backend, received.combine_buffer().num_rows * 256);
+    if (other) from.rows = staged.data();
+    rank.exchange.combine(std::move(received), from, round.output());
+  });
+}
+
+TEST(Manners, TheSecondResultOnSomeRanksOnly) {
+  Scene scene;
+  scene.test.config.combine_weights = scene.test.with_weights = true;
+  expect_manners(scene, [](Rank& rank, Received& received, Round& round, bool other) {
+    CombineInput from = round.run_experts(received);
+    from.with_weights = !other;
+    rank.exchange.combine(std::move(received), from, round.output());
+  });
+}
+
+TEST(Manners, FusedOnSomeRanksOnly) {
+  Scene scene;
+  scene.test.config.fused = true;
+  expect_manners(scene, [](Rank& rank, Received& received, Round& round, bool other) {
+    CombineInput staged;
+    const Buffer rows(rank.test.backend, received.tokens().row_capacity * 256);
+    staged.rows = rows.data();
+    if (other)
+      rank.exchange.combine(std::move(received), staged, round.output());
+    else
+      rank.exchange.combine_fused(std::move(received), round.output());
+  });
+}
+
 TEST(Abort, ReachesPeersThatWaitAndPeersThatComeLater) {
   Scene scene;
   scene.play([](Rank& rank, Round& round) {

@@ -321,6 +321,31 @@ TEST(Usage, Fused) {
   EXPECT_EQ(log.text(), "");
 }
 
+/// A combine along a kept plan uses the landing rows that kernels may have written: combine_fused then says so.
+TEST(Usage, FusedAfterACombineAlongAPlan) {
+  TestCase test = small_case(2);
+  test.config.fused = true;
+  TestCase staged = test;
+  staged.config.fused = false;
+  const Answers by_id = answers_of(test), by_rank = answers_of(staged);
+  Log log;
+  run_ranks(test, log, [&](Rank& rank) {
+    Round round(test, by_id, rank.rank()), other(staged, by_rank, rank.rank());
+    Received received = rank.exchange.dispatch(round.input());
+    const Plan plan = received.keep();
+    rank.exchange.combine(plan, other.run_experts(Targets{}), other.output());
+    other.check_output(log);
+    expect_refusal<StateError>(rank, {"combine_fused", "combine along a kept plan", "dispatch again"},
+                               [&] { rank.exchange.combine_fused(std::move(received), round.output()); });
+    { const Received dropped = std::move(received); }
+    received = rank.exchange.dispatch(plan, round.payload());
+    (void)round.run_experts(received);
+    rank.combine(std::move(received), {}, round.output());
+    round.check_output(log);
+  });
+  EXPECT_EQ(log.text(), "");
+}
+
 TEST(Usage, Deadline) {
   const TestCase test = small_case(1);
   Log log;
