@@ -7,7 +7,6 @@
 #include <cstdint>
 #include <fstream>
 #include <limits>
-#include <regex>
 #include <set>
 #include <string>
 #include <vector>
@@ -152,8 +151,10 @@ std::set<std::string> members_in_header() {
   for (std::string line; std::getline(header, line);) {
     if (line.rfind("struct Config {", 0) == 0) inside = true;
     if (inside && line.rfind("};", 0) == 0) break;
-    std::smatch match;
-    if (inside && std::regex_search(line, match, std::regex(R"(^  [\w:]+ (\w+) = )"))) names.insert(match[1]);
+    const std::size_t equals = line.find(" = ");
+    if (!inside || equals == std::string::npos || line.find("operator") != std::string::npos) continue;
+    const std::size_t blank = line.rfind(' ', equals - 1);
+    names.insert(line.substr(blank + 1, equals - blank - 1));
   }
   return names;
 }
