@@ -14,6 +14,7 @@ import unittest
 COMMAND = os.environ.get("COMMAND_UNDER_TEST", "crossdock")
 SOURCE = os.environ.get("SOURCE_DIR", os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", ".."))
 SMALL = ["--hidden", "256", "--inter", "16", "--tokens", "24", "--repeat", "2"]
+LONG = ["--hidden", "2048", "--inter", "16", "--tokens", "256", "--repeat", "10000"]  # minutes, if nobody stops it
 OK, FAILED, BAD_INPUT = 0, 1, 2
 
 
@@ -139,7 +140,7 @@ class Processes(Case):
 
     def killed(self, rank, deadline_ms):
         """(seconds until the end, stderr) of a job one of whose ranks is killed while it exchanges."""
-        job = subprocess.Popen([COMMAND, "run", *SMALL[:-2], "--processes", "--repeat", "10000", "--deadline", str(deadline_ms)],
+        job = subprocess.Popen([COMMAND, "run", *LONG, "--processes", "--deadline", str(deadline_ms)],
                                cwd=self.folder.name, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         children, until = [], time.monotonic() + 60
         while len(children) < 4 and time.monotonic() < until:
