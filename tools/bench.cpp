@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <ctime>
+#include <memory>
 
 #include "bench_report.hpp"
 #include "commit.hpp"
@@ -18,6 +19,7 @@ struct Options {
       routing{"random"};
   std::vector<std::string> op{"dispatch", "combine", "pair"}, mode;
   int repeat = 20, warm_up = 2;
+  std::int64_t copy_mib = 2048;
   bool limits = false;
   std::string jsonl, csv, compare;
 };
@@ -134,7 +136,7 @@ void print_limits(Measurer& measurer, int num_ranks) {
 }
 
 void bench(const Options& o) {
-  const std::unique_ptr<Measurer> measurer = make_cpu_measurer();
+  const std::unique_ptr<Measurer> measurer = make_cpu_measurer(o.copy_mib << 20);
   if (o.limits) return print_limits(*measurer, *std::max_element(o.ranks.begin(), o.ranks.end()));
   const Setting setting = setting_of(*measurer);
   const std::vector<Problem> problems = problems_of(o);
@@ -178,12 +180,15 @@ void add_axes(CLI::App& app, Options& o) {
 }
 
 void add_bench(CLI::App& app) {
-  auto* o = new Options;  // as long as the program
+  const auto o = std::make_shared<Options>();
   CLI::App* verb = app.add_subcommand("bench", "Time dispatch and combine; every axis takes a list, by commas");
   add_axes(*verb, *o);
   verb->add_option("--repeat", o->repeat, "Timed repetitions")->check(CLI::Range(1, 1000000))->capture_default_str();
   verb->add_option("--warm-up", o->warm_up, "Repetitions before them")
       ->check(CLI::Range(0, 1000000))
+      ->capture_default_str();
+  verb->add_option("--copy-mib", o->copy_mib, "MiB that memcpy moves among, for the limit; more than the caches hold")
+      ->check(CLI::Range(1, 1 << 20))
       ->capture_default_str();
   verb->add_option("--jsonl", o->jsonl, "Append a JSON line per time to this file");
   verb->add_option("--csv", o->csv, "Write the times to this file as CSV");

@@ -2,6 +2,7 @@
 // `crossdock check`: the cases of a JSON file, dispatch and combine, bit for bit against the oracle on every rank.
 #include <chrono>
 #include <cstdio>
+#include <memory>
 #include <nlohmann/json.hpp>
 
 #include "cases.hpp"
@@ -111,7 +112,7 @@ void check(const Options& o) {
 }
 
 void add_check(CLI::App& app) {
-  auto* o = new Options;  // as long as the program
+  const auto o = std::make_shared<Options>();
   CLI::App* verb =
       app.add_subcommand("check", "Run the cases of a file and compare every bit on every rank with the oracle");
   verb->add_option("--cases", o->file, "JSON list of cases, in the seed's schema")

@@ -78,6 +78,7 @@ class Measurer {
   virtual std::vector<Limit> limits(int num_ranks) = 0;
 };
 
-std::unique_ptr<Measurer> make_cpu_measurer();
+/// `copy_bytes`: source and destination of memcpy, all threads together; more than the caches hold.
+std::unique_ptr<Measurer> make_cpu_measurer(std::int64_t copy_bytes);
 
 }  // namespace crossdock::tools

@@ -19,8 +19,8 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr std::int64_t kCopyBytes = std::int64_t{2} << 30;    // of all threads, source and destination: beyond caches
-constexpr std::int64_t kCopyPiece = std::int64_t{256} << 20;  // copied between two repetitions, all threads together
+/// Most bytes that memcpy moves between two repetitions, all threads together; fewer for small problems.
+constexpr std::int64_t kCopyPiece = std::int64_t{256} << 20, kLeastCopyPiece = std::int64_t{1} << 20;
 
 /// First start to last end over the ranks.
 class SlowestRank {
@@ -45,7 +45,6 @@ struct Rank {
   std::optional<CpuStream> stream;
   std::optional<Received> received;  // of the last dispatch
   std::optional<Plan> plan;
-  std::optional<RowCopy> copy;
   void* arrived = nullptr;  // rows of dispatch: one in flight, so they lie in one place
   Pages outputs, results;
   CombineInput in;
@@ -54,16 +53,19 @@ struct Rank {
 
 class CpuBench : public Bench {
  public:
-  CpuBench(const Data& data, const std::vector<oracle::RankResult>& expected)
+  CpuBench(const Data& data, const std::vector<oracle::RankResult>& expected, std::vector<RowCopy>& copies)
       : data_(data),
         expected_(expected),
         threads_(data.problem.shape.num_ranks),
         ranks_(threads_.num_ranks()),
         clock_(threads_.num_ranks()),
-        wrong_(threads_.num_ranks()) {
+        wrong_(threads_.num_ranks()),
+        copies_(copies) {
     const Team team(threads_.num_ranks());
     GroupOptions options;
     options.backend = BackendKind::cpu;
+    const std::int64_t payload = rows_received(data) * data.outputs.row_bytes();
+    copy_piece_ = std::clamp(payload, kLeastCopyPiece, kCopyPiece) / threads_.num_ranks();
     threads_.run([&](int r) {
       ranks_[r].group.emplace(Group::join(team, r, options));
       set_up(r);
@@ -93,7 +95,6 @@ class CpuBench : public Bench {
     const Problem& p = data_.problem;
     rank.exchange.emplace(*rank.group, config_of(p));
     rank.stream.emplace();
-    rank.copy.emplace(kCopyBytes / 2 / threads_.num_ranks(), data_.outputs.row_bytes());
     rank.results = Pages(data_.answers[r].num_tokens * data_.outputs.row_bytes());
     rank.out.rows = rank.results.data();
     rank.received.emplace(rank.exchange->dispatch(data_.dispatch_input(r)));
@@ -180,7 +181,7 @@ class CpuBench : public Bench {
   void time_copy(int r, bool counts) {
     threads_.barrier().wait();
     clock_.start(r);
-    const std::int64_t bytes = ranks_[r].copy->copy(kCopyPiece / threads_.num_ranks());
+    const std::int64_t bytes = copies_[r].copy(copy_piece_, data_.outputs.row_bytes());
     clock_.end(r);
     threads_.barrier().wait();
     if (r != 0 || !counts) return;
@@ -203,11 +204,15 @@ class CpuBench : public Bench {
   std::vector<Rank> ranks_;
   SlowestRank clock_;
   std::vector<std::string> wrong_;
+  std::vector<RowCopy>& copies_;  // one per rank
+  std::int64_t copy_piece_ = 0;   // bytes that each thread copies between two repetitions
   double copied_ = 0, copy_us_ = 0;
 };
 
 class CpuMeasurer : public Measurer {
  public:
+  explicit CpuMeasurer(std::int64_t copy_bytes) : copy_bytes_(copy_bytes) {}
+
   std::string host() const override {
     std::ifstream info("/proc/cpuinfo");
     std::string line, model = "CPU";
@@ -227,42 +232,62 @@ class CpuMeasurer : public Measurer {
   Mode usual_mode() const override { return Mode::eager; }
   std::string limit_name() const override { return "memcpy by the same threads"; }
   std::unique_ptr<Bench> open(const Data& data, const std::vector<oracle::RankResult>& expected) override {
-    return std::make_unique<CpuBench>(data, expected);
+    const int num_ranks = data.problem.shape.num_ranks;
+    if (static_cast<int>(copies_.size()) != num_ranks) copies_ = make_copies(num_ranks);
+    return std::make_unique<CpuBench>(data, expected, copies_);
   }
   std::vector<Limit> limits(int num_ranks) override;
+
+ private:
+  /// Buffers of memcpy for so many threads; freed before the next are made.
+  std::vector<RowCopy> make_copies(int num_threads) {
+    copies_.clear();
+    std::vector<RowCopy> copies;
+    for (int i = 0; i < num_threads; ++i) copies.emplace_back(copy_bytes_ / 2 / num_threads);
+    return copies;
+  }
+
+  std::int64_t copy_bytes_;  // of all threads, source and destination
+  std::vector<RowCopy> copies_;
 };
+
+/// Median rate of memcpy by `copies.size()` threads.
+double copy_rate(std::vector<RowCopy>& copies, std::int64_t row_bytes) {
+  constexpr int kRounds = 12, kWarmUp = 2;
+  const int n = static_cast<int>(copies.size());
+  RankThreads threads(n);
+  SlowestRank clock(n);
+  std::vector<double> rates;
+  threads.run([&](int r) {
+    for (int i = 0; i < kRounds; ++i) {
+      threads.barrier().wait();
+      clock.start(r);
+      const std::int64_t mine = copies[r].copy(kCopyPiece / n, row_bytes);
+      clock.end(r);
+      threads.barrier().wait();
+      if (r == 0 && i >= kWarmUp) rates.push_back(static_cast<double>(mine) * n / clock.us() / 1e3);
+    }
+  });
+  std::sort(rates.begin(), rates.end());
+  return rates[rates.size() / 2];
+}
 
 std::vector<Limit> CpuMeasurer::limits(int num_ranks) {
   std::vector<Limit> limits;
   for (int n = 1; n <= num_ranks; n *= 2) {
-    for (const std::int64_t row : {std::int64_t{14336}, std::int64_t{4} << 20}) {
-      RankThreads threads(n);
-      SlowestRank clock(n);
-      std::vector<double> us;
-      std::int64_t bytes = 0;
-      threads.run([&](int r) {
-        RowCopy copy(kCopyBytes / 2 / n, row);
-        for (int i = 0; i < 12; ++i) {
-          threads.barrier().wait();
-          clock.start(r);
-          const std::int64_t mine = copy.copy(kCopyPiece / n);
-          clock.end(r);
-          threads.barrier().wait();
-          if (r != 0 || i < 2) continue;
-          bytes = mine * n;
-          us.push_back(clock.us());
-        }
-      });
-      std::sort(us.begin(), us.end());
-      limits.push_back({"memcpy, " + std::to_string(n) + " threads, rows of " + std::to_string(row) + " bytes",
-                        static_cast<double>(bytes) / us[us.size() / 2] / 1e3});
-    }
+    copies_ = make_copies(n);
+    for (const std::int64_t row : {std::int64_t{14336}, std::int64_t{4} << 20})
+      limits.push_back({"memcpy, " + std::to_string(n) + (n == 1 ? " thread" : " threads") + ", rows of " +
+                            std::to_string(row) + " bytes",
+                        copy_rate(copies_, row)});
   }
   return limits;
 }
 
 }  // namespace
 
-std::unique_ptr<Measurer> make_cpu_measurer() { return std::make_unique<CpuMeasurer>(); }
+std::unique_ptr<Measurer> make_cpu_measurer(std::int64_t copy_bytes) {
+  return std::make_unique<CpuMeasurer>(copy_bytes);
+}
 
 }  // namespace crossdock::tools

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a person sees of `crossdock check` and `crossdock bench`: verdicts, exit codes, lines for machines, bad input."""
+import json
+import os
+import subprocess
+import tempfile
+import unittest
+
+COMMAND = os.environ["COMMAND_UNDER_TEST"]
+KEYS = ("op ranks tokens hidden experts topk dtype scale_bytes layout path wire routing num_sms mode commit us_median us_p99 "
+        "wire_bytes wire_gbps limit_gbps bit_exact host driver date").split()
+SMALL = {"world_size": 2, "max_tokens": 8, "hidden_dim": 64, "k": 2, "num_experts_per_rank": 4}
+REFUSED = {**SMALL, "name": "refused", "quant_type": "fp8_direct_cast", "zero_copy": True}
+
+
+def run(*arguments):
+    done = subprocess.run([COMMAND, *arguments], capture_output=True, text=True, timeout=120)
+    return done.returncode, done.stdout, done.stderr
+
+
+class Folder(unittest.TestCase):
+    def setUp(self):
+        self.folder = tempfile.TemporaryDirectory()
+        self.addCleanup(self.folder.cleanup)
+
+    def path(self, name):
+        return os.path.join(self.folder.name, name)
+
+    def cases(self, cases):
+        with open(self.path("cases.json"), "w", encoding="utf-8") as f:
+            f.write(cases if isinstance(cases, str) else json.dumps(cases))
+        return self.path("cases.json")
+
+    def check(self, cases, *arguments):
+        return run("check", "--cases", self.cases(cases), *arguments)
+
+
+class Check(Folder):
+    def test_verdicts_and_exit_codes(self):
+        code, out, _ = self.check([{**SMALL, "name": "a"}, {**SMALL, "name": "b", "requires_arch": ["gfx950"]}], "--json")
+        lines = [json.loads(line) for line in out.splitlines()]
+        self.assertEqual((code, [line["verdict"] for line in lines]), (0, ["pass", "pass"]))  # no architecture is a reason to skip
+        self.assertEqual(lines[1]["requires_arch"], ["gfx950"])
+        code, out, err = self.check([REFUSED])
+        self.assertEqual(code, 1)
+        self.assertIn("refused: combine_wire fp8_direct_cast with zero_copy", out)
+        self.assertIn("1 of 1 cases failed", err)
+
+    def test_known_failures_do_not_fail(self):
+        known = [{**REFUSED, "known_failure": "exclusive"}, {**SMALL, "name": "fine", "known_failure": "no longer"}]
+        code, out, _ = self.check(known, "--json")
+        self.assertEqual((code, [json.loads(line)["verdict"] for line in out.splitlines()]), (0, ["xfail", "xpass"]))
+
+    def test_skip_ci_is_for_ci_only(self):
+        cases = [{**SMALL, "name": "a"}, {**SMALL, "name": "b", "skip_ci": True}]
+        self.assertIn("2 cases, 0 failed", self.check(cases)[1])
+        self.assertIn("1 cases, 0 failed, 1 not for CI", self.check(cases, "--ci")[1])
+
+    def test_name_selects(self):
+        cases = [{**SMALL, "name": "a"}, {**SMALL, "name": "b"}]
+        self.assertIn("1 cases", self.check(cases, "--name", "b")[1])
+        self.assertEqual(self.check(cases, "--name", "c")[0], 2)
+
+    def test_random_fields_depend_on_the_seed_alone(self):
+        case = [{**SMALL, "name": "a", "_random_fields": {"zero_copy": [False, True]}}]
+        drawn = lambda seed: json.loads(self.check(case, "--json", "--seed", str(seed))[1])["path"]
+        self.assertEqual(drawn(1), drawn(1))
+        self.assertEqual({drawn(seed) for seed in range(12)}, {"staged", "zero_copy"})
+
+    def test_budget_is_the_same_share_of_fewer_tokens(self):
+        case = [{**SMALL, "world_size": 8, "max_tokens": 128, "name": "a", "max_total_recv_tokens": 512}]
+        line = json.loads(self.check(case, "--json", "--ranks", "4", "--max-tokens", "32")[1])
+        self.assertEqual((line["ranks"], line["row_capacity"], line["rows_dropped"] > 0), (4, 64, True))
+
+    def test_bad_input(self):
+        for cases, says in [
+                ([{**SMALL, "name": "a", "hiden_dim": 3}], "unknown key `hiden_dim`"),
+                ([{**SMALL, "name": "a", "routing": "nowhere"}], "unknown routing `nowhere`"),
+                ([{**SMALL, "name": "a", "dtype": "int8"}], "unknown dtype `int8`"),
+                ([{**SMALL, "name": "a", "k": "two"}], "k must be a whole number"),
+                ([{**SMALL, "name": "a", "zero_copy": 1}], "zero_copy must be true or false"),
+                ([{**SMALL, "name": "a", "_random_fields": {"k": []}}], "k must be a list that is not empty"),
+                ([{**SMALL, "name": "a", "_random_fields": {"nothing": [1]}}], "unknown key `nothing`"),
+                ([{**SMALL, "name": "a"}, {**SMALL, "name": "a"}], "two cases `a`"),
+                ([SMALL], "a string `name`"),
+                ({"name": "a"}, "must be a list"),
+                ("[{", "is no JSON"),
+                ([], "has no case")]:
+            code, out, err = self.check(cases)
+            self.assertEqual((code, out), (2, ""), err)
+            self.assertIn(says, err)
+            self.assertEqual(err.count("\n"), 1, err)
+        self.assertEqual(run("check", "--cases", self.path("nothing.json"))[0], 2)
+
+
+class Bench(Folder):
+    ARGUMENTS = ["bench", "--ranks", "2", "--tokens", "8", "--hidden", "64", "--experts", "8", "--topk", "2", "--repeat", "2",
+                 "--copy-mib", "4"]
+
+    def lines(self, *arguments):
+        code, out, err = run(*self.ARGUMENTS, "--jsonl", self.path("times.jsonl"), *arguments)
+        self.assertEqual(code, 0, err + out)
+        with open(self.path("times.jsonl"), encoding="utf-8") as f:
+            return [json.loads(line) for line in f]
+
+    def test_lines_have_all_keys(self):
+        lines = self.lines("--dtype", "fp8_e4m3", "--combine-dtype", "bf16")
+        self.assertEqual([(line["op"], line["dtype"]) for line in lines],
+                         [("dispatch", "fp8_e4m3"), ("combine", "bf16"), ("pair", "fp8_e4m3")])
+        for line in lines:
+            self.assertFalse([key for key in KEYS if key not in line])
+            self.assertTrue(line["bit_exact"] and line["us_p99"] >= line["us_median"] > 0)
+
+    def test_every_form_is_exact_in_every_mode(self):
+        code, out, err = run("bench", "--ranks", "1,3", "--tokens", "9", "--hidden", "256", "--experts", "12", "--topk", "3",
+                             "--layout", "token_major,expert_major,contiguous", "--path", "staged,zero_copy,fused",
+                             "--wire", "own,fp8_block128", "--mode", "eager,graph,graph1", "--repeat", "2", "--copy-mib", "4")
+        self.assertEqual(code, 0, err + out)
+        rows = [line for line in out.splitlines() if line and line[0] not in "#o"]
+        self.assertEqual(len(rows), 2 * 3 * 3 * 2 * 3 * 3)
+        self.assertTrue(all(row.endswith(" yes") or " refused: " in row for row in rows), out)
+
+    def test_comparison(self):
+        line = self.lines("--op", "pair")[0]
+        for factor, expected in [(100.0, 0), (0.01, 1)]:
+            with open(self.path("before.jsonl"), "w", encoding="utf-8") as f:
+                f.write(json.dumps({**line, "us_median": line["us_median"] * factor}) + "\n")
+            code, out, err = run(*self.ARGUMENTS, "--op", "pair", "--compare", self.path("before.jsonl"))
+            self.assertEqual(code, expected, out + err)
+            self.assertIn(f"1 lines compared, {expected} regressions", out)
+
+    def test_csv(self):
+        self.lines("--csv", self.path("times.csv"))
+        with open(self.path("times.csv"), encoding="utf-8") as f:
+            lines = f.read().splitlines()
+        self.assertTrue(lines[0].startswith("op,ranks,tokens,hidden,experts"))
+        self.assertEqual(len(lines), 4)
+
+    def test_bad_input(self):
+        for arguments, says in [(["--op", "gather"], "no `gather`; there are dispatch, combine, pair"),
+                                (["--layout", "x"], "--layout: there is no `x`"), (["--routing", "x"], "--routing: there is no `x`"),
+                                (["--tokens", "x"], "x"), (["--repeat", "0"], "--repeat"), (["--csv", "/nowhere/x"], "/nowhere/x")]:
+            code, _, err = run(*self.ARGUMENTS, *arguments)
+            self.assertEqual(code, 2, err)
+            self.assertIn(says, err)
+        with open(self.path("bad.jsonl"), "w", encoding="utf-8") as f:
+            f.write("nonsense\n")
+        self.assertEqual(run(*self.ARGUMENTS, "--compare", self.path("bad.jsonl"))[0], 2)
+
+
+if __name__ == "__main__":
+    unittest.main()
