@@ -248,6 +248,7 @@ std::vector<TraceEvent> Exchange::trace() const {
   for (int place = 0; most && place < e.shape.in_flight; ++place) {
     std::uint32_t taken = 0;
     e.group->device().peek(&taken, e.mine<void>(e.arena.place_at(place, e.arena.place.trace_head)), sizeof taken);
+    if (taken == 0) continue;
     std::vector<TraceEvent> ring(smaller(taken, most));
     e.group->device().peek(ring.data(), e.mine<void>(e.arena.place_at(place, e.arena.place.trace)), ring.size() * sizeof(TraceEvent));
     for (TraceEvent& event : ring) event.place = static_cast<std::int16_t>(place);

@@ -62,7 +62,7 @@ struct Scene {
 
   Scene() { answers = answers_of(test); }
   /// Runs body(rank, round, absent) on all ranks with a short deadline; nobody leaves before all are through.
-  void play(const std::function<void(Rank&, Round&)>& body, std::chrono::milliseconds deadline = 150ms) {
+  void play(const std::function<void(Rank&, Round&)>& body, std::chrono::milliseconds deadline = 600ms) {
     run_threads(test.num_ranks, log, [&](int r) {
       Rank rank(test, team, r, log);
       rank.group.set_deadline(deadline);
@@ -187,7 +187,8 @@ TEST(Lost, NoLimitWaitsForEver) {
 /// The deadline may be shortened while a kernel waits.
 TEST(Lost, TheDeadlineIsReadWhileWaiting) {
   Scene scene;
-  scene.play([](Rank& rank, Round& round) {
+  std::atomic<int> polled{0};
+  scene.play([&](Rank& rank, Round& round) {
     if (rank.rank() == 2) return;
     CpuStream stream;
     CallOptions options;
@@ -195,6 +196,8 @@ TEST(Lost, TheDeadlineIsReadWhileWaiting) {
     const Received received = rank.exchange.dispatch(round.input(), options);
     std::this_thread::sleep_for(50ms);
     if (rank.exchange.poll().code != StatusCode::ok) rank.log.add("failed before the deadline");
+    ++polled;
+    while (polled < 2) std::this_thread::sleep_for(1ms);  // else a rank may hear the other's failure before it polls
     rank.group.set_deadline(20ms);
     stream.synchronize();
     expect_lost(rank, Edge::counts, 2, 1, 0, round);

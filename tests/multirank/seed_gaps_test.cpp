@@ -8,7 +8,6 @@
 #include <thread>
 
 #include "oracle/number.hpp"
-#include "platform/cpu/sanitizers.hpp"
 #include "support/harness.hpp"
 
 namespace crossdock::testing {
@@ -317,7 +316,6 @@ std::vector<std::uint8_t> identity_result(const TestCase& test, const oracle::Ra
 
 /// 11. Rows that lie more than 4 GiB behind the first; only the pages that are touched cost memory.
 TEST(SeedGaps, T11e_OffsetsBeyond4GiB) {
-  if (XD_ASAN || XD_TSAN) GTEST_SKIP() << "needs 8 GiB of address space";
   TestCase test = small_case(1);
   test.config.hidden = 16384;
   test.config.layout = Layout::expert_major;
