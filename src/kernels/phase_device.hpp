@@ -16,11 +16,10 @@ XD_FN bool sees_failure(M& m, const Call& call) {
   if (m.thread() >= kTellers) return false;
   std::uint64_t failed = 0;
   XD_UNROLL(8)
-  for (int r = 0; r < kMaxRanks; ++r) {
-    const std::uint64_t word = m.load_relaxed(&call.watch.control[call.peers.rank]->poison[r]);  // absent ranks: 0
-    if (failed == 0) failed = word;
-  }
-  if (failed) sync::fail(m, call.watch, sync::Poison::of(failed), 0, 0);
+  for (int r = 0; r < kMaxRanks; ++r)
+    failed |= m.load_relaxed(&call.watch.control[call.peers.rank]->poison[r]);  // absent ranks: 0
+  // Read again in order: the host, told by fail(), reads the reason that the origin wrote before its poison.
+  if (failed) sync::fail(m, call.watch, sync::Poison::of(sync::poisoned(m, call.watch)), 0, 0);
   return failed != 0;
 }
 

@@ -127,10 +127,9 @@ void GroupState::abort(const std::string& reason) {
   char text[sync::kReasonBytes] = {};
   std::memcpy(text, own_abort_.data(), own_abort_.size());
   const sync::Poison poison{StatusCode::aborted, Edge::poison, rank(), rank()};
-  for (int r = 0; r < num_ranks(); ++r) {
-    device().post(control(r)->reason[rank()], text, sizeof text);
-    device().post_word(&control(r)->poison[rank()], poison.word());
-  }
+  // All reasons first: a peer passes the poison on, and who hears it from there reads the reason at once.
+  for (int r = 0; r < num_ranks(); ++r) device().post(control(r)->reason[rank()], text, sizeof text);
+  for (int r = 0; r < num_ranks(); ++r) device().post_word(&control(r)->poison[rank()], poison.word());
 }
 
 void GroupState::set_deadline(std::chrono::milliseconds deadline) {

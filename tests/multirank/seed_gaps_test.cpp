@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "oracle/number.hpp"
+#include "platform/cpu/sanitizers.hpp"
 #include "support/harness.hpp"
 
 namespace crossdock::testing {
