@@ -32,27 +32,30 @@ struct Combine {
   const int rank = call.peers.rank;
   memory::PlaceState* const state = call.mine<memory::PlaceState>(call.place.state);
   const Clock clock = read_clock(m, call);
-  const bool failed = sees_failure(m, call);
+  const std::uint64_t poison = first_look(m, call);
   const std::uint64_t epoch = clock.epoch;
   const layout::CountMatrix matrix{call.mine<std::uint64_t>(call.plan.matrix), shape.num_ranks};
   const std::int32_t num_units = ceil_div(static_cast<std::int32_t>(shape.combine_row_bytes), 16 * Row::kRowPacks);
   const Source source = args.source;
+  bool failed = false;  // as this thread knows it
 
   XD_FN void run() {
     const bool pushes = source == Source::landing || args.with_weights;
     mark(Phase::begin);
+    failed = told_failure(m, call, poison);
     if (pushes && clock.after_combine) mark(Phase::wait_enter);
     if (pushes && !may_push()) return;
     if (pushes) mark(Phase::send);
     if (source == Source::landing) send_rows();
     if (args.with_weights) send_weights();
+    tell_ready(pushes);
     const std::int64_t tokens = args.num_tokens >= 0 ? args.num_tokens : matrix.tokens(rank);
     const Range items = share_of(tokens * args.reduce.count, m.block(), m.num_blocks());
     TokenSources sources{};
     const std::uint32_t first = items.first + m.warp();
     if (kCanPull && source == Source::peers && first < items.end) sources = sources_of(first / args.reduce.count);
     mark(Phase::wait_ready);
-    if (!exchange_ready(pushes)) return;
+    if (!await(call.place.ready_words, Edge::ready)) return;  // edge ready: wait
     mark(Phase::reduce);
     reduce_rows(items, sources);
     if (source != Source::landing) look_again(m, call);
@@ -74,11 +77,14 @@ struct Combine {
   }
   static constexpr int kManners = 8;
 
-  /// Tells all ranks, this one included, in their words at `words`, and waits for all of them.
-  XD_FN bool exchange(std::uint64_t words, Edge edge, bool mine_to_tell) {
-    if (mine_to_tell && !failed)
-      for (int p = m.thread(); p < shape.num_ranks; p += m.num_threads())
-        m.store_release(call.at<std::uint64_t>((rank + p) % shape.num_ranks, words) + rank, epoch * kManners + manner());
+  /// Tells all ranks, this one included, in their words at `words`.
+  XD_FN void tell(std::uint64_t words) {
+    for (int p = m.thread(); p < shape.num_ranks && !failed; p += m.num_threads())
+      m.store_release(call.at<std::uint64_t>((rank + p) % shape.num_ranks, words) + rank, epoch * kManners + manner());
+  }
+
+  /// Waits until all ranks have told, all of them the same manner.
+  XD_FN bool await(std::uint64_t words, Edge edge) {
     bool ok = !failed;
     for (int s = m.thread(); s < shape.num_ranks && ok; s += m.num_threads()) {
       const std::uint64_t* word = call.mine<std::uint64_t>(words) + s;
@@ -92,13 +98,13 @@ struct Combine {
   }
 
   XD_FN bool exchange_enter() {
-    return exchange(call.place.enter_words, Edge::enter, m.block() == 0);  // edge enter: signal, wait
+    if (m.block() == 0) tell(call.place.enter_words);  // edge enter: signal
+    return await(call.place.enter_words, Edge::enter);  // edge enter: wait
   }
 
   /// Rows that earlier kernels wrote need no arrival; rows that this one pushes need all its blocks.
-  XD_FN bool exchange_ready(bool pushed) {
-    const bool tell = pushed ? arrive_last(m, &state->arrivals) : m.block() == 0;
-    return exchange(call.place.ready_words, Edge::ready, tell);  // edge ready: signal, wait
+  XD_FN void tell_ready(bool pushed) {
+    if (pushed ? arrive_last(m, &state->arrivals) : m.block() == 0) tell(call.place.ready_words);  // edge ready: signal
   }
 
   XD_FN void send_rows() {

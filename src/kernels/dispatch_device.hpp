@@ -8,7 +8,8 @@
 // Every block waits for the counts of all ranks; only the block that finishes last waits for done. The last block by
 // number publishes the counts before it waits, so blocks must be resident together: the launch checks that they fit.
 // Order without atomics: a token's row is the sum of the counts of earlier ranks, of earlier tokens, and of earlier
-// tokens in its chunk, whatever the number of blocks and the width of a warp.
+// tokens in its chunk, whatever the number of blocks and the width of a warp. Blocks count their shares side by side and
+// wait for those of the blocks before them.
 #pragma once
 
 #include "kernels/phase_device.hpp"
@@ -27,7 +28,7 @@ struct DispatchShared {
   memory::Route routes[kChunk * kMaxRanks];
   route::TokenRoute tokens[kChunk];
   std::int64_t next_row[kMaxRanks];    // row of the chunk's first token at each rank
-  std::uint32_t counts[kMaxRanks];
+  std::uint32_t counts[kMaxRanks], before[memory::kShareCounts];
   std::uint32_t bad_ids;
   std::uint32_t pairs[kExpertsAtOnce];
 };
@@ -48,21 +49,23 @@ struct Dispatch {
   const Shape& shape = call.shape;
   const int rank = call.peers.rank;
   const std::uint64_t epoch = read_clock(m, call).epoch;
-  const bool failed = sees_failure(m, call);
+  const std::uint64_t poison = first_look(m, call);
   const std::int64_t filled = call.mine<memory::PlanFill>(call.plan.fill)->rows;
   const std::int64_t num_tokens = count_tokens();
   const std::uint32_t pieces = args.pieces.count;
-  const Range items = share_of(num_tokens * pieces, m.block(), m.num_blocks());  // of this block: pieces of tokens
+  const Range items = share_of_block();  // pieces of tokens
   const std::int64_t first_token = static_cast<std::uint32_t>(items.first) / pieces;
   const std::int64_t end_token = static_cast<std::uint32_t>(items.end + pieces - 1) / pieces;
   /// Small batches: every warp has one item at most, every lane one unit of it and one id.
   const bool holds = items.end - items.first <= m.num_warps() && args.pieces.units_per_piece <= M::kWidth && shape.top_k <= M::kWidth;
   HeldItem held{};
+  bool failed = false;  // as this thread knows it
 
   XD_FN void run() {
     const bool publisher = m.block() == m.num_blocks() - 1;
     mark(Phase::begin);
     if (!args.replay) routes_at_once() ? find_chunk(0, static_cast<int>(num_tokens)) : count_before();
+    if (told_failure(m, call, poison)) failed = true;
     if (publisher) mark(Phase::publish);
     if (publisher) publish_counts();
     if (holds) hold_item();
@@ -71,7 +74,6 @@ struct Dispatch {
     mark(Phase::move);
     if (publisher && !args.replay) ship_pairs();
     move_rows();
-    if (!args.replay) clean_tail();
     finish();
     mark(Phase::end);
   }
@@ -114,19 +116,58 @@ struct Dispatch {
     if (bad_ids) m.add_relaxed(&shared.bad_ids, bad_ids);
   }
 
-  /// Rows that the tokens before this block's first send to every rank.
+  /// The last block counts and publishes; where the others suffice to take an item per warp each, it moves none.
+  XD_FN Range share_of_block() const {
+    const std::int64_t all = num_tokens * pieces;
+    const int others = m.num_blocks() - 1;
+    const int movers = others > 0 && all <= std::int64_t{others} * m.num_warps() ? others : m.num_blocks();
+    return m.block() < movers ? share_of(all, m.block(), movers) : Range{all, all};
+  }
+
+  /// Few tokens: each block counts all before its own at once. Many: each counts its share and adds those of the blocks
+  /// before it.
+  XD_FN bool counts_alone() const { return num_tokens <= m.num_threads(); }
+
+  /// Rows that the tokens before this block's first send to every rank, and, for the publisher, that all send.
   XD_FN void count_before() {
-    for (int d = m.thread(); d < kMaxRanks; d += m.num_threads()) shared.counts[d] = 0;
+    for (int d = m.thread(); d < memory::kShareCounts; d += m.num_threads()) {
+      shared.before[d] = 0;
+      if (d < kMaxRanks) shared.counts[d] = 0;
+    }
     if (m.thread() == 0) shared.bad_ids = 0;
     m.sync_block();
-    count_routes(0, first_token);
+    if (counts_alone())
+      count_routes(0, first_token);
+    else
+      count_routes(first_token, static_cast<std::uint32_t>(items.end) / pieces);
     m.sync_block();
-    for (int d = m.thread(); d < kMaxRanks; d += m.num_threads()) shared.next_row[d] = shared.counts[d];
+    if (!counts_alone()) add_earlier_shares();
+    for (int d = m.thread(); d < kMaxRanks; d += m.num_threads())
+      shared.next_row[d] = counts_alone() ? shared.counts[d] : shared.before[d];
     m.sync_block();
   }
 
+  /// Blocks exchange what they have counted; a word carries its epoch, so nothing else needs an order.
+  XD_FN void add_earlier_shares() {
+    std::uint64_t* words = call.mine<std::uint64_t>(call.place.share_counts);
+    for (int d = m.thread(); d < memory::kShareCounts; d += m.num_threads())
+      m.store_relaxed(words + m.block() * memory::kShareCounts + d, sync::count_word(epoch, share_count(d)));
+    for (int i = m.thread(); i < m.block() * memory::kShareCounts && !failed; i += m.num_threads()) {
+      std::uint64_t count = 0;
+      failed = !sync::wait_count(m, call.watch, words + i, epoch, rank, &count);
+      if (count) m.add_relaxed(&shared.before[i % memory::kShareCounts], static_cast<std::uint32_t>(count));
+    }
+    failed = m.any_in_block(failed);
+    for (int d = m.thread(); d < kMaxRanks; d += m.num_threads()) shared.counts[d] += shared.before[d];
+    if (m.thread() == 0) shared.bad_ids += shared.before[kMaxRanks] + (shared.before[kMaxRanks + 1] << sync::kValueBits);
+  }
+  XD_FN std::uint64_t share_count(int d) const {
+    if (d < kMaxRanks) return shared.counts[d];
+    return d == kMaxRanks ? sync::value_of(shared.bad_ids) : shared.bad_ids >> sync::kValueBits;
+  }
+
   XD_FN void publish_counts() {
-    if (!args.replay && !routes_at_once()) {
+    if (!args.replay && !routes_at_once() && counts_alone()) {
       count_routes(first_token, num_tokens);
       m.sync_block();
     }
@@ -218,7 +259,7 @@ struct Dispatch {
       const std::int64_t last = smaller(items.end, (chunk + count) * pieces);
       for (std::int64_t item = larger(items.first, chunk * pieces) + m.warp(); item < last; item += m.num_warps())
         move_item(static_cast<std::uint32_t>(item), static_cast<std::uint32_t>(chunk));
-      if (!args.replay) keep_chunk(chunk, count);
+      if (!args.replay && chunk + count < end_token) keep_chunk(chunk, count);
     }
   }
 
@@ -361,25 +402,45 @@ struct Dispatch {
           rank, static_cast<std::int32_t>(token), static_cast<std::int32_t>(layout::landing_row(token, ordinal, shape)), 0};
   }
 
-  /// The block that finishes last tells the peers, waits for them, and closes the books.
+  /// The block that finishes last tells the peers and waits for them. What only this rank reads is written meanwhile.
   XD_FN void finish() {
     mark(Phase::signal_done);
-    if (arrive_last(m, &call.mine<memory::PlaceState>(call.place.state)->arrivals)) {
-      for (int p = m.thread(); p < shape.num_ranks; p += m.num_threads()) {
-        std::uint64_t* word = call.at<std::uint64_t>((rank + p) % shape.num_ranks, call.place.done_words) + rank;
-        m.store_release(word, epoch);  // edge done: signal
-      }
-      mark(Phase::wait_done);
-      bool ok = true;
-      for (int s = m.thread(); s < shape.num_ranks && ok; s += m.num_threads()) {
-        const std::uint64_t* word = call.mine<std::uint64_t>(call.place.done_words) + s;
-        ok = sync::wait_epoch(m, call.watch, word, epoch, Edge::done, s);  // edge done: wait
-      }
-      if (m.any_in_block(!ok)) return;
-      mark(Phase::close_books);
-      if (!args.replay) close_books();
+    const bool last = arrive_last(m, &call.mine<memory::PlaceState>(call.place.state)->arrivals);
+    if (last) tell_done();
+    if (!args.replay) {
+      keep_last_chunk();
+      clean_tail();
     }
+    if (last && !args.replay) keep_matrix();
+    if (last && !await_done()) return;
+    if (last && !args.replay) sum_pairs();
     advance_clock(m, call, epoch, false);
+  }
+
+  XD_FN void tell_done() {
+    for (int p = m.thread(); p < shape.num_ranks; p += m.num_threads()) {
+      std::uint64_t* word = call.at<std::uint64_t>((rank + p) % shape.num_ranks, call.place.done_words) + rank;
+      m.store_release(word, epoch);  // edge done: signal
+    }
+  }
+
+  XD_FN bool await_done() {
+    mark(Phase::wait_done);
+    bool ok = true;
+    for (int s = m.thread(); s < shape.num_ranks && ok; s += m.num_threads()) {
+      const std::uint64_t* word = call.mine<std::uint64_t>(call.place.done_words) + s;
+      ok = sync::wait_epoch(m, call.watch, word, epoch, Edge::done, s);  // edge done: wait
+    }
+    if (m.any_in_block(!ok)) return false;
+    mark(Phase::close_books);
+    return true;
+  }
+
+  /// The plan of a block's last chunk, which is still in shared memory.
+  XD_FN void keep_last_chunk() {
+    if (items.first >= items.end) return;
+    const std::int64_t chunk = first_token + (end_token - 1 - first_token) / kChunk * kChunk;
+    keep_chunk(chunk, static_cast<int>(end_token - chunk));
   }
 
   /// Kept pairs by local expert: what the senders counted, unless rows were dropped here.
@@ -406,8 +467,8 @@ struct Dispatch {
     }
   }
 
-  XD_FN void close_books() {
-    sum_pairs();
+  /// Everything that follows from the counts.
+  XD_FN void keep_matrix() {
     const int cells = shape.num_ranks * (shape.num_ranks + 1);
     for (int i = m.thread(); i < cells; i += m.num_threads())
       call.mine<std::uint64_t>(call.plan.matrix)[i] = shared.matrix[i];

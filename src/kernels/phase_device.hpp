@@ -10,17 +10,28 @@ namespace crossdock::kernels {
 /// Threads that may tell peers something: a rank that has failed says nothing but poison, so each of them looks first.
 inline constexpr int kTellers = kMaxRanks * (kMaxRanks + 1);
 
-/// Whether the group has failed, as the tellers see it; the failure is kept. A barrier must spread the answer.
+/// What this thread reads of the peers' poison; 0 where it is no teller. Its use is told_failure(): between the two other
+/// loads get under way.
 template <class M>
-XD_FN bool sees_failure(M& m, const Call& call) {
-  if (m.thread() >= kTellers) return false;
-  std::uint64_t failed = 0;
+XD_FN std::uint64_t first_look(M& m, const Call& call) {
+  if (m.thread() >= kTellers) return 0;
+  std::uint64_t seen = 0;
   XD_UNROLL(8)
   for (int r = 0; r < kMaxRanks; ++r)
-    failed |= m.load_relaxed(&call.watch.control[call.peers.rank]->poison[r]);  // absent ranks: 0
+    seen |= m.load_relaxed(&call.watch.control[call.peers.rank]->poison[r]);  // absent ranks: 0
+  return seen;
+}
+
+/// Whether the group has failed, as the tellers saw it; the failure is kept. A barrier must spread the answer.
+template <class M>
+XD_FN bool told_failure(M& m, const Call& call, std::uint64_t first_look) {
   // Read again in order: the host, told by fail(), reads the reason that the origin wrote before its poison.
-  if (failed) sync::fail(m, call.watch, sync::Poison::of(sync::poisoned(m, call.watch)), 0, 0);
-  return failed != 0;
+  if (first_look) sync::fail(m, call.watch, sync::Poison::of(sync::poisoned(m, call.watch)), 0, 0);
+  return first_look != 0;
+}
+template <class M>
+XD_FN bool sees_failure(M& m, const Call& call) {
+  return told_failure(m, call, first_look(m, call));
 }
 
 /// The second look, by every warp after its last read of what peers may overwrite: once a rank has failed, a kernel of

@@ -17,6 +17,9 @@ inline constexpr std::uint64_t kRegionAlign = 256;
 /// Most thread blocks of any launch; per-block scratch is sized by it.
 inline constexpr int kMaxBlocks = 256;
 
+/// What a block of dispatch counts of its share of tokens: rows for every rank, and bad ids in a low and a high part.
+inline constexpr int kShareCounts = kMaxRanks + 2;
+
 /// Where a token of this rank went, in the order in which its ids first name distinct ranks.
 struct Route {
   std::int32_t rank;  // -1: unused entry
@@ -37,7 +40,7 @@ struct PlanFill {
 };
 
 struct PlaceRegions {
-  std::uint64_t counts_words, done_words, enter_words, ready_words, state, trace_head, trace;
+  std::uint64_t counts_words, done_words, enter_words, ready_words, state, share_counts, trace_head, trace;
   std::uint64_t rows, scales, expert_rows, expert_scales, combine_rows, landing, landing_weights;
 
   /// Calls region(name, offset member, element bytes, count, what it holds and who writes it) for each region.
@@ -49,6 +52,7 @@ struct PlaceRegions {
     region("place.enter_words", r.enter_words, 8, w, "edge enter, by source; peers");
     region("place.ready_words", r.ready_words, 8, w, "edge ready, by source; peers");
     region("place.state", r.state, sizeof(PlaceState), 1, "clock and arrivals; own kernels");
+    region("place.share_counts", r.share_counts, 8 * kShareCounts, kMaxBlocks, "what each block has counted; own dispatch");
     region("place.trace_head", r.trace_head, 4, s.trace_events ? 1 : 0, "time stamps taken so far; own kernels");
     region("place.trace", r.trace, sizeof(TraceEvent), s.trace_events, "the newest time stamps; own kernels");
     region("place.rows", r.rows, s.row_bytes, s.row_capacity, "received rows; peers");

@@ -79,7 +79,7 @@ kernels::Pieces pieces_of(std::int64_t bytes, int count, int grain) {
 
 void launch_dispatch(const ExchangeState& e, kernels::DispatchArgs& args, const CallOptions& options) {
   const std::int64_t tokens = args.num_tokens_on_device || args.replay ? e.shape.max_tokens : args.num_tokens;
-  const tuning::Choice choice = e.choose(tokens, e.shape.row_bytes, options.num_sms);
+  const tuning::Choice choice = e.choose(tokens, e.shape.row_bytes, options.num_sms, 1);  // one to count and publish
   args.pieces = pieces_of(e.shape.row_bytes, choice.pieces, 1);
   const platform::CurrentDevice current(e.group->device());
   e.launches->dispatch(choice.geometry, options.stream, args);
@@ -129,7 +129,7 @@ void run_combine(ExchangeState& e, int place, int plan, const CombineInput& in, 
   args.send = pieces_of(wire_units * 16, send.pieces, 8);
   args.reduce = pieces_of(wire_units * 16, reduce.pieces, 1);
   e.launches->combine[static_cast<int>(e.config.combine_dtype)][static_cast<int>(e.config.combine_wire)][by_expert](
-      send.geometry, options.stream, args);
+      args.source == kernels::Source::peers && !args.with_weights ? reduce.geometry : send.geometry, options.stream, args);
 }
 
 ExchangeState& alive(const std::shared_ptr<ExchangeState>& state, const char* call) {

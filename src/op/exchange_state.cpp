@@ -141,8 +141,8 @@ int ExchangeState::place_of_combine_buffer(const void* rows) const {
   return -1;
 }
 
-tuning::Choice ExchangeState::choose(std::int64_t rows, std::int64_t row_bytes, int num_sms) const {
-  return tuning::choose(limits, rows, row_bytes, num_sms, resident_blocks);
+tuning::Choice ExchangeState::choose(std::int64_t rows, std::int64_t row_bytes, int num_sms, int idle_blocks) const {
+  return tuning::choose(limits, rows, row_bytes, num_sms, resident_blocks, idle_blocks);
 }
 
 }  // namespace crossdock::detail

@@ -39,7 +39,7 @@ class ExchangeState {
   sync::ReportRecord& report() const { return *reinterpret_cast<sync::ReportRecord*>(report_block->data()); }
   /// Place whose combine buffer `rows` is, or -1.
   int place_of_combine_buffer(const void* rows) const;
-  tuning::Choice choose(std::int64_t rows, std::int64_t row_bytes, int num_sms) const;
+  tuning::Choice choose(std::int64_t rows, std::int64_t row_bytes, int num_sms, int idle_blocks = 0) const;
 
   std::shared_ptr<GroupState> group;
   Config config;

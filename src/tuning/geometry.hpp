@@ -25,7 +25,9 @@ inline constexpr int kMostPieceBytes = 7168;
 
 /// For `rows` rows of `row_bytes` bytes. `num_sms` 0: as many as help. `resident`: blocks that fit at once.
 /// Few rows: each is split over the warps of a few blocks; many rows: a warp takes whole rows on all multiprocessors.
-inline Choice choose(const platform::Limits& limits, std::int64_t rows, std::int64_t row_bytes, int num_sms, int resident) {
+/// `idle_blocks`: blocks to have besides those that find an item for every warp, if they fit.
+inline Choice choose(const platform::Limits& limits, std::int64_t rows, std::int64_t row_bytes, int num_sms, int resident,
+                     int idle_blocks = 0) {
   Choice choice;
   if (limits.max_threads == 1) return choice;
   const int threads = smaller(kMoveThreads, limits.max_threads), warps = threads / limits.width;
@@ -37,7 +39,7 @@ inline Choice choose(const platform::Limits& limits, std::int64_t rows, std::int
   choice.pieces = static_cast<int>(smaller<std::int64_t>(smaller(larger(wanted, least_pieces), most_pieces), 32));
   const std::int64_t items = larger<std::int64_t>(1, rows * choice.pieces);
   choice.geometry.num_threads = threads;
-  choice.geometry.num_blocks = static_cast<int>(smaller<std::int64_t>(most_blocks, ceil_div<std::int64_t>(items, warps)));
+  choice.geometry.num_blocks = static_cast<int>(smaller<std::int64_t>(most_blocks, ceil_div<std::int64_t>(items, warps) + idle_blocks));
   return choice;
 }
 
