@@ -59,7 +59,6 @@ static void* run_rank(void* pointer) {
   xd_group_options options;
   XD_INIT(options);
   options.backend = XD_BACKEND_CPU;
-  options.deadline_ms = -1; /* of the environment, 30 s by default */
 
   xd_config config;
   XD_INIT(config);

@@ -10,10 +10,10 @@
 
 namespace crossdock {
 
-/// The shape of one exchange. Alike on every rank (checked at creation). Plain scalars: copy, compare and hash at will.
+/// The shape of one exchange. Alike on every rank (checked at creation). Plain scalars: copy and compare at will.
 struct Config {
   std::int32_t hidden = 0;       ///< H, elements per row. The rows of both dtypes must be multiples of 16 bytes
-  std::int32_t num_experts = 0;  ///< E, of the whole group; expert e lives on rank e / ceil(E / W)
+  std::int32_t num_experts = 0;  ///< E, of the whole group, up to 2^20; expert e lives on rank e / ceil(E / W)
   std::int32_t top_k = 0;        ///< k, experts per token, 1 to 64
   std::int32_t max_tokens = 0;   ///< M, the most tokens a rank passes in one call, 1 to 2^24 - 1
 
@@ -31,10 +31,10 @@ struct Config {
 
   bool zero_copy = false;        ///< own a combine buffer, see Exchange::combine_buffer
   bool fused = false;            ///< landing rows for Exchange::combine_fused (token_major only)
-  bool combine_weights = false;  ///< combine can return a second result: summed rows of k weights
+  bool combine_weights = false;  ///< combine can return a second result, see CombineOutput::weights
   std::int32_t in_flight = 1;    ///< `Received` that may live at once, 1 to 16
   std::int32_t kept_plans = 1;   ///< plans that may be kept at once, 0 to 64
-  std::int32_t trace_events = 0; ///< time stamps kept per place, 0 (off, no cost) to 2^20; see Exchange::trace
+  std::int32_t trace_events = 0; ///< time stamps kept per Received in flight, 0 (off) to 2^20; see Exchange::trace
 
   bool operator==(const Config&) const = default;
 };
@@ -66,7 +66,8 @@ struct Memory {
 /// The bill of `config` on `backend`. Throws ConfigError with the reason of supports().
 XD_PUBLIC Memory memory_of(const Config& config, int num_ranks, BackendKind backend = BackendKind::cpu);
 
-/// Hidden size nearest to `hidden`, down and up, whose rows are multiples of 16 bytes in both dtypes.
+/// Hidden sizes whose rows are multiples of 16 bytes in both dtypes: the largest up to config.hidden (the smallest there
+/// is, if none), and the next above.
 struct NearHidden {
   std::int32_t below, above;
 };

@@ -10,7 +10,8 @@
 
 namespace crossdock {
 
-/// A recorded list of calls, replayed any number of times on any CPU stream. Copies share the list.
+/// A recorded list of calls, replayed any number of times on any CPU stream. Copies share the list. Calls keep the
+/// addresses they were recorded with: exchange, inputs and outputs must outlive it.
 class XD_PUBLIC CpuGraph {
  public:
   std::size_t num_calls() const;
@@ -29,8 +30,8 @@ class XD_PUBLIC CpuStream {
   CpuStream& operator=(const CpuStream&) = delete;
 
   StreamHandle handle();                     ///< what calls take as their stream
-  void enqueue(std::function<void()> call);  ///< runs `call` after everything enqueued before (or records it)
-  void synchronize();                        ///< waits until the queue is empty
+  void enqueue(std::function<void()> call);  ///< runs `call` after everything enqueued before (or records it); any thread
+  void synchronize();  ///< waits until the queue is empty; throws what a queued call has thrown first since the last time
 
   void begin_capture();      ///< from here on calls are recorded, not run
   CpuGraph end_capture();    ///< ends the recording

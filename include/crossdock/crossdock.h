@@ -34,7 +34,8 @@ typedef struct xd_exchange xd_exchange;
 typedef struct xd_received xd_received;
 typedef struct xd_plan xd_plan;
 
-/* Every struct starts with its size, so that later versions can append members. XD_INIT(x) clears and sizes it. */
+/* Every struct that a call takes or fills starts with its size; XD_INIT(x) clears and sizes it. A size of another version
+ * is refused: recompile after an update. xd_counts and xd_row_source lie in the library's memory and have none. */
 #define XD_INIT(x)                                                     \
   do {                                                                 \
     unsigned char* xd_bytes_ = (unsigned char*)&(x);                   \
@@ -55,15 +56,16 @@ typedef struct {
   int32_t overflow; /* xd_overflow */
   int32_t zero_copy, fused, combine_weights;
   int32_t in_flight; /* 0 is taken as 1 */
-  int32_t kept_plans;
+  int32_t kept_plans; /* 0: none, unlike the C++ default of 1 */
 } xd_config;
 
 typedef struct {
   size_t size;
   int32_t backend; /* xd_backend */
-  int32_t device;  /* -1: current */
-  int64_t deadline_ms; /* 0: no limit; negative: the environment's */
-} xd_group_options;
+  int32_t choose_device; /* 0: the current device; 1: `device` */
+  int32_t device;
+  int64_t deadline_ms; /* 0: CROSSDOCK_DEADLINE_MS; negative: no limit */
+} xd_group_options;    /* null where a call takes it, or cleared: the defaults */
 
 typedef struct {
   size_t size;
@@ -131,13 +133,15 @@ typedef struct {
   char text[512];
 } xd_report;
 
-/* Collects `bytes` bytes of every rank into `all`; 0 on success. */
+/* Collects `bytes` bytes of every rank into `all`; 0 on success. It and `user` must live until the last exchange is made. */
 typedef int (*xd_all_gather)(const void* mine, size_t bytes, void* all, void* user);
 
 /* Text of the last failure in this thread; valid until the next call of this thread. */
 XD_API const char* xd_last_error(void);
 XD_API const char* xd_version(void);
 
+/* A handle given out is the caller's: destroy it once, in any order, when the rank's streams are idle. Null is legal. A
+ * call that fails writes none of its outputs. */
 XD_API xd_status xd_team_create(int32_t num_ranks, xd_team** team);
 XD_API void xd_team_destroy(xd_team* team);
 
@@ -147,7 +151,7 @@ XD_API xd_status xd_group_join(int32_t rank, int32_t num_ranks, xd_all_gather al
 XD_API xd_status xd_group_rendezvous(const char* name, int32_t rank, int32_t num_ranks, const xd_group_options* options,
                                      xd_group** group);
 XD_API xd_status xd_group_abort(xd_group* group, const char* reason);
-XD_API xd_status xd_group_set_deadline(xd_group* group, int64_t deadline_ms);
+XD_API xd_status xd_group_set_deadline(xd_group* group, int64_t deadline_ms); /* 0: no limit */
 XD_API void xd_group_destroy(xd_group* group);
 
 /* XD_STATUS_OK, or XD_STATUS_CONFIG with the reason in xd_last_error(). No side effect. */
@@ -156,7 +160,7 @@ XD_API xd_status xd_supports(const xd_config* config, int32_t num_ranks);
 XD_API xd_status xd_memory(const xd_config* config, int32_t num_ranks, int32_t backend, uint64_t* bytes);
 
 XD_API xd_status xd_exchange_create(xd_group* group, const xd_config* config, xd_exchange** exchange);
-/* The first report of the exchange or its group; `clear` forgets one that is not fatal. */
+/* OK if it could ask; what it found is report->code. `clear` forgets all reports that are not fatal. */
 XD_API xd_status xd_exchange_poll(xd_exchange* exchange, int32_t clear, xd_report* report);
 XD_API void xd_exchange_destroy(xd_exchange* exchange);
 

@@ -14,12 +14,13 @@ namespace crossdock {
 /// "major.minor.patch"
 XD_PUBLIC const char* version();
 
-/// Machines that can be used right now, by name, with the number of devices (CPU: 1).
+/// A machine that the library knows, with the number of its devices here (CPU: 1).
 struct BackendInfo {
   BackendKind kind;
   int num_devices;
-  const char* note;  ///< why there are none
+  const char* note;  ///< why there are none, else empty; static
 };
+/// Writes up to `capacity` of them to `out` (null if 0); returns how many there are.
 XD_PUBLIC int list_backends(BackendInfo* out, int capacity);
 
 }  // namespace crossdock

@@ -26,7 +26,7 @@ class XD_PUBLIC StatusError : public Error {
   explicit StatusError(const std::string& text) : Error(kCode, text) {}
 };
 
-using UsageError = StatusError<StatusCode::usage>;        ///< an argument breaks a rule; nothing was enqueued
+using UsageError = StatusError<StatusCode::usage>;        ///< an argument breaks a rule
 using ConfigError = StatusError<StatusCode::config>;      ///< refused configuration, or ranks that disagree on it
 using StateError = StatusError<StatusCode::state>;        ///< the call does not fit what came before it
 using CapacityError = StatusError<StatusCode::capacity>;  ///< overflow under `Overflow::error`

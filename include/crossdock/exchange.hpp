@@ -1,8 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // The two operators. dispatch carries tokens to the ranks that own their experts; combine brings the results back.
 //
-// Every call enqueues on the given stream and returns; nothing waits on the host, allocates, locks or reads the
-// environment, so all of it can be captured in a graph. Ranks make the same calls in the same order; T may differ and be 0.
+// Calls: with a stream a call enqueues and returns; it does not wait, allocate shared or device memory, or look at the
+//   environment, so all of it can be captured in a graph. On the CPU without a stream it runs in the calling thread and
+//   waits there for its peers, up to the deadline.
+// Collective: Group::join and rendezvous, the constructor of Exchange (they wait for all ranks); dispatch, combine and
+//   combine_fused: the same calls in the same order on every rank, T may differ and be 0. All else is local.
+// Threads: one at a time on a Group, and on an Exchange with its Received and Plans.
+// Streams: the calls of one exchange must run in one order, also in relation to the caller's kernels that touch its rows;
+//   on several streams that is the caller's business. Inputs and outputs stay valid until the call has run there.
+// Results: a call that meets a lost peer returns all the same. Synchronise, then poll(): only `ok` makes outputs valid.
 // Pointers are device pointers on CUDA and HIP, plain pointers on the CPU; rows are 16-byte aligned and dense.
 #pragma once
 
@@ -22,7 +29,8 @@ struct ReceivedState;
 struct PlanState;
 }  // namespace detail
 
-/// Counts of one dispatch, in device memory, written by the call. "Here" is the receiving rank.
+/// Counts of one dispatch, in device memory, written by the call: read them in a kernel, or copy them on the same stream;
+/// on the CPU they are plain memory. "Here" is the receiving rank.
 struct Counts {
   std::int64_t num_rows;                        ///< rows received here and kept; valid rows are [0, num_rows)
   std::int64_t rows_needed;                     ///< row capacity that would have kept all
@@ -56,8 +64,8 @@ struct CallOptions {
 struct TokenRows {
   void* rows;                    ///< [row_capacity, hidden] of dispatch_dtype
   const void* scales;            ///< [row_capacity, scale_bytes] or null
-  const std::int32_t* ids;       ///< [row_capacity, k] global ids; -1 past the count
-  const float* weights;          ///< [row_capacity, k]; 0 past the count
+  const std::int32_t* ids;       ///< [row_capacity, k] all global ids of the token, other ranks' too; -1: none, past the count
+  const float* weights;          ///< [row_capacity, k] beside the ids; 0 past the count
   const RowSource* sources;      ///< [row_capacity]; rank and token -1 past the count
   std::int64_t row_capacity;
   std::int32_t first_expert;     ///< global id of this rank's first expert
@@ -76,14 +84,15 @@ struct ExpertRows {
   std::int64_t capacity_per_expert;  ///< expert_major; 0 for contiguous
 };
 
-/// A view of the library-owned combine buffer (config.zero_copy). Rows correspond to TokenRows or ExpertRows.
+/// A view of the library-owned combine buffer (config.zero_copy). Rows correspond to TokenRows or ExpertRows. Peers may
+/// read them after this rank's combine has ended: write them only between a dispatch and the first combine after it.
 struct CombineBuffer {
   void* data;
   std::int64_t num_rows;
   std::int64_t row_bytes;
 };
 
-/// A kept routing: where every token went. Move-only; local destructor. Valid while its Exchange lives.
+/// A kept routing: where every token went. Move-only; the destructor is local, at any time. Keeps its Exchange's memory.
 class XD_PUBLIC Plan {
  public:
   Plan(Plan&&) noexcept;
@@ -99,8 +108,10 @@ class XD_PUBLIC Plan {
   std::unique_ptr<detail::PlanState> state_;
 };
 
-/// One use of the receive rows. Rows, ids and counts stay valid on this rank's stream until the next dispatch that uses
-/// the same place (after combine consumed this object, or after its destructor). Move-only; local destructor.
+/// One use of the receive rows. Pointers of its views may be taken at once; what they point to is valid on this rank's
+/// stream from the end of dispatch until the next dispatch after this object was combined or destroyed. Destroying one that
+/// was not combined is local but must fall between the same calls on every rank. A captured graph goes on using what it was
+/// captured with: replay it while no Received is in flight. Move-only.
 class XD_PUBLIC Received {
  public:
   Received(Received&&) noexcept;
@@ -117,7 +128,8 @@ class XD_PUBLIC Received {
   /// The same buffer seen as rows of `hidden` elements of `dtype`. UsageError if such a row does not fit.
   CombineBuffer combine_buffer(Dtype dtype, std::int32_t hidden) const;
   /// Landing rows of home rank `rank` (config.fused): [M * k, hidden] of combine_dtype, row token * k + j, writable by
-  /// kernels of this rank from the end of dispatch until combine_fused.
+  /// kernels of this rank from the end of dispatch until combine_fused. Write a row, its weight applied, for every j whose
+  /// id is one of this rank's experts; a repeated id has one each.
   void* landing_rows(int rank) const;
   Plan keep();  ///< StateError when config.kept_plans are already kept, or called twice
 
@@ -131,6 +143,7 @@ class XD_PUBLIC Received {
 struct CombineInput {
   /// Rows of combine_dtype in the layout of the config: [row_capacity, hidden] or as ExpertRows. Any memory of this
   /// device (staged), or `combine_buffer().data` (zero-copy), alike on all ranks. May be the received rows themselves.
+  /// Never null, also where nothing was received.
   const void* rows = nullptr;
   bool with_weights = false;       ///< ask for the second result, on every rank alike (config.combine_weights)
   const float* weights = nullptr;  ///< [row_capacity, k] rows to sum for it; null: the dispatched weights
@@ -138,8 +151,10 @@ struct CombineInput {
 
 /// Where results go.
 struct CombineOutput {
-  void* rows = nullptr;      ///< [T, hidden] of combine_dtype; may be null only if T is 0
-  float* weights = nullptr;  ///< [T, k] second result; null unless asked for
+  void* rows = nullptr;      ///< [T, hidden] of combine_dtype; null only if T is 0. Zeros for a token that no rank kept
+  /// [T, k] second result, null unless asked for: out[t][j] = the sum over the ranks that kept token t, in the order in
+  /// which its ids first name them, of weights[row][j].
+  float* weights = nullptr;
 };
 
 /// One time stamp: block `block` of operation `epoch` on place `place` began `phase`.
@@ -155,7 +170,8 @@ struct TraceEvent {
 /// One kind of exchange on a group: the memory of a Config, the two operators. Move-only, local destructor.
 class XD_PUBLIC Exchange {
  public:
-  /// Collective. Errors: config (the reason of supports(), or the rank and member where configs differ), system.
+  /// Collective. Errors: config (the reason of supports(), or the rank and member where configs differ), topology (ranks
+  /// on one device that cannot hold their blocks together), state, peer_lost, aborted, system.
   Exchange(const Group& group, const Config& config);
   Exchange(Exchange&&) noexcept;
   Exchange& operator=(Exchange&&) noexcept;
@@ -166,7 +182,8 @@ class XD_PUBLIC Exchange {
 
   /// Routes and sends. Errors before anything is enqueued: usage, state (too many in flight), capacity, peer_lost, aborted.
   Received dispatch(const DispatchInput& input, const CallOptions& options = {});
-  /// Sends another payload along a kept plan; ids and weights are not read again.
+  /// Sends another payload along a kept plan: the plan's T rows, also where only the device knows how many. ids and weights
+  /// are not read again.
   Received dispatch(const Plan& plan, const DispatchInput& input, const CallOptions& options = {});
 
   /// Sums the rows of `input` at their home ranks; consumes `received`, unless an error is thrown before enqueuing.
@@ -182,8 +199,8 @@ class XD_PUBLIC Exchange {
   /// The newest time stamps (config.trace_events), oldest first. Waits for nothing: synchronise before.
   std::vector<TraceEvent> trace() const;
 
-  Status poll() const;   ///< first unclear report of this exchange or its group, without waiting
-  void clear_status();   ///< forgets a report that is not fatal
+  Status poll() const;   ///< the group's failure, else a report: capacity, bad ids, clamped T in this order; no waiting
+  void clear_status();   ///< forgets all reports that are not fatal, also those that poll() has not shown yet
   void close();          ///< local, legal twice; memory lives on while peers may touch it
 
  private:

@@ -29,7 +29,8 @@ class GroupState;
 class TeamState;
 }  // namespace detail
 
-/// The meeting point of ranks that are threads of one process. Make one, give it to every thread.
+/// The meeting point of ranks that are threads of one process. Make one, give it to every thread. It may form several
+/// groups one after another; after a failed join make a new one. Copies share the meeting point.
 class XD_PUBLIC Team {
  public:
   explicit Team(int num_ranks);
@@ -40,15 +41,17 @@ class XD_PUBLIC Team {
   std::shared_ptr<detail::TeamState> state_;
 };
 
-/// Membership of one rank. Move-only; the destructor is local (no wait, no collective). Exchanges keep what they need
-/// alive, so the order of destruction is free.
+/// Membership of one rank. Move-only; the destructor is local (no wait, no collective). Exchanges keep what they need of
+/// it alive, so the order of destruction is free, once this rank's own calls have ended: synchronise its streams first.
+/// One thread at a time, but for abort().
 class XD_PUBLIC Group {
  public:
-  /// Joins as `rank` of `team`. Collective over the team's threads. Errors: usage, config, topology, peer_lost.
+  /// Joins as `rank` of `team`. Collective over the team's threads. Errors of all three: usage, topology, peer_lost, system.
   static Group join(const Team& team, int rank, const GroupOptions& options = {});
 
   /// Joins by an all-gather of the caller's (MPI, torch.distributed, a store). Collective. The callback is used while
-  /// groups and exchanges are created, never in dispatch or combine. Ranks may be threads, processes or a mix.
+  /// groups and exchanges are created, by the thread that does so, never in dispatch or combine; it, and what it refers
+  /// to, must live until the last exchange has been made. Ranks may be threads, processes or a mix.
   static Group join(int rank, int num_ranks, AllGather all_gather, const GroupOptions& options = {});
 
   /// Joins processes of one host that share nothing but `name`: 1 to 64 of [A-Za-z0-9._-], alike on all ranks and
@@ -64,16 +67,18 @@ class XD_PUBLIC Group {
   BackendKind backend() const;
   int device() const;
 
-  /// The first failure seen by this rank, without waiting for anything. See Exchange::poll for exchange-level reports.
+  /// The first failure that a call of this rank has met, without waiting. A rank that runs no call does not hear of a
+  /// peer's failure: its next call falls through, and poll() tells after that. See Exchange::poll for other reports.
   Status poll() const;
 
-  /// Stops every member: running and later calls end with `aborted` and this reason (up to 200 bytes). Never waits.
+  /// Stops every member: running and later calls end with `aborted` and this reason (up to 200 bytes). Never waits; any
+  /// thread may call it, also while another waits in a call.
   void abort(const std::string& reason);
 
   /// Longest wait in kernels enqueued or already running; 0 = no limit.
   void set_deadline(std::chrono::milliseconds deadline);
 
-  /// Leaves the group. Local; legal twice; later calls on it or its exchanges are `state` errors.
+  /// Leaves the group. Local; legal twice. Then dispatch, combine and new exchanges are `state` errors; poll() answers.
   void close();
 
  private:

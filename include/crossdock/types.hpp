@@ -64,7 +64,7 @@ constexpr std::int64_t row_bytes_of(Dtype dtype, std::int64_t hidden) { return h
 struct RowSource {
   std::int32_t rank;         ///< home rank of the token
   std::int32_t token;        ///< index of the token in that rank's call
-  std::int32_t landing_row;  ///< row of the home rank's landing rows that combine fills for this row
+  std::int32_t landing_row;  ///< of the library's own pushes; no index into Received::landing_rows()
   std::int32_t reserved;
 };
 

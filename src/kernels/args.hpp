@@ -17,6 +17,8 @@ struct Call {
   Shape shape;
   memory::PlaceRegions place;
   memory::PlanRegions plan;
+  std::int32_t plan_idx;
+  std::int64_t plan_bytes;  // from one plan to the next
 
   template <class T>
   XD_FN T* mine(std::uint64_t offset) const {
@@ -25,6 +27,11 @@ struct Call {
   template <class T>
   XD_FN T* at(int peer, std::uint64_t offset) const {
     return peers.at<T>(peer, offset);
+  }
+  /// A region of plan `idx`, where a region of this call's plan is asked for: ranks differ in which plan is free.
+  template <class T>
+  XD_FN T* at_plan(int peer, int idx, std::uint64_t offset) const {
+    return at<T>(peer, offset + (idx - plan_idx) * plan_bytes);
   }
 };
 

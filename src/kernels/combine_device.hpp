@@ -58,7 +58,7 @@ struct Combine {
     if (!await(call.place.ready_words, Edge::ready)) return;  // edge ready: wait
     mark(Phase::reduce);
     reduce_rows(items, sources);
-    if (source != Source::landing) look_again(m, call);
+    if (source != Source::landing || shape.fused) look_again(m, call);  // fused: landing rows may be handed out again
     if (args.with_weights) reduce_weights(tokens);
     advance_clock(m, call, epoch, true);
     mark(Phase::end);

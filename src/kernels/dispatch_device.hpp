@@ -151,7 +151,7 @@ struct Dispatch {
   XD_FN void add_earlier_shares() {
     std::uint64_t* words = call.mine<std::uint64_t>(call.place.share_counts);
     for (int d = m.thread(); d < memory::kShareCounts; d += m.num_threads())
-      m.store_relaxed(words + m.block() * memory::kShareCounts + d, sync::count_word(epoch, share_count(d)));
+      m.store_relaxed(words + m.block() * memory::kShareCounts + d, sync::count_word(epoch, d < kMaxRanks ? shared.counts[d] : shared.bad_ids));
     for (int i = m.thread(); i < m.block() * memory::kShareCounts && !failed; i += m.num_threads()) {
       std::uint64_t count = 0;
       failed = !sync::wait_count(m, call.watch, words + i, epoch, rank, &count);
@@ -159,11 +159,7 @@ struct Dispatch {
     }
     failed = m.any_in_block(failed);
     for (int d = m.thread(); d < kMaxRanks; d += m.num_threads()) shared.counts[d] += shared.before[d];
-    if (m.thread() == 0) shared.bad_ids += shared.before[kMaxRanks] + (shared.before[kMaxRanks + 1] << sync::kValueBits);
-  }
-  XD_FN std::uint64_t share_count(int d) const {
-    if (d < kMaxRanks) return shared.counts[d];
-    return d == kMaxRanks ? sync::value_of(shared.bad_ids) : shared.bad_ids >> sync::kValueBits;
+    if (m.thread() == 0) shared.bad_ids += shared.before[kMaxRanks];
   }
 
   XD_FN void publish_counts() {
@@ -180,10 +176,10 @@ struct Dispatch {
     if (!args.replay) count_pairs(0);
   }
 
-  /// Rows for rank d, or T for d = W.
+  /// Rows for rank d; for d = W T and the plan.
   XD_FN std::uint64_t count_for(int d) const {
     if (args.replay) return matrix_of_plan().cells[rank * (shape.num_ranks + 1) + d];
-    if (d == shape.num_ranks) return static_cast<std::uint64_t>(num_tokens);
+    if (d == shape.num_ranks) return layout::token_cell(num_tokens, call.plan_idx);
     return routes_at_once() ? __builtin_popcountll(shared.named[d]) : shared.counts[d];
   }
 
@@ -207,7 +203,8 @@ struct Dispatch {
       if (group > 0) count_pairs(group);  // the first were counted while the peers' counts were under way
       for (int e = m.thread(); e < smaller(kExpertsAtOnce, shape.num_experts - group); e += m.num_threads()) {
         const int owner = route::owner_of(group + e, shape), local = group + e - owner * shape.experts_per_rank;
-        call.at<std::uint32_t>(owner, call.plan.pairs_by_source)[rank * shape.experts_per_rank + local] = shared.pairs[e];
+        std::uint32_t* pairs = call.at_plan<std::uint32_t>(owner, matrix().plan(owner), call.plan.pairs_by_source);
+        pairs[rank * shape.experts_per_rank + local] = shared.pairs[e];
       }
     }
   }
@@ -393,12 +390,13 @@ struct Dispatch {
 
   XD_FN void send_metadata(std::int64_t token, int ordinal, memory::Route to) {
     const std::int64_t first = std::int64_t{to.row} * shape.top_k;
+    const int plan = matrix().plan(to.rank);
     for (int j = m.lane(); j < shape.top_k; j += M::kWidth) {
-      call.at<std::int32_t>(to.rank, call.plan.ids)[first + j] = holds ? held.id : id_of(token, j);
-      call.at<float>(to.rank, call.plan.weights)[first + j] = holds ? held.weight : weight_of(token, j);
+      call.at_plan<std::int32_t>(to.rank, plan, call.plan.ids)[first + j] = holds ? held.id : id_of(token, j);
+      call.at_plan<float>(to.rank, plan, call.plan.weights)[first + j] = holds ? held.weight : weight_of(token, j);
     }
     if (m.lane() == 0)
-      call.at<RowSource>(to.rank, call.plan.sources)[to.row] = {
+      call.at_plan<RowSource>(to.rank, plan, call.plan.sources)[to.row] = {
           rank, static_cast<std::int32_t>(token), static_cast<std::int32_t>(layout::landing_row(token, ordinal, shape)), 0};
   }
 

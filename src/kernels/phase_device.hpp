@@ -38,6 +38,7 @@ XD_FN bool sees_failure(M& m, const Call& call) {
 /// its caller may have written under this one's reads, and then this result must not pass for sound.
 template <class M>
 XD_FN void look_again(M& m, const Call& call) {
+  m.sync_warp();
   for (int r = m.lane(); r < call.peers.num_ranks; r += M::kWidth)
     if (const std::uint64_t word = m.load_acquire(&call.watch.control[call.peers.rank]->poison[r]))  // edge poison: wait
       sync::fail(m, call.watch, sync::Poison::of(word), 0, 0);

@@ -8,13 +8,24 @@
 
 namespace crossdock::layout {
 
-/// Rows sent from every rank to every rank, and every rank's T, in one table [source][destination | T].
+/// What a rank tells beside its row counts: its T, and the plan of its own that this dispatch writes.
+inline constexpr int kTokenBits = 24;
+XD_FN constexpr std::uint64_t token_cell(std::int64_t tokens, int plan) {
+  return static_cast<std::uint64_t>(tokens) | static_cast<std::uint64_t>(plan) << kTokenBits;
+}
+
+/// Rows sent from every rank to every rank, and every rank's token_cell, in one table [source][destination | T and plan].
 struct CountMatrix {
   const std::uint64_t* cells;
   std::int32_t num_ranks;
 
   XD_FN std::int64_t rows(int source, int destination) const { return cells[source * (num_ranks + 1) + destination]; }
-  XD_FN std::int64_t tokens(int source) const { return cells[source * (num_ranks + 1) + num_ranks]; }
+  XD_FN std::int64_t tokens(int source) const {
+    return cells[source * (num_ranks + 1) + num_ranks] & ((std::uint64_t{1} << kTokenBits) - 1);
+  }
+  XD_FN int plan(int source) const {
+    return static_cast<int>(cells[source * (num_ranks + 1) + num_ranks] >> kTokenBits);
+  }
 
   /// First received row of `source` at `destination`: all earlier sources come first.
   XD_FN std::int64_t first_row(int source, int destination) const {

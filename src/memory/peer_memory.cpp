@@ -10,7 +10,8 @@ namespace crossdock::memory {
 namespace {
 
 struct Verdict {
-  char failure[240];
+  char failure[239];
+  StatusCode code;
 };
 
 struct SharedHandle {
@@ -27,10 +28,9 @@ std::vector<T> gather(const AllGather& all_gather, const T& mine, int num_ranks)
 /// Blocks of ranks that are threads of this process: copies of their counted references.
 std::vector<platform::BlockPtr> share_references(const Sharing& s, const platform::BlockPtr& mine) {
   std::vector<platform::BlockPtr> blocks;
-  for (const platform::BlockPtr* theirs : gather(s.all_gather, &mine, s.num_ranks)) {
-    blocks.push_back(*theirs);
-    if (blocks.back() != mine) s.device->reach(blocks.back());
-  }
+  for (const platform::BlockPtr* theirs : gather(s.all_gather, &mine, s.num_ranks)) blocks.push_back(*theirs);
+  for (const platform::BlockPtr& block : blocks)
+    if (block != mine) s.device->reach(block);
   return blocks;
 }
 
@@ -56,13 +56,13 @@ std::vector<platform::BlockPtr> share_handles(const Sharing& s, const platform::
 
 }  // namespace
 
-void agree(const Sharing& s, const std::string& failure, const char* what) {
-  Verdict mine{};
+void agree(const Sharing& s, const std::string& failure, const char* what, StatusCode code) {
+  Verdict mine{{}, code};
   std::strncpy(mine.failure, failure.c_str(), sizeof mine.failure - 1);
   const auto all = gather(s.all_gather, mine, s.num_ranks);
-  if (!failure.empty()) throw SystemError(failure);
+  if (!failure.empty()) raise(code, failure);
   for (int r = 0; r < s.num_ranks; ++r)
-    if (all[r].failure[0]) throw SystemError(std::string(what) + ": rank " + std::to_string(r) + " failed: " + all[r].failure);
+    if (all[r].failure[0]) raise(all[r].code, std::string(what) + ": rank " + std::to_string(r) + " failed: " + all[r].failure);
 }
 
 PeerMemory PeerMemory::create(const Sharing& s, std::uint64_t bytes, const char* what) {

@@ -41,6 +41,6 @@ class PeerMemory {
 
 /// Collective. Throws on every rank if `failure` (a text; empty = fine) is given on any: there the caller's own
 /// exception class, elsewhere SystemError naming the first rank that failed and why.
-void agree(const Sharing& sharing, const std::string& failure, const char* what);
+void agree(const Sharing& sharing, const std::string& failure, const char* what, StatusCode code = StatusCode::system);
 
 }  // namespace crossdock::memory

@@ -17,8 +17,8 @@ inline constexpr std::uint64_t kRegionAlign = 256;
 /// Most thread blocks of any launch; per-block scratch is sized by it.
 inline constexpr int kMaxBlocks = 256;
 
-/// What a block of dispatch counts of its share of tokens: rows for every rank, and bad ids in a low and a high part.
-inline constexpr int kShareCounts = kMaxRanks + 2;
+/// What a block of dispatch counts of its share of tokens: rows for every rank, and bad ids.
+inline constexpr int kShareCounts = kMaxRanks + 1;
 
 /// Where a token of this rank went, in the order in which its ids first name distinct ranks.
 struct Route {
@@ -47,7 +47,7 @@ struct PlaceRegions {
   template <class Self, class Region>
   static constexpr void visit(Self& r, const Shape& s, Region&& region) {
     const std::uint64_t w = s.num_ranks, experts = s.layout == Layout::token_major ? 0 : s.expert_rows;
-    region("place.counts_words", r.counts_words, 8, w * (w + 1), "edge counts: [source][destination | T]; peers");
+    region("place.counts_words", r.counts_words, 8, w * (w + 1), "edge counts: [source][destination | T and plan]; peers");
     region("place.done_words", r.done_words, 8, w, "edge done, by source; peers");
     region("place.enter_words", r.enter_words, 8, w, "edge enter, by source; peers");
     region("place.ready_words", r.ready_words, 8, w, "edge ready, by source; peers");

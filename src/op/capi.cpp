@@ -103,8 +103,8 @@ GroupOptions options_of(const xd_group_options* given_options, const char* call)
   if (!given_options) return options;
   const xd_group_options& o = sized(given_options, call, "options");
   options.backend = enumerator<BackendKind>(o.backend, XD_NUM_BACKENDS, "options.backend");
-  options.device = o.device;
-  options.deadline = std::chrono::milliseconds(o.deadline_ms);
+  if (o.choose_device) options.device = o.device;
+  if (o.deadline_ms) options.deadline = std::chrono::milliseconds(std::max<std::int64_t>(0, o.deadline_ms));
   return options;
 }
 

@@ -7,6 +7,7 @@
 
 #include "codec/wire_row.hpp"
 #include "crossdock/error.hpp"
+#include "layout/slots.hpp"
 #include "memory/regions.hpp"
 #include "op/shape.hpp"
 #include "op/text.hpp"
@@ -23,6 +24,12 @@ Support no(const std::string& reason) { return {false, reason}; }
 bool cast_wire(const Config& c) { return c.combine_wire != Wire::own; }
 
 std::int64_t worst_rows(const Config& c, int num_ranks) { return std::int64_t{num_ranks} * c.max_tokens; }
+
+/// contiguous: rows of all local experts with their padding.
+std::int64_t worst_expert_rows(const Config& c, const Shape& s) {
+  const std::int64_t experts = s.experts_per_rank, pairs = s.row_capacity * smaller<std::int64_t>(c.top_k, experts);
+  return round_up<std::int64_t>(pairs + experts * (c.alignment - 1), c.alignment);
+}
 
 /// Bindings may pass numbers that are no enumerators.
 Support enumerators_supported(const Config& c) {
@@ -48,8 +55,8 @@ Support sizes_supported(const Config& c, int num_ranks) {
   if (c.num_experts < 1 || c.num_experts > (1 << 20))
     return no(text("num_experts = ", c.num_experts, "; must be 1 to 2^20"));
   if (c.top_k < 1 || c.top_k > kMaxTopk) return no(text("top_k = ", c.top_k, "; must be 1 to ", kMaxTopk));
-  if (c.max_tokens < 1 || c.max_tokens >= (1 << sync::kValueBits))
-    return no(text("max_tokens = ", c.max_tokens, "; must be 1 to 2^", sync::kValueBits, " - 1"));
+  if (c.max_tokens < 1 || c.max_tokens >= (1 << layout::kTokenBits))
+    return no(text("max_tokens = ", c.max_tokens, "; must be 1 to 2^", layout::kTokenBits, " - 1"));
   if (c.scale_bytes < 0 || c.scale_bytes > 65536) return no(text("scale_bytes = ", c.scale_bytes, "; must be 0 to 65536"));
   if (c.in_flight < 1 || c.in_flight > 16) return no(text("in_flight = ", c.in_flight, "; must be 1 to 16"));
   if (c.kept_plans < 0 || c.kept_plans > 64) return no(text("kept_plans = ", c.kept_plans, "; must be 0 to 64"));
@@ -84,6 +91,9 @@ Support capacities_supported(const Config& c, int num_ranks) {
   const Shape shape = op::shape_of(c, num_ranks);
   if (shape.expert_rows >= kMaxRows)
     return no(text("the expert buffer would have ", shape.expert_rows, " rows, 2^31 or more; set expert_capacity lower"));
+  const std::int64_t all_experts = worst_expert_rows(c, shape);
+  if (c.layout == Layout::contiguous && all_experts >= kMaxRows)
+    return no(text("the rows by expert could be ", all_experts, ", 2^31 or more, whatever expert_capacity; set row_capacity lower"));
   if (shape.landing_rows >= kMaxRows)
     return no(text("the landing rows would be ", shape.landing_rows, ", 2^31 or more; lower max_tokens or top_k"));
   return {};
@@ -156,9 +166,7 @@ Shape shape_of(const Config& c, int num_ranks) {
     s.expert_capacity = c.expert_capacity ? c.expert_capacity : s.row_capacity;
     s.expert_rows = experts * s.expert_capacity;
   } else if (c.layout == Layout::contiguous) {
-    const std::int64_t pairs = s.row_capacity * smaller<std::int64_t>(c.top_k, experts);
-    s.expert_capacity = c.expert_capacity ? c.expert_capacity
-                                          : round_up<std::int64_t>(pairs + experts * (c.alignment - 1), c.alignment);
+    s.expert_capacity = c.expert_capacity ? c.expert_capacity : worst_expert_rows(c, s);
     s.expert_rows = s.expert_capacity;
   }
   s.landing_rows = std::int64_t{c.max_tokens} * (c.fused ? c.top_k : s.ranks_per_token);

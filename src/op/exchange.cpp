@@ -3,6 +3,8 @@
 
 #include "crossdock/exchange.hpp"
 
+#include <optional>
+
 #include <algorithm>
 
 #include "op/exchange_state.hpp"
@@ -24,8 +26,8 @@ struct Argument {
 
   std::string where() const { return text(call, " on rank ", exchange.group->rank(), ": "); }
 
-  void required(bool needed) const {
-    if (needed && !pointer) throw UsageError(text(where(), name, " is null; it may be null only where nothing is read or written"));
+  void required(bool needed, const char* advice = ", only where there are no tokens it may be null") const {
+    if (needed && !pointer) throw UsageError(text(where(), name, " is null; pass memory of this device", advice));
   }
   void aligned(std::uintptr_t alignment) const {
     const auto address = reinterpret_cast<std::uintptr_t>(pointer);
@@ -38,12 +40,19 @@ struct Argument {
   }
 };
 
-void check_dispatch(const ExchangeState& e, const DispatchInput& in, bool routed) {
+void check_options(const ExchangeState& e, const char* call, const CallOptions& options) {
+  if (options.num_sms < 0)
+    throw UsageError(text(call, " on rank ", e.group->rank(), ": num_sms = ", options.num_sms, "; must be 0 (the rule decides) or more"));
+  e.group->device().check_stream(options.stream);
+}
+
+/// `plan_tokens`: T of the plan that is replayed, -1 if only the device knows it; nothing for a new routing.
+void check_dispatch(const ExchangeState& e, const DispatchInput& in, std::optional<std::int32_t> plan_tokens) {
   constexpr const char* call = "dispatch";
   if (in.num_tokens < 0 || in.num_tokens > e.shape.max_tokens)
     throw UsageError(text("dispatch on rank ", e.group->rank(), ": num_tokens = ", in.num_tokens, "; must be 0 to max_tokens = ",
                           e.shape.max_tokens));
-  const bool any = in.num_tokens_on_device || in.num_tokens > 0;
+  const bool any = plan_tokens ? *plan_tokens != 0 : in.num_tokens_on_device || in.num_tokens > 0;
   const auto check = [&](const char* name, const void* pointer, bool needed, std::uintptr_t alignment) {
     const Argument argument{e, call, name, pointer};
     argument.required(needed && any);
@@ -52,7 +61,7 @@ void check_dispatch(const ExchangeState& e, const DispatchInput& in, bool routed
   check("rows", in.rows, true, 16);
   check("scales", in.scales, e.shape.scale_bytes > 0, 1);
   check("num_tokens_on_device", in.num_tokens_on_device, false, 4);
-  if (!routed) return;
+  if (plan_tokens) return;
   check("ids", in.ids, true, in.ids_are_int64 ? 8 : 4);
   check("weights", in.weights, false, 4);
 }
@@ -94,16 +103,16 @@ void launch_dispatch(const ExchangeState& e, kernels::DispatchArgs& args, const 
 void run_combine(ExchangeState& e, int place, int plan, const CombineInput& in, const CombineOutput& out, const CallOptions& options) {
   constexpr const char* call = "combine";
   const bool any = e.plan_tokens[plan] != 0;
-  Argument{e, call, "input.rows", in.rows}.required(true);
+  Argument{e, call, "input.rows", in.rows}.required(true, ", also where nothing was received: the received rows, say");
   Argument{e, call, "input.rows", in.rows}.aligned(16);
   Argument{e, call, "output.rows", out.rows}.required(any);
   Argument{e, call, "output.rows", out.rows}.aligned(16);
   if (in.with_weights && !e.shape.combine_weights)
-    throw UsageError(text("combine on rank ", e.group->rank(), ": with_weights needs config.combine_weights"));
+    throw UsageError(text("combine on rank ", e.group->rank(), ": with_weights needs config.combine_weights; set it in the Config of a new Exchange on every rank"));
   Argument{e, call, "output.weights", out.weights}.required(in.with_weights && any);
   Argument{e, call, "input.weights", in.weights}.aligned(4);
   Argument{e, call, "output.weights", out.weights}.aligned(4);
-  e.group->device().check_stream(options.stream);
+  check_options(e, call, options);
 
   const platform::CurrentDevice current(e.group->device());
   const int owner = e.place_of_combine_buffer(in.rows);
@@ -111,8 +120,7 @@ void run_combine(ExchangeState& e, int place, int plan, const CombineInput& in, 
     throw UsageError(text("combine on rank ", e.group->rank(), ": input.rows is the combine buffer of another Received"));
   const bool by_expert = e.shape.layout != Layout::token_major;
   kernels::CombineArgs args{};
-  const int used = place >= 0 ? place : larger(owner, 0);
-  e.landing_free[used] = false;
+  const int used = place >= 0 ? place : owner >= 0 ? owner : e.place_for_plan();
   args.call = e.call(used, plan);
   args.rows = static_cast<const std::byte*>(in.rows);
   args.weights = in.weights;
@@ -130,6 +138,7 @@ void run_combine(ExchangeState& e, int place, int plan, const CombineInput& in, 
   args.reduce = pieces_of(wire_units * 16, reduce.pieces, 1);
   e.launches->combine[static_cast<int>(e.config.combine_dtype)][static_cast<int>(e.config.combine_wire)][by_expert](
       args.source == kernels::Source::peers && !args.with_weights ? reduce.geometry : send.geometry, options.stream, args);
+  e.landing_free[used] = false;
 }
 
 ExchangeState& alive(const std::shared_ptr<ExchangeState>& state, const char* call) {
@@ -158,10 +167,11 @@ Memory Exchange::memory() const {
 Received Exchange::dispatch(const DispatchInput& input, const CallOptions& options) {
   ExchangeState& e = alive(state_, "dispatch");
   e.check("dispatch");
-  check_dispatch(e, input, true);
-  e.group->device().check_stream(options.stream);
-  const int place = e.take_place("dispatch"), plan = e.take_plan();
-  Received received(std::unique_ptr<detail::ReceivedState>(new detail::ReceivedState{state_, place, plan}));
+  check_dispatch(e, input, {});
+  check_options(e, "dispatch", options);
+  const bool capturing = e.group->device().is_capturing(options.stream);
+  const int place = e.take_place("dispatch"), plan = e.take_plan(capturing);
+  Received received(std::unique_ptr<detail::ReceivedState>(new detail::ReceivedState{state_, place, plan, capturing}));
   e.plan_tokens[plan] = input.num_tokens_on_device ? -1 : input.num_tokens;
   kernels::DispatchArgs args = dispatch_args(e, input, place, plan, false);
   launch_dispatch(e, args, options);
@@ -174,14 +184,14 @@ Received Exchange::dispatch(const Plan& kept, const DispatchInput& input, const 
   if (!kept.state_ || kept.state_->exchange != state_)
     throw StateError(text("dispatch on rank ", e.group->rank(), ": the plan belongs to another exchange, or was moved from"));
   const int plan = kept.state_->plan;
-  check_dispatch(e, input, false);
+  check_dispatch(e, input, e.plan_tokens[plan]);
   const bool known = e.plan_tokens[plan] >= 0 && !input.num_tokens_on_device;
   if (known && input.num_tokens != e.plan_tokens[plan])
     throw UsageError(text("dispatch on rank ", e.group->rank(), ": num_tokens = ", input.num_tokens, "; the plan routes ", e.plan_tokens[plan]));
-  e.group->device().check_stream(options.stream);
+  check_options(e, "dispatch", options);
   const int place = e.take_place("dispatch");
   e.hold_plan(plan);
-  auto state = std::unique_ptr<detail::ReceivedState>(new detail::ReceivedState{state_, place, plan});
+  auto state = std::unique_ptr<detail::ReceivedState>(new detail::ReceivedState{state_, place, plan, true});
   kernels::DispatchArgs args = dispatch_args(e, input, place, plan, true);
   launch_dispatch(e, args, options);
   return Received(std::move(state));
@@ -208,7 +218,7 @@ void Exchange::combine(const Plan& plan, const CombineInput& input, const Combin
 void Exchange::combine_fused(Received&& received, const CombineOutput& output, std::int32_t num_tokens, const CallOptions& options) {
   ExchangeState& e = alive(state_, "combine_fused");
   e.check("combine_fused");
-  if (!e.shape.fused) throw StateError(text("combine_fused on rank ", e.group->rank(), ": needs config.fused"));
+  if (!e.shape.fused) throw StateError(text("combine_fused on rank ", e.group->rank(), ": needs config.fused; set it in the Config of a new Exchange on every rank"));
   if (!received.state_ || received.state_->exchange != state_)
     throw StateError(text("combine_fused on rank ", e.group->rank(), ": this Received was combined before, moved from, or belongs to ",
                           "another exchange; dispatch first"));
@@ -223,8 +233,8 @@ void Exchange::combine_fused(Received&& received, const CombineOutput& output, s
   Argument{e, "combine_fused", "output.rows", output.rows}.required(tokens != 0);
   Argument{e, "combine_fused", "output.rows", output.rows}.aligned(16);
   if (output.weights && !e.shape.combine_weights)
-    throw UsageError(text("combine_fused on rank ", e.group->rank(), ": output.weights needs config.combine_weights"));
-  e.group->device().check_stream(options.stream);
+    throw UsageError(text("combine_fused on rank ", e.group->rank(), ": output.weights needs config.combine_weights; set it in the Config of a new Exchange on every rank"));
+  check_options(e, "combine_fused", options);
   const platform::CurrentDevice current(e.group->device());
   kernels::CombineArgs args{};
   args.call = e.call(received.state_->place, plan);
@@ -232,12 +242,12 @@ void Exchange::combine_fused(Received&& received, const CombineOutput& output, s
   args.out_weights = output.weights;
   args.num_tokens = num_tokens;
   args.source = kernels::Source::fused;
-  e.landing_free[received.state_->place] = false;
   args.with_weights = output.weights != nullptr;
   const tuning::Choice choice = e.choose(tokens < 0 ? e.shape.max_tokens : tokens, e.shape.combine_row_bytes, options.num_sms);
   args.send = pieces_of(e.shape.combine_row_bytes, 1, 1);
   args.reduce = pieces_of(e.shape.combine_row_bytes, choice.pieces, 1);
   e.launches->combine[static_cast<int>(e.config.combine_dtype)][0][0](choice.geometry, options.stream, args);
+  e.landing_free[received.state_->place] = false;
   received.state_.reset();
 }
 

@@ -18,16 +18,22 @@ ExchangeState::ExchangeState(std::shared_ptr<GroupState> g, const Config& c) : g
   launches = &kernels::launches_of(group->device().kind());
   limits = group->device().limits();
   const platform::CurrentDevice current(group->device());
-  resident_blocks = smaller(memory::kMaxBlocks, launches->max_resident_blocks(smaller(tuning::kMoveThreads, limits.max_threads)) / group->ranks_on_device());
-  if (resident_blocks < 1) throw TopologyError(text("Exchange on rank ", group->rank(), ": ", group->ranks_on_device(), " ranks share device ", group->device().ordinal(), ", more than its multiprocessors can hold together"));
+  group->told_to_all("Exchange", [&] { find_residency(); });
   place_busy.assign(shape.in_flight, false);
   landing_free.assign(shape.in_flight, false);
   plan_holders.assign(shape.num_plans, 0);
+  plan_in_graph.assign(shape.num_plans, false);
   plan_tokens.assign(shape.num_plans, 0);
   memory = memory::PeerMemory::create(group->sharing(), arena.total_bytes, "Exchange");
-  report_block = group->device().allocate_host_visible(op::kReportBytes);
-  mark_empty_rows();
-  memory::agree(group->sharing(), {}, "Exchange");  // nobody writes before every rank has marked its rows
+  group->told_to_all("Exchange", [&] {
+    report_block = group->device().allocate_host_visible(op::kReportBytes);
+    mark_empty_rows();  // nobody writes before every rank has
+  });
+}
+
+void ExchangeState::find_residency() {
+  resident_blocks = smaller(memory::kMaxBlocks, launches->max_resident_blocks(smaller(tuning::kMoveThreads, limits.max_threads)) / group->ranks_on_device());
+  if (resident_blocks < 1) throw TopologyError(text("Exchange on rank ", group->rank(), ": ", group->ranks_on_device(), " ranks share device ", group->device().ordinal(), ", more than its multiprocessors can hold together"));
 }
 
 /// Every rank shows its config; the first that differs is named. A refused config is told to all.
@@ -73,6 +79,8 @@ kernels::Call ExchangeState::call(int place, int plan) const {
   call.shape = shape;
   call.place = arena.place;
   call.plan = arena.plan;
+  call.plan_idx = plan;
+  call.plan_bytes = static_cast<std::int64_t>(arena.plan_bytes);
   const auto shift = [](std::uint64_t by) {
     return [by](const char*, std::uint64_t& offset, std::uint64_t, std::uint64_t, const char*) { offset += by; };
   };
@@ -127,11 +135,24 @@ int ExchangeState::take_place(const char* name) {
                         " admits; combine or destroy one first, or raise in_flight"));
 }
 
-int ExchangeState::take_plan() {
-  int plan = 0;
-  while (plan_holders[plan] > 0) ++plan;  // there are as many plans as places and kept plans together
+int ExchangeState::take_plan(bool capturing) {
+  int free = -1, fitting = -1;  // there are as many plans as places and kept plans together, so one is free
+  for (int plan = shape.num_plans - 1; plan >= 0; --plan) {
+    if (plan_holders[plan] > 0) continue;
+    free = plan;
+    if ((plan_in_graph[plan] != 0) == capturing) fitting = plan;
+  }
+  const int plan = fitting >= 0 ? fitting : free;
+  if (capturing) plan_in_graph[plan] = true;
   hold_plan(plan);
   return plan;
+}
+
+int ExchangeState::place_for_plan() const {
+  for (int place = 0; place < shape.in_flight; ++place)
+    if (!shape.fused || !place_busy[place] || !landing_free[place]) return place;
+  throw StateError(text("combine on rank ", group->rank(), " along a kept plan: the landing rows of all ", shape.in_flight,
+                        " Received in flight are handed out; combine or destroy one first, or raise in_flight"));
 }
 
 int ExchangeState::place_of_combine_buffer(const void* rows) const {

@@ -26,7 +26,9 @@ class ExchangeState {
   void clear_status();
 
   int take_place(const char* name);  // lowest free; StateError if all are in flight
-  int take_plan();                   // lowest free
+  int take_plan(bool capturing);     // lowest free; a graph's plans are used again by graphs first, by others last
+  /// Place of a combine along a kept plan from the caller's memory; StateError if it has none that is not handed out.
+  int place_for_plan() const;
   void release_place(int place) { place_busy[place] = false; }
   void hold_plan(int plan) { ++plan_holders[plan]; }
   void release_plan(int plan) { --plan_holders[plan]; }
@@ -53,12 +55,14 @@ class ExchangeState {
   std::vector<char> place_busy;
   std::vector<char> landing_free;  // the place's last operation was a dispatch: kernels may write landing rows
   std::vector<int> plan_holders;
+  std::vector<char> plan_in_graph;  // a captured dispatch writes it whenever its graph is replayed
   std::vector<std::int32_t> plan_tokens;  // T of this rank, -1: known to the device only
   int num_kept = 0;
   bool closed = false;
 
  private:
   void agree_on_config() const;
+  void find_residency();
   void mark_empty_rows();
 };
 
@@ -75,6 +79,7 @@ struct ReceivedState {
   std::shared_ptr<ExchangeState> exchange;
   int place;
   int plan;
+  bool captured;
   bool kept = false;
   ~ReceivedState() {
     exchange->release_place(place);

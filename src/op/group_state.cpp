@@ -38,7 +38,7 @@ std::vector<Hello> exchange_hellos(const memory::Sharing& s, const Hello& mine) 
 }  // namespace
 
 GroupState::GroupState(memory::Sharing sharing, BackendKind backend, int device) : sharing_(std::move(sharing)) {
-  sharing_.device = platform::open_device(backend, device);
+  told_to_all("Group::join", [&] { sharing_.device = platform::open_device(backend, device); });
   Hello mine{{}, num_ranks(), rank(), static_cast<std::int32_t>(backend), sharing_.device->ordinal()};
   const auto process = platform::cpu::process_id128();
   static_assert(sizeof process == sizeof mine.process);
@@ -54,11 +54,24 @@ GroupState::GroupState(memory::Sharing sharing, BackendKind backend, int device)
                          " (device ", other.device, "): ", why);
   }
   ranks_on_device_ = std::max(1, ranks_on_device_);
-  memory::agree(sharing_, unreachable, "Group::join");
+  memory::agree(sharing_, unreachable, "Group::join", StatusCode::topology);
   control_ = memory::PeerMemory::create(sharing_, sizeof(sync::Control), "Group::join");
-  failure_ = sharing_.device->allocate_host_visible(sizeof(sync::FailureRecord));
-  set_deadline(sharing_.deadline);
-  memory::agree(sharing_, {}, "Group::join");  // every deadline stands before any rank's first kernel
+  told_to_all("Group::join", [&] {
+    failure_ = sharing_.device->allocate_host_visible(sizeof(sync::FailureRecord));
+    set_deadline(sharing_.deadline);  // before any rank's first kernel
+  });
+}
+
+void GroupState::told_to_all(const char* what, const std::function<void()>& step) const {
+  std::string failure;
+  StatusCode code = StatusCode::system;
+  try {
+    step();
+  } catch (const Error& error) {
+    failure = error.what();
+    code = error.code();
+  }
+  memory::agree(sharing_, failure, what, code);
 }
 
 sync::Watch GroupState::watch(sync::ReportRecord* report) const {
@@ -74,7 +87,7 @@ sync::Watch GroupState::watch(sync::ReportRecord* report) const {
 Status GroupState::poll() const {
   Status status;
   status.rank = rank();
-  if (!own_abort_.empty()) {
+  if (own_abort_told_.load(std::memory_order_acquire)) {
     status.code = StatusCode::aborted;
     status.fatal = true;
     status.peer = rank();
@@ -122,10 +135,11 @@ void GroupState::check(const char* call) const {
 }
 
 void GroupState::abort(const std::string& reason) {
-  if (closed_ || !own_abort_.empty()) return;
+  if (closed_ || own_abort_claimed_.exchange(true)) return;
   own_abort_ = reason.empty() ? "no reason given" : reason.substr(0, sync::kReasonBytes - 1);
   char text[sync::kReasonBytes] = {};
   std::memcpy(text, own_abort_.data(), own_abort_.size());
+  own_abort_told_.store(true, std::memory_order_release);
   const sync::Poison poison{StatusCode::aborted, Edge::poison, rank(), rank()};
   // All reasons first: a peer passes the poison on, and who hears it from there reads the reason at once.
   for (int r = 0; r < num_ranks(); ++r) device().post(control(r)->reason[rank()], text, sizeof text);

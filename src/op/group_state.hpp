@@ -2,6 +2,8 @@
 // What one rank knows of its group: peers, device, the words by which ranks stop one another.
 #pragma once
 
+#include <atomic>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -23,6 +25,9 @@ class GroupState {
   /// Ranks of this group on this rank's device, itself included: their grids must be resident together.
   int ranks_on_device() const { return ranks_on_device_; }
 
+  /// Runs a local step of something collective; where it fails on a rank, every rank throws its error.
+  void told_to_all(const char* what, const std::function<void()>& step) const;
+
   /// The part of a kernel's view that belongs to the group; `report` is the exchange's.
   sync::Watch watch(sync::ReportRecord* report) const;
 
@@ -42,9 +47,10 @@ class GroupState {
   memory::Sharing sharing_;
   memory::PeerMemory control_;
   platform::BlockPtr failure_;
-  std::string own_abort_;
+  std::string own_abort_;  // set once, by any thread
+  std::atomic<bool> own_abort_claimed_{false}, own_abort_told_{false};
   int ranks_on_device_ = 1;
-  bool closed_ = false;
+  std::atomic<bool> closed_{false};
 };
 
 }  // namespace crossdock::detail

@@ -67,10 +67,10 @@ struct Watch {
 };
 
 /// Counts travel as one word: epoch above, value below. Because the word is also a permission, readers match it exactly.
-inline constexpr int kValueBits = 24;
+inline constexpr int kValueBits = 32;
 XD_FN constexpr std::uint64_t count_word(std::uint64_t epoch, std::uint64_t value) { return epoch << kValueBits | value; }
 XD_FN constexpr std::uint64_t epoch_of(std::uint64_t word) { return word >> kValueBits; }
-/// As much of an epoch as such a word holds; it wraps after 2^40 operations, and is compared for equality only.
+/// As much of an epoch as such a word holds; it wraps after 2^32 operations, and is compared for equality only.
 XD_FN constexpr std::uint64_t epoch_in_word(std::uint64_t epoch) { return epoch_of(count_word(epoch, 0)); }
 XD_FN constexpr std::uint64_t value_of(std::uint64_t word) { return word & ((std::uint64_t{1} << kValueBits) - 1); }
 

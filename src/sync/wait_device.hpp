@@ -8,7 +8,7 @@
 namespace crossdock::sync {
 
 /// Polls between two looks at poison and clock.
-inline constexpr int kPollsPerLook = 64;
+inline constexpr unsigned kPollsPerLook = 64;
 
 /// Word of the first peer that has failed, or 0.
 template <class M>
@@ -38,7 +38,7 @@ template <class M, class Seen>
 XD_FN bool wait(M& m, const Watch& watch, const std::uint64_t* word, std::uint64_t expected, bool exact, Edge edge, int peer,
                 Seen&& epoch_seen, std::uint64_t* value) {
   std::uint64_t started = 0;
-  for (int polls = 1;; ++polls) {
+  for (unsigned polls = 1;; ++polls) {
     const std::uint64_t now = m.load_acquire(word);
     const std::uint64_t epoch = epoch_seen(now);
     if (exact ? epoch == expected : epoch >= expected) {

@@ -105,7 +105,8 @@ void abuse_groups(Draw& draw, World& w) {
   xd_group_options options;
   XD_INIT(options);
   options.backend = draw.one_in(3) ? wild_int(draw) : XD_BACKEND_CPU;
-  options.device = draw.one_in(3) ? wild_int(draw) : -1;
+  options.choose_device = draw.one_in(2);
+  options.device = wild_int(draw);
   options.deadline_ms = 1 + draw.below(3);  // nobody else will come
   spoil(draw, options);
   xd_group* group = nullptr;

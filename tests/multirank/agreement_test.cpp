@@ -171,5 +171,26 @@ TEST(Agreement, RanksAndNumbersOfRanks) {
   EXPECT_TRUE(has(refusal([&] { (void)Group::rendezvous("no/slash", 0, 1, options); }), "no/slash"));
 }
 
+/// What only one rank meets is told to all at once, not found by their deadline.
+TEST(Agreement, ARankThatCannotOpenItsDeviceTellsTheOthers) {
+  const Team team(3);
+  Log log;
+  const auto began = std::chrono::steady_clock::now();
+  run_threads(3, log, [&](int r) {
+    GroupOptions options;
+    options.backend = r == 1 ? BackendKind::cuda : BackendKind::cpu;
+    options.device = 12345;
+    options.deadline = std::chrono::seconds(60);
+    try {
+      const Group group = Group::join(team, r, options);
+      log.add("joined");
+    } catch (const TopologyError& error) {
+      if (r != 1 && !has(error.what(), "rank 1 failed")) log.add(error.what());
+    }
+  });
+  EXPECT_EQ(log.text(), "");
+  EXPECT_LT(std::chrono::steady_clock::now() - began, std::chrono::seconds(30));
+}
+
 }  // namespace
 }  // namespace crossdock::testing

@@ -205,7 +205,7 @@ TEST(Lost, TheDeadlineIsReadWhileWaiting) {
 }
 
 /// Rank 1 says that its rows are ready and aborts at once, while rank 0 sums them: from then on they may be rewritten.
-StatusCode status_of_a_pull_that_outlives_its_peer() {
+StatusCode status_of_a_sum_that_outlives_its_peer(bool pulls) {
   constexpr int kTokens = 3000, kHidden = 4096;
   const Team team(2);
   std::atomic<int> dispatched{0};
@@ -214,7 +214,7 @@ StatusCode status_of_a_pull_that_outlives_its_peer() {
   run_threads(2, log, [&](int r) {
     Group group = Group::join(team, r, {.backend = BackendKind::cpu});
     Exchange exchange(group, {.hidden = kHidden, .num_experts = 2, .top_k = 2, .max_tokens = kTokens,
-                              .dispatch_dtype = Dtype::f32, .combine_dtype = Dtype::f32, .zero_copy = true});
+                              .dispatch_dtype = Dtype::f32, .combine_dtype = Dtype::f32, .zero_copy = pulls, .fused = !pulls});
     std::vector<float> rows(std::size_t{kTokens} * kHidden), result(rows.size());
     std::vector<std::int32_t> ids(2 * kTokens);
     for (int i = 0; i < 2 * kTokens; ++i) ids[i] = i % 2;
@@ -222,14 +222,14 @@ StatusCode status_of_a_pull_that_outlives_its_peer() {
     ++dispatched;
     while (dispatched < 2) std::this_thread::yield();
     if (r == 0) {
-      const CombineInput from{.rows = received.combine_buffer().data};
+      const CombineInput from{.rows = pulls ? received.combine_buffer().data : received.tokens().rows};
       exchange.combine(std::move(received), from, {.rows = result.data()});
       code = exchange.poll().code;
     } else {
       const kernels::Call call = state_of(exchange).call(0, 0);
-      const std::uint64_t pulls_in_epoch_2 = 2 * 8 + 1;
+      const std::uint64_t ready_in_epoch_2 = 2 * 8 + (pulls ? 1 : 0);
       std::this_thread::sleep_for(5ms);  // rank 0 waits for this
-      __atomic_store_n(call.at<std::uint64_t>(0, call.place.ready_words) + 1, pulls_in_epoch_2, __ATOMIC_RELEASE);
+      __atomic_store_n(call.at<std::uint64_t>(0, call.place.ready_words) + 1, ready_in_epoch_2, __ATOMIC_RELEASE);
       group.abort("rewrites its rows");
     }
     ++dispatched;
@@ -241,10 +241,12 @@ StatusCode status_of_a_pull_that_outlives_its_peer() {
 
 /// A sum that a failed peer may have spoilt is no success. A scheduler may part ready and abort by more than the sum takes;
 /// not most of the time.
-TEST(Lost, APullLooksAgainAfterItsLastRead) {
-  int noticed = 0;
-  for (int n = 0; n < 9; ++n) noticed += status_of_a_pull_that_outlives_its_peer() == StatusCode::aborted;
-  EXPECT_GE(noticed, 5);
+TEST(Lost, ASumLooksAgainAfterItsLastRead) {
+  for (const bool pulls : {true, false}) {
+    int noticed = 0;
+    for (int n = 0; n < 9; ++n) noticed += status_of_a_sum_that_outlives_its_peer(pulls) == StatusCode::aborted;
+    EXPECT_GE(noticed, 5) << (pulls ? "pull" : "push");
+  }
 }
 
 TEST(Lost, SurvivorsMakeANewGroup) {

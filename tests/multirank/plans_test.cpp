@@ -21,6 +21,11 @@ TestCase plan_case(int ranks = 3) {
   return test;
 }
 
+TestCase with_seed(TestCase test, std::uint64_t seed) {
+  test.recipe.seed = seed;
+  return test;
+}
+
 Step dispatch(std::uint64_t routing, std::uint64_t payload = 0) { return {Do::dispatch, 0, routing, payload}; }
 
 TEST(Plans, ReplayOfDispatchAndCombineInAnyOrderManyTimes) {
@@ -137,6 +142,125 @@ TEST(Plans, OutliveTheirExchange) {
     plan.reset();
   });
   EXPECT_EQ(log.text(), "");
+}
+
+/// A destructor is local: ranks that destroy a plan before or after the same dispatch use different memory for the next.
+TEST(Plans, AreDestroyedWhenEachRankLikes) {
+  TestCase test = plan_case(3);
+  test.config.kept_plans = 2;
+  const Answers answers[] = {answers_of(with_seed(test, 1)), answers_of(with_seed(test, 2)), answers_of(with_seed(test, 3))};
+  Log log;
+  run_ranks(test, log, [&](Rank& rank) {
+    std::vector<Plan> kept;
+    for (int n = 0; n < 9; ++n) {
+      const Answers& round_of = answers[n % 3];
+      Round round(test, round_of, rank.rank());
+      Received received = rank.exchange.dispatch(round.input());
+      const View view = view_of(received);
+      const CombineInput from = round.run_experts(received);
+      check_received(test, round_of, rank.rank(), view, rank.log);
+      rank.settle_reports(round_of);
+      if (n % 3 == 0) kept.push_back(received.keep());
+      rank.combine(std::move(received), from, round.output());
+      round.check_output(rank.log);
+      if (!kept.empty() && n % 3 == rank.rank()) kept.erase(kept.begin());
+    }
+  });
+  EXPECT_EQ(log.text(), "");
+}
+
+/// Replays of a graph write the plan that its dispatch took; a plan kept outside must be another.
+TEST(Plans, AGraphDoesNotWriteAPlanThatIsKept) {
+  for (const int kept_plans : {1, 2}) {
+    TestCase test = plan_case(2);
+    test.config.kept_plans = kept_plans;
+    const Answers in_graph = answers_of(with_seed(test, 1)), kept = answers_of(with_seed(test, 2));
+    Log log;
+    run_ranks(test, log, [&](Rank& rank) {
+      Round first(test, in_graph, rank.rank()), second(test, kept, rank.rank());
+      CpuStream stream;
+      CallOptions options;
+      options.stream = stream.handle();
+      stream.begin_capture();
+      {
+        Received received = rank.exchange.dispatch(first.input(), options);
+        const CombineInput from = first.run_experts(received, stream.handle());
+        rank.exchange.combine(std::move(received), from, first.output(), options);
+      }
+      const CpuGraph graph = stream.end_capture();
+      Received received = rank.exchange.dispatch(second.input());
+      rank.exchange.clear_status();
+      const Plan plan = received.keep();
+      const CombineInput from = second.run_experts(received);
+      rank.exchange.combine(std::move(received), from, second.output());
+      for (int n = 0; n < 3; ++n) {
+        stream.replay(graph);
+        stream.synchronize();
+        rank.exchange.clear_status();
+        second.spoil_output();
+        rank.exchange.combine(plan, from, second.output());
+        second.check_output(rank.log);
+      }
+    });
+    EXPECT_EQ(log.text(), "");
+  }
+}
+
+TEST(Plans, AReplayNeedsItsRowsAlsoWhereOnlyTheDeviceKnowsHowMany) {
+  TestCase test = plan_case(1);
+  test.device_tokens = true;
+  const Answers answers = answers_of(test);
+  Log log;
+  run_ranks(test, log, [&](Rank& rank) {
+    Round round(test, answers, 0);
+    Received received = rank.exchange.dispatch(round.input());
+    rank.exchange.clear_status();
+    const Plan plan = received.keep();
+    rank.combine(std::move(received), round.run_experts(received), round.output());
+    try {
+      (void)rank.exchange.dispatch(plan, {});
+      log.add("not refused");
+    } catch (const UsageError& error) {
+      if (std::string(error.what()).find("rows is null") == std::string::npos) log.add(error.what());
+    }
+  });
+  EXPECT_EQ(log.text(), "");
+}
+
+/// Landing rows that a Received has handed out belong to the caller's kernels until combine_fused.
+TEST(Plans, ACombineAlongAPlanLeavesLandingRowsThatAreHandedOut) {
+  for (const int in_flight : {1, 2}) {
+    TestCase test = plan_case(2);
+    test.config.in_flight = in_flight;
+    set_path(test.config, Path::fused);
+    test.recipe.routing = oracle::Routing::random;
+    const Answers answers = answers_of(test);
+    Log log;
+    run_ranks(test, log, [&](Rank& rank) {
+      Round round(test, answers, rank.rank());
+      Received first = rank.exchange.dispatch(round.input());
+      const Plan plan = first.keep();
+      (void)round.run_experts(first);
+      rank.exchange.combine_fused(std::move(first), round.output());
+      round.check_output(rank.log);
+      Received second = rank.exchange.dispatch(round.input());
+      (void)round.run_experts(second);  // into its landing rows
+      std::vector<std::uint8_t> zeros(1 << 16);
+      const CombineInput from{.rows = zeros.data() + (16 - reinterpret_cast<std::uintptr_t>(zeros.data()) % 16)};
+      Round elsewhere(test, answers, rank.rank());
+      bool refused = false;
+      try {
+        rank.exchange.combine(plan, from, elsewhere.output());
+      } catch (const StateError& error) {
+        refused = std::string(error.what()).find("raise in_flight") != std::string::npos;
+      }
+      if (refused != (in_flight == 1)) rank.log.add("in_flight ", in_flight, ": refused ", refused);
+      round.spoil_output();
+      rank.exchange.combine_fused(std::move(second), round.output());
+      round.check_output(rank.log);
+    });
+    EXPECT_EQ(log.text(), "") << in_flight;
+  }
 }
 
 }  // namespace

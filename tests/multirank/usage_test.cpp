@@ -322,7 +322,8 @@ TEST(Usage, Fused) {
 }
 
 /// A combine along a kept plan uses the landing rows that kernels may have written: combine_fused then says so.
-TEST(Usage, FusedAfterACombineAlongAPlan) {
+/// Both need the landing rows of one place: the plan's combine is refused, the fused one goes on.
+TEST(Usage, ACombineAlongAPlanBeforeTheFusedOne) {
   TestCase test = small_case(2);
   test.config.fused = true;
   TestCase staged = test;
@@ -333,15 +334,14 @@ TEST(Usage, FusedAfterACombineAlongAPlan) {
     Round round(test, by_id, rank.rank()), other(staged, by_rank, rank.rank());
     Received received = rank.exchange.dispatch(round.input());
     const Plan plan = received.keep();
-    rank.exchange.combine(plan, other.run_experts(Targets{}), other.output());
-    other.check_output(log);
-    expect_refusal<StateError>(rank, {"combine_fused", "combine along a kept plan", "dispatch again"},
-                               [&] { rank.exchange.combine_fused(std::move(received), round.output()); });
-    { const Received dropped = std::move(received); }
-    received = rank.exchange.dispatch(plan, round.payload());
     (void)round.run_experts(received);
+    const CombineInput from = other.run_experts(Targets{});
+    expect_refusal<StateError>(rank, {"combine", "kept plan", "handed out", "raise in_flight"},
+                               [&] { rank.exchange.combine(plan, from, other.output()); });
     rank.combine(std::move(received), {}, round.output());
     round.check_output(log);
+    rank.exchange.combine(plan, from, other.output());
+    other.check_output(log);
   });
   EXPECT_EQ(log.text(), "");
 }

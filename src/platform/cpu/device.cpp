@@ -5,6 +5,7 @@
 
 #include <cstring>
 
+#include "crossdock/cpu_stream.hpp"
 #include "platform/cpu/memory.hpp"
 #include "platform/cpu/stream.hpp"
 #include "platform/cpu/system_failure.hpp"
@@ -55,6 +56,7 @@ class CpuDevice : public Device {
 
   std::string why_not_pointer(const void*) override { return {}; }
   void check_stream(StreamHandle stream) override { cpu::check_stream(stream); }
+  bool is_capturing(StreamHandle stream) override { return stream && static_cast<CpuStream*>(stream)->capturing(); }
 };
 
 }  // namespace

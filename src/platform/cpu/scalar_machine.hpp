@@ -22,6 +22,13 @@ inline std::uint64_t now_ns() {
   return static_cast<std::uint64_t>(t.tv_sec) * 1'000'000'000u + static_cast<std::uint64_t>(t.tv_nsec);
 }
 
+/// Orders streaming stores before what follows: a release does not cover them on x86.
+inline void end_streaming_stores() {
+#if defined(__x86_64__) && !XD_TSAN
+  _mm_sfence();
+#endif
+}
+
 /// Memory operations shared by the product's executor and the tests' fibers.
 struct Memory {
   static Bytes16 load16(const void* from) {
@@ -44,15 +51,11 @@ struct Memory {
   static std::uint64_t load_acquire(const std::uint64_t* p) { return __atomic_load_n(p, __ATOMIC_ACQUIRE); }
   static void store_relaxed(std::uint64_t* p, std::uint64_t v) { __atomic_store_n(p, v, __ATOMIC_RELAXED); }
   static void store_release(std::uint64_t* p, std::uint64_t v) {
-#if defined(__x86_64__) && !XD_TSAN
-    _mm_sfence();  // streaming stores are not covered by a release on x86
-#endif
+    end_streaming_stores();
     __atomic_store_n(p, v, __ATOMIC_RELEASE);
   }
   static std::uint32_t add_acq_rel(std::uint32_t* p, std::uint32_t v) {
-#if defined(__x86_64__) && !XD_TSAN
-    _mm_sfence();
-#endif
+    end_streaming_stores();
     return __atomic_fetch_add(p, v, __ATOMIC_ACQ_REL);
   }
   static std::uint32_t add_relaxed(std::uint32_t* p, std::uint32_t v) {
