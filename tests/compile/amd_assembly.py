@@ -117,6 +117,23 @@ def check_accesses(name, instructions):
                 for what, count in narrow.items() if count > allowed.get(what, 0))
 
 
+def check_arithmetic(name, instructions):
+    """Sums and products are rounded one by one. Division of 64-bit integers fuses two for its first guess, no other may."""
+    count = lambda pattern: sum(bool(re.match(pattern, i)) for i in instructions)
+    fused, guesses = count(r"v_(pk_)?(fma|fmac|mac|mad)\w*f(16|32|64)"), count(r"v_rcp_f32")
+    if fused > 2 * guesses:
+        yield f"{name}: {fused} fused multiply-adds for {guesses} integer divisions"
+
+
+def check_float_modes(assembly):
+    """Rounding to nearest even, and subnormals are kept: as the dispatch packet sets the wave up."""
+    kernels = len(re.findall(r"^\s+\.amdhsa_kernel ", assembly, re.M))
+    for directive in (".amdhsa_float_denorm_mode_32 3", ".amdhsa_float_round_mode_32 0"):
+        found = assembly.count(directive + "\n")
+        if found != kernels or kernels == 0:
+            yield f"{found} of {kernels} kernels say {directive}"
+
+
 def check_resources(kernels):
     for kernel in kernels:
         if kernel["spills"] or kernel["stack"]:

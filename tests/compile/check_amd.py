@@ -52,6 +52,7 @@ class Inputs:
     def __init__(self, args):
         bodies = read(args.bodies)
         self.args = args
+        self.modes = "\n".join(re.findall(r"^\s+\.amdhsa_(?:kernel|float).*", bodies, re.M)) + "\n"
         self.bodies = {amd.body_of(name): code for name, code in amd.kernels_of(bodies).items()}
         self.resources = [r | {"kernel": amd.body_of(r["kernel"])} for r in amd.resources_of(bodies)]
         self.verbs = amd.kernels_of(read(args.verbs))
@@ -68,12 +69,12 @@ def problems_of(inputs, sound=None):
     """Of all inputs; of bodies only those that differ from the `sound` ones."""
     args = inputs.args
     problems = [*check_names(list(inputs.bodies), expected_names(args.root)), *amd.check_resources(inputs.resources),
-                *amd.check_verbs(inputs.verbs), *amd.check_object(args.arch, inputs.head),
+                *amd.check_verbs(inputs.verbs), *amd.check_object(args.arch, inputs.head), *amd.check_float_modes(inputs.modes),
                 *check_arguments(tuple((r["kernel"], r["argument_bytes"]) for r in inputs.resources), args.cxx, args.root)]
     for name, code in inputs.bodies.items():
         if sound and sound.bodies[name] is code:
             continue
-        for check in (amd.check_write_backs, amd.check_signals, amd.check_accesses):
+        for check in (amd.check_write_backs, amd.check_signals, amd.check_accesses, amd.check_arithmetic):
             problems += check(name, code)
     return problems
 
@@ -120,6 +121,8 @@ def spoils():
         ("dispatch: of 16-byte", body("dispatch", lambda c: replaced(c, "(global_store_dwordx4.*) nt", r"\1"))),
         ("combine_f16_own: 1 x global_load_ushort", body("combine_f16_own", lambda c: c + ["global_load_ushort v0, v1, off"])),
         ("9 x global_store_byte", body("dispatch", lambda c: c + ["global_store_byte v0, v1, off"])),
+        ("5 fused multiply-adds", body("combine_bf16_own", lambda c: c + ["v_fmac_f32_e32 v0, v1, v2"])),
+        ("denorm_mode_32 3", lambda inputs: setattr(inputs, "modes", inputs.modes.replace("denorm_mode_32 3", "denorm_mode_32 0", 1))),
         ("no kernel combine_bf16_own", lambda inputs: inputs.bodies.pop("combine_bf16_own")),
         ("spills 4 registers", resource("spills", 4)),
         ("16 bytes of stack", resource("stack", 16)),

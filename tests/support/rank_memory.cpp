@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "crossdock/cpu_stream.hpp"
+#include "support/machine.hpp"
 #ifdef CROSSDOCK_WITH_CUDA
 #include <cuda_runtime_api.h>
 #endif
@@ -18,16 +19,6 @@ namespace {
 
 constexpr std::size_t kGuardBytes = 128;
 constexpr std::uint8_t kGuard = 0xc5;
-
-/// How a machine does what the rest of this file asks for.
-struct Machine {
-  std::shared_ptr<void> (*allocate)(std::size_t bytes);
-  void (*fill)(void* to, std::uint8_t value, std::size_t bytes);
-  void (*copy)(void* to, const void* from, std::size_t bytes);  // done when it returns
-  void (*enqueue_copy)(void* to, const void* from, std::size_t bytes, StreamHandle stream);
-  void (*synchronize)(StreamHandle stream);
-  void (*use)(int rank);
-};
 
 constexpr Machine kCpu{
     [](std::size_t bytes) {
@@ -75,6 +66,9 @@ const Machine& machine(BackendKind backend) {
 #ifdef CROSSDOCK_WITH_CUDA
   if (backend == BackendKind::cuda) return kCuda;
 #endif
+#ifdef CROSSDOCK_WITH_HIP
+  if (backend == BackendKind::hip) return hip_machine();
+#endif
   throw std::logic_error("tests: no memory of backend " + std::string(name_of(backend)) + " in this build");
 }
 
@@ -82,13 +76,18 @@ const Machine& machine(BackendKind backend) {
 
 BackendKind backend_of_tests() {
   const char* name = std::getenv("CROSSDOCK_BACKEND");
-  return name && name_of(BackendKind::cuda) == name ? BackendKind::cuda : BackendKind::cpu;
+  for (const BackendKind kind : {BackendKind::cuda, BackendKind::hip})
+    if (name && name_of(kind) == name) return kind;
+  return BackendKind::cpu;
 }
 
 int device_of(BackendKind backend, int rank) {
   int count = 1;
 #ifdef CROSSDOCK_WITH_CUDA
   if (backend == BackendKind::cuda) check(cudaGetDeviceCount(&count));
+#endif
+#ifdef CROSSDOCK_WITH_HIP
+  if (backend == BackendKind::hip) count = num_hip_devices();
 #endif
   return backend == BackendKind::cpu ? -1 : rank % count;
 }

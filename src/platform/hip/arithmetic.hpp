@@ -26,6 +26,9 @@ XD_FN constexpr T butterfly(T v, int n, Exchanged exchanged, Join join) {
   return v;
 }
 
+/// Lanes of a wave of CDNA.
+inline constexpr int kWidth = 64;
+
 /// The constant clock that s_memrealtime reads. The host half compares it with what the driver says.
 inline constexpr int kClockKhz = 100'000;
 XD_FN constexpr std::uint64_t ns_of_ticks(std::uint64_t ticks) { return ticks * (1'000'000u / kClockKhz); }

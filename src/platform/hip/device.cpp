@@ -3,6 +3,7 @@
 
 #include "platform/hip/device.hpp"
 
+#include <algorithm>
 #include <cstdlib>
 
 #include "platform/hip/arithmetic.hpp"
@@ -28,9 +29,13 @@ int attribute(hipDeviceAttribute_t which, int ordinal, const char* what) {
   return value;
 }
 
-/// TopologyError unless the library's code and clock fit the device.
+/// TopologyError unless the library's code fits the device.
 void check_fits(int ordinal) {
   (void)code_object_of(ordinal);
+  const int width = attribute(hipDeviceAttributeWarpSize, ordinal, "waves");
+  if (width != kWidth)
+    throw TopologyError("backend hip: device " + std::to_string(ordinal) + " has waves of " + std::to_string(width) +
+                        "; the code was compiled for " + std::to_string(kWidth) + ". Choose cpu");
   const int khz = attribute(kWallClockRate, ordinal, "clock");
   if (khz != kClockKhz)
     throw TopologyError("backend hip: device " + std::to_string(ordinal) + " has a wall clock of " + std::to_string(khz) +
@@ -43,17 +48,18 @@ class HipDevice : public Device {
     check_fits(ordinal_);
     const Current current(ordinal_);
     num_cus_ = attribute(hipDeviceAttributeMultiprocessorCount, ordinal_, "compute units");
+    max_threads_ = attribute(hipDeviceAttributeMaxThreadsPerBlock, ordinal_, "largest block");
     check(driver().stream_create(&aside_, hipStreamNonBlocking), "creating a stream on device " + std::to_string(ordinal_));
   }
   ~HipDevice() override { (void)driver().stream_destroy(aside_); }
 
   BackendKind kind() const override { return BackendKind::hip; }
   int ordinal() const override { return ordinal_; }
-  Limits limits() const override { return {num_cus_, 64, 1024}; }
+  Limits limits() const override { return {num_cus_, kWidth, max_threads_}; }
 
   BlockPtr allocate(std::uint64_t bytes, bool) override {
     const bool mapped = share_ == Share::descriptor;
-    const std::uint64_t page = mapped ? granularity(ordinal_) : kGpuPageBytes;
+    const std::uint64_t page = mapped ? std::max(granularity(ordinal_), kGpuPageBytes) : kGpuPageBytes;
     const std::uint64_t rounded = (bytes + page - 1) / page * page;
     BlockPtr block = mapped ? allocate_mapped(ordinal_, rounded) : allocate_plain(ordinal_, rounded);
     fill(block->data(), 0, rounded);
@@ -129,7 +135,7 @@ class HipDevice : public Device {
 
   int ordinal_;
   Share share_;
-  int num_cus_ = 0;
+  int num_cus_ = 0, max_threads_ = 0;
   hipStream_t aside_ = nullptr;
 };
 

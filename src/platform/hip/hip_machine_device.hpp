@@ -116,7 +116,7 @@ struct HipMachineOf {
   }
 };
 
-using HipMachine = HipMachineOf<64>;
+using HipMachine = HipMachineOf<kWidth>;
 static_assert(Machine<HipMachine> && Machine<HipMachineOf<32>>);
 
 }  // namespace crossdock::platform::hip
