@@ -7,8 +7,8 @@
 namespace crossdock::kernels {
 
 // built_machines.def is written by CMake: one XD_MACHINE(name) for each machine in this library.
-#define XD_MACHINE(name) \
-  namespace name {       \
+#define XD_MACHINE(name)         \
+  namespace name {               \
   const LaunchTable& launches(); \
   }
 #include "built_machines.def"
@@ -20,7 +20,8 @@ const LaunchTable& launches_of(BackendKind kind) {
 #include "built_machines.def"
 #undef XD_MACHINE
   const char* note = nullptr;
-  if (const platform::Plugin* plugin = platform::find_plugin(kind, &note)) return *static_cast<const LaunchTable*>(plugin->launches());
+  if (const platform::Plugin* plugin = platform::find_plugin(kind, &note))
+    return *static_cast<const LaunchTable*>(plugin->launches());
   throw TopologyError("no kernels for backend " + std::string(name_of(kind)) + ": " + note);
 }
 

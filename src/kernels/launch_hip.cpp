@@ -34,7 +34,9 @@ enum Kernel {
 #define XD_TEXT(name) #name
 #define XD_NAME(kernel) XD_TEXT(crossdock_##kernel)
 constexpr const char* kNames[kNumKernels] = {
-    XD_NAME(dispatch), XD_NAME(expert_counts), XD_NAME(expert_rows),
+    XD_NAME(dispatch),
+    XD_NAME(expert_counts),
+    XD_NAME(expert_rows),
 #define XD_COMBINE(dtype, wire) XD_NAME(combine_##dtype##_##wire), XD_NAME(combine_##dtype##_##wire##_by_expert),
 #include "kernels/instances.def"
 #undef XD_COMBINE
@@ -51,7 +53,8 @@ int current_device() {
   int device = 0;
   check(driver().get_device(&device), "hipGetDevice");
   if (device >= kMostDevices)
-    throw TopologyError("backend hip: device " + std::to_string(device) + "; numbers from 0 to " + std::to_string(kMostDevices - 1) + " are served");
+    throw TopologyError("backend hip: device " + std::to_string(device) + "; numbers from 0 to " +
+                        std::to_string(kMostDevices - 1) + " are served");
   return device;
 }
 
@@ -71,7 +74,9 @@ const Loaded& load() {
 template <int kKernel, class Args>
 void launch(Geometry geometry, StreamHandle stream, const Args& args) {
   const Loaded* code = loaded[current_device()].load();
-  if (!code) throw StateError(std::string(kNames[kKernel]) + ": no code is loaded on the current device; make the exchange on it first");
+  if (!code)
+    throw StateError(std::string(kNames[kKernel]) +
+                     ": no code is loaded on the current device; make the exchange on it first");
   void* parameters[] = {const_cast<Args*>(&args)};
   check(driver().module_launch(code->kernels[kKernel], geometry.num_blocks, 1, 1, geometry.num_threads, 1, 1, 0,
                                static_cast<hipStream_t>(stream), parameters, nullptr),
@@ -87,7 +92,8 @@ int max_resident_blocks(int num_threads) {
     check(driver().resident_blocks(&on_cu, code.kernels[k], num_threads, 0), std::string("occupancy of ") + kNames[k]);
     fewest = smaller(fewest, on_cu);
   }
-  check(driver().device_attribute(&cus, hipDeviceAttributeMultiprocessorCount, current_device()), "counting compute units");
+  check(driver().device_attribute(&cus, hipDeviceAttributeMultiprocessorCount, current_device()),
+        "counting compute units");
   return fewest * cus;
 }
 
@@ -97,10 +103,10 @@ LaunchTable make_table() {
   t.expert_counts = launch<Kernel::expert_counts, ExpertRowsArgs>;
   t.expert_rows = launch<Kernel::expert_rows, ExpertRowsArgs>;
   t.max_resident_blocks = max_resident_blocks;
-#define XD_COMBINE(dtype, wire)                                                       \
-  t.combine[static_cast<int>(Dtype::dtype)][static_cast<int>(Wire::wire)][0] =        \
-      launch<combine_##dtype##_##wire, CombineArgs>;                                  \
-  t.combine[static_cast<int>(Dtype::dtype)][static_cast<int>(Wire::wire)][1] =        \
+#define XD_COMBINE(dtype, wire)                                                \
+  t.combine[static_cast<int>(Dtype::dtype)][static_cast<int>(Wire::wire)][0] = \
+      launch<combine_##dtype##_##wire, CombineArgs>;                           \
+  t.combine[static_cast<int>(Dtype::dtype)][static_cast<int>(Wire::wire)][1] = \
       launch<combine_##dtype##_##wire##_by_expert, CombineArgs>;
 #include "kernels/instances.def"
 #undef XD_COMBINE
@@ -117,4 +123,5 @@ const void* launches() {
 
 extern "C" XD_PUBLIC const crossdock::platform::Plugin crossdock_plugin;
 const crossdock::platform::Plugin crossdock_plugin = {CROSSDOCK_VERSION, crossdock::platform::hip::num_devices,
-                                                      crossdock::platform::hip::open_device, crossdock::kernels::hip::launches};
+                                                      crossdock::platform::hip::open_device,
+                                                      crossdock::kernels::hip::launches};

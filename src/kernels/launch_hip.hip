@@ -2,6 +2,8 @@
 // Every kernel body for AMD GPUs. Compiled once per architecture into a code object that the plug-in carries.
 #include "platform/hip/shim_device.hpp"
 
+#include "platform/hip/conversion_device.hpp"
+
 #include "kernels/bodies.hpp"
 #include "kernels/launch_hip.hpp"
 #include "platform/hip/hip_machine_device.hpp"
@@ -37,14 +39,14 @@ extern "C" __global__ void XD_BOUNDS crossdock_expert_rows(const ExpertRowsArgs 
   expert_rows(m, shared_memory<ExpertRowsShared>(), args);
 }
 
-#define XD_COMBINE(dtype, wire)                                                                          \
-  extern "C" __global__ void XD_BOUNDS crossdock_combine_##dtype##_##wire(const CombineArgs args) {     \
-    HipMachine m;                                                                                        \
-    combine<Dtype::dtype, Wire::wire, false>(m, args);                                                   \
-  }                                                                                                      \
+#define XD_COMBINE(dtype, wire)                                                                                 \
+  extern "C" __global__ void XD_BOUNDS crossdock_combine_##dtype##_##wire(const CombineArgs args) {             \
+    HipMachine m;                                                                                               \
+    combine<Dtype::dtype, Wire::wire, false>(m, args);                                                          \
+  }                                                                                                             \
   extern "C" __global__ void XD_BOUNDS crossdock_combine_##dtype##_##wire##_by_expert(const CombineArgs args) { \
-    HipMachine m;                                                                                        \
-    combine<Dtype::dtype, Wire::wire, true>(m, args);                                                    \
+    HipMachine m;                                                                                               \
+    combine<Dtype::dtype, Wire::wire, true>(m, args);                                                           \
   }
 #include "kernels/instances.def"
 #undef XD_COMBINE

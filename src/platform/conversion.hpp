@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Which conversions of numbers a machine does by instructions of its own. None: the codec's arithmetic is the same on every
-// machine. AMD GPUs have some, behind CROSSDOCK_HIP_HARDWARE_CONVERSIONS, which is off until every code was compared there.
+// machine. One that has them defines XD_OWN_CONVERSIONS and Conversion before the bodies are included.
 #pragma once
 
 #include "crossdock/types.hpp"
 
-#if defined(__HIP__) && defined(XD_HIP_HARDWARE_CONVERSIONS)
-#include "platform/hip/conversion_device.hpp"
-#else
+#if !defined(XD_OWN_CONVERSIONS)
 namespace crossdock::platform {
 
 /// What converts a dtype, given what does so in software: `Software::widen`, `Software::narrow`.

@@ -30,7 +30,8 @@ std::shared_ptr<Device> open_device(BackendKind kind, int ordinal) {
 #endif
   const char* note = nullptr;
   if (const Plugin* plugin = find_plugin(kind, &note)) return plugin->open_device(ordinal);
-  throw TopologyError("backend " + std::string(name_of(kind)) + ", device " + std::to_string(ordinal) + ": " + note + "; choose cpu");
+  throw TopologyError("backend " + std::string(name_of(kind)) + ", device " + std::to_string(ordinal) + ": " + note +
+                      "; choose cpu");
 }
 
 std::uint64_t page_bytes_of(BackendKind kind) {

@@ -20,7 +20,9 @@ XD_VERB(add_relaxed, std::uint32_t* at, std::uint32_t v) { (void)Machine::add_re
 XD_VERB(or_relaxed, Word* at, Word v) { Machine::or_relaxed(at, v); }
 XD_VERB(claim, Word* at, Word v, bool* won) { *won = Machine::claim(at, v); }
 XD_VERB(load16, const Bytes16* from, Bytes16* to) { to[Machine::thread()] = Machine::load16(from + Machine::thread()); }
-XD_VERB(load16_once, const Bytes16* from, Bytes16* to) { to[Machine::thread()] = Machine::load16_once(from + Machine::thread()); }
+XD_VERB(load16_once, const Bytes16* from, Bytes16* to) {
+  to[Machine::thread()] = Machine::load16_once(from + Machine::thread());
+}
 XD_VERB(store16, Bytes16* to, Bytes16 v) { Machine::store16(to, v); }
 XD_VERB(store16_away, Bytes16* to, Bytes16 v) { Machine::store16_away(to, v); }
 XD_VERB(sync_block, int* to) {

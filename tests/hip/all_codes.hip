@@ -3,7 +3,7 @@
 #include "platform/hip/shim_device.hpp"
 
 #include "codec/number.hpp"
-#include "platform/hip/conversion_device.hpp"
+#include "platform/hip/conversion_device.hpp"  // behind the codec, which stays in software
 
 using namespace crossdock;
 

@@ -65,8 +65,8 @@ struct IpcHandle {
 };
 
 std::recursive_mutex mutex;
-std::map<char*, Memory> memories;                // by first byte
-std::set<std::pair<int, int>> peers;             // (from, to) that were enabled
+std::map<char*, Memory> memories;     // by first byte
+std::set<std::pair<int, int>> peers;  // (from, to) that were enabled
 std::map<std::string, ihipModuleSymbol_t> symbols[8];
 int live_streams, live_handles;
 thread_local int current;
@@ -138,7 +138,9 @@ Run run_of(crossdock::testing::FiberRun<Args> body, int device) {
   return [body, device](Geometry geometry, const void* bytes) {
     const Args& args = *static_cast<const Args*>(bytes);
     for (int r = 0; r < args.call.peers.num_ranks; ++r)
-      if (!reaches(device, args.call.peers.base[r])) throw std::logic_error("fake HIP: device " + std::to_string(device) + " was given no access to the memory of rank " + std::to_string(r));
+      if (!reaches(device, args.call.peers.base[r]))
+        throw std::logic_error("fake HIP: device " + std::to_string(device) +
+                               " was given no access to the memory of rank " + std::to_string(r));
     body(geometry, static_cast<std::uint64_t>(option("order", 0)), args);
   };
 }
@@ -155,9 +157,10 @@ std::map<std::string, ihipModuleSymbol_t> all_kernels(int device) {
   add("dispatch", runs.dispatch, sizeof(DispatchArgs));
   add("expert_counts", runs.expert_counts, sizeof(ExpertRowsArgs));
   add("expert_rows", runs.expert_rows, sizeof(ExpertRowsArgs));
-#define XD_COMBINE(dtype, wire)                                                                         \
+#define XD_COMBINE(dtype, wire)                                                                               \
   add("combine_" #dtype "_" #wire, runs.combine[int(Dtype::dtype)][int(Wire::wire)][0], sizeof(CombineArgs)); \
-  add("combine_" #dtype "_" #wire "_by_expert", runs.combine[int(Dtype::dtype)][int(Wire::wire)][1], sizeof(CombineArgs));
+  add("combine_" #dtype "_" #wire "_by_expert", runs.combine[int(Dtype::dtype)][int(Wire::wire)][1],          \
+      sizeof(CombineArgs));
 #include "kernels/instances.def"
 #undef XD_COMBINE
   return all;
@@ -190,20 +193,36 @@ XD_EXPORT hipError_t hipSetDevice(int device) {
   if (device < 0 || device >= num_devices()) return fail(hipErrorInvalidDevice);
   return current = device, hipSuccess;
 }
-XD_EXPORT hipError_t hipRuntimeGetVersion(int* version) { return *version = static_cast<int>(option("version", 60'300'000)), hipSuccess; }
+XD_EXPORT hipError_t hipRuntimeGetVersion(int* version) {
+  return *version = static_cast<int>(option("version", 60'300'000)), hipSuccess;
+}
 XD_EXPORT hipError_t hipDeviceGetAttribute(int* value, hipDeviceAttribute_t which, int device) {
   if (device < 0 || device >= num_devices()) return fail(hipErrorInvalidDevice);
   switch (static_cast<int>(which)) {
-    case hipDeviceAttributeComputeCapabilityMajor: *value = static_cast<int>(option("major", 9)); return hipSuccess;
-    case hipDeviceAttributeComputeCapabilityMinor: *value = static_cast<int>(option("minor", 4)); return hipSuccess;
-    case hipDeviceAttributeMultiprocessorCount: *value = static_cast<int>(option("cus", 3)); return hipSuccess;
-    case hipDeviceAttributeMaxThreadsPerBlock: *value = static_cast<int>(option("threads", 128)); return hipSuccess;
-    case hipDeviceAttributeWarpSize: *value = static_cast<int>(option("width", 64)); return hipSuccess;
-    case crossdock::platform::hip::kWallClockRate: *value = static_cast<int>(option("khz", 100'000)); return hipSuccess;
+    case hipDeviceAttributeComputeCapabilityMajor:
+      *value = static_cast<int>(option("major", 9));
+      return hipSuccess;
+    case hipDeviceAttributeComputeCapabilityMinor:
+      *value = static_cast<int>(option("minor", 4));
+      return hipSuccess;
+    case hipDeviceAttributeMultiprocessorCount:
+      *value = static_cast<int>(option("cus", 3));
+      return hipSuccess;
+    case hipDeviceAttributeMaxThreadsPerBlock:
+      *value = static_cast<int>(option("threads", 128));
+      return hipSuccess;
+    case hipDeviceAttributeWarpSize:
+      *value = static_cast<int>(option("width", 64));
+      return hipSuccess;
+    case crossdock::platform::hip::kWallClockRate:
+      *value = static_cast<int>(option("khz", 100'000));
+      return hipSuccess;
   }
   return fail(hipErrorInvalidValue);
 }
-XD_EXPORT hipError_t hipDeviceCanAccessPeer(int* can, int from, int to) { return *can = from != to && option("peer", 1), hipSuccess; }
+XD_EXPORT hipError_t hipDeviceCanAccessPeer(int* can, int from, int to) {
+  return *can = from != to && option("peer", 1), hipSuccess;
+}
 XD_EXPORT hipError_t hipDeviceEnablePeerAccess(int to, unsigned int) {
   const std::lock_guard lock(mutex);
   if (to == current || !option("peer", 1)) return fail(hipErrorPeerAccessUnsupported);
@@ -218,12 +237,14 @@ XD_EXPORT hipError_t hipGetLastError() {
   return error;
 }
 XD_EXPORT const char* hipGetErrorName(hipError_t error) {
-  return error == hipErrorOutOfMemory     ? "hipErrorOutOfMemory"
+  return error == hipErrorOutOfMemory      ? "hipErrorOutOfMemory"
          : error == hipErrorNoBinaryForGpu ? "hipErrorNoBinaryForGpu"
          : error == hipErrorLaunchFailure  ? "hipErrorLaunchFailure"
                                            : "hipErrorOther";
 }
-XD_EXPORT const char* hipGetErrorString(hipError_t error) { return error == hipErrorOutOfMemory ? "out of memory" : "an error"; }
+XD_EXPORT const char* hipGetErrorString(hipError_t error) {
+  return error == hipErrorOutOfMemory ? "out of memory" : "an error";
+}
 
 // ---- memory ------------------------------------------------------------------------------------------------------
 
@@ -231,7 +252,9 @@ XD_EXPORT hipError_t hipExtMallocWithFlags(void** out, std::size_t bytes, unsign
   return flags == hipDeviceMallocFinegrained ? make_memory(out, bytes, Kind::device) : fail(hipErrorInvalidValue);
 }
 XD_EXPORT hipError_t hipFree(void* pointer) { return drop_memory(pointer, Kind::device); }
-XD_EXPORT hipError_t hipHostMalloc(void** out, std::size_t bytes, unsigned int) { return make_memory(out, bytes, Kind::host); }
+XD_EXPORT hipError_t hipHostMalloc(void** out, std::size_t bytes, unsigned int) {
+  return make_memory(out, bytes, Kind::host);
+}
 XD_EXPORT hipError_t hipHostFree(void* pointer) { return drop_memory(pointer, Kind::host); }
 
 XD_EXPORT hipError_t hipIpcGetMemHandle(hipIpcMemHandle_t* out, void* pointer) {
@@ -258,12 +281,15 @@ XD_EXPORT hipError_t hipIpcOpenMemHandle(void** out, hipIpcMemHandle_t in, unsig
 }
 XD_EXPORT hipError_t hipIpcCloseMemHandle(void* pointer) { return drop_memory(pointer, Kind::imported); }
 
-XD_EXPORT hipError_t hipMemGetAllocationGranularity(std::size_t* bytes, const hipMemAllocationProp*, hipMemAllocationGranularity_flags) {
+XD_EXPORT hipError_t hipMemGetAllocationGranularity(std::size_t* bytes, const hipMemAllocationProp*,
+                                                    hipMemAllocationGranularity_flags) {
   return *bytes = static_cast<std::size_t>(option("granularity", 2 << 20)), hipSuccess;
 }
-XD_EXPORT hipError_t hipMemCreate(hipMemGenericAllocationHandle_t* out, std::size_t bytes, const hipMemAllocationProp* prop, unsigned long long) {
+XD_EXPORT hipError_t hipMemCreate(hipMemGenericAllocationHandle_t* out, std::size_t bytes,
+                                  const hipMemAllocationProp* prop, unsigned long long) {
   const auto& p = *reinterpret_cast<const AllocationProperties*>(prop);
-  if (p.type != 1 || p.handle_types != 1 || p.location_type != 1 || p.location_id != current) return fail(hipErrorInvalidValue);
+  if (p.type != 1 || p.handle_types != 1 || p.location_type != 1 || p.location_id != current)
+    return fail(hipErrorInvalidValue);
   if (bytes % static_cast<std::size_t>(option("granularity", 2 << 20)) != 0) return fail(hipErrorInvalidValue);
   if (bytes > static_cast<std::size_t>(option("memory", 1L << 30))) return fail(hipErrorOutOfMemory);
   const int fd = ::memfd_create("fake_hip_vmm", MFD_CLOEXEC);
@@ -278,11 +304,13 @@ XD_EXPORT hipError_t hipMemRelease(hipMemGenericAllocationHandle_t handle) {
   ::close(handle->fd);
   return delete handle, hipSuccess;
 }
-XD_EXPORT hipError_t hipMemExportToShareableHandle(void* out, hipMemGenericAllocationHandle_t handle, hipMemAllocationHandleType type, unsigned long long) {
+XD_EXPORT hipError_t hipMemExportToShareableHandle(void* out, hipMemGenericAllocationHandle_t handle,
+                                                   hipMemAllocationHandleType type, unsigned long long) {
   if (type != hipMemHandleTypePosixFileDescriptor) return fail(hipErrorInvalidValue);
   return *static_cast<int*>(out) = ::fcntl(handle->fd, F_DUPFD_CLOEXEC, 0), hipSuccess;
 }
-XD_EXPORT hipError_t hipMemImportFromShareableHandle(hipMemGenericAllocationHandle_t* out, void* os_handle, hipMemAllocationHandleType) {
+XD_EXPORT hipError_t hipMemImportFromShareableHandle(hipMemGenericAllocationHandle_t* out, void* os_handle,
+                                                     hipMemAllocationHandleType) {
   const int fd = ::fcntl(static_cast<int>(reinterpret_cast<std::intptr_t>(os_handle)), F_DUPFD_CLOEXEC, 0);
   struct stat status {};
   if (fd < 0 || ::fstat(fd, &status) != 0) return fail(hipErrorInvalidValue);
@@ -297,7 +325,8 @@ XD_EXPORT hipError_t hipMemAddressReserve(void** out, std::size_t bytes, std::si
   return hipSuccess;
 }
 XD_EXPORT hipError_t hipMemAddressFree(void* pointer, std::size_t) { return drop_memory(pointer, Kind::reserved); }
-XD_EXPORT hipError_t hipMemMap(void* at, std::size_t bytes, std::size_t offset, hipMemGenericAllocationHandle_t handle, unsigned long long) {
+XD_EXPORT hipError_t hipMemMap(void* at, std::size_t bytes, std::size_t offset, hipMemGenericAllocationHandle_t handle,
+                               unsigned long long) {
   if (bytes > handle->bytes || option("map", 1) == 0) return fail(hipErrorMapFailed);
   const void* mapped = ::mmap(at, bytes, PROT_NONE, MAP_SHARED | MAP_FIXED, handle->fd, static_cast<off_t>(offset));
   return mapped == at ? hipSuccess : fail(hipErrorMapFailed);
@@ -320,7 +349,8 @@ XD_EXPORT hipError_t hipPointerGetAttribute(void* out, hipPointer_attribute whic
   *static_cast<int*>(out) = which == HIP_POINTER_ATTRIBUTE_MEMORY_TYPE ? (host ? 1 : 2) : found->second.device;
   return hipSuccess;
 }
-XD_EXPORT hipError_t hipMemcpyAsync(void* to, const void* from, std::size_t bytes, hipMemcpyKind kind, hipStream_t stream) {
+XD_EXPORT hipError_t hipMemcpyAsync(void* to, const void* from, std::size_t bytes, hipMemcpyKind kind,
+                                    hipStream_t stream) {
   if (kind != hipMemcpyDefault) return fail(hipErrorInvalidMemcpyDirection);
   return enqueue(stream, [=] { std::memcpy(to, from, bytes); });
 }
@@ -344,7 +374,9 @@ XD_EXPORT hipError_t hipStreamSynchronize(hipStream_t stream) {
   if (stream) stream->queue.synchronize();
   return hipSuccess;
 }
-XD_EXPORT hipError_t hipStreamIsCapturing(hipStream_t, hipStreamCaptureStatus* status) { return *status = hipStreamCaptureStatusNone, hipSuccess; }
+XD_EXPORT hipError_t hipStreamIsCapturing(hipStream_t, hipStreamCaptureStatus* status) {
+  return *status = hipStreamCaptureStatusNone, hipSuccess;
+}
 XD_EXPORT int hipGetStreamDeviceId(hipStream_t stream) { return stream ? stream->device : current; }
 
 XD_EXPORT hipError_t hipModuleLoadData(hipModule_t* out, const void* image) {
@@ -365,10 +397,12 @@ XD_EXPORT hipError_t hipModuleGetFunction(hipFunction_t* out, hipModule_t module
 XD_EXPORT hipError_t hipModuleOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, hipFunction_t, int, std::size_t) {
   return *blocks = static_cast<int>(option("occupancy", 1)), hipSuccess;
 }
-XD_EXPORT hipError_t hipModuleLaunchKernel(hipFunction_t f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
-                                           unsigned shared, hipStream_t stream, void** parameters, void** extra) {
+XD_EXPORT hipError_t hipModuleLaunchKernel(hipFunction_t f, unsigned gx, unsigned gy, unsigned gz, unsigned bx,
+                                           unsigned by, unsigned bz, unsigned shared, hipStream_t stream,
+                                           void** parameters, void** extra) {
   const bool flat = gy == 1 && gz == 1 && by == 1 && bz == 1 && shared == 0 && !extra;
-  if (!flat || gx == 0 || bx == 0 || bx > static_cast<unsigned>(option("threads", 128))) return fail(hipErrorInvalidValue);
+  if (!flat || gx == 0 || bx == 0 || bx > static_cast<unsigned>(option("threads", 128)))
+    return fail(hipErrorInvalidValue);
   if (f->device != current || (stream && stream->device != current)) return fail(hipErrorInvalidHandle);
   if (!option("launch", 1)) return fail(hipErrorLaunchFailure);
   auto bytes = std::make_shared<std::string>(static_cast<const char*>(parameters[0]), f->argument_bytes);

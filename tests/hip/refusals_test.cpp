@@ -75,7 +75,8 @@ TEST_F(Refusal, DeviceThatIsNotThere) {
 
 TEST_F(Refusal, ArchitectureWithoutCode) {
   pretend("minor=0");
-  expect_words(refusal_of<TopologyError>([] { join(0); }), {"device 0", "9.0", "gfx942, gfx950", "CROSSDOCK_HIP_ARCHITECTURES"});
+  expect_words(refusal_of<TopologyError>([] { join(0); }),
+               {"device 0", "9.0", "gfx942, gfx950", "CROSSDOCK_HIP_ARCHITECTURES"});
 }
 
 TEST_F(Refusal, WavesOf32) {
@@ -133,12 +134,17 @@ TEST_F(Refusal, CodeThatDoesNotLoad) {
 TEST_F(Refusal, TooManyRanksForTheComputeUnits) {
   pretend("occupancy=0");
   Group group = join(0);
-  expect_words(refusal_of<TopologyError>([&] { Exchange exchange(group, small_case().config); }), {"more than its multiprocessors can hold"});
+  expect_words(refusal_of<TopologyError>([&] { Exchange exchange(group, small_case().config); }),
+               {"more than its multiprocessors can hold"});
 }
 
 /// A group of one rank on device 0 of two, with what a call needs.
 struct Ready {
-  Ready() : group(join(0)), exchange(group, small_case(1).config), rows(BackendKind::hip, 4096), ids(BackendKind::hip, 4096, 0) {}
+  Ready()
+      : group(join(0)),
+        exchange(group, small_case(1).config),
+        rows(BackendKind::hip, 4096),
+        ids(BackendKind::hip, 4096, 0) {}
   DispatchInput input() const { return {.rows = rows.data(), .ids = ids.data(), .num_tokens = 2}; }
   Group group;
   Exchange exchange;

@@ -25,7 +25,8 @@ struct Wave {
   int width;
   friend Wave exchanged(const Wave& mine, int step) {
     Wave theirs = mine;
-    for (int lane = 0; lane < mine.width; ++lane) theirs.lanes[lane] = mine.lanes[permute_address(partner_of(lane, step)) / 4];
+    for (int lane = 0; lane < mine.width; ++lane)
+      theirs.lanes[lane] = mine.lanes[permute_address(partner_of(lane, step)) / 4];
     return theirs;
   }
 };
@@ -50,7 +51,8 @@ TEST(HipArithmetic, AButterflyGivesEveryLaneTheJoinOfItsGroup) {
       const Wave<int> sum = joined(wave, n, [](int a, int b) { return a + b; });
       for (int lane = 0; lane < width; ++lane) {
         int largest = 0, total = 0;
-        for (int i = lane / n * n; i < lane / n * n + n; ++i) largest = std::max(largest, wave.lanes[i]), total += wave.lanes[i];
+        for (int i = lane / n * n; i < lane / n * n + n; ++i)
+          largest = std::max(largest, wave.lanes[i]), total += wave.lanes[i];
         EXPECT_EQ(most.lanes[lane], largest) << "width " << width << " n " << n << " lane " << lane;
         EXPECT_EQ(sum.lanes[lane], total) << "width " << width << " n " << n << " lane " << lane;
       }

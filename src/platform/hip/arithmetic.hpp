@@ -12,7 +12,9 @@ namespace crossdock::platform::hip {
 
 /// Where a thread of a block stands in waves of `width`.
 XD_FN constexpr int lane_of(int thread, int width) { return thread & (width - 1); }
-XD_FN constexpr int warp_of(int thread, int width) { return static_cast<int>(static_cast<unsigned>(thread) / static_cast<unsigned>(width)); }
+XD_FN constexpr int warp_of(int thread, int width) {
+  return static_cast<int>(static_cast<unsigned>(thread) / static_cast<unsigned>(width));
+}
 
 /// With whom a lane exchanges in step 1, 2, 4 ... of a butterfly; both are in the same aligned group of 2 * step lanes.
 XD_FN constexpr int partner_of(int lane, int step) { return lane ^ step; }

@@ -24,11 +24,13 @@ struct HardwareE4m3 {
 
   XD_FN static bool is_nan(std::uint32_t code) { return kFnuz ? code == 0x80 : (code & 0x7f) == 0x7f; }
   XD_FN static float widen(std::uint32_t code) {
-    return is_nan(code) ? __builtin_bit_cast(float, 0x7fffffffu) : __builtin_amdgcn_cvt_f32_fp8(static_cast<int>(code), 0);
+    return is_nan(code) ? __builtin_bit_cast(float, 0x7fffffffu)
+                        : __builtin_amdgcn_cvt_f32_fp8(static_cast<int>(code), 0);
   }
   XD_FN static std::uint32_t narrow(float value) {
     const float clamped = __builtin_amdgcn_fmed3f(value, kLargest, -kLargest);  // else values past it become NaN
-    const std::uint32_t code = static_cast<std::uint32_t>(__builtin_amdgcn_cvt_pk_fp8_f32(clamped, clamped, 0, false)) & 0xff;
+    const std::uint32_t code =
+        static_cast<std::uint32_t>(__builtin_amdgcn_cvt_pk_fp8_f32(clamped, clamped, 0, false)) & 0xff;
     if (value != value) return kNanCode;
     return kFnuz && code == 0x80 ? 0 : code;  // there is no negative zero: its code means NaN
   }
@@ -45,7 +47,8 @@ struct ConversionOf<kHardwareE4m3, Software> {
 
 }  // namespace crossdock::platform::hip
 
-#if defined(XD_HIP_HARDWARE_CONVERSIONS)
+#if defined(XD_HIP_HARDWARE_CONVERSIONS)  // off: CROSSDOCK_HIP_HARDWARE_CONVERSIONS in cmake/hip.cmake
+#define XD_OWN_CONVERSIONS
 namespace crossdock::platform {
 template <Dtype kDtype, class Software>
 using Conversion = typename hip::ConversionOf<kDtype, Software>::type;

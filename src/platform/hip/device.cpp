@@ -25,7 +25,8 @@ Share wanted_share() {
 
 int attribute(hipDeviceAttribute_t which, int ordinal, const char* what) {
   int value = 0;
-  check(driver().device_attribute(&value, which, ordinal), std::string("asking device ") + std::to_string(ordinal) + " for its " + what);
+  check(driver().device_attribute(&value, which, ordinal),
+        std::string("asking device ") + std::to_string(ordinal) + " for its " + what);
   return value;
 }
 
@@ -38,8 +39,9 @@ void check_fits(int ordinal) {
                         "; the code was compiled for " + std::to_string(kWidth) + ". Choose cpu");
   const int khz = attribute(kWallClockRate, ordinal, "clock");
   if (khz != kClockKhz)
-    throw TopologyError("backend hip: device " + std::to_string(ordinal) + " has a wall clock of " + std::to_string(khz) +
-                        " kHz; deadlines need " + std::to_string(kClockKhz) + " kHz, as gfx942 and gfx950 have. Choose cpu");
+    throw TopologyError("backend hip: device " + std::to_string(ordinal) + " has a wall clock of " +
+                        std::to_string(khz) + " kHz; deadlines need " + std::to_string(kClockKhz) +
+                        " kHz, as gfx942 and gfx950 have. Choose cpu");
 }
 
 class HipDevice : public Device {
@@ -49,7 +51,8 @@ class HipDevice : public Device {
     const Current current(ordinal_);
     num_cus_ = attribute(hipDeviceAttributeMultiprocessorCount, ordinal_, "compute units");
     max_threads_ = attribute(hipDeviceAttributeMaxThreadsPerBlock, ordinal_, "largest block");
-    check(driver().stream_create(&aside_, hipStreamNonBlocking), "creating a stream on device " + std::to_string(ordinal_));
+    check(driver().stream_create(&aside_, hipStreamNonBlocking),
+          "creating a stream on device " + std::to_string(ordinal_));
   }
   ~HipDevice() override { (void)driver().stream_destroy(aside_); }
 
@@ -68,9 +71,13 @@ class HipDevice : public Device {
   BlockPtr allocate_host_visible(std::uint64_t bytes) override { return allocate_pinned(ordinal_, bytes); }
   Share share_by() const override { return share_; }
   int export_descriptor(const Block& block) override { return export_mapped(block); }
-  BlockPtr import_descriptor(int descriptor, std::uint64_t bytes) override { return import_mapped(ordinal_, descriptor, bytes); }
+  BlockPtr import_descriptor(int descriptor, std::uint64_t bytes) override {
+    return import_mapped(ordinal_, descriptor, bytes);
+  }
   std::string export_handle(const Block& block) override { return export_plain(block); }
-  BlockPtr import_handle(const std::string& handle, std::uint64_t bytes) override { return import_plain(ordinal_, handle, bytes); }
+  BlockPtr import_handle(const std::string& handle, std::uint64_t bytes) override {
+    return import_plain(ordinal_, handle, bytes);
+  }
   void reach(const BlockPtr& block) override { grant(ordinal_, *block); }
 
   std::string why_not_reach(int other) override {
@@ -79,7 +86,9 @@ class HipDevice : public Device {
     check(driver().get_device_count(&count), "hipGetDeviceCount");
     if (other >= count) return {};  // another process numbers devices differently; mapping its memory will tell
     check(driver().can_access_peer(&reachable, ordinal_, other), "hipDeviceCanAccessPeer");
-    return reachable ? "" : "the driver reports no peer access between them; choose devices joined by xGMI, or one PCIe root with IOMMU passthrough";
+    return reachable ? ""
+                     : "the driver reports no peer access between them; choose devices joined by xGMI, or one PCIe "
+                       "root with IOMMU passthrough";
   }
 
   void fill(void* to, std::uint8_t value, std::uint64_t bytes) override {
@@ -87,18 +96,24 @@ class HipDevice : public Device {
     check(driver().set_async(to, value, bytes, aside_), "filling memory");
     check(driver().stream_synchronize(aside_), "filling memory");
   }
-  void post(void* to, const void* from, std::uint64_t bytes) override { copy(to, from, bytes, "writing to device memory"); }
+  void post(void* to, const void* from, std::uint64_t bytes) override {
+    copy(to, from, bytes, "writing to device memory");
+  }
   void post_word(std::uint64_t* to, std::uint64_t value) override { post(to, &value, sizeof value); }
-  void peek(void* to, const void* from, std::uint64_t bytes) override { copy(to, from, bytes, "reading device memory"); }
+  void peek(void* to, const void* from, std::uint64_t bytes) override {
+    copy(to, from, bytes, "reading device memory");
+  }
 
   std::string why_not_pointer(const void* pointer) override {
     int type = 0, ordinal = -1;
     void* address = const_cast<void*>(pointer);
-    if (driver().pointer_attribute(&type, HIP_POINTER_ATTRIBUTE_MEMORY_TYPE, address) != hipSuccess || type != kDeviceMemory) {
+    if (driver().pointer_attribute(&type, HIP_POINTER_ATTRIBUTE_MEMORY_TYPE, address) != hipSuccess ||
+        type != kDeviceMemory) {
       (void)driver().get_last_error();
       return "is a host pointer; pass memory of device " + std::to_string(ordinal_);
     }
-    check(driver().pointer_attribute(&ordinal, HIP_POINTER_ATTRIBUTE_DEVICE_ORDINAL, address), "asking a pointer for its device");
+    check(driver().pointer_attribute(&ordinal, HIP_POINTER_ATTRIBUTE_DEVICE_ORDINAL, address),
+          "asking a pointer for its device");
     if (ordinal == ordinal_) return {};
     return "lies on device " + std::to_string(ordinal) + "; pass memory of device " + std::to_string(ordinal_);
   }
@@ -112,7 +127,8 @@ class HipDevice : public Device {
     if (capturing != hipStreamCaptureStatusNone) return;
     const int ordinal = driver().stream_device(handle);
     if (ordinal != ordinal_)
-      throw UsageError("stream belongs to device " + std::to_string(ordinal) + "; the group is on device " + std::to_string(ordinal_));
+      throw UsageError("stream belongs to device " + std::to_string(ordinal) + "; the group is on device " +
+                       std::to_string(ordinal_));
   }
 
   int make_current() override {
@@ -147,8 +163,8 @@ std::shared_ptr<Device> open_device(int ordinal) {
   if (count == 0) throw TopologyError(std::string("backend hip: ") + note + "; choose cpu");
   if (ordinal < 0) check(driver().get_device(&ordinal), "hipGetDevice");
   if (ordinal >= count)
-    throw TopologyError("backend hip: device " + std::to_string(ordinal) + "; there are " + std::to_string(count) + " (0 to " +
-                        std::to_string(count - 1) + "), as HIP_VISIBLE_DEVICES numbers them");
+    throw TopologyError("backend hip: device " + std::to_string(ordinal) + "; there are " + std::to_string(count) +
+                        " (0 to " + std::to_string(count - 1) + "), as HIP_VISIBLE_DEVICES numbers them");
   return std::make_shared<HipDevice>(ordinal);
 }
 

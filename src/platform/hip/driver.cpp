@@ -24,8 +24,8 @@ Driver look_up_all() {
     d.problem = "no HIP runtime: libamdhip64.so, versions 5 to 7, is not installed or does not load";
     return d;
   }
-#define XD_LOOK_UP(member, function)                                                 \
-  d.member = reinterpret_cast<decltype(d.member)>(::dlsym(library, #function));      \
+#define XD_LOOK_UP(member, function)                                            \
+  d.member = reinterpret_cast<decltype(d.member)>(::dlsym(library, #function)); \
   if (!d.member && d.problem.empty()) d.problem = "the HIP runtime has no " #function;
   XD_HIP_FUNCTIONS(XD_LOOK_UP)
 #undef XD_LOOK_UP

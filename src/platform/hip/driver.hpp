@@ -18,45 +18,45 @@
 namespace crossdock::platform::hip {
 
 /// Member, function.
-#define XD_HIP_FUNCTIONS(X)                                       \
-  X(get_device_count, hipGetDeviceCount)                          \
-  X(get_device, hipGetDevice)                                     \
-  X(set_device, hipSetDevice)                                     \
-  X(device_attribute, hipDeviceGetAttribute)                      \
-  X(can_access_peer, hipDeviceCanAccessPeer)                      \
-  X(enable_peer_access, hipDeviceEnablePeerAccess)                \
-  X(get_last_error, hipGetLastError)                              \
-  X(error_name, hipGetErrorName)                                  \
-  X(error_text, hipGetErrorString)                                \
-  X(runtime_version, hipRuntimeGetVersion)                        \
-  X(malloc_with_flags, hipExtMallocWithFlags)                     \
-  X(free_memory, hipFree)                                         \
-  X(host_malloc, hipHostMalloc)                                   \
-  X(host_free, hipHostFree)                                       \
-  X(ipc_get_handle, hipIpcGetMemHandle)                           \
-  X(ipc_open_handle, hipIpcOpenMemHandle)                         \
-  X(ipc_close_handle, hipIpcCloseMemHandle)                       \
-  X(mem_create, hipMemCreate)                                     \
-  X(mem_release, hipMemRelease)                                   \
-  X(address_reserve, hipMemAddressReserve)                        \
-  X(address_free, hipMemAddressFree)                              \
-  X(map, hipMemMap)                                               \
-  X(unmap, hipMemUnmap)                                           \
-  X(set_access, hipMemSetAccess)                                  \
-  X(granularity, hipMemGetAllocationGranularity)                  \
-  X(export_handle, hipMemExportToShareableHandle)                 \
-  X(import_handle, hipMemImportFromShareableHandle)               \
-  X(pointer_attribute, hipPointerGetAttribute)                    \
-  X(copy_async, hipMemcpyAsync)                                   \
-  X(set_async, hipMemsetAsync)                                    \
-  X(stream_create, hipStreamCreateWithFlags)                      \
-  X(stream_destroy, hipStreamDestroy)                             \
-  X(stream_synchronize, hipStreamSynchronize)                     \
-  X(stream_is_capturing, hipStreamIsCapturing)                    \
-  X(stream_device, hipGetStreamDeviceId)                          \
-  X(module_load, hipModuleLoadData)                               \
-  X(module_function, hipModuleGetFunction)                        \
-  X(module_launch, hipModuleLaunchKernel)                         \
+#define XD_HIP_FUNCTIONS(X)                         \
+  X(get_device_count, hipGetDeviceCount)            \
+  X(get_device, hipGetDevice)                       \
+  X(set_device, hipSetDevice)                       \
+  X(device_attribute, hipDeviceGetAttribute)        \
+  X(can_access_peer, hipDeviceCanAccessPeer)        \
+  X(enable_peer_access, hipDeviceEnablePeerAccess)  \
+  X(get_last_error, hipGetLastError)                \
+  X(error_name, hipGetErrorName)                    \
+  X(error_text, hipGetErrorString)                  \
+  X(runtime_version, hipRuntimeGetVersion)          \
+  X(malloc_with_flags, hipExtMallocWithFlags)       \
+  X(free_memory, hipFree)                           \
+  X(host_malloc, hipHostMalloc)                     \
+  X(host_free, hipHostFree)                         \
+  X(ipc_get_handle, hipIpcGetMemHandle)             \
+  X(ipc_open_handle, hipIpcOpenMemHandle)           \
+  X(ipc_close_handle, hipIpcCloseMemHandle)         \
+  X(mem_create, hipMemCreate)                       \
+  X(mem_release, hipMemRelease)                     \
+  X(address_reserve, hipMemAddressReserve)          \
+  X(address_free, hipMemAddressFree)                \
+  X(map, hipMemMap)                                 \
+  X(unmap, hipMemUnmap)                             \
+  X(set_access, hipMemSetAccess)                    \
+  X(granularity, hipMemGetAllocationGranularity)    \
+  X(export_handle, hipMemExportToShareableHandle)   \
+  X(import_handle, hipMemImportFromShareableHandle) \
+  X(pointer_attribute, hipPointerGetAttribute)      \
+  X(copy_async, hipMemcpyAsync)                     \
+  X(set_async, hipMemsetAsync)                      \
+  X(stream_create, hipStreamCreateWithFlags)        \
+  X(stream_destroy, hipStreamDestroy)               \
+  X(stream_synchronize, hipStreamSynchronize)       \
+  X(stream_is_capturing, hipStreamIsCapturing)      \
+  X(stream_device, hipGetStreamDeviceId)            \
+  X(module_load, hipModuleLoadData)                 \
+  X(module_function, hipModuleGetFunction)          \
+  X(module_launch, hipModuleLaunchKernel)           \
   X(resident_blocks, hipModuleOccupancyMaxActiveBlocksPerMultiprocessor)
 
 struct Driver {
@@ -79,8 +79,8 @@ struct AllocationProperties {
   unsigned char compression, rdma_capable;
   unsigned short usage;
 };
-inline constexpr int kDeviceMemory = 2;                 ///< hipMemoryTypeDevice
-inline constexpr unsigned kLazyPeerAccess = 1;          ///< hipIpcMemLazyEnablePeerAccess
+inline constexpr int kDeviceMemory = 2;         ///< hipMemoryTypeDevice
+inline constexpr unsigned kLazyPeerAccess = 1;  ///< hipIpcMemLazyEnablePeerAccess
 inline constexpr auto kWallClockRate = static_cast<hipDeviceAttribute_t>(10'017);
 #if HIP_VERSION_MAJOR >= 6
 static_assert(kDeviceMemory == hipMemoryTypeDevice && kLazyPeerAccess == hipIpcMemLazyEnablePeerAccess &&

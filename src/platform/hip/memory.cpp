@@ -90,7 +90,8 @@ class PlainBlock : public DeviceBlock, public std::enable_shared_from_this<Plain
 /// An allocation of the virtual-memory interface and its mapping.
 class MappedBlock : public DeviceBlock {
  public:
-  MappedBlock(hipMemGenericAllocationHandle_t handle, std::uint64_t bytes, int ordinal) : DeviceBlock(ordinal), handle_(handle) {
+  MappedBlock(hipMemGenericAllocationHandle_t handle, std::uint64_t bytes, int ordinal)
+      : DeviceBlock(ordinal), handle_(handle) {
     bytes_ = bytes;
     const std::lock_guard lock(mapping());
     void* address = nullptr;
@@ -153,7 +154,9 @@ AllocationProperties properties(int ordinal) {
   p.location_id = ordinal;
   return p;
 }
-const hipMemAllocationProp* as_hip(const AllocationProperties& p) { return reinterpret_cast<const hipMemAllocationProp*>(&p); }
+const hipMemAllocationProp* as_hip(const AllocationProperties& p) {
+  return reinterpret_cast<const hipMemAllocationProp*>(&p);
+}
 
 }  // namespace
 
@@ -169,7 +172,8 @@ std::string export_plain(const Block& block) {
   check(driver().ipc_get_handle(&handle, block.data()), "hipIpcGetMemHandle");
   static_assert(sizeof handle <= 64);
   const std::string text(reinterpret_cast<const char*>(&handle), sizeof handle);
-  own_handles().add(text, std::const_pointer_cast<PlainBlock>(static_cast<const PlainBlock&>(block).shared_from_this()));
+  own_handles().add(text,
+                    std::const_pointer_cast<PlainBlock>(static_cast<const PlainBlock&>(block).shared_from_this()));
   return text;
 }
 
@@ -189,7 +193,8 @@ BlockPtr import_plain(int ordinal, const std::string& handle, std::uint64_t byte
 std::uint64_t granularity(int ordinal) {
   const AllocationProperties wanted = properties(ordinal);
   std::size_t bytes = 0;
-  check(driver().granularity(&bytes, as_hip(wanted), hipMemAllocationGranularityMinimum), "hipMemGetAllocationGranularity");
+  check(driver().granularity(&bytes, as_hip(wanted), hipMemAllocationGranularityMinimum),
+        "hipMemGetAllocationGranularity");
   return bytes;
 }
 
@@ -203,7 +208,8 @@ BlockPtr allocate_mapped(int ordinal, std::uint64_t bytes) {
 
 int export_mapped(const Block& block) {
   int descriptor = -1;
-  check(driver().export_handle(&descriptor, static_cast<const MappedBlock&>(block).handle(), hipMemHandleTypePosixFileDescriptor, 0),
+  check(driver().export_handle(&descriptor, static_cast<const MappedBlock&>(block).handle(),
+                               hipMemHandleTypePosixFileDescriptor, 0),
         "hipMemExportToShareableHandle");
   return descriptor;
 }
@@ -214,7 +220,8 @@ BlockPtr import_mapped(int ordinal, int descriptor, std::uint64_t bytes) {
   void* os_handle = reinterpret_cast<void*>(static_cast<std::intptr_t>(descriptor));
   {
     const std::lock_guard lock(mapping());
-    check(driver().import_handle(&handle, os_handle, hipMemHandleTypePosixFileDescriptor), "hipMemImportFromShareableHandle");
+    check(driver().import_handle(&handle, os_handle, hipMemHandleTypePosixFileDescriptor),
+          "hipMemImportFromShareableHandle");
   }
   return std::make_shared<MappedBlock>(handle, bytes, ordinal);
 }
