@@ -6,6 +6,9 @@
 
 #include <algorithm>
 #include <array>
+#include <utility>
+
+#include "tuning/geometry.hpp"
 
 namespace crossdock::platform::hip {
 namespace {
@@ -57,6 +60,16 @@ TEST(HipArithmetic, AButterflyGivesEveryLaneTheJoinOfItsGroup) {
         EXPECT_EQ(sum.lanes[lane], total) << "width " << width << " n " << n << " lane " << lane;
       }
     }
+}
+
+/// Blocks of dispatch as docs/hip.md shows them beside those of others: 256 compute units, bf16 rows of 7168.
+TEST(HipArithmetic, GeometryOfAnMi355x) {
+  for (const auto& [tokens, blocks] :
+       {std::pair{4, 8}, std::pair{64, 113}, std::pair{512, 256}, std::pair{4096, 256}}) {
+    const tuning::Choice choice = tuning::choose({256, kWidth, 1024}, tokens, 7168 * 2, 0, 256, 1);
+    EXPECT_EQ(choice.geometry.num_blocks, blocks) << tokens << " tokens";
+    EXPECT_EQ(choice.geometry.num_threads, 8 * kWidth);
+  }
 }
 
 TEST(HipArithmetic, TicksAreTenNanoseconds) {
