@@ -360,7 +360,10 @@ XD_EXPORT hipError_t hipMemsetAsync(void* to, int value, std::size_t bytes, hipS
 
 // ---- streams and kernels -----------------------------------------------------------------------------------------
 
-XD_EXPORT hipError_t hipStreamCreateWithFlags(hipStream_t* out, unsigned int) {
+XD_EXPORT hipError_t hipDeviceGetStreamPriorityRange(int* least, int* most) {
+  return *least = 0, *most = -1, hipSuccess;
+}
+XD_EXPORT hipError_t hipStreamCreateWithPriority(hipStream_t* out, unsigned int, int) {
   const std::lock_guard lock(mutex);
   ++live_streams;
   return *out = new ihipStream_t{{}, current}, hipSuccess;

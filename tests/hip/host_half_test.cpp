@@ -128,7 +128,7 @@ TEST_F(HostHalf, OnACallersStream) {
   Log log;
   run_ranks(test, log, [&](Rank& rank) {
     hipStream_t stream = nullptr;
-    platform::hip::check(platform::hip::driver().stream_create(&stream, hipStreamNonBlocking), "test");
+    platform::hip::check(platform::hip::driver().stream_create(&stream, hipStreamNonBlocking, 0), "test");
     rank.run(answers, stream);
     (void)platform::hip::driver().stream_destroy(stream);
   });

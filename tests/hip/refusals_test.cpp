@@ -171,7 +171,7 @@ TEST_F(Refusal, StreamOfAnotherDevice) {
   const platform::hip::Driver& driver = platform::hip::driver();
   hipStream_t stream = nullptr;
   (void)driver.set_device(1);
-  platform::hip::check(driver.stream_create(&stream, hipStreamNonBlocking), "test");
+  platform::hip::check(driver.stream_create(&stream, hipStreamNonBlocking, 0), "test");
   (void)driver.set_device(0);
   {
     Ready ready;

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "crossdock/cpu_stream.hpp"
-#include "support/machine.hpp"
+#include "support/hip.hpp"
 #ifdef CROSSDOCK_WITH_CUDA
 #include <cuda_runtime_api.h>
 #endif
@@ -19,6 +19,16 @@ namespace {
 
 constexpr std::size_t kGuardBytes = 128;
 constexpr std::uint8_t kGuard = 0xc5;
+
+/// How a machine does what the rest of this file asks for.
+struct Machine {
+  std::shared_ptr<void> (*allocate)(std::size_t bytes);
+  void (*fill)(void* to, std::uint8_t value, std::size_t bytes);
+  void (*copy)(void* to, const void* from, std::size_t bytes);  // done when it returns
+  void (*enqueue_copy)(void* to, const void* from, std::size_t bytes, StreamHandle stream);
+  void (*synchronize)(StreamHandle stream);
+  void (*use)(int rank);
+};
 
 constexpr Machine kCpu{
     [](std::size_t bytes) {
@@ -61,13 +71,17 @@ constexpr Machine kCuda{
     [](int rank) { check(cudaSetDevice(device_of(BackendKind::cuda, rank))); }};
 #endif
 
+#ifdef CROSSDOCK_WITH_HIP
+constexpr Machine kHip{hip::allocate, hip::fill, hip::copy, hip::enqueue_copy, hip::synchronize, hip::use};
+#endif
+
 const Machine& machine(BackendKind backend) {
   if (backend == BackendKind::cpu) return kCpu;
 #ifdef CROSSDOCK_WITH_CUDA
   if (backend == BackendKind::cuda) return kCuda;
 #endif
 #ifdef CROSSDOCK_WITH_HIP
-  if (backend == BackendKind::hip) return hip_machine();
+  if (backend == BackendKind::hip) return kHip;
 #endif
   throw std::logic_error("tests: no memory of backend " + std::string(name_of(backend)) + " in this build");
 }
@@ -87,7 +101,7 @@ int device_of(BackendKind backend, int rank) {
   if (backend == BackendKind::cuda) check(cudaGetDeviceCount(&count));
 #endif
 #ifdef CROSSDOCK_WITH_HIP
-  if (backend == BackendKind::hip) count = num_hip_devices();
+  if (backend == BackendKind::hip) count = hip::num_devices();
 #endif
   return backend == BackendKind::cpu ? -1 : rank % count;
 }

@@ -51,8 +51,10 @@ class HipDevice : public Device {
     const Current current(ordinal_);
     num_cus_ = attribute(hipDeviceAttributeMultiprocessorCount, ordinal_, "compute units");
     max_threads_ = attribute(hipDeviceAttributeMaxThreadsPerBlock, ordinal_, "largest block");
-    check(driver().stream_create(&aside_, hipStreamNonBlocking),
-          "creating a stream on device " + std::to_string(ordinal_));
+    int least = 0,
+        most = 0;  // of another priority than callers' streams, so as not to share a hardware queue with them
+    check(driver().stream_priorities(&least, &most), "reading stream priorities");
+    check(driver().stream_create(&aside_, hipStreamNonBlocking, most), "creating a stream");
   }
   ~HipDevice() override { (void)driver().stream_destroy(aside_); }
 

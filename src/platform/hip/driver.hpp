@@ -11,6 +11,7 @@
 #include <hip/hip_runtime_api.h>
 
 #include <cstddef>
+#include <new>
 #include <string>
 
 #include "crossdock/error.hpp"
@@ -18,45 +19,46 @@
 namespace crossdock::platform::hip {
 
 /// Member, function.
-#define XD_HIP_FUNCTIONS(X)                         \
-  X(get_device_count, hipGetDeviceCount)            \
-  X(get_device, hipGetDevice)                       \
-  X(set_device, hipSetDevice)                       \
-  X(device_attribute, hipDeviceGetAttribute)        \
-  X(can_access_peer, hipDeviceCanAccessPeer)        \
-  X(enable_peer_access, hipDeviceEnablePeerAccess)  \
-  X(get_last_error, hipGetLastError)                \
-  X(error_name, hipGetErrorName)                    \
-  X(error_text, hipGetErrorString)                  \
-  X(runtime_version, hipRuntimeGetVersion)          \
-  X(malloc_with_flags, hipExtMallocWithFlags)       \
-  X(free_memory, hipFree)                           \
-  X(host_malloc, hipHostMalloc)                     \
-  X(host_free, hipHostFree)                         \
-  X(ipc_get_handle, hipIpcGetMemHandle)             \
-  X(ipc_open_handle, hipIpcOpenMemHandle)           \
-  X(ipc_close_handle, hipIpcCloseMemHandle)         \
-  X(mem_create, hipMemCreate)                       \
-  X(mem_release, hipMemRelease)                     \
-  X(address_reserve, hipMemAddressReserve)          \
-  X(address_free, hipMemAddressFree)                \
-  X(map, hipMemMap)                                 \
-  X(unmap, hipMemUnmap)                             \
-  X(set_access, hipMemSetAccess)                    \
-  X(granularity, hipMemGetAllocationGranularity)    \
-  X(export_handle, hipMemExportToShareableHandle)   \
-  X(import_handle, hipMemImportFromShareableHandle) \
-  X(pointer_attribute, hipPointerGetAttribute)      \
-  X(copy_async, hipMemcpyAsync)                     \
-  X(set_async, hipMemsetAsync)                      \
-  X(stream_create, hipStreamCreateWithFlags)        \
-  X(stream_destroy, hipStreamDestroy)               \
-  X(stream_synchronize, hipStreamSynchronize)       \
-  X(stream_is_capturing, hipStreamIsCapturing)      \
-  X(stream_device, hipGetStreamDeviceId)            \
-  X(module_load, hipModuleLoadData)                 \
-  X(module_function, hipModuleGetFunction)          \
-  X(module_launch, hipModuleLaunchKernel)           \
+#define XD_HIP_FUNCTIONS(X)                             \
+  X(get_device_count, hipGetDeviceCount)                \
+  X(get_device, hipGetDevice)                           \
+  X(set_device, hipSetDevice)                           \
+  X(device_attribute, hipDeviceGetAttribute)            \
+  X(can_access_peer, hipDeviceCanAccessPeer)            \
+  X(enable_peer_access, hipDeviceEnablePeerAccess)      \
+  X(get_last_error, hipGetLastError)                    \
+  X(error_name, hipGetErrorName)                        \
+  X(error_text, hipGetErrorString)                      \
+  X(runtime_version, hipRuntimeGetVersion)              \
+  X(malloc_with_flags, hipExtMallocWithFlags)           \
+  X(free_memory, hipFree)                               \
+  X(host_malloc, hipHostMalloc)                         \
+  X(host_free, hipHostFree)                             \
+  X(ipc_get_handle, hipIpcGetMemHandle)                 \
+  X(ipc_open_handle, hipIpcOpenMemHandle)               \
+  X(ipc_close_handle, hipIpcCloseMemHandle)             \
+  X(mem_create, hipMemCreate)                           \
+  X(mem_release, hipMemRelease)                         \
+  X(address_reserve, hipMemAddressReserve)              \
+  X(address_free, hipMemAddressFree)                    \
+  X(map, hipMemMap)                                     \
+  X(unmap, hipMemUnmap)                                 \
+  X(set_access, hipMemSetAccess)                        \
+  X(granularity, hipMemGetAllocationGranularity)        \
+  X(export_handle, hipMemExportToShareableHandle)       \
+  X(import_handle, hipMemImportFromShareableHandle)     \
+  X(pointer_attribute, hipPointerGetAttribute)          \
+  X(copy_async, hipMemcpyAsync)                         \
+  X(set_async, hipMemsetAsync)                          \
+  X(stream_priorities, hipDeviceGetStreamPriorityRange) \
+  X(stream_create, hipStreamCreateWithPriority)         \
+  X(stream_destroy, hipStreamDestroy)                   \
+  X(stream_synchronize, hipStreamSynchronize)           \
+  X(stream_is_capturing, hipStreamIsCapturing)          \
+  X(stream_device, hipGetStreamDeviceId)                \
+  X(module_load, hipModuleLoadData)                     \
+  X(module_function, hipModuleGetFunction)              \
+  X(module_launch, hipModuleLaunchKernel)               \
   X(resident_blocks, hipModuleOccupancyMaxActiveBlocksPerMultiprocessor)
 
 struct Driver {
@@ -103,6 +105,11 @@ class Current {
     check(driver().get_device(&before_), "hipGetDevice");
     if (before_ != ordinal) check(driver().set_device(ordinal), "hipSetDevice(" + std::to_string(ordinal) + ")");
     changed_ = before_ != ordinal;
+  }
+  /// For destructors: what cannot be made current stays as it is.
+  Current(int ordinal, std::nothrow_t) {
+    changed_ =
+        driver().get_device(&before_) == hipSuccess && before_ != ordinal && driver().set_device(ordinal) == hipSuccess;
   }
   ~Current() {
     if (changed_) (void)driver().set_device(before_);

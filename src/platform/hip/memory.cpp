@@ -69,7 +69,7 @@ class PlainBlock : public DeviceBlock, public std::enable_shared_from_this<Plain
   }
   ~PlainBlock() override {
     if (!runtime_lives()) return;
-    const Current current(ordinal_);
+    const Current current(ordinal_, std::nothrow);
     (void)(imported_ ? driver().ipc_close_handle(data_) : driver().free_memory(data_));
   }
 
