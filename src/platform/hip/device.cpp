@@ -51,8 +51,7 @@ class HipDevice : public Device {
     const Current current(ordinal_);
     num_cus_ = attribute(hipDeviceAttributeMultiprocessorCount, ordinal_, "compute units");
     max_threads_ = attribute(hipDeviceAttributeMaxThreadsPerBlock, ordinal_, "largest block");
-    int least = 0,
-        most = 0;  // of another priority than callers' streams, so as not to share a hardware queue with them
+    int least = 0, most = 0;  // another priority than callers' streams have: no hardware queue is shared with them
     check(driver().stream_priorities(&least, &most), "reading stream priorities");
     check(driver().stream_create(&aside_, hipStreamNonBlocking, most), "creating a stream");
   }
