@@ -23,7 +23,10 @@ void pretend(const char* options) { ::setenv("FAKE_HIP", options, 1); }
 
 class Refusal : public ::testing::Test {
  protected:
-  void SetUp() override { ::setenv("CROSSDOCK_BACKEND", "hip", 1); }
+  void SetUp() override {
+    ::setenv("CROSSDOCK_BACKEND", "hip", 1);
+    ::unsetenv("CROSSDOCK_SHARE");
+  }
   void TearDown() override {
     EXPECT_EQ(of_fake(fake_hip_last_error, "fake_hip_last_error")(), 0) << "a sticky error was left behind";
     EXPECT_EQ(of_fake(fake_hip_live, "fake_hip_live")(), 0) << "memory or streams were left behind";
@@ -125,8 +128,8 @@ TEST_F(Refusal, UnknownShare) {
 }
 
 TEST_F(Refusal, CodeThatDoesNotLoad) {
-  pretend("load=0");
-  Group group = join(0);
+  pretend("devices=8 load=0");
+  Group group = join(7);  // no other test has loaded it there
   expect_words(refusal_of<SystemError>([&] { Exchange exchange(group, small_case().config); }),
                {"loading the code for gfx942", "hipErrorNoBinaryForGpu"});
 }
