@@ -24,9 +24,9 @@ install(FILES ${CMAKE_CURRENT_BINARY_DIR}/crossdockConfig.cmake ${CMAKE_CURRENT_
 set(pc_dir ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
 file(RELATIVE_PATH CROSSDOCK_PC_PREFIX /${pc_dir} /)  # from the .pc file up to the prefix
 string(REGEX REPLACE "/$" "" CROSSDOCK_PC_PREFIX "${CROSSDOCK_PC_PREFIX}")
-set(CROSSDOCK_PC_PRIVATE "-lstdc++ -pthread")  # what a static library leaves to its user
+set(CROSSDOCK_PC_PRIVATE "-lstdc++ -pthread -ldl")  # what a static library leaves to its user
 if(CROSSDOCK_WITH_CUDA)
-  string(APPEND CROSSDOCK_PC_PRIVATE " -lcudart_static -lrt -ldl")
+  string(APPEND CROSSDOCK_PC_PRIVATE " -lcudart_static -lrt")
 endif()
 configure_file(cmake/crossdock.pc.in crossdock.pc @ONLY)
 install(FILES ${CMAKE_CURRENT_BINARY_DIR}/crossdock.pc DESTINATION ${pc_dir})

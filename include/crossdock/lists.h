@@ -84,7 +84,7 @@
 #define XD_ENVIRONMENT(X)                                                              \
   X(CROSSDOCK_BACKEND, "automatic", "machine to use where a call leaves the choice")   \
   X(CROSSDOCK_DEADLINE_MS, "30000", "longest wait for a peer; 0 = no limit")           \
-  X(CROSSDOCK_SHARE, "automatic", "cuda: `vmm` or `ipc` memory between processes")     \
+  X(CROSSDOCK_SHARE, "automatic", "GPUs: `vmm` or `ipc` memory between processes")     \
   X(CROSSDOCK_RUNTIME_DIR, "$XDG_RUNTIME_DIR or /tmp", "where rendezvous sockets live") \
   X(CROSSDOCK_PLUGIN_DIR, "beside the library", "where backend plug-ins are looked up")
 

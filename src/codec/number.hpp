@@ -9,6 +9,7 @@
 
 #include "crossdock/types.hpp"
 #include "platform/attributes.hpp"
+#include "platform/conversion.hpp"
 #include "platform/words.hpp"
 
 namespace crossdock::codec {
@@ -132,8 +133,7 @@ struct Number<Dtype::f32> {
 /// An f32 sum as it is stored: a NaN becomes the canonical one.
 XD_FN constexpr float canonical(float value) { return float_of_bits(Number<Dtype::f32>::narrow(value)); }
 
-template <>
-struct Number<Dtype::fp8_e4m3> : MiniFloat<4, 3, 7, 0x7e, 0x7f> {
+struct E4m3 : MiniFloat<4, 3, 7, 0x7e, 0x7f> {
   template <class W>
   XD_FN static constexpr auto widen(W code) {
     return branch(
@@ -143,7 +143,9 @@ struct Number<Dtype::fp8_e4m3> : MiniFloat<4, 3, 7, 0x7e, 0x7f> {
 };
 
 template <>
-struct Number<Dtype::fp8_e4m3fnuz> : MiniFloat<4, 3, 8, 0x7f, 0x80> {
+struct Number<Dtype::fp8_e4m3> : platform::Conversion<Dtype::fp8_e4m3, E4m3> {};
+
+struct E4m3Fnuz : MiniFloat<4, 3, 8, 0x7f, 0x80> {
   template <class W>
   XD_FN static constexpr auto widen(W code) {
     return branch(
@@ -159,6 +161,9 @@ struct Number<Dtype::fp8_e4m3fnuz> : MiniFloat<4, 3, 8, 0x7f, 0x80> {
     return select(is_nan_bits<W>(bits & 0x7fffffffu), code, plain);
   }
 };
+
+template <>
+struct Number<Dtype::fp8_e4m3fnuz> : platform::Conversion<Dtype::fp8_e4m3fnuz, E4m3Fnuz> {};
 
 template <>
 struct Number<Dtype::fp4_e2m1> : MiniFloat<2, 1, 1, 0x7, 0x7> {

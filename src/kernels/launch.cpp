@@ -2,12 +2,13 @@
 #include "kernels/launch.hpp"
 
 #include "crossdock/error.hpp"
+#include "platform/plugin.hpp"
 
 namespace crossdock::kernels {
 
 // built_machines.def is written by CMake: one XD_MACHINE(name) for each machine in this library.
-#define XD_MACHINE(name) \
-  namespace name {       \
+#define XD_MACHINE(name)         \
+  namespace name {               \
   const LaunchTable& launches(); \
   }
 #include "built_machines.def"
@@ -18,7 +19,10 @@ const LaunchTable& launches_of(BackendKind kind) {
   if (kind == BackendKind::name) return name::launches();
 #include "built_machines.def"
 #undef XD_MACHINE
-  throw TopologyError("no kernels for backend " + std::string(name_of(kind)) + " in this library");
+  const char* note = nullptr;
+  if (const platform::Plugin* plugin = platform::find_plugin(kind, &note))
+    return *static_cast<const LaunchTable*>(plugin->launches());
+  throw TopologyError("no kernels for backend " + std::string(name_of(kind)) + ": " + note);
 }
 
 }  // namespace crossdock::kernels

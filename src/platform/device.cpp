@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// Which machines this library holds.
+// Which machines this library holds; the others are looked up as plug-ins.
 
 #include "platform/device.hpp"
 
 #include "crossdock/error.hpp"
 #include "platform/cpu/device.hpp"
 #include "platform/cpu/memory.hpp"
+#include "platform/plugin.hpp"
 #ifdef CROSSDOCK_WITH_CUDA
 #include "platform/cuda/device.hpp"
 #endif
@@ -18,8 +19,8 @@ int num_devices(BackendKind kind, const char** note) {
 #ifdef CROSSDOCK_WITH_CUDA
   if (kind == BackendKind::cuda) return cuda::num_devices(note);
 #endif
-  *note = "not built into this library";
-  return 0;
+  const Plugin* plugin = find_plugin(kind, note);
+  return plugin ? plugin->num_devices(note) : 0;
 }
 
 std::shared_ptr<Device> open_device(BackendKind kind, int ordinal) {
@@ -27,12 +28,14 @@ std::shared_ptr<Device> open_device(BackendKind kind, int ordinal) {
 #ifdef CROSSDOCK_WITH_CUDA
   if (kind == BackendKind::cuda) return cuda::open_device(ordinal);
 #endif
-  throw TopologyError("backend " + std::string(name_of(kind)) + ", device " + std::to_string(ordinal) +
-                      ": not built into this library; choose cpu");
+  const char* note = nullptr;
+  if (const Plugin* plugin = find_plugin(kind, &note)) return plugin->open_device(ordinal);
+  throw TopologyError("backend " + std::string(name_of(kind)) + ", device " + std::to_string(ordinal) + ": " + note +
+                      "; choose cpu");
 }
 
 std::uint64_t page_bytes_of(BackendKind kind) {
-  return kind == BackendKind::cuda || kind == BackendKind::hip ? std::uint64_t{2} << 20 : cpu::page_bytes();
+  return kind == BackendKind::cuda || kind == BackendKind::hip ? kGpuPageBytes : cpu::page_bytes();
 }
 
 }  // namespace crossdock::platform

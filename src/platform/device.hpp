@@ -98,6 +98,7 @@ int num_devices(BackendKind kind, const char** note);
 std::shared_ptr<Device> open_device(BackendKind kind, int ordinal);
 
 /// Granularity of allocations.
+inline constexpr std::uint64_t kGpuPageBytes = std::uint64_t{2} << 20;
 std::uint64_t page_bytes_of(BackendKind kind);
 
 }  // namespace crossdock::platform

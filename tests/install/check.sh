@@ -45,6 +45,11 @@ case $what in
     unset LD_LIBRARY_PATH  # the command finds its library by itself
     says_version "$prefix/bin/crossdock" --version
     ;;
+  plugin)
+    unset LD_LIBRARY_PATH CROSSDOCK_PLUGIN_DIR  # it lies beside the library
+    said=$("$prefix/bin/crossdock" doctor | grep -E '^ +hip ')
+    [[ $said == *"device(s)"* && $said != *libcrossdock_hip* ]] || { echo "the plug-in was not found: $said" >&2; exit 1; }
+    ;;
   examples)
     configure_build_test "$source/examples" "$scratch/examples"
     ;;

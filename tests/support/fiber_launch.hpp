@@ -18,6 +18,16 @@ Executor executor_at(const std::byte* base);
 const kernels::LaunchTable& fiber_launches_32();
 const kernels::LaunchTable& fiber_launches_64();
 
+/// The bodies themselves, run on fibers before the call returns. `seed`: order of fibers, 0 in turns.
+template <class Args>
+using FiberRun = void (*)(platform::Geometry, std::uint64_t seed, const Args&);
+struct FiberRuns {
+  FiberRun<kernels::DispatchArgs> dispatch;
+  FiberRun<kernels::ExpertRowsArgs> expert_counts, expert_rows;
+  FiberRun<kernels::CombineArgs> combine[kernels::kNumDtypes][kernels::kNumWires][2];  // [rows][wire][by expert]
+};
+const FiberRuns& fiber_runs_64();
+
 /// Inside of an exchange; for tests that look where no caller may.
 detail::ExchangeState& state_of(Exchange& exchange);
 

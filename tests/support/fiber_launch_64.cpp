@@ -8,4 +8,9 @@ const kernels::LaunchTable& fiber_launches_64() {
   return table;
 }
 
+const FiberRuns& fiber_runs_64() {
+  static const FiberRuns runs = make_fiber_runs<64>();
+  return runs;
+}
+
 }  // namespace crossdock::testing

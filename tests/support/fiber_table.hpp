@@ -24,47 +24,67 @@ inline void set_pieces(kernels::CombineArgs& args, const Executor& e) {
 inline void set_pieces(kernels::DispatchArgs& args, const Executor& e) { split(args.pieces, e); }
 inline void set_pieces(kernels::ExpertRowsArgs& args, const Executor& e) { split(args.pieces, e); }
 
-/// Enqueues body(machine, shared, args) on fibers, with the executor's choices in the arguments.
+/// A body on fibers, at once: body(machine, shared, args).
 template <int kWidth, class Shared, class Args, class Body>
-void launch_fibers(StreamHandle stream, Args args, Body body) {
-  const Executor executor = executor_at(args.call.peers.base[args.call.peers.rank]);
-  set_pieces(args, executor);
-  platform::cpu::enqueue_on(stream, [args, body, executor] {
-    platform::cpu::run_fibers<kWidth, Shared>({executor.num_blocks, executor.num_threads},
-                                              [&](auto& m, Shared& shared) { body(m, shared, args); },
-                                              {.seed = executor.seed});
-  });
+void run_body(platform::Geometry geometry, std::uint64_t seed, const Args& args, Body body) {
+  platform::cpu::run_fibers<kWidth, Shared>(geometry, [&](auto& m, Shared& shared) { body(m, shared, args); }, {.seed = seed});
 }
 
+template <int kWidth>
+void run_dispatch(platform::Geometry geometry, std::uint64_t seed, const kernels::DispatchArgs& args) {
+  run_body<kWidth, kernels::DispatchShared>(geometry, seed, args,
+                                            [](auto& m, auto& shared, const auto& a) { kernels::dispatch(m, shared, a); });
+}
+template <int kWidth>
+void run_expert_counts(platform::Geometry geometry, std::uint64_t seed, const kernels::ExpertRowsArgs& args) {
+  run_body<kWidth, Nothing>(geometry, seed, args, [](auto& m, Nothing&, const auto& a) { kernels::expert_counts(m, a); });
+}
+template <int kWidth>
+void run_expert_rows(platform::Geometry geometry, std::uint64_t seed, const kernels::ExpertRowsArgs& args) {
+  run_body<kWidth, kernels::ExpertRowsShared>(geometry, seed, args,
+                                              [](auto& m, auto& shared, const auto& a) { kernels::expert_rows(m, shared, a); });
+}
 template <int kWidth, Dtype kDtype, Wire kWire, bool kByExpert>
-void launch_combine(platform::Geometry, StreamHandle stream, const kernels::CombineArgs& args) {
-  launch_fibers<kWidth, Nothing>(
-      stream, args,
-      [](auto& m, Nothing&, const kernels::CombineArgs& a) { kernels::combine<kDtype, kWire, kByExpert>(m, a); });
+void run_combine(platform::Geometry geometry, std::uint64_t seed, const kernels::CombineArgs& args) {
+  run_body<kWidth, Nothing>(geometry, seed, args,
+                            [](auto& m, Nothing&, const auto& a) { kernels::combine<kDtype, kWire, kByExpert>(m, a); });
+}
+
+template <int kWidth>
+FiberRuns make_fiber_runs() {
+  FiberRuns runs{run_dispatch<kWidth>, run_expert_counts<kWidth>, run_expert_rows<kWidth>, {}};
+#define XD_COMBINE(dtype, wire)                                                                       \
+  runs.combine[static_cast<int>(Dtype::dtype)][static_cast<int>(Wire::wire)][0] =                     \
+      run_combine<kWidth, Dtype::dtype, Wire::wire, false>;                                           \
+  runs.combine[static_cast<int>(Dtype::dtype)][static_cast<int>(Wire::wire)][1] =                     \
+      run_combine<kWidth, Dtype::dtype, Wire::wire, true>;
+#include "kernels/instances.def"
+#undef XD_COMBINE
+  return runs;
+}
+
+/// Enqueues a body, with the executor's choices in the arguments.
+template <class Args, FiberRun<Args> kRun>
+void launch_fibers(platform::Geometry, StreamHandle stream, const Args& asked) {
+  Args args = asked;
+  const Executor executor = executor_at(args.call.peers.base[args.call.peers.rank]);
+  set_pieces(args, executor);
+  platform::cpu::enqueue_on(
+      stream, [args, executor] { kRun({executor.num_blocks, executor.num_threads}, executor.seed, args); });
 }
 
 template <int kWidth>
 kernels::LaunchTable make_fiber_launches() {
-  using platform::Geometry;
   kernels::LaunchTable t;
-  t.dispatch = [](Geometry, StreamHandle stream, const kernels::DispatchArgs& args) {
-    launch_fibers<kWidth, kernels::DispatchShared>(
-        stream, args, [](auto& m, auto& shared, const auto& a) { kernels::dispatch(m, shared, a); });
-  };
-  t.expert_counts = [](Geometry, StreamHandle stream, const kernels::ExpertRowsArgs& args) {
-    launch_fibers<kWidth, Nothing>(
-        stream, args, [](auto& m, Nothing&, const auto& a) { kernels::expert_counts(m, a); });
-  };
-  t.expert_rows = [](Geometry, StreamHandle stream, const kernels::ExpertRowsArgs& args) {
-    launch_fibers<kWidth, kernels::ExpertRowsShared>(
-        stream, args, [](auto& m, auto& shared, const auto& a) { kernels::expert_rows(m, shared, a); });
-  };
+  t.dispatch = launch_fibers<kernels::DispatchArgs, run_dispatch<kWidth>>;
+  t.expert_counts = launch_fibers<kernels::ExpertRowsArgs, run_expert_counts<kWidth>>;
+  t.expert_rows = launch_fibers<kernels::ExpertRowsArgs, run_expert_rows<kWidth>>;
   t.max_resident_blocks = [](int) { return 1; };
 #define XD_COMBINE(dtype, wire)                                                                       \
   t.combine[static_cast<int>(Dtype::dtype)][static_cast<int>(Wire::wire)][0] =                        \
-      launch_combine<kWidth, Dtype::dtype, Wire::wire, false>;                                        \
+      launch_fibers<kernels::CombineArgs, run_combine<kWidth, Dtype::dtype, Wire::wire, false>>;      \
   t.combine[static_cast<int>(Dtype::dtype)][static_cast<int>(Wire::wire)][1] =                        \
-      launch_combine<kWidth, Dtype::dtype, Wire::wire, true>;
+      launch_fibers<kernels::CombineArgs, run_combine<kWidth, Dtype::dtype, Wire::wire, true>>;
 #include "kernels/instances.def"
 #undef XD_COMBINE
   return t;

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "crossdock/cpu_stream.hpp"
+#include "support/hip.hpp"
 #ifdef CROSSDOCK_WITH_CUDA
 #include <cuda_runtime_api.h>
 #endif
@@ -70,10 +71,17 @@ constexpr Machine kCuda{
     [](int rank) { check(cudaSetDevice(device_of(BackendKind::cuda, rank))); }};
 #endif
 
+#ifdef CROSSDOCK_WITH_HIP
+constexpr Machine kHip{hip::allocate, hip::fill, hip::copy, hip::enqueue_copy, hip::synchronize, hip::use};
+#endif
+
 const Machine& machine(BackendKind backend) {
   if (backend == BackendKind::cpu) return kCpu;
 #ifdef CROSSDOCK_WITH_CUDA
   if (backend == BackendKind::cuda) return kCuda;
+#endif
+#ifdef CROSSDOCK_WITH_HIP
+  if (backend == BackendKind::hip) return kHip;
 #endif
   throw std::logic_error("tests: no memory of backend " + std::string(name_of(backend)) + " in this build");
 }
@@ -82,13 +90,18 @@ const Machine& machine(BackendKind backend) {
 
 BackendKind backend_of_tests() {
   const char* name = std::getenv("CROSSDOCK_BACKEND");
-  return name && name_of(BackendKind::cuda) == name ? BackendKind::cuda : BackendKind::cpu;
+  for (const BackendKind kind : {BackendKind::cuda, BackendKind::hip})
+    if (name && name_of(kind) == name) return kind;
+  return BackendKind::cpu;
 }
 
 int device_of(BackendKind backend, int rank) {
   int count = 1;
 #ifdef CROSSDOCK_WITH_CUDA
   if (backend == BackendKind::cuda) check(cudaGetDeviceCount(&count));
+#endif
+#ifdef CROSSDOCK_WITH_HIP
+  if (backend == BackendKind::hip) count = hip::num_devices();
 #endif
   return backend == BackendKind::cpu ? -1 : rank % count;
 }

@@ -1,13 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-// AMD GPUs of the CDNA family as a machine: warps of 64. Compiled in CI for gfx942 and gfx950; not run on either yet.
+// AMD GPUs as a machine. CDNA (gfx942, gfx950) has waves of 64; the width is a parameter. Compiled in CI, not run yet.
+//
+// The memory order is on the operation; the instructions into which clang turns each verb are compared with AMD's memory
+// model in tests/compile/check_amd.py. Bulk copies are plain wide stores: the vocabulary has no verb for asynchronous
+// loads into shared memory, because a store from shared memory to a peer would still pass the registers.
 #pragma once
 
+#include "platform/hip/arithmetic.hpp"
 #include "platform/machine.hpp"
 
 namespace crossdock::platform::hip {
 
-struct HipMachine {
-  static constexpr int kWidth = 64;
+template <int kWidthValue>
+struct HipMachineOf {
+  static constexpr int kWidth = kWidthValue;
 
   __device__ static int thread() { return static_cast<int>(__builtin_amdgcn_workitem_id_x()); }
   __device__ static int num_threads() { return static_cast<int>(__builtin_amdgcn_workgroup_size_x()); }
@@ -15,12 +21,13 @@ struct HipMachine {
   __device__ static int num_blocks() {
     return static_cast<int>(__builtin_amdgcn_grid_size_x() / __builtin_amdgcn_workgroup_size_x());
   }
-  __device__ static int lane() { return thread() % kWidth; }
-  __device__ static int warp() { return thread() / kWidth; }
+  __device__ static int lane() { return lane_of(thread(), kWidth); }
+  __device__ static int warp() { return warp_of(thread(), kWidth); }
   __device__ static int num_warps() { return num_threads() / kWidth; }
 
   __device__ static void sync_block() {
     __builtin_amdgcn_fence(__ATOMIC_RELEASE, "workgroup");
+    await_memory();  // the thread that releases after the barrier does so for the whole block
     __builtin_amdgcn_s_barrier();
     __builtin_amdgcn_fence(__ATOMIC_ACQUIRE, "workgroup");
   }
@@ -40,15 +47,13 @@ struct HipMachine {
     return result;
   }
   __device__ static float max_across(float v, int n) {
-    for (int step = 1; step < n; step *= 2) {
-      const float other = __builtin_bit_cast(float, from_lane(__builtin_bit_cast(int, v), lane() ^ step));
-      v = other > v ? other : v;
-    }
-    return v;
+    const auto exchanged = [](float mine, int step) {
+      return __builtin_bit_cast(float, from_partner(__builtin_bit_cast(int, mine), step));
+    };
+    return butterfly(v, n, exchanged, [](float a, float b) { return b > a ? b : a; });
   }
   __device__ static int sum_across(int v) {
-    for (int step = 1; step < kWidth; step *= 2) v += from_lane(v, lane() ^ step);
-    return v;
+    return butterfly(v, kWidth, from_partner, [](int a, int b) { return a + b; });
   }
 
   __device__ static Bytes16 load16(const void* from) { return __builtin_bit_cast(Bytes16, *global(from)); }
@@ -70,10 +75,14 @@ struct HipMachine {
     __hip_atomic_store(p, v, __ATOMIC_RELAXED, __HIP_MEMORY_SCOPE_SYSTEM);
   }
   __device__ static void store_release(std::uint64_t* p, std::uint64_t v) {
-    __hip_atomic_store(p, v, __ATOMIC_RELEASE, __HIP_MEMORY_SCOPE_SYSTEM);
+    __builtin_amdgcn_fence(__ATOMIC_RELEASE, "");
+    await_memory();
+    __hip_atomic_store(p, v, __ATOMIC_RELAXED, __HIP_MEMORY_SCOPE_SYSTEM);
   }
   __device__ static std::uint32_t add_acq_rel(std::uint32_t* p, std::uint32_t v) {
-    return __hip_atomic_fetch_add(p, v, __ATOMIC_ACQ_REL, __HIP_MEMORY_SCOPE_AGENT);
+    __builtin_amdgcn_fence(__ATOMIC_RELEASE, "agent");
+    await_memory();
+    return __hip_atomic_fetch_add(p, v, __ATOMIC_ACQUIRE, __HIP_MEMORY_SCOPE_AGENT);
   }
   __device__ static std::uint32_t add_relaxed(std::uint32_t* p, std::uint32_t v) {
     return __hip_atomic_fetch_add(p, v, __ATOMIC_RELAXED, __HIP_MEMORY_SCOPE_AGENT);
@@ -87,21 +96,27 @@ struct HipMachine {
                                                 __HIP_MEMORY_SCOPE_AGENT);
   }
 
-  __device__ static std::uint64_t now_ns() {
-    return __builtin_amdgcn_s_memrealtime() * 10;
-  }                                                                // 100 MHz on gfx94x, gfx950
-  __device__ static void pause() { __builtin_amdgcn_s_sleep(2); }  // an empty spin can starve the fabric
+  __device__ static std::uint64_t now_ns() { return ns_of_ticks(__builtin_amdgcn_s_memrealtime()); }
+  __device__ static void pause() { __builtin_amdgcn_s_sleep(2); }  // an empty spin can starve xGMI until nobody moves
 
  private:
   typedef std::uint32_t Words4 __attribute__((ext_vector_type(4), may_alias));
   typedef __attribute__((address_space(1))) Words4 GlobalWords4;
 
+  /// Until all memory operations of this wave are done, a cache's write-back included; on gfx9 one counter has them all.
+  /// clang 22 omits that wait behind a write-back that no store of the same wave precedes (llvm/llvm-project pull request
+  /// 178316), and then a released word could arrive before the rows that other waves have written.
+  __device__ static void await_memory() { __asm__ volatile("s_waitcnt vmcnt(0)" ::: "memory"); }
+
   /// Rows lie in global memory; saying so spares the check for shared memory.
   __device__ static const GlobalWords4* global(const void* p) { return (const GlobalWords4*)p; }
   __device__ static GlobalWords4* global(void* p) { return (GlobalWords4*)p; }
-  __device__ static int from_lane(int v, int source) { return __builtin_amdgcn_ds_bpermute(source * 4, v); }
+  __device__ static int from_partner(int v, int step) {
+    return __builtin_amdgcn_ds_bpermute(permute_address(partner_of(lane(), step)), v);
+  }
 };
 
-static_assert(Machine<HipMachine>);
+using HipMachine = HipMachineOf<kWidth>;
+static_assert(Machine<HipMachine> && Machine<HipMachineOf<32>>);
 
 }  // namespace crossdock::platform::hip

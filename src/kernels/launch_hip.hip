@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+// Every kernel body for AMD GPUs. Compiled once per architecture into a code object that the plug-in carries.
+#include "platform/hip/shim_device.hpp"
+
+#include "platform/hip/conversion_device.hpp"
+
+#include "kernels/bodies.hpp"
+#include "kernels/launch_hip.hpp"
+#include "platform/hip/hip_machine_device.hpp"
+
+namespace crossdock::kernels::hip {
+namespace {
+
+using platform::hip::HipMachine;
+
+/// Shared memory for a T, whose members may have initial values that shared memory cannot.
+template <class T>
+__device__ T& shared_memory() {
+  alignas(T) __shared__ unsigned char bytes[sizeof(T)];
+  return *reinterpret_cast<T*>(bytes);
+}
+
+}  // namespace
+
+#define XD_BOUNDS __launch_bounds__(kMostThreads, 1)
+
+extern "C" __global__ void XD_BOUNDS crossdock_dispatch(const DispatchArgs args) {
+  HipMachine m;
+  dispatch(m, shared_memory<DispatchShared>(), args);
+}
+
+extern "C" __global__ void XD_BOUNDS crossdock_expert_counts(const ExpertRowsArgs args) {
+  HipMachine m;
+  expert_counts(m, args);
+}
+
+extern "C" __global__ void XD_BOUNDS crossdock_expert_rows(const ExpertRowsArgs args) {
+  HipMachine m;
+  expert_rows(m, shared_memory<ExpertRowsShared>(), args);
+}
+
+#define XD_COMBINE(dtype, wire)                                                                                 \
+  extern "C" __global__ void XD_BOUNDS crossdock_combine_##dtype##_##wire(const CombineArgs args) {             \
+    HipMachine m;                                                                                               \
+    combine<Dtype::dtype, Wire::wire, false>(m, args);                                                          \
+  }                                                                                                             \
+  extern "C" __global__ void XD_BOUNDS crossdock_combine_##dtype##_##wire##_by_expert(const CombineArgs args) { \
+    HipMachine m;                                                                                               \
+    combine<Dtype::dtype, Wire::wire, true>(m, args);                                                           \
+  }
+#include "kernels/instances.def"
+#undef XD_COMBINE
+
+}  // namespace crossdock::kernels::hip

@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: Apache-2.0
+// An AMD GPU as a device. Few bytes to and from it go through a stream of its own, past running kernels.
+
+#include "platform/hip/device.hpp"
+
+#include <algorithm>
+#include <cstdlib>
+
+#include "platform/hip/arithmetic.hpp"
+#include "platform/hip/code_objects.hpp"
+#include "platform/hip/driver.hpp"
+#include "platform/hip/memory.hpp"
+
+namespace crossdock::platform::hip {
+namespace {
+
+/// Sharing by IPC handles unless CROSSDOCK_SHARE=vmm: AMD promises fine-grained memory of hipExtMallocWithFlags only.
+Share wanted_share() {
+  const char* value = std::getenv("CROSSDOCK_SHARE");
+  const std::string share = value && *value ? value : "automatic";
+  if (share == "vmm") return Share::descriptor;
+  if (share == "ipc" || share == "automatic") return Share::handle;
+  throw ConfigError("CROSSDOCK_SHARE = `" + share + "`; must be automatic, vmm or ipc");
+}
+
+int attribute(hipDeviceAttribute_t which, int ordinal, const char* what) {
+  int value = 0;
+  check(driver().device_attribute(&value, which, ordinal),
+        std::string("asking device ") + std::to_string(ordinal) + " for its " + what);
+  return value;
+}
+
+/// TopologyError unless the library's code fits the device.
+void check_fits(int ordinal) {
+  (void)code_object_of(ordinal);
+  const int width = attribute(hipDeviceAttributeWarpSize, ordinal, "waves");
+  if (width != kWidth)
+    throw TopologyError("backend hip: device " + std::to_string(ordinal) + " has waves of " + std::to_string(width) +
+                        "; the code was compiled for " + std::to_string(kWidth) + ". Choose cpu");
+  const int khz = attribute(kWallClockRate, ordinal, "clock");
+  if (khz != kClockKhz)
+    throw TopologyError("backend hip: device " + std::to_string(ordinal) + " has a wall clock of " +
+                        std::to_string(khz) + " kHz; deadlines need " + std::to_string(kClockKhz) +
+                        " kHz, as gfx942 and gfx950 have. Choose cpu");
+}
+
+class HipDevice : public Device {
+ public:
+  explicit HipDevice(int ordinal) : ordinal_(ordinal), share_(wanted_share()) {
+    check_fits(ordinal_);
+    const Current current(ordinal_);
+    num_cus_ = attribute(hipDeviceAttributeMultiprocessorCount, ordinal_, "compute units");
+    max_threads_ = attribute(hipDeviceAttributeMaxThreadsPerBlock, ordinal_, "largest block");
+    int least = 0, most = 0;  // another priority than callers' streams have: no hardware queue is shared with them
+    check(driver().stream_priorities(&least, &most), "reading stream priorities");
+    check(driver().stream_create(&aside_, hipStreamNonBlocking, most), "creating a stream");
+  }
+  ~HipDevice() override { (void)driver().stream_destroy(aside_); }
+
+  BackendKind kind() const override { return BackendKind::hip; }
+  int ordinal() const override { return ordinal_; }
+  Limits limits() const override { return {num_cus_, kWidth, max_threads_}; }
+
+  BlockPtr allocate(std::uint64_t bytes, bool) override {
+    const bool mapped = share_ == Share::descriptor;
+    const std::uint64_t page = mapped ? std::max(granularity(ordinal_), kGpuPageBytes) : kGpuPageBytes;
+    const std::uint64_t rounded = (bytes + page - 1) / page * page;
+    BlockPtr block = mapped ? allocate_mapped(ordinal_, rounded) : allocate_plain(ordinal_, rounded);
+    fill(block->data(), 0, rounded);
+    return block;
+  }
+  BlockPtr allocate_host_visible(std::uint64_t bytes) override { return allocate_pinned(ordinal_, bytes); }
+  Share share_by() const override { return share_; }
+  int export_descriptor(const Block& block) override { return export_mapped(block); }
+  BlockPtr import_descriptor(int descriptor, std::uint64_t bytes) override {
+    return import_mapped(ordinal_, descriptor, bytes);
+  }
+  std::string export_handle(const Block& block) override { return export_plain(block); }
+  BlockPtr import_handle(const std::string& handle, std::uint64_t bytes) override {
+    return import_plain(ordinal_, handle, bytes);
+  }
+  void reach(const BlockPtr& block) override { grant(ordinal_, *block); }
+
+  std::string why_not_reach(int other) override {
+    if (other == ordinal_) return {};
+    int reachable = 0, count = 0;
+    check(driver().get_device_count(&count), "hipGetDeviceCount");
+    if (other >= count) return {};  // another process numbers devices differently; mapping its memory will tell
+    check(driver().can_access_peer(&reachable, ordinal_, other), "hipDeviceCanAccessPeer");
+    return reachable ? ""
+                     : "the driver reports no peer access between them; choose devices joined by xGMI, or one PCIe "
+                       "root with IOMMU passthrough";
+  }
+
+  void fill(void* to, std::uint8_t value, std::uint64_t bytes) override {
+    const Current current(ordinal_);
+    check(driver().set_async(to, value, bytes, aside_), "filling memory");
+    check(driver().stream_synchronize(aside_), "filling memory");
+  }
+  void post(void* to, const void* from, std::uint64_t bytes) override {
+    copy(to, from, bytes, "writing to device memory");
+  }
+  void post_word(std::uint64_t* to, std::uint64_t value) override { post(to, &value, sizeof value); }
+  void peek(void* to, const void* from, std::uint64_t bytes) override {
+    copy(to, from, bytes, "reading device memory");
+  }
+
+  std::string why_not_pointer(const void* pointer) override {
+    int type = 0, ordinal = -1;
+    void* address = const_cast<void*>(pointer);
+    if (driver().pointer_attribute(&type, HIP_POINTER_ATTRIBUTE_MEMORY_TYPE, address) != hipSuccess ||
+        type != kDeviceMemory) {
+      (void)driver().get_last_error();
+      return "is a host pointer; pass memory of device " + std::to_string(ordinal_);
+    }
+    check(driver().pointer_attribute(&ordinal, HIP_POINTER_ATTRIBUTE_DEVICE_ORDINAL, address),
+          "asking a pointer for its device");
+    if (ordinal == ordinal_) return {};
+    return "lies on device " + std::to_string(ordinal) + "; pass memory of device " + std::to_string(ordinal_);
+  }
+
+  bool is_capturing(StreamHandle stream) override {
+    if (!stream) return false;
+    hipStreamCaptureStatus capturing{};
+    const Current current(ordinal_);
+    check(driver().stream_is_capturing(static_cast<hipStream_t>(stream), &capturing), "asking a stream whether it captures");
+    return capturing != hipStreamCaptureStatusNone;
+  }
+
+  void check_stream(StreamHandle stream) override {
+    if (!stream || is_capturing(stream)) return;  // a capturing stream does not tell its device
+    const Current current(ordinal_);
+    const int ordinal = driver().stream_device(static_cast<hipStream_t>(stream));
+    if (ordinal != ordinal_)
+      throw UsageError("stream belongs to device " + std::to_string(ordinal) + "; the group is on device " +
+                       std::to_string(ordinal_));
+  }
+
+  int make_current() override {
+    int before = 0;
+    check(driver().get_device(&before), "hipGetDevice");
+    if (before != ordinal_) check(driver().set_device(ordinal_), "hipSetDevice");
+    return before;
+  }
+  void give_back(int before) override {
+    if (before != ordinal_) (void)driver().set_device(before);
+  }
+
+ private:
+  /// The runtime may still read or write the host's bytes when an asynchronous copy returns: wait for this stream only.
+  void copy(void* to, const void* from, std::uint64_t bytes, const char* what) {
+    const Current current(ordinal_);
+    check(driver().copy_async(to, from, bytes, hipMemcpyDefault, aside_), what);
+    check(driver().stream_synchronize(aside_), what);
+  }
+
+  int ordinal_;
+  Share share_;
+  int num_cus_ = 0, max_threads_ = 0;
+  hipStream_t aside_ = nullptr;
+};
+
+}  // namespace
+
+std::shared_ptr<Device> open_device(int ordinal) {
+  const char* note = nullptr;
+  const int count = num_devices(&note);
+  if (count == 0) throw TopologyError(std::string("backend hip: ") + note + "; choose cpu");
+  if (ordinal < 0) check(driver().get_device(&ordinal), "hipGetDevice");
+  if (ordinal >= count)
+    throw TopologyError("backend hip: device " + std::to_string(ordinal) + "; there are " + std::to_string(count) +
+                        " (0 to " + std::to_string(count - 1) + "), as HIP_VISIBLE_DEVICES numbers them");
+  return std::make_shared<HipDevice>(ordinal);
+}
+
+}  // namespace crossdock::platform::hip
