@@ -1,0 +1,10 @@
+# SPDX-License-Identifier: Apache-2.0
+# What a wheel changes: one file per library, for wheels hold no links, and the command only where its headers are.
+set(CMAKE_INSTALL_LIBDIR lib)
+set(CMAKE_PLATFORM_NO_VERSIONED_SONAME ON)
+find_package(CLI11 QUIET)
+find_package(nlohmann_json QUIET)
+if(CROSSDOCK_TOOLS AND NOT (CLI11_FOUND AND nlohmann_json_FOUND))
+  message(STATUS "Crossdock: no CLI11 or nlohmann-json, so the wheel goes without the command `crossdock`")
+  set(CROSSDOCK_TOOLS OFF)
+endif()

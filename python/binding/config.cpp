@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: Apache-2.0
+// Config in Python: frozen, hashable, built from keywords.
+#include <nanobind/nanobind.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/string_view.h>
+
+#include "crossdock/config.hpp"
+
+#include "binding.hpp"
+#include "enums.hpp"
+
+namespace crossdock::python {
+namespace {
+
+namespace nb = nanobind;
+
+/// Every member of Config with its name; enumerations with their names.
+template <class Visitor>
+void visit(Visitor&& v) {
+  v("hidden", &Config::hidden);
+  v("num_experts", &Config::num_experts);
+  v("top_k", &Config::top_k);
+  v("max_tokens", &Config::max_tokens);
+  v("dispatch_dtype", &Config::dispatch_dtype, kDtypeNames);
+  v("combine_dtype", &Config::combine_dtype, kDtypeNames);
+  v("combine_wire", &Config::combine_wire, kWireNames);
+  v("scale_bytes", &Config::scale_bytes);
+  v("layout", &Config::layout, kLayoutNames);
+  v("row_capacity", &Config::row_capacity);
+  v("expert_capacity", &Config::expert_capacity);
+  v("alignment", &Config::alignment);
+  v("zero_padding", &Config::zero_padding);
+  v("overflow", &Config::overflow, kOverflowNames);
+  v("zero_copy", &Config::zero_copy);
+  v("fused", &Config::fused);
+  v("combine_weights", &Config::combine_weights);
+  v("in_flight", &Config::in_flight);
+  v("kept_plans", &Config::kept_plans);
+  v("trace_events", &Config::trace_events);
+}
+
+/// Python's integer, or a UsageError that names the member and its range.
+template <class T>
+T integer_of(const char* name, nb::handle value) {
+  T result;
+  if constexpr (std::is_same_v<T, bool>) {
+    if (value.is(Py_True) || value.is(Py_False)) return value.is(Py_True);
+  } else if (PyIndex_Check(value.ptr()) && nb::try_cast<T>(nb::steal(PyNumber_Index(value.ptr())), result)) {
+    return result;
+  }
+  throw UsageError(std::string("Config: ") + name + " = " + nb::repr(value).c_str() + "; must be " +
+                   (std::is_same_v<T, bool> ? "True or False" : sizeof(T) == 4 ? "an integer of 32 bits" : "an integer of 64 bits"));
+}
+
+struct Set {
+  Config& config;
+  const char* name;
+  nb::handle value;
+  bool found = false;
+
+  template <class T>
+  void operator()(const char* member, T Config::*pointer) {
+    if (std::string_view(member) != name) return;
+    config.*pointer = integer_of<T>(name, value);
+    found = true;
+  }
+  template <class T, std::size_t kCount>
+  void operator()(const char* member, T Config::*pointer, const std::string_view (&names)[kCount]) {
+    if (std::string_view(member) != name) return;
+    const nb::object text = std::is_same_v<T, Dtype> ? nb::borrow(dtype_name_of(value)) : nb::borrow(value);
+    if (!nb::isinstance<nb::str>(text)) throw UsageError(std::string("Config: ") + name + " = " + nb::repr(value).c_str() + "; must be a name");
+    config.*pointer = enum_of<T>(names, nb::cast<std::string>(text), name);
+    found = true;
+  }
+};
+
+struct Get {
+  const Config& config;
+  nb::dict out;
+
+  template <class T>
+  void operator()(const char* member, T Config::*pointer) {
+    out[member] = nb::cast(config.*pointer);
+  }
+  template <class T, std::size_t kCount>
+  void operator()(const char* member, T Config::*pointer, const std::string_view (&names)[kCount]) {
+    const std::string_view name = names[static_cast<int>(config.*pointer)];
+    out[member] = nb::str(name.data(), name.size());
+  }
+};
+
+void set_members(Config& config, nb::kwargs members) {
+  for (const auto [key, value] : members) {
+    const std::string name = nb::cast<std::string>(key);
+    Set set{config, name.c_str(), value};
+    visit([&](auto&&... member) { set(member...); });
+    if (!set.found) throw UsageError("Config: no member `" + name + "`; see help(crossdock.Config)");
+  }
+}
+
+nb::dict members_of(const Config& config) {
+  Get get{config, {}};
+  visit([&](auto&&... member) { get(member...); });
+  return get.out;
+}
+
+struct Properties {
+  nb::class_<Config>& type;
+
+  template <class T>
+  void operator()(const char* name, T Config::*pointer) {
+    type.def_prop_ro(name, [pointer](const Config& c) { return c.*pointer; });
+  }
+  template <class T, std::size_t kCount>
+  void operator()(const char* name, T Config::*pointer, const std::string_view (&names)[kCount]) {
+    const auto* all = &names;
+    type.def_prop_ro(name, [pointer, all](const Config& c) { return (*all)[static_cast<int>(c.*pointer)]; });
+  }
+};
+
+nb::dict bill(const Config& config, int num_ranks, const std::string& backend) {
+  const Memory memory = memory_of(config, num_ranks, enum_of<BackendKind>(kBackendNames, backend, "backend"));
+  nb::dict lines;
+  for (const RegionBytes& region : memory.regions) lines[region.name.c_str()] = region.bytes;
+  lines["total"] = memory.total_bytes;
+  return lines;
+}
+
+constexpr const char* kInit =
+    "def __init__(self, *, hidden: int, num_experts: int, top_k: int, max_tokens: int, dispatch_dtype: object = 'bf16', "
+    "combine_dtype: object = 'bf16', combine_wire: str = 'own', scale_bytes: int = 0, layout: str = 'token_major', row_capacity: int = 0, "
+    "expert_capacity: int = 0, alignment: int = 1, zero_padding: bool = False, overflow: str = 'drop', zero_copy: bool = False, "
+    "fused: bool = False, combine_weights: bool = False, in_flight: int = 1, kept_plans: int = 1, trace_events: int = 0) -> None";
+
+constexpr const char* kDoc = R"(The shape of one exchange, alike on every rank. Frozen and hashable; all members are scalars.
+
+hidden          elements per row; rows of both dtypes must be multiples of 16 bytes
+num_experts     experts of the whole group; expert e lives on rank e // ceil(num_experts / num_ranks)
+top_k           experts per token, 1 to 64
+max_tokens      the most tokens a rank passes in one call
+dispatch_dtype, combine_dtype   a name of crossdock.DTYPES, or a dtype of torch, numpy or ml_dtypes
+combine_wire    what crosses the link in combine: a name of crossdock.WIRES
+scale_bytes     bytes that travel with each token of dispatch
+layout          a name of crossdock.LAYOUTS
+row_capacity    received rows, num_ranks to num_ranks * max_tokens; 0: the worst case
+expert_capacity expert_major: rows per expert; contiguous: rows in all; 0: the worst case
+alignment       contiguous: each expert starts at a multiple of 1, 8, 16, 32 or 128 rows
+zero_padding    contiguous: padding rows are zeroed in every call
+overflow        'drop' or 'error' for rows beyond a capacity
+zero_copy       own a combine buffer that kernels may write into
+fused           landing rows for combine_fused (token_major only)
+combine_weights combine can return a second result: summed rows of top_k weights
+in_flight       Received that may live at once, 1 to 16
+kept_plans      plans that may be kept at once, 0 to 64
+trace_events    time stamps kept per place
+
+Only the types are checked here: `supports` says whether a group can serve it, and why not.)";
+
+}  // namespace
+
+void bind_config(nb::module_& module) {
+  nb::class_<Config> type(module, "Config", kDoc);
+  type.def("__init__", [](Config* self, nb::kwargs members) {
+    new (self) Config();
+    set_members(*self, members);
+  }, nb::sig(kInit));
+  visit([&](auto&&... member) { Properties{type}(member...); });
+  type.def("replace", [](Config config, nb::kwargs members) {
+    set_members(config, members);
+    return config;
+  }, "A copy with other members.");
+  type.def("as_dict", &members_of, "All members by name.");
+  type.def("__eq__", [](const Config& a, nb::handle b) { return nb::isinstance<Config>(b) && a == nb::cast<const Config&>(b); });
+  type.def("__hash__", [](const Config& config) { return nb::hash(nb::tuple(members_of(config).values())); });
+  type.def("__repr__", [](const Config& config) {
+    std::string text;
+    for (const auto [key, value] : members_of(config))
+      text += (text.empty() ? "" : ", ") + nb::cast<std::string>(key) + "=" + nb::repr(value).c_str();
+    return "Config(" + text + ")";
+  });
+  type.def("__reduce__", [](const Config& config) {
+    return nb::make_tuple(nb::module_::import_("crossdock").attr("config_from"), nb::make_tuple(members_of(config)));
+  });
+  module.def("config_from", [](nb::dict members) {
+    Config config;
+    set_members(config, nb::borrow<nb::kwargs>(members));
+    return config;
+  }, nb::arg("members"), "Config of a dict of members.");
+  module.def("_supports", [](const Config& config, int num_ranks) {
+    const Support support = supports(config, num_ranks);
+    return nb::make_tuple(support.ok, support.reason);
+  }, nb::arg("config"), nb::arg("num_ranks"));
+  module.def("_bill", &bill, nb::arg("config"), nb::arg("num_ranks"), nb::arg("backend"));
+}
+
+}  // namespace crossdock::python

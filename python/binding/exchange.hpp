@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <nanobind/nanobind.h>
+
+#include <optional>
+
+#include "crossdock/exchange.hpp"
+
+#include "group.hpp"
+#include "stream.hpp"
+
+namespace crossdock::python {
+
+class PyExchange;
+
+/// A Received and what belongs to it in Python. `exchange` keeps the memory of its views alive.
+struct PyReceived {
+  nanobind::object exchange;
+  std::optional<Received> received;
+  Framework framework;
+  std::int64_t num_tokens;  // of this rank; -1: known to the device only
+  std::int64_t known_rows;  // received rows once the host has asked; -1 before
+  nanobind::object stream;  // CpuStream that the call was put on, or None
+  nanobind::object scales_dtype;
+  std::int64_t id;
+
+  const PyExchange& owner() const;
+  const Received& use(const char* what) const;  // StateError once consumed
+};
+
+struct PyPlan {
+  nanobind::object exchange;
+  std::optional<Plan> plan;
+  Framework framework;
+  std::int64_t num_tokens;
+  std::int64_t id;
+
+  const Plan& use(const char* what) const;
+};
+
+/// Arguments of the calls, as Python passes them; None is a null handle's stand-in.
+struct DispatchCall {
+  nanobind::object rows, ids, weights, scales, plan, num_tokens, stream;
+  int num_sms;
+};
+struct CombineCall {
+  nanobind::object routing, rows, out, weights, out_weights, num_tokens, stream;
+  bool with_weights;
+  int num_sms;
+};
+
+class PyExchange {
+ public:
+  PyExchange(nanobind::object group, const Config& config, bool debug);
+  ~PyExchange();
+  PyExchange(const PyExchange&) = delete;
+  PyExchange& operator=(const PyExchange&) = delete;
+
+  nanobind::object dispatch(nanobind::handle self, const DispatchCall& call);
+  nanobind::object combine(const CombineCall& call);
+  nanobind::object combine_fused(const CombineCall& call);
+
+  Exchange& use(const char* call) const {
+    group().check(call);
+    return *exchange_;
+  }
+  void close();
+  const PyGroup& group() const { return *group_; }
+  Caller caller(const char* call) const { return group_->caller(call); }
+
+  const Config config;
+  const nanobind::object group_object;
+  const std::int64_t id;
+  const bool debug;
+  Framework framework;  // of the last call: what an idle rank gets back
+
+ private:
+  void check_rows(const Tensor& rows, std::int64_t known_rows, const Caller& caller) const;
+  /// Fills the rows of a consumed Received with 0xff, in stream order: a stale view shows at once.
+  void poison(const TokenRows& rows, const Target& target) const;
+
+  const PyGroup* group_;
+  std::unique_ptr<Exchange> exchange_;
+  std::int64_t token_capacity_ = 0, row_capacity_ = 0;  // rows by token, and in the layout; known since the first dispatch
+};
+
+std::int64_t next_id();
+void bind_received(nanobind::module_& module);
+
+}  // namespace crossdock::python

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the binding knows of an array of the caller's: read without a copy, checked against what a call expects.
+#pragma once
+
+#include <nanobind/nanobind.h>
+
+#include <array>
+#include <cstdint>
+#include <initializer_list>
+#include <string>
+
+#include "crossdock/types.hpp"
+
+namespace crossdock::python {
+
+/// Elements of arrays: those of the library and the integers around them. `byte` is any one-byte integer.
+enum class Element : std::uint8_t { bf16, f16, f32, fp8_e4m3, fp8_e4m3fnuz, fp4_pair, byte, i32, i64, other };
+
+/// Whose arrays come in, and so go out.
+enum class Framework : std::uint8_t { numpy, torch, dlpack };
+
+constexpr int kMaxDims = 4;
+
+struct Tensor {
+  void* data = nullptr;
+  Element element = Element::other;
+  std::string element_name;  // only of `other`, for texts
+  int item_bytes = 0;
+  int num_dims = 0;
+  std::array<std::int64_t, kMaxDims> shape{};
+  bool dense = true;
+  bool read_only = false;
+  bool on_cpu = true;
+  int device = 0;  // ordinal, of a GPU
+  Framework framework = Framework::numpy;
+
+  std::string shape_text() const;
+  std::string element_text() const;
+};
+
+/// The element of rows of `dtype`; fp4 rows hold pairs.
+Element element_of(Dtype dtype);
+
+/// Who reads an argument, for texts.
+struct Caller {
+  const char* call;
+  int rank;
+  BackendKind backend;
+  int device;
+
+  std::string text(const char* argument) const;
+};
+
+/// Reads `object` (torch, numpy, the CUDA array interface, DLPack); UsageError if it is no array, not dense, or on a device
+/// that the group cannot use.
+Tensor read_tensor(nanobind::handle object, const Caller& caller, const char* argument);
+
+/// UsageError unless the elements are one of `elements`.
+void expect_element(const Tensor& tensor, std::initializer_list<Element> elements, const Caller& caller, const char* argument,
+                    const char* rule);
+/// UsageError unless the tensor is [rows, columns].
+void expect_matrix(const Tensor& tensor, std::int64_t rows, std::int64_t columns, const Caller& caller, const char* argument,
+                   const char* rule);
+
+/// Reads rows of `dtype` and `hidden` elements; fp8 and fp4 also as bytes. The number of rows is free.
+Tensor read_rows(nanobind::handle object, Dtype dtype, std::int64_t hidden, const Caller& caller, const char* argument);
+
+/// An array over the library's memory, in the caller's framework. `owner` lives as long as the array.
+nanobind::object make_view(const void* data, Element element, std::initializer_list<std::int64_t> shape, const Caller& caller,
+                           Framework framework, nanobind::handle owner);
+
+/// A fresh array of the framework, on the caller's device.
+nanobind::object make_empty(Element element, std::int64_t rows, std::int64_t columns, const Caller& caller, Framework framework);
+
+}  // namespace crossdock::python

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "torch_tensor.hpp"
+
+#include <nanobind/stl/string.h>
+
+#include <deque>
+#include <string>
+#include <utility>
+
+namespace crossdock::python {
+namespace {
+
+namespace nb = nanobind;
+
+/// Names looked up in every call, made once and kept for ever: nothing of this dies before the interpreter.
+struct Torch {
+  nb::handle tensor_type;
+  nb::handle data_ptr, dtype, shape, is_contiguous, is_cpu, get_device;
+  nb::handle raw_stream;                                    // torch._C._cuda_getCurrentRawStream, or torch.cuda.current_stream
+  bool raw = false;
+  std::deque<std::pair<nb::handle, std::string>> dtypes;    // few: a list is searched faster than a map
+};
+
+nb::handle interned(const char* name) { return nb::steal(PyUnicode_InternFromString(name)).release(); }
+
+Torch* find_torch() {
+  static Torch* found = nullptr;
+  if (found) return found;
+  const nb::object module = nb::steal(PyImport_GetModule(nb::str("torch").ptr()));
+  if (!module.is_valid() || !nb::hasattr(module, "Tensor") || !nb::hasattr(module, "cuda")) {
+    PyErr_Clear();
+    return nullptr;
+  }
+  auto* torch = new Torch;
+  torch->tensor_type = nb::object(module.attr("Tensor")).release();
+  torch->data_ptr = interned("data_ptr");
+  torch->dtype = interned("dtype");
+  torch->shape = interned("shape");
+  torch->is_contiguous = interned("is_contiguous");
+  torch->is_cpu = interned("is_cpu");
+  torch->get_device = interned("get_device");
+  torch->raw = nb::hasattr(module.attr("_C"), "_cuda_getCurrentRawStream");
+  const nb::object stream = torch->raw ? module.attr("_C").attr("_cuda_getCurrentRawStream") : module.attr("cuda").attr("current_stream");
+  torch->raw_stream = nb::handle(stream).inc_ref();
+  return found = torch;
+}
+
+nb::object call(nb::handle object, nb::handle method) { return object.attr(method)(); }
+
+}  // namespace
+
+bool is_torch_tensor(nb::handle object) {
+  const Torch* torch = find_torch();
+  return torch && PyObject_TypeCheck(object.ptr(), reinterpret_cast<PyTypeObject*>(torch->tensor_type.ptr()));
+}
+
+TorchFacts read_torch(nb::handle tensor) {
+  Torch& torch = *find_torch();
+  TorchFacts facts{};
+  const nb::object dtype = tensor.attr(torch.dtype);
+  for (const auto& [known, name] : torch.dtypes)
+    if (known.is(dtype)) facts.dtype_name = name;
+  if (facts.dtype_name.empty()) {
+    torch.dtypes.emplace_back(nb::handle(dtype).inc_ref(), nb::str(dtype).c_str());
+    facts.dtype_name = torch.dtypes.back().second;
+  }
+  facts.shape = tensor.attr(torch.shape);
+  facts.dense = call(tensor, torch.is_contiguous).is(Py_True);
+  facts.on_cpu = nb::object(tensor.attr(torch.is_cpu)).is(Py_True);
+  facts.device = facts.on_cpu ? 0 : nb::cast<int>(call(tensor, torch.get_device));
+  facts.data = reinterpret_cast<void*>(nb::cast<std::uintptr_t>(call(tensor, torch.data_ptr)));
+  return facts;
+}
+
+void* torch_current_stream(int device) {
+  const Torch* torch = find_torch();
+  if (!torch) return nullptr;
+  const nb::object stream = torch->raw_stream(device);
+  return reinterpret_cast<void*>(nb::cast<std::uintptr_t>(torch->raw ? stream : nb::object(stream.attr("cuda_stream"))));
+}
+
+}  // namespace crossdock::python

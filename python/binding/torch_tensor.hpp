@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+// torch's tensors and streams through torch's own Python attributes: no torch header, no torch ABI.
+#pragma once
+
+#include <nanobind/nanobind.h>
+
+#include <string_view>
+
+namespace crossdock::python {
+
+struct TorchFacts {
+  void* data;
+  std::string_view dtype_name;  // "torch.float32"; lives for ever
+  nanobind::object shape;
+  bool dense;
+  bool on_cpu;
+  int device;
+};
+
+/// False wherever torch was not imported; never imports it.
+bool is_torch_tensor(nanobind::handle object);
+TorchFacts read_torch(nanobind::handle tensor);
+/// torch's current stream of a GPU; null where torch is not in use.
+void* torch_current_stream(int device);
+
+}  // namespace crossdock::python

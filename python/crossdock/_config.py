@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Questions about a Config that need no device: can it be served, what does it cost, what serves two at once."""
+from typing import NamedTuple
+
+from crossdock import _core
+
+
+class Support(NamedTuple):
+    """An answer instead of an exception: true, or false with the reason."""
+    ok: bool
+    reason: str
+
+    def __bool__(self):
+        return self.ok
+
+
+class Bill(dict):
+    """Bytes that one rank of one exchange takes, by region; `total` is exactly what is then allocated."""
+
+    @property
+    def total(self):
+        return self["total"]
+
+
+def supports(config, num_ranks):
+    """Whether a group of `num_ranks` can serve `config`, and why not. No side effect, needs no device."""
+    return Support(*_core._supports(config, num_ranks))
+
+
+def memory(config, num_ranks, backend="cpu"):
+    """The bill of `config` before anything is allocated. ConfigError with the reason of `supports`."""
+    return Bill(_core._bill(config, num_ranks, backend))
+
+
+def fit(config, num_ranks, budget_bytes, backend="cpu"):
+    """`config` with the largest max_tokens whose bill is at most `budget_bytes`; ConfigError if not even one token fits.
+    Capacities that were given stay as they are."""
+    def fits(tokens):
+        candidate = config.replace(max_tokens=tokens)
+        return bool(supports(candidate, num_ranks)) and memory(candidate, num_ranks, backend).total <= budget_bytes
+
+    low, high = 0, (1 << 24) - 1
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle - 1)
+    if low == 0:
+        least = memory(config.replace(max_tokens=1), num_ranks, backend).total
+        raise _core.ConfigError(f"fit: one token takes {least} bytes, the budget is {budget_bytes}; raise it, or ask for less")
+    return config.replace(max_tokens=low)
+
+
+# How members of two configs become one that serves both; others must be equal.
+_LARGER = {"max_tokens", "top_k", "hidden", "scale_bytes", "in_flight", "kept_plans", "trace_events", "zero_padding", "zero_copy", "fused",
+           "combine_weights"}
+_CAPACITY = {"row_capacity", "expert_capacity"}  # 0 is the worst case
+
+
+def union(a, b):
+    """The config whose memory suffices for both: layers of other sizes can be planned together. ConfigError where they differ in what
+    cannot be joined (types, layout, experts)."""
+    members, other = a.as_dict(), b.as_dict()
+    for name, value in members.items():
+        if name in _LARGER:
+            members[name] = max(value, other[name])
+        elif name in _CAPACITY:
+            members[name] = max(value, other[name]) if value and other[name] else 0
+        elif value != other[name]:
+            raise _core.ConfigError(f"union: {name} is {value!r} and {other[name]!r}; these cannot be one exchange")
+    return _core.config_from(members)
+
+
+def capabilities():
+    """What this build and machine offer, without touching a device: backends, dtypes, layouts, wires, limits."""
+    return {"version": _core.__version__, "backends": {line["backend"]: line for line in _core.backends()}, "dtypes": _core.DTYPES,
+            "layouts": _core.LAYOUTS, "combine_wires": _core.WIRES, "overflow": _core.OVERFLOWS, "max_ranks": _core.MAX_RANKS,
+            "max_top_k": _core.MAX_TOPK, "id_dtypes": ("int32", "int64")}

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How ranks come together: threads, torch's process groups, stores, any all-gather, or a name."""
+import itertools
+import threading
+import weakref
+
+from crossdock import _core
+
+
+class Group(_core.GroupBase):
+    """Membership of one rank. `with group:` closes it. Closing, collecting and the interpreter's exit are local: no wait, no collective.
+
+    Options of every way to join: `backend`, a name of crossdock.BACKENDS; `device`, an ordinal as the driver counts (-1: the current
+    one); `deadline`, the longest wait for a peer in seconds (None: CROSSDOCK_DEADLINE_MS, by default 30 s; 0: no limit)."""
+
+    def __init__(self, rank, num_ranks, meeting, *, backend="automatic", device=-1, deadline=None):
+        super().__init__(rank, num_ranks, meeting, backend, device, deadline)
+        self._exchanges = weakref.WeakValueDictionary()
+        self._lock = threading.Lock()
+
+    @classmethod
+    def from_torch(cls, process_group=None, *, backend="automatic", device=None, deadline=None):
+        """Joins along a torch.distributed process group, gloo or NCCL, by default the world. Collective. torch's group is used while
+        groups and exchanges are created, never in dispatch or combine."""
+        import torch
+        import torch.distributed as dist
+        rank, num_ranks = dist.get_rank(process_group), dist.get_world_size(process_group)
+        if device is None:
+            device = torch.cuda.current_device() if torch.cuda.is_available() else -1
+        return cls(rank, num_ranks, _torch_all_gather(process_group, num_ranks), backend=backend, device=device, deadline=deadline)
+
+    @classmethod
+    def from_store(cls, store, rank, num_ranks, *, prefix="crossdock", **options):
+        """Joins along a key-value store with set(key, bytes) and a get(key) that waits: torch's TCPStore, FileStore, HashStore. `prefix`
+        must be another one for each group that is formed on the same store."""
+        rounds = itertools.count()
+
+        def all_gather(mine):
+            number = next(rounds)
+            store.set(f"{prefix}/{number}/{rank}", mine)
+            return [bytes(store.get(f"{prefix}/{number}/{r}")) for r in range(num_ranks)]
+        return cls(rank, num_ranks, all_gather, **options)
+
+    @classmethod
+    def from_callback(cls, rank, num_ranks, all_gather, **options):
+        """Joins along the caller's all-gather: a callable that takes this rank's bytes and returns the bytes of all ranks, in rank order
+        (MPI: comm.allgather). It is kept for the creation of exchanges."""
+        return cls(rank, num_ranks, all_gather, **options)
+
+    @classmethod
+    def from_name(cls, name, rank, num_ranks, **options):
+        """Joins processes of one host and user that share nothing but `name`, unlike any other job's: take a random one."""
+        return cls(rank, num_ranks, str(name), **options)
+
+    @classmethod
+    def threads(cls, num_ranks, *, devices=None, **options):
+        """All ranks of a group, for threads of this process: a list; give each thread its own. On GPUs rank r takes devices[r], by
+        default device r. Creating an exchange is collective: do it in the threads."""
+        team = _core.Team(num_ranks)
+        devices = devices or range(num_ranks)
+        return run_together(num_ranks, lambda r: cls(r, num_ranks, team, device=devices[r], **options))
+
+    def exchange(self, config, *, debug=False):
+        """The exchange of `config`: the same object for equal configs while anyone holds it. Collective where it is new."""
+        key = (config, debug)
+        with self._lock:
+            found = self._exchanges.get(key)
+            if found is None:
+                found = self._exchanges[key] = _core.Exchange(self, config, debug)
+            return found
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def __repr__(self):
+        return f"Group(rank={self.rank}, num_ranks={self.num_ranks}, backend={self.backend!r}{', closed' if self.closed else ''})"
+
+
+def _torch_all_gather(process_group, num_ranks):
+    import torch
+    import torch.distributed as dist
+    names = str(dist.get_backend(process_group))
+    device = "cpu" if "gloo" in names or "mpi" in names else "cuda"
+
+    def all_gather(mine):
+        own = torch.frombuffer(bytearray(mine), dtype=torch.uint8).to(device)
+        every = [torch.empty_like(own) for _ in range(num_ranks)]
+        dist.all_gather(every, own, group=process_group)
+        return [bytes(one.cpu().numpy()) for one in every]
+    return all_gather
+
+
+def run_together(num_ranks, function):
+    """[function(0), ..., function(num_ranks - 1)], each in a thread of its own. The first failure that is no echo of another's is raised."""
+    results, failures = [None] * num_ranks, [None] * num_ranks
+
+    def run(rank):
+        try:
+            results[rank] = function(rank)
+        except BaseException as failure:  # carried to the caller's thread
+            failures[rank] = failure
+
+    threads = [threading.Thread(target=run, args=(r,), name=f"rank {r}", daemon=True) for r in range(num_ranks)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    raised = [f for f in failures if f is not None]
+    if raised:
+        raise next((f for f in raised if not isinstance(f, (_core.AbortedError, _core.PeerLostError))), raised[0])
+    return results
+
+
+def run_ranks(num_ranks, function, *arguments, **options):
+    """Runs function(group, *arguments) on `num_ranks` ranks, threads of this process, and returns the list of results. A rank that
+    raises aborts the group, so that no other waits for it; its exception is raised here."""
+    groups = Group.threads(num_ranks, **options)
+
+    def run(rank):
+        group = groups[rank]
+        try:
+            return function(group, *arguments)
+        except BaseException as failure:
+            if not group.closed:
+                group.abort(f"{type(failure).__name__}: {failure}"[:200])
+            raise
+
+    try:
+        return run_together(num_ranks, run)
+    finally:
+        for group in groups:
+            group.close()

@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Arrays over the library's memory in the caller's framework. The binding hands over plain integers or float32 with
+DLPack and the buffer protocol; here they become tensors, without a copy."""
+
+
+def torch_of(array, dtype):
+    import torch
+    tensor = torch.from_dlpack(array)
+    wanted = getattr(torch, dtype)
+    return tensor if tensor.dtype is wanted else tensor.view(wanted)
+
+
+def numpy_of(array, dtype):
+    import numpy
+    return numpy.asarray(array).view(_numpy_dtype(dtype))
+
+
+def torch_empty(rows, columns, dtype, device="cpu"):
+    import torch
+    return torch.empty(rows, columns, dtype=getattr(torch, dtype), device=device)
+
+
+def numpy_empty(rows, columns, dtype):
+    import numpy
+    return numpy.empty((rows, columns), _numpy_dtype(dtype))
+
+
+def _numpy_dtype(name):
+    import numpy
+    if name in numpy.sctypeDict:
+        return numpy.dtype(name)
+    import ml_dtypes
+    return numpy.dtype(getattr(ml_dtypes, name))
