@@ -196,7 +196,12 @@ nb::object PyExchange::dispatch(nb::handle self, const DispatchCall& call) {
   hold(target, {self, call.rows, call.ids, call.weights, call.scales, call.num_tokens});
   const TokenRows shape = received->tokens();
   token_capacity_ = shape.row_capacity;
-  row_capacity_ = received->has_experts() ? received->experts().num_rows_max : shape.row_capacity;
+  row_capacity_ = shape.row_capacity;
+  if (received->has_experts()) {
+    const ExpertRows experts = received->experts();
+    row_capacity_ = experts.capacity_per_expert ? experts.capacity_per_expert * shape.num_local_experts : experts.num_rows_max;
+  }
+  some_memory_ = shape.rows;
   const std::int64_t tokens = inputs.in.num_tokens_on_device ? -1 : plan && plan->num_tokens >= 0 ? plan->num_tokens : inputs.in.num_tokens;
   nb::object scales_dtype = nb::none();
   if (!call.scales.is_none() && inputs.framework != Framework::dlpack && nb::hasattr(call.scales, "dtype")) scales_dtype = call.scales.attr("dtype");
@@ -218,7 +223,7 @@ nb::object PyExchange::combine(const CombineCall& call) {
   const Routing routing = routing_of(call.routing, caller);
   const Tensor rows = read_rows(call.rows, config.combine_dtype, config.hidden, caller, "rows");
   check_rows(rows, routing.known_rows, caller);
-  CombineInput in{rows.data, call.with_weights, nullptr};
+  CombineInput in{rows.data ? rows.data : some_memory_, call.with_weights, nullptr};  // a rank without experts has no rows
   if (!call.weights.is_none()) {
     const Tensor weights = read_tensor(call.weights, caller, "weights");
     expect_element(weights, {Element::f32}, caller, "weights", "rows of weights to sum");

@@ -3,7 +3,7 @@
 
 Importing needs no GPU, driver, torch or network, and creates no context. See help(crossdock.Exchange) and docs/python.md."""
 from crossdock import _core
-from crossdock._config import Bill, Support, capabilities, fit, memory, supports, union
+from crossdock._config import Bill, Support, capabilities, fit, memory, received_shape, supports, token_capacity, union
 from crossdock._core import (BACKENDS, DTYPES, LAYOUTS, MAX_RANKS, MAX_TOPK, OVERFLOWS, STATUSES, WIRES, Config, CpuGraph, CpuStream,
                              Exchange, Plan, Received, Team, __version__, backends, config_from)
 from crossdock._group import Group, run_ranks
@@ -14,5 +14,5 @@ globals().update(_errors)
 
 __all__ = ["BACKENDS", "Bill", "Config", "CpuGraph", "CpuStream", "DTYPES", "Exchange", "Group", "LAYOUTS", "MAX_RANKS", "MAX_TOPK",
            "OVERFLOWS", "Plan", "Received", "STATUSES", "Support", "Team", "WIRES", "__version__", "backends", "capabilities", "cmake_dir",
-           "config_from", "fit", "include_dir", "library_dir", "memory", "run_ranks", "supports", "union",
+           "config_from", "fit", "include_dir", "library_dir", "memory", "received_shape", "run_ranks", "supports", "token_capacity", "union",
            *(name for name in _errors if name != "SystemError")]  # which would hide Python's own in `from crossdock import *`

@@ -5,6 +5,9 @@ from typing import NamedTuple
 from crossdock import _core
 
 
+_SOURCE_BYTES = 16  # home rank, token, landing row, 0: int32 each
+
+
 class Support(NamedTuple):
     """An answer instead of an exception: true, or false with the reason."""
     ok: bool
@@ -67,6 +70,25 @@ def union(a, b):
         elif value != other[name]:
             raise _core.ConfigError(f"union: {name} is {value!r} and {other[name]!r}; these cannot be one exchange")
     return _core.config_from(members)
+
+
+def received_shape(config, num_ranks, rank):
+    """Shape of Received.rows on `rank`, with config.hidden as its last axis (fp4: hidden / 2)."""
+    bill = memory(config.replace(in_flight=1, kept_plans=0), num_ranks)
+    columns = config.hidden // 2 if config.dispatch_dtype == "fp4_e2m1" else config.hidden
+    if config.layout == "token_major":
+        return (bill["plan.sources"] // _SOURCE_BYTES, columns)
+    rows = bill["plan.expert_sources"] // _SOURCE_BYTES
+    if config.layout == "contiguous":
+        return (rows, columns)
+    per_rank = -(-config.num_experts // num_ranks)
+    local = max(0, min(per_rank, config.num_experts - rank * per_rank))
+    return (local, rows // per_rank, columns)
+
+
+def token_capacity(config, num_ranks):
+    """Rows of Received.ids: received tokens, to the capacity."""
+    return memory(config.replace(in_flight=1, kept_plans=0), num_ranks)["plan.sources"] // _SOURCE_BYTES
 
 
 def capabilities():

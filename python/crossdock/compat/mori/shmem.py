@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The calls of mori.shmem with which a program joins: they form the group that operators use."""
+import os
+import threading
+
+import crossdock
+
+MORI_SHMEM_INIT_WITH_UNIQUEID = 1
+_UNIQUE_ID_BYTES = 128
+
+
+class _Joined:
+    """The group of this process, or, where ranks are threads, of this thread."""
+
+    def __init__(self):
+        self.of_process, self.of_thread = None, threading.local()
+
+    def group(self):
+        group = getattr(self.of_thread, "group", None) or self.of_process
+        if group is None:
+            raise crossdock.StateError("mori.shmem: not initialised; call shmem_torch_process_group_init, shmem_init_attr or shmem_init_group")
+        return group
+
+
+_joined = _Joined()
+
+
+def shmem_torch_process_group_init(group_name):
+    """Joins along the process group registered under `group_name`. 0 on success."""
+    import torch.distributed as dist
+    try:
+        process_group = dist.distributed_c10d._resolve_process_group(group_name)
+    except (RuntimeError, KeyError, AttributeError):
+        process_group = None  # not registered, or a torch without names: the world
+    _joined.of_process = crossdock.Group.from_torch(process_group)
+    return 0
+
+
+def shmem_get_unique_id():
+    """128 random bytes, to be brought to all ranks."""
+    return os.urandom(_UNIQUE_ID_BYTES)
+
+
+def shmem_init_attr(flags, rank, nranks, unique_id):
+    """Joins processes of this host that share nothing but `unique_id`. 0 on success."""
+    if flags != MORI_SHMEM_INIT_WITH_UNIQUEID:
+        raise crossdock.UsageError(f"shmem_init_attr: flags = {flags}; must be MORI_SHMEM_INIT_WITH_UNIQUEID")
+    _joined.of_process = crossdock.Group.from_name(bytes(unique_id)[:32].hex(), rank, nranks)
+    return 0
+
+
+def shmem_init_group(group):
+    """Uses a crossdock.Group in this thread; an addition, for ranks that are threads."""
+    _joined.of_thread.group = group
+    return 0
+
+
+def shmem_finalize():
+    """Leaves the group. Local. 0."""
+    for holder, name in (_joined.of_thread, "group"), (_joined, "of_process"):
+        group = getattr(holder, name, None)
+        if group is not None:
+            group.close()
+            setattr(holder, name, None)
+    return 0
+
+
+def shmem_mype():
+    return _joined.group().rank
+
+
+def shmem_npes():
+    return _joined.group().num_ranks
+
+
+def shmem_barrier_all():
+    """Waits for all ranks, and for the current stream."""
+    group = _joined.group()
+    exchange = group.exchange(crossdock.Config(hidden=4, num_experts=group.num_ranks, top_k=1, max_tokens=1, dispatch_dtype="f32",
+                                               combine_dtype="f32"))
+    group.barrier_exchange = exchange  # kept, so that the next barrier need not make one
+    return exchange.dispatch().num_rows
+
+
+def _not_served(name, reason):
+    def call(*_, **__):
+        raise NotImplementedError(f"mori.shmem.{name}: {reason}")
+    call.__name__ = name
+    return call
+
+
+_NO_HEAP = "Crossdock has no symmetric heap; an exchange owns its memory"
+shmem_malloc = _not_served("shmem_malloc", _NO_HEAP)
+shmem_malloc_align = _not_served("shmem_malloc_align", _NO_HEAP)
+shmem_free = _not_served("shmem_free", _NO_HEAP)
+shmem_ptr_p2p = _not_served("shmem_ptr_p2p", _NO_HEAP)
+shmem_buffer_register = _not_served("shmem_buffer_register", _NO_HEAP)
+shmem_barrier_on_stream = _not_served("shmem_barrier_on_stream", "no barrier is needed around dispatch and combine; shmem_barrier_all waits")
