@@ -181,11 +181,6 @@ void bind_config(nb::module_& module) {
   type.def("__reduce__", [](const Config& config) {
     return nb::make_tuple(nb::module_::import_("crossdock").attr("config_from"), nb::make_tuple(members_of(config)));
   });
-  module.def("config_from", [](nb::dict members) {
-    Config config;
-    set_members(config, nb::borrow<nb::kwargs>(members));
-    return config;
-  }, nb::arg("members"), "Config of a dict of members.");
   module.def("_supports", [](const Config& config, int num_ranks) {
     const Support support = supports(config, num_ranks);
     return nb::make_tuple(support.ok, support.reason);

@@ -185,7 +185,7 @@ nb::object PyExchange::dispatch(nb::handle self, const DispatchCall& call) {
   const PyPlan* plan = call.plan.is_none() ? nullptr : nb::cast<const PyPlan*>(call.plan);
   Inputs inputs = read_inputs(call, config, caller, framework, !plan);
   framework = inputs.framework;
-  const Target target = target_of(call.stream, group_->backend == BackendKind::cpu, group_->device, "dispatch");
+  const Target target = target_of(call.stream, caller);
   const CallOptions options{target.handle, call.num_sms};
   std::optional<Received> received;
   {
@@ -232,7 +232,7 @@ nb::object PyExchange::combine(const CombineCall& call) {
     in.with_weights = true;
   }
   const Results results = results_of(call, routing.num_tokens, config, caller, routing.framework, in.with_weights);
-  const Target target = target_of(call.stream, group_->backend == BackendKind::cpu, group_->device, "combine");
+  const Target target = target_of(call.stream, caller);
   const CallOptions options{target.handle, call.num_sms};
   TokenRows stale{};
   if (routing.received) stale = routing.received->received->tokens();
@@ -255,7 +255,7 @@ nb::object PyExchange::combine_fused(const CombineCall& call) {
   std::int64_t tokens = routing.num_tokens;
   if (!call.num_tokens.is_none()) tokens = token_count(call.num_tokens, config.max_tokens, caller).host;
   const Results results = results_of(call, tokens, config, caller, routing.framework, call.with_weights);
-  const Target target = target_of(call.stream, group_->backend == BackendKind::cpu, group_->device, "combine_fused");
+  const Target target = target_of(call.stream, caller);
   {
     nb::gil_scoped_release others_run;
     exchange.combine_fused(std::move(*routing.received->received), results.out, call.num_tokens.is_none() ? -1 : static_cast<std::int32_t>(tokens),

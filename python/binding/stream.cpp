@@ -100,25 +100,25 @@ void PyStream::replay(const PyGraph& graph) {
   hold(*graph.held);
 }
 
-Target target_of(nb::handle stream, bool is_cpu, int device, const char* call) {
+Target target_of(nb::handle stream, const Caller& caller) {
+  const bool is_cpu = caller.backend == BackendKind::cpu;
   if (stream.is_none()) {
-    if (!is_cpu) return {torch_current_stream(device), nullptr};
+    if (!is_cpu) return {torch_current_stream(caller.device), nullptr};
     PyStream* current = current_streams.empty() ? nullptr : current_streams.back();
     return {current ? current->handle() : nullptr, current};
   }
   PyStream* cpu = nullptr;
-  if (nb::try_cast(stream, cpu)) {
-    if (!is_cpu) throw UsageError(std::string(call) + ": stream is a CpuStream, the group is on a GPU; pass a stream of the GPU");
-    return {cpu->handle(), cpu};
-  }
-  if (is_cpu) throw UsageError(std::string(call) + ": stream is a " + nb::type_name(stream.type()).c_str() + ", the group is on the CPU; pass a CpuStream");
+  const bool is_cpu_stream = nb::try_cast(stream, cpu) && cpu;
+  const std::string what = caller.text("stream") + " is a " + nb::type_name(stream.type()).c_str();
+  if (is_cpu_stream != is_cpu)
+    throw UsageError(what + ", the group is on " + std::string(name_of(caller.backend)) + "; pass a " + (is_cpu ? "CpuStream" : "stream of the GPU"));
+  if (is_cpu) return {cpu->handle(), cpu};
   nb::object number = nb::borrow(stream);
   if (nb::hasattr(stream, "__cuda_stream__")) number = stream.attr("__cuda_stream__")()[1];
   else if (nb::hasattr(stream, "cuda_stream")) number = stream.attr("cuda_stream");  // torch
   else if (nb::hasattr(stream, "ptr")) number = stream.attr("ptr");                  // CuPy
   std::uintptr_t value;
-  if (!nb::try_cast(number, value))
-    throw UsageError(std::string(call) + ": stream is a " + nb::type_name(stream.type()).c_str() + "; pass torch's, CuPy's, or a handle as an int");
+  if (!nb::try_cast(number, value)) throw UsageError(what + "; pass torch's, CuPy's, or a handle as an int");
   return {reinterpret_cast<void*>(value), nullptr};
 }
 

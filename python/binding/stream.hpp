@@ -14,6 +14,8 @@
 
 #include "crossdock/cpu_stream.hpp"
 
+#include "tensor.hpp"
+
 namespace crossdock::python {
 
 /// Python objects that enqueued calls read or write.
@@ -60,6 +62,6 @@ struct Target {
 };
 
 /// None: torch's current stream on a GPU; on the CPU the stream of the innermost `with`, or the calling thread.
-Target target_of(nanobind::handle stream, bool is_cpu, int device, const char* call);
+Target target_of(nanobind::handle stream, const Caller& caller);
 
 }  // namespace crossdock::python

@@ -33,9 +33,9 @@ constexpr ElementInfo kElements[] = {
     {Element::f32, "f32", "float32", "float32", 4},
     {Element::fp8_e4m3, "fp8_e4m3", "float8_e4m3fn", "float8_e4m3fn", 1},
     {Element::fp8_e4m3fnuz, "fp8_e4m3fnuz", "float8_e4m3fnuz", "float8_e4m3fnuz", 1},
-    {Element::fp4_pair, "fp4_e2m1", "float4_e2m1fn_x2", "uint8", 1},  // numpy has no packed pairs
     {Element::byte, nullptr, "uint8", "uint8", 1},
     {Element::byte, nullptr, "int8", "int8", 1},
+    {Element::fp4_pair, "fp4_e2m1", "float4_e2m1fn_x2", "uint8", 1},  // numpy has no packed pairs: bytes, as above
     {Element::i32, nullptr, "int32", "int32", 4},
     {Element::i64, nullptr, "int64", "int64", 8},
 };
@@ -57,7 +57,7 @@ void set_element(Tensor& tensor, std::string_view name) {
   const ElementInfo* info = info_of_name(name);
   tensor.element = info ? info->element : Element::other;
   tensor.item_bytes = info ? info->item_bytes : 0;
-  if (!info) tensor.element_name = name;
+  if (!info) tensor.element_name = name.starts_with("torch.") ? name.substr(6) : name;
 }
 
 void set_shape(Tensor& tensor, nb::handle shape, const Caller& caller, const char* argument) {
@@ -77,7 +77,7 @@ Tensor read_numpy(nb::handle array, const Caller& caller, const char* argument) 
   if (!tensor.item_bytes) tensor.item_bytes = nb::cast<int>(array.attr("itemsize"));
   set_shape(tensor, array.attr("shape"), caller, argument);
   const nb::handle flags = array.attr("flags");
-  if (!nb::cast<bool>(flags.attr("c_contiguous"))) not_dense(caller, argument, nb::str(array.attr("strides")).c_str());
+  if (!nb::cast<bool>(flags.attr("c_contiguous"))) not_dense(caller, argument, nb::repr(array.attr("strides")).c_str());
   tensor.read_only = !nb::cast<bool>(flags.attr("writeable"));
   tensor.data = reinterpret_cast<void*>(nb::cast<std::uintptr_t>(array.attr("ctypes").attr("data")));
   return tensor;
@@ -207,7 +207,7 @@ Tensor read_tensor(nb::handle object, const Caller& caller, const char* argument
     if (!tensor.item_bytes) tensor.item_bytes = nb::cast<int>(object.attr("element_size")());
     tensor.framework = Framework::torch;
     set_shape(tensor, facts.shape, caller, argument);
-    if (!facts.dense) not_dense(caller, argument, nb::str(object.attr("stride")()).c_str());
+    if (!facts.dense) not_dense(caller, argument, nb::repr(object.attr("stride")()).c_str());
     tensor.data = facts.data;
     tensor.on_cpu = facts.on_cpu;
     tensor.device = facts.device;

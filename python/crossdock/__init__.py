@@ -3,9 +3,9 @@
 
 Importing needs no GPU, driver, torch or network, and creates no context. See help(crossdock.Exchange) and docs/python.md."""
 from crossdock import _core
-from crossdock._config import Bill, Support, capabilities, fit, memory, received_shape, supports, token_capacity, union
+from crossdock._config import Bill, Support, capabilities, config_from, fit, memory, received_shape, supports, token_capacity, union
 from crossdock._core import (BACKENDS, DTYPES, LAYOUTS, MAX_RANKS, MAX_TOPK, OVERFLOWS, STATUSES, WIRES, Config, CpuGraph, CpuStream,
-                             Exchange, Plan, Received, Team, __version__, backends, config_from)
+                             Exchange, Plan, Received, Team, __version__, backends)
 from crossdock._group import Group, run_ranks
 from crossdock._paths import cmake_dir, include_dir, library_dir
 

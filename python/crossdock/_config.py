@@ -25,6 +25,11 @@ class Bill(dict):
         return self["total"]
 
 
+def config_from(members):
+    """The Config of a dict of members, as Config.as_dict gives it."""
+    return _core.Config(**members)
+
+
 def supports(config, num_ranks):
     """Whether a group of `num_ranks` can serve `config`, and why not. No side effect, needs no device."""
     return Support(*_core._supports(config, num_ranks))
@@ -69,7 +74,7 @@ def union(a, b):
             members[name] = max(value, other[name]) if value and other[name] else 0
         elif value != other[name]:
             raise _core.ConfigError(f"union: {name} is {value!r} and {other[name]!r}; these cannot be one exchange")
-    return _core.config_from(members)
+    return config_from(members)
 
 
 def received_shape(config, num_ranks, rank):

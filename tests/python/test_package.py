@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The package as it is imported and asked: no device, no torch, plain values."""
+import copy
+import pathlib
+import pickle
+import subprocess
+import sys
+
+import pytest
+
+import crossdock
+
+CONFIG = crossdock.Config(hidden=64, num_experts=8, top_k=2, max_tokens=16)
+
+
+def python(*arguments, **options):
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=60, **options)
+
+
+def test_import_brings_no_torch_and_no_numpy_and_starts_no_thread():
+    done = python("-c", "import sys, threading, os, crossdock; print([m for m in ('torch', 'numpy', 'socket') if m in sys.modules], "
+                        "threading.active_count(), len(os.listdir('/proc/self/task')))")
+    assert done.stdout.split("\n")[0] == "[] 1 1", done.stdout + done.stderr
+
+
+def test_the_type_stub_names_what_the_module_has():
+    stub = pathlib.Path(crossdock._core.__file__).with_name("_core.pyi").read_text()
+    for name in ("class Exchange:", "class Received:", "class Config:", "def dispatch(self, rows: object | None = None"):
+        assert name in stub
+    assert pathlib.Path(crossdock.__file__).with_name("py.typed").exists()
+
+
+def test_every_public_name_is_documented():
+    for name in crossdock.__all__:
+        value = getattr(crossdock, name)
+        if callable(value):
+            assert value.__doc__, name
+    for kind in (crossdock.Exchange, crossdock.Received, crossdock.CpuStream, crossdock.Plan):
+        undocumented = [n for n, v in vars(kind).items() if not n.startswith("_") and callable(v) and not v.__doc__]
+        assert not undocumented, kind
+
+
+def test_the_command_line_says_where_things_are():
+    assert python("-m", "crossdock", "--version").stdout.strip() == crossdock.__version__
+    assert pathlib.Path(python("-m", "crossdock", "--library-dir").stdout.strip(), "").is_dir()
+    assert "usage" in python("-m", "crossdock").stdout
+
+
+def test_config_is_frozen_hashable_and_travels():
+    same = crossdock.Config(hidden=64, num_experts=8, top_k=2, max_tokens=16)
+    assert same == CONFIG and hash(same) == hash(CONFIG) and {same: 1}[CONFIG] == 1
+    assert CONFIG != CONFIG.replace(top_k=3) and CONFIG != "a config" and CONFIG.replace(top_k=3).top_k == 3
+    assert pickle.loads(pickle.dumps(CONFIG)) == CONFIG == copy.copy(CONFIG)
+    with pytest.raises(AttributeError):
+        CONFIG.hidden = 3
+    assert eval(repr(CONFIG), {"Config": crossdock.Config}) == CONFIG
+
+
+@pytest.mark.parametrize("member", list(CONFIG.as_dict()))
+def test_every_member_of_config_is_set_compared_and_read(member):
+    value = CONFIG.as_dict()[member]
+    names = {"combine_wire": "fp8_block128", "layout": "contiguous", "overflow": "error"}
+    other = names.get(member, "f32") if isinstance(value, str) else (not value) if isinstance(value, bool) else value + 1
+    changed = CONFIG.replace(**{member: other})
+    assert getattr(changed, member) == other != value and changed != CONFIG
+
+
+@pytest.mark.parametrize("members, words", [
+    (dict(hiden=3), "no member `hiden`"), (dict(hidden=1.5), "hidden = 1.5"), (dict(hidden=2**40), "32 bits"), (dict(layout="rows"), "token_major"),
+    (dict(dispatch_dtype="int4"), "bf16, f16"), (dict(zero_copy=1), "True or False")])
+def test_config_refuses_what_it_cannot_hold(members, words):
+    with pytest.raises(crossdock.UsageError, match=words):
+        CONFIG.replace(**members)
+
+
+def test_dtypes_of_frameworks_are_names_too():
+    import ml_dtypes
+    import numpy as np
+    import torch
+    for dtype, name in ((torch.bfloat16, "bf16"), (torch.float8_e4m3fn, "fp8_e4m3"), (np.float32, "f32"), (np.dtype("float16"), "f16"),
+                        (ml_dtypes.bfloat16, "bf16"), (ml_dtypes.float8_e4m3fnuz, "fp8_e4m3fnuz"), (torch.float4_e2m1fn_x2, "fp4_e2m1")):
+        assert CONFIG.replace(dispatch_dtype=dtype).dispatch_dtype == name
+
+
+def test_supports_answers_with_a_reason():
+    assert crossdock.supports(CONFIG, 4) and crossdock.supports(CONFIG, 4).reason == ""
+    refused = crossdock.supports(CONFIG.replace(hidden=3), 4)
+    assert not refused and "16 bytes" in refused.reason
+    with pytest.raises(crossdock.ConfigError, match="16 bytes"):
+        crossdock.memory(CONFIG.replace(hidden=3), 4)
+
+
+def test_the_bill_is_what_is_allocated_and_fit_fills_a_budget(crossdock_ranks):
+    bill = crossdock.memory(CONFIG, 2)
+    assert bill.total == sum(bytes for name, bytes in bill.items() if name != "total")
+    assert crossdock_ranks(2)(lambda group: group.exchange(CONFIG).allocated_bytes) == [bill.total] * 2
+    fitted = crossdock.fit(CONFIG, 2, 1 << 20)
+    assert crossdock.memory(fitted, 2).total <= 1 << 20 < crossdock.memory(fitted.replace(max_tokens=fitted.max_tokens + 64), 2).total
+    with pytest.raises(crossdock.ConfigError, match="one token takes"):
+        crossdock.fit(CONFIG, 2, 100)
+
+
+def test_union_serves_both():
+    a, b = CONFIG.replace(max_tokens=4, zero_copy=True), CONFIG.replace(hidden=128, row_capacity=9)
+    assert crossdock.union(a, b) == CONFIG.replace(hidden=128, zero_copy=True)
+    with pytest.raises(crossdock.ConfigError, match="num_experts is 8 and 9"):
+        crossdock.union(CONFIG, CONFIG.replace(num_experts=9))
+
+
+def test_the_exception_tree_is_the_list_of_statuses():
+    tree = {kind.code: kind for kind in vars(crossdock).values() if isinstance(kind, type) and issubclass(kind, crossdock.Error)}
+    assert set(tree) == set(crossdock.STATUSES) and issubclass(crossdock.Error, RuntimeError)
+    assert tree["peer_lost"] is crossdock.PeerLostError and tree["config"] is crossdock.ConfigError
+
+
+def test_capabilities_need_no_device():
+    offered = crossdock.capabilities()
+    assert offered["backends"]["cpu"]["num_devices"] == 1 and offered["dtypes"] == crossdock.DTYPES
+
+
+@pytest.mark.parametrize("layout", crossdock.LAYOUTS)
+def test_shapes_are_known_before_a_dispatch(layout, crossdock_ranks):
+    config = crossdock.Config(hidden=8, num_experts=5, top_k=3, max_tokens=7, layout=layout, alignment=8 if layout == "contiguous" else 1)
+
+    def rank_job(group):
+        received = group.exchange(config).dispatch()
+        return received.rows.shape == crossdock.received_shape(config, 4, group.rank) and len(received.ids) == crossdock.token_capacity(config, 4)
+    assert all(crossdock_ranks(4)(rank_job))

@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Arrays in and out: types, no copies, lifetimes, and what is refused with which words."""
+import gc
+
+import ml_dtypes
+import numpy as np
+import pytest
+import torch
+
+import crossdock
+
+TORCH = {"bf16": torch.bfloat16, "f16": torch.float16, "f32": torch.float32, "fp8_e4m3": torch.float8_e4m3fn,
+         "fp8_e4m3fnuz": torch.float8_e4m3fnuz, "fp4_e2m1": torch.float4_e2m1fn_x2}
+NUMPY = {"bf16": ml_dtypes.bfloat16, "f16": np.float16, "f32": np.float32, "fp8_e4m3": ml_dtypes.float8_e4m3fn,
+         "fp8_e4m3fnuz": ml_dtypes.float8_e4m3fnuz, "fp4_e2m1": np.uint8}
+HIDDEN, TOKENS = 32, 3
+
+
+def config_of(**members):
+    return crossdock.Config(**{**dict(hidden=HIDDEN, num_experts=4, top_k=2, max_tokens=TOKENS, dispatch_dtype="f32", combine_dtype="f32"), **members})
+
+
+def alone(function, config=None, **options):
+    """function(exchange) on a group of one rank."""
+    return crossdock.run_ranks(1, lambda group: function(group.exchange(config or config_of(), **options)), backend="cpu")[0]
+
+
+IDS = np.array([[0, 2], [1, -1], [3, 2]])
+
+
+def test_every_dtype_has_arrays_of_both_frameworks():
+    assert set(TORCH) == set(NUMPY) == set(crossdock.DTYPES)
+
+
+@pytest.mark.parametrize("dtype, as_bytes", [(d, False) for d in crossdock.DTYPES] + [(d, True) for d in crossdock.DTYPES if d.startswith("fp")])
+@pytest.mark.parametrize("framework", ["torch", "numpy"])
+def test_rows_travel_byte_for_byte(dtype, as_bytes, framework):
+    row_bytes = crossdock.memory(config_of(dispatch_dtype=dtype), 1)["place.rows"] // TOKENS
+    raw = np.random.default_rng(1).integers(0, 255, (TOKENS, row_bytes), dtype=np.uint8)
+    if framework == "torch":
+        rows = torch.from_numpy(raw.copy()) if as_bytes else torch.from_numpy(raw.copy()).view(TORCH[dtype])
+    else:
+        rows = raw if as_bytes else raw.view(NUMPY[dtype])
+
+    def job(exchange):
+        received = exchange.dispatch(rows, IDS if framework == "numpy" else torch.from_numpy(IDS))
+        assert received.num_rows == TOKENS
+        assert received.rows.dtype == (TORCH if framework == "torch" else NUMPY)[dtype]
+        return (received.rows.view(torch.uint8).numpy() if framework == "torch" else received.rows.view(np.uint8)).copy()
+    np.testing.assert_array_equal(alone(job, config_of(dispatch_dtype=dtype))[:TOKENS], raw)
+
+
+@pytest.mark.parametrize("dtype", crossdock.DTYPES)
+def test_combine_gives_and_fills_arrays_of_its_dtype(dtype):
+    config = config_of(dispatch_dtype=dtype, combine_dtype=dtype)
+    columns = HIDDEN // 2 if dtype == "fp4_e2m1" else HIDDEN
+    rows = (torch.full((TOKENS, columns), 0x22, dtype=torch.uint8).view(TORCH[dtype]) if dtype.startswith("fp")
+            else torch.ones(TOKENS, columns, dtype=TORCH[dtype]))
+    once = torch.zeros(TOKENS, 2, dtype=torch.int32)
+
+    def job(exchange):
+        fresh = exchange.combine(received := exchange.dispatch(rows, once), received.rows)
+        own = torch.empty_like(rows)
+        received = exchange.dispatch(rows, once)
+        assert exchange.combine(received, received.rows, out=own) is own
+        return fresh, own
+    for result in alone(job, config):
+        assert result.dtype == rows.dtype and torch.equal(result.view(torch.uint8), rows.view(torch.uint8))
+
+
+def test_outputs_are_views_of_one_memory_without_copies():
+    def job(exchange):
+        received = exchange.dispatch(torch.ones(TOKENS, HIDDEN), torch.zeros(TOKENS, 2, dtype=torch.int64))
+        received.rows[0, 0] = 7
+        assert received.rows.data_ptr() == received.rows.data_ptr() and received.rows[0, 0] == 7
+        return received.rows.data_ptr() % 16
+    assert alone(job) == 0
+
+
+def test_views_keep_the_memory_alive_after_everything_else_is_gone():
+    views = alone(lambda exchange: exchange.dispatch(np.full((TOKENS, HIDDEN), 5, np.float32), IDS).rows)
+    gc.collect()
+    assert (views[:TOKENS] == 5).all()
+
+
+def test_a_consumed_received_raises_and_debug_poisons_its_views():
+    def job(exchange):
+        received = exchange.dispatch(torch.ones(TOKENS, HIDDEN), torch.zeros(TOKENS, 2, dtype=torch.int32))
+        view = received.rows
+        exchange.combine(received, received.rows)
+        for use in (lambda: received.rows, lambda: received.counts, received.keep, lambda: exchange.combine(received, view)):
+            with pytest.raises(crossdock.StateError, match="combined before"):
+                use()
+        return view.isnan().all().item()
+    assert alone(job, debug=True) and not alone(job, debug=False)
+
+
+def test_scales_come_back_as_the_dtype_that_was_sent():
+    scales = torch.arange(TOKENS * 2, dtype=torch.float32).reshape(TOKENS, 2)
+
+    def job(exchange):
+        received = exchange.dispatch(torch.ones(TOKENS, HIDDEN), torch.zeros(TOKENS, 2, dtype=torch.int32), None, scales)
+        return received.scales[:TOKENS].clone()
+    assert torch.equal(alone(job, config_of(scale_bytes=8)), scales)
+
+
+class OnlyDlpack:
+    """An array of a framework that is neither torch nor numpy."""
+
+    def __init__(self, array):
+        self.array = array
+
+    def __dlpack__(self, **arguments):
+        return self.array.__dlpack__(**arguments)
+
+    def __dlpack_device__(self):
+        return self.array.__dlpack_device__()
+
+
+def test_anything_with_dlpack_goes_in_and_dlpack_comes_out():
+    rows = np.arange(TOKENS * HIDDEN, dtype=np.float32).reshape(TOKENS, HIDDEN)
+
+    def job(exchange):
+        received = exchange.dispatch(OnlyDlpack(rows), OnlyDlpack(IDS))
+        out = np.empty_like(rows)
+        exchange.combine(received, received.rows, out=out)
+        return out
+    np.testing.assert_array_equal(alone(job), rows)
+
+
+@pytest.mark.parametrize("tokens", [None, 0])
+def test_a_rank_without_tokens_takes_part(tokens):
+    def job(exchange):
+        received = exchange.dispatch() if tokens is None else exchange.dispatch(torch.ones(0, HIDDEN), torch.zeros(0, 2, dtype=torch.int32))
+        assert received.num_rows == 0
+        return exchange.combine(received, received.rows).shape
+    assert tuple(alone(job)) == (0, HIDDEN)
+
+
+def test_rows_may_be_cut_where_the_host_knows_their_number():
+    def job(group):
+        exchange = group.exchange(config_of())
+        received = exchange.dispatch(np.ones((1, HIDDEN), np.float32), IDS[:1])
+        return exchange.combine(received, received.rows[:received.num_rows].copy())
+    assert (np.array(crossdock.run_ranks(2, job, backend="cpu")) == 2).all()
+
+
+def test_the_second_result_sums_weights():
+    weights = np.random.default_rng(0).random((TOKENS, 2), dtype=np.float32)
+
+    def job(group):
+        exchange = group.exchange(config_of(combine_weights=True))
+        received = exchange.dispatch(np.ones((TOKENS, HIDDEN), np.float32), IDS, weights)
+        return exchange.combine(received, received.rows, with_weights=True)[1]
+    distinct = np.array([2, 1, 1], np.float32)  # of two ranks, experts 0 and 1 on the first
+    np.testing.assert_array_equal(crossdock.run_ranks(2, job, backend="cpu")[0], weights * distinct[:, None])
+
+
+def test_zero_copy_and_fused():
+    def job(exchange):
+        received = exchange.dispatch(torch.ones(TOKENS, HIDDEN), torch.from_numpy(IDS))
+        received.combine_buffer()[:] = received.rows * 3
+        assert received.combine_buffer("bf16").dtype == torch.bfloat16
+        zero_copy = exchange.combine(received, received.combine_buffer())
+        received = exchange.dispatch(torch.ones(TOKENS, HIDDEN), torch.from_numpy(IDS))
+        received.landing_rows(0)[:] = 2
+        return zero_copy.unique().tolist(), exchange.combine_fused(received)[:, 0].tolist()
+    assert alone(job, config_of(zero_copy=True, fused=True)) == ([3.0], [4.0, 2.0, 4.0])
+
+
+ROWS, INTS = torch.ones(TOKENS, HIDDEN), torch.zeros(TOKENS, 2, dtype=torch.int32)
+BAD = {
+    "rows is of float64; must be float32": lambda e: e.dispatch(ROWS.double(), INTS),
+    r"rows has shape \[3, 16\]; must be \[rows, 32\]": lambda e: e.dispatch(ROWS[:, :16].contiguous(), INTS),
+    r"rows is not dense: strides \(1, 3\)": lambda e: e.dispatch(torch.ones(HIDDEN, TOKENS).t(), INTS),
+    "rows is not dense": lambda e: e.dispatch(np.ones((TOKENS, 2 * HIDDEN), np.float32)[:, ::2], IDS),
+    "ids is of float32; must be int32 or int64": lambda e: e.dispatch(ROWS, INTS.float()),
+    r"ids has shape \[2, 2\]; must be \[3, 2\]": lambda e: e.dispatch(ROWS, INTS[:2]),
+    "ids is missing": lambda e: e.dispatch(ROWS),
+    "weights is of float64": lambda e: e.dispatch(ROWS, INTS, torch.ones(TOKENS, 2).double()),
+    "rows is a list": lambda e: e.dispatch([[1.0]], INTS),
+    "num_tokens = 9; only 3 rows": lambda e: e.dispatch(ROWS, INTS, num_tokens=9),
+    "num_tokens = 4; must be 0 to max_tokens = 3": lambda e: e.dispatch(torch.ones(4, HIDDEN), torch.zeros(4, 2, dtype=torch.int32)),
+    "lies 4 bytes past a multiple of 16": lambda e: e.dispatch(torch.ones(TOKENS * HIDDEN + 1)[1:].view(TOKENS, HIDDEN), INTS),
+    "stream is a int, the group is on cpu; pass a CpuStream": lambda e: e.dispatch(ROWS, INTS, stream=3),
+    "routing is a torch.Tensor": lambda e: e.combine(ROWS, ROWS),
+    r"out has shape \[2, 32\]": lambda e: e.combine(e.dispatch(ROWS, INTS), ROWS, out=ROWS[:2].clone()),
+    "out has shape .* read-only": lambda e: e.combine(e.dispatch(np.ones((TOKENS, HIDDEN), np.float32), IDS), ROWS, out=frozen()),
+    "rows has 1 rows; must have the capacity": lambda e: e.combine(e.dispatch(ROWS, INTS), ROWS[:1]),
+    "with_weights needs config.combine_weights": lambda e: e.combine(e.dispatch(ROWS, INTS), ROWS, with_weights=True),
+    "has no memory; was it freed early": lambda e: e.dispatch(freed(), INTS),
+}
+
+
+def frozen():
+    array = np.ones((TOKENS, HIDDEN), np.float32)
+    array.flags.writeable = False
+    return array
+
+
+def freed():
+    rows = torch.ones(TOKENS, HIDDEN)
+    rows.untyped_storage().resize_(0)
+    return rows
+
+
+@pytest.mark.parametrize("words", list(BAD))
+def test_bad_input_is_a_usage_error_with_the_values_and_the_rule(words):
+    def job(exchange):
+        with pytest.raises(crossdock.UsageError, match=words) as caught:
+            BAD[words](exchange)
+        received = exchange.dispatch(ROWS, INTS)  # nothing was enqueued: the exchange goes on
+        assert torch.equal(exchange.combine(received, received.rows), ROWS)
+        return str(caught.value)
+    assert "on rank 0" in alone(job)
+
+
+class OnGpu:
+    """What CuPy shows of an array on a GPU."""
+    __cuda_array_interface__ = {"shape": (TOKENS, HIDDEN), "typestr": "<f4", "data": (16, False), "version": 3}
+
+
+def test_an_array_of_a_gpu_is_refused_by_a_group_of_the_cpu():
+    def job(exchange):
+        with pytest.raises(crossdock.UsageError, match="rows is on a GPU, the group on cpu"):
+            exchange.dispatch(OnGpu(), INTS)
+        return True
+    assert alone(job)
+
+
+def test_capacity_is_raised_by_the_next_call_and_can_be_cleared():
+    def job(group):
+        exchange = group.exchange(config_of(row_capacity=2, overflow="error"))
+        received = exchange.dispatch(ROWS, INTS)
+        dropped = received.counts.host()["dropped_per_source"] if group.rank == 0 else None
+        if group.rank == 0:
+            with pytest.raises(crossdock.CapacityError, match="6 would have sufficed"):
+                exchange.combine(received, ROWS[:2])
+            assert exchange.poll()["code"] == "capacity"
+            exchange.clear_status()
+        return dropped, exchange.combine(received, received.rows)[0, 0].item()
+    assert crossdock.run_ranks(2, job, backend="cpu") == [([1, 3], 1.0), (None, 0.0)]
