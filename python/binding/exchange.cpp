@@ -157,6 +157,17 @@ Routing routing_of(nb::handle object, const Caller& caller) {
 
 }  // namespace
 
+namespace {
+
+/// A call that ran in this thread has no later: what ended it is raised now. Reports that are not fatal wait for the next call.
+void raise_if_ended(const Exchange& exchange, const Caller& caller, const Target& target) {
+  if (caller.backend != BackendKind::cpu || target.cpu) return;
+  const Status status = exchange.poll();
+  if (status.code != StatusCode::ok && status.fatal) raise(status.code, status.text);
+}
+
+}  // namespace
+
 std::int64_t next_id() {
   static std::atomic<std::int64_t> last{0};
   return ++last;
@@ -193,6 +204,7 @@ nb::object PyExchange::dispatch(nb::handle self, const DispatchCall& call) {
     nb::gil_scoped_release others_run;
     received = kept ? exchange.dispatch(*kept, inputs.in, options) : exchange.dispatch(inputs.in, options);
   }
+  raise_if_ended(exchange, caller, target);
   hold(target, {self, call.rows, call.ids, call.weights, call.scales, call.num_tokens});
   const TokenRows shape = received->tokens();
   token_capacity_ = shape.row_capacity;
@@ -242,6 +254,7 @@ nb::object PyExchange::combine(const CombineCall& call) {
     else exchange.combine(*routing.plan->plan, in, results.out, options);
   }
   if (routing.received) routing.received->received.reset();
+  raise_if_ended(exchange, caller, target);
   if (routing.received && debug) poison(stale, target);
   hold(target, {call.routing, call.rows, call.weights, results.rows, results.weights});
   return results.answer();
@@ -262,6 +275,7 @@ nb::object PyExchange::combine_fused(const CombineCall& call) {
                            {target.handle, call.num_sms});
   }
   routing.received->received.reset();
+  raise_if_ended(exchange, caller, target);
   hold(target, {call.routing, results.rows, results.weights});
   return results.answer();
 }

@@ -84,7 +84,7 @@ def _routing_of(plan):
 
 
 def _exchange_of(number):
-    return _exchanges[number]
+    return _exchanges[int(number)]  # int: a compiled graph is of one exchange
 
 
 def _plan_of(routing):

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Streams and graphs of the CPU backend: order, lifetimes, replay with another number of tokens."""
+import gc
+import weakref
+
+import numpy as np
+import pytest
+import torch
+
+import crossdock
+
+CONFIG = crossdock.Config(hidden=8, num_experts=2, top_k=1, max_tokens=4, dispatch_dtype="f32", combine_dtype="f32")
+
+
+def to_the_other(group, tokens=4):
+    return np.full((tokens, 1), 1 - group.rank)
+
+
+def test_enqueued_calls_read_when_they_run(crossdock_ranks):
+    def job(group):
+        exchange, stream = group.exchange(CONFIG), crossdock.CpuStream()
+        rows, out = np.zeros((4, 8), np.float32), np.empty((4, 8), np.float32)
+        stream.begin_capture()
+        received = exchange.dispatch(rows, to_the_other(group), stream=stream)
+        exchange.combine(received, received.rows, out=out, stream=stream)
+        graph = stream.end_capture()
+        results = []
+        for value in (3, 4):
+            rows[:] = value + group.rank
+            stream.replay(graph)
+            stream.synchronize()
+            results.append(out[0, 0].item())
+        return results
+    assert crossdock_ranks(2)(job) == [[3, 4], [4, 5]]
+
+
+
+def test_a_graph_serves_every_number_of_tokens(crossdock_ranks):
+    def job(group):
+        exchange, stream = group.exchange(CONFIG), crossdock.CpuStream()
+        rows, ids, word, out = torch.ones(4, 8), torch.full((4, 1), 1 - group.rank), torch.zeros(1, dtype=torch.int32), torch.zeros(4, 8)
+        stream.begin_capture()
+        received = exchange.dispatch(rows, ids, num_tokens=word, stream=stream)
+        counts = received.counts
+        exchange.combine(received, received.rows, out=out, stream=stream)
+        graph = stream.end_capture()
+        assert graph.num_calls > 0 and received.num_tokens == -1
+        del received
+        seen = []
+        for tokens in (4, 1, 0, 3):
+            word.fill_(tokens)
+            out.zero_()
+            stream.replay(graph)
+            stream.synchronize()
+            seen.append((counts.num_rows.item(), int(out.sum()) // 8))
+        return seen
+    assert crossdock_ranks(2)(job) == [[(4, 4), (1, 1), (0, 0), (3, 3)]] * 2
+
+
+def test_with_makes_a_stream_current_and_waits_at_the_end(crossdock_ranks):
+    def job(group):
+        exchange, out = group.exchange(CONFIG), np.zeros((4, 8), np.float32)
+        with crossdock.CpuStream():
+            received = exchange.dispatch(np.ones((4, 8), np.float32), to_the_other(group))
+            exchange.combine(received, received.rows, out=out)
+        return out.sum()
+    assert crossdock_ranks(2)(job) == [32, 32]
+
+
+def test_arrays_of_enqueued_calls_live_until_they_have_run(crossdock_ranks):
+    def job(group):
+        exchange, stream = group.exchange(CONFIG), crossdock.CpuStream()
+        rows = torch.ones(4, 8)
+        gone = weakref.ref(rows)
+        results = [exchange.combine(received := exchange.dispatch(rows, torch.from_numpy(to_the_other(group)), stream=stream), received.rows, stream=stream)
+                   for _ in range(3)]
+        del rows, received
+        gc.collect()
+        stream.synchronize()
+        return gone() is None, [int(r.sum()) for r in results]
+    assert crossdock_ranks(2)(job) == [(True, [32, 32, 32])] * 2
+
+
+def test_a_graph_keeps_its_arrays(crossdock_ranks):
+    def job(group):
+        exchange, stream, out = group.exchange(CONFIG), crossdock.CpuStream(), torch.zeros(4, 8)
+        stream.begin_capture()
+        received = exchange.dispatch(torch.full((4, 8), 5.0), torch.full((4, 1), 1 - group.rank), stream=stream)
+        exchange.combine(received, received.rows, out=out, stream=stream)
+        graph = stream.end_capture()
+        del received
+        gc.collect()
+        junk = [torch.full((4, 8), -1.0) for _ in range(50)]
+        stream.replay(graph)
+        stream.synchronize()
+        return out.unique().tolist(), len(junk)
+    assert crossdock_ranks(2)(job) == [([5.0], 50)] * 2
+
+
+def test_num_rows_waits_for_the_stream(crossdock_ranks):
+    def job(group):
+        exchange, stream = group.exchange(CONFIG), crossdock.CpuStream()
+        return exchange.dispatch(np.ones((3, 8), np.float32), to_the_other(group, 3), stream=stream).num_rows
+    assert crossdock_ranks(2)(job) == [3, 3]
+
+
+def test_an_error_of_an_enqueued_call_is_polled(crossdock_ranks):
+    def job(group):
+        exchange, stream = group.exchange(CONFIG), crossdock.CpuStream()
+        exchange.dispatch(np.ones((1, 8), np.float32), np.array([[7]]), stream=stream)
+        stream.synchronize()
+        report = exchange.poll()
+        with pytest.raises(crossdock.UsageError, match=r"1 expert ids outside \[-1, 2\)"):
+            exchange.dispatch()
+        return report["code"], report["fatal"]
+    assert crossdock_ranks(2)(job) == [("usage", False)] * 2
+
+
+def test_capture_is_checked():
+    stream = crossdock.CpuStream()
+    with pytest.raises(crossdock.StateError, match="not capturing"):
+        stream.end_capture()
+    stream.begin_capture()
+    with pytest.raises(crossdock.StateError, match="capturing already"):
+        stream.begin_capture()
+    assert stream.capturing and stream.end_capture().num_calls == 0 and not stream.capturing
+
+
+def test_trace_names_phases(crossdock_ranks):
+    def job(group):
+        exchange = group.exchange(CONFIG.replace(trace_events=64))
+        received = exchange.dispatch(np.ones((4, 8), np.float32), to_the_other(group))
+        exchange.combine(received, received.rows)
+        return {(e["operation"], e["phase"]) for e in exchange.trace()}
+    for seen in crossdock_ranks(2)(job):
+        assert {("dispatch", "move"), ("combine", "reduce")} <= seen
