@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The autograd pair: gradcheck, the closed forms, a trained layer against the dense one, torch.compile."""
+import copy
 import functools
 import threading
 
@@ -85,7 +86,6 @@ class Layer(torch.nn.Module):
 
     def __init__(self):
         super().__init__()
-        torch.manual_seed(1)
         self.router = torch.nn.Linear(HIDDEN, EXPERTS)
         self.up, self.down = (torch.nn.Parameter(torch.randn(EXPERTS, *shape) / 2) for shape in ((HIDDEN, 8), (8, HIDDEN)))
 
@@ -115,9 +115,9 @@ class Layer(torch.nn.Module):
         return xd.combine(sent, outputs)
 
 
-def trained(forward, parameters_of_all, x, y, steps=25):
+def trained(model, forward, parameters_of_all, x, y, steps=25):
     """Losses of a layer trained by plain gradient descent; gradients are summed over the ranks by `parameters_of_all`."""
-    model, losses = Layer(), []
+    losses = []
     for _ in range(steps):
         loss = ((forward(model, x) - y) ** 2).sum() / 24
         model.zero_grad()
@@ -132,8 +132,8 @@ def trained(forward, parameters_of_all, x, y, steps=25):
 @pytest.mark.parametrize("layout", ["token_major", "expert_major"])
 def test_a_trained_layer_follows_the_dense_one(layout, crossdock_ranks):
     torch.manual_seed(0)
-    x, y = torch.randn(24, HIDDEN), torch.randn(24, HIDDEN)
-    dense_losses = trained(lambda model, rows: model.dense(rows), lambda model, loss: loss, x, y)
+    x, y, fresh = torch.randn(24, HIDDEN), torch.randn(24, HIDDEN), Layer()
+    dense_losses = trained(copy.deepcopy(fresh), lambda model, rows: model.dense(rows), lambda model, loss: loss, x, y)
     shares, ranks = {}, 3
     meeting = threading.Barrier(ranks)
 
@@ -148,7 +148,7 @@ def test_a_trained_layer_follows_the_dense_one(layout, crossdock_ranks):
             return total
         exchange = group.exchange(config_of(layout, top_k=2, max_tokens=8))
         mine = slice(8 * group.rank, 8 * group.rank + 8)
-        return trained(lambda model, rows: model.sparse(rows, exchange), sum_over_ranks, x[mine], y[mine])
+        return trained(copy.deepcopy(fresh), lambda model, rows: model.sparse(rows, exchange), sum_over_ranks, x[mine], y[mine])
 
     for losses in crossdock_ranks(ranks)(job):
         assert losses == pytest.approx(dense_losses, rel=1e-4)
