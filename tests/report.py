@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Turns what `./dev test` left in its report folder into words: PART.status, PART.log and, from ctest, PART.xml.
+"""Turns what `./dev test` left in its report folder into words: PART.status, PART.log and, from ctest or pytest, PART.xml.
 A part without tests of its own (or whose build failed before them) counts as one.
 
 usage: report.py part FOLDER PART        one line, with what failed
@@ -29,13 +29,23 @@ class Part:
     def read_results(self, path):
         for case in xml.etree.ElementTree.parse(path).getroot().iter("testcase"):
             skipped = case.find("skipped")  # also there when a test could not be started
-            if case.get("status") == "run":
+            if case.get("status") is None:
+                self.read_pytest(case)
+            elif case.get("status") == "run":
                 self.passed += 1
             elif case.get("status") == "disabled" or (skipped is not None and "SKIP" in skipped.get("message")):
                 self.skipped += 1
             else:
                 why = skipped.get("message") + "\n" if skipped is not None else ""
                 self.failures.append((case.get("name"), why + tail(case.findtext("system-out") or "")))
+
+    def read_pytest(self, case):
+        """Of pytest: no status, but an element for what did not pass."""
+        wrong = [element for element in case if element.tag in ("failure", "error", "skipped")]
+        if wrong:
+            self.failures.append((f"{case.get('classname')}.{case.get('name')}", tail(wrong[0].text or wrong[0].get("message") or "")))
+        else:
+            self.passed += 1
 
     def line(self):
         counts = f"{self.passed:6} passed {len(self.failures):4} failed" + (f" {self.skipped} skipped" if self.skipped else "")

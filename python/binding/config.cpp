@@ -49,7 +49,9 @@ T integer_of(const char* name, nb::handle value) {
     return result;
   }
   throw UsageError(std::string("Config: ") + name + " = " + nb::repr(value).c_str() + "; must be " +
-                   (std::is_same_v<T, bool> ? "True or False" : sizeof(T) == 4 ? "an integer of 32 bits" : "an integer of 64 bits"));
+                   (std::is_same_v<T, bool> ? "True or False"
+                    : sizeof(T) == 4        ? "an integer of 32 bits"
+                                            : "an integer of 64 bits"));
 }
 
 struct Set {
@@ -68,7 +70,8 @@ struct Set {
   void operator()(const char* member, T Config::*pointer, const std::string_view (&names)[kCount]) {
     if (std::string_view(member) != name) return;
     const nb::object text = std::is_same_v<T, Dtype> ? nb::borrow(dtype_name_of(value)) : nb::borrow(value);
-    if (!nb::isinstance<nb::str>(text)) throw UsageError(std::string("Config: ") + name + " = " + nb::repr(value).c_str() + "; must be a name");
+    if (!nb::isinstance<nb::str>(text))
+      throw UsageError(std::string("Config: ") + name + " = " + nb::repr(value).c_str() + "; must be a name");
     config.*pointer = enum_of<T>(names, nb::cast<std::string>(text), name);
     found = true;
   }
@@ -127,12 +130,17 @@ nb::dict bill(const Config& config, int num_ranks, const std::string& backend) {
 }
 
 constexpr const char* kInit =
-    "def __init__(self, *, hidden: int, num_experts: int, top_k: int, max_tokens: int, dispatch_dtype: object = 'bf16', "
-    "combine_dtype: object = 'bf16', combine_wire: str = 'own', scale_bytes: int = 0, layout: str = 'token_major', row_capacity: int = 0, "
-    "expert_capacity: int = 0, alignment: int = 1, zero_padding: bool = False, overflow: str = 'drop', zero_copy: bool = False, "
-    "fused: bool = False, combine_weights: bool = False, in_flight: int = 1, kept_plans: int = 1, trace_events: int = 0) -> None";
+    "def __init__(self, *, hidden: int, num_experts: int, top_k: int, max_tokens: int, dispatch_dtype: object = "
+    "'bf16', "
+    "combine_dtype: object = 'bf16', combine_wire: str = 'own', scale_bytes: int = 0, layout: str = 'token_major', "
+    "row_capacity: int = 0, "
+    "expert_capacity: int = 0, alignment: int = 1, zero_padding: bool = False, overflow: str = 'drop', zero_copy: bool "
+    "= False, "
+    "fused: bool = False, combine_weights: bool = False, in_flight: int = 1, kept_plans: int = 1, trace_events: int = "
+    "0) -> None";
 
-constexpr const char* kDoc = R"(The shape of one exchange, alike on every rank. Frozen and hashable; all members are scalars.
+constexpr const char* kDoc =
+    R"(The shape of one exchange, alike on every rank. Frozen and hashable; all members are scalars.
 
 hidden          elements per row; rows of both dtypes must be multiples of 16 bytes
 num_experts     experts of the whole group; expert e lives on rank e // ceil(num_experts / num_ranks)
@@ -160,17 +168,24 @@ Only the types are checked here: `supports` says whether a group can serve it, a
 
 void bind_config(nb::module_& module) {
   nb::class_<Config> type(module, "Config", kDoc);
-  type.def("__init__", [](Config* self, nb::kwargs members) {
-    new (self) Config();
-    set_members(*self, members);
-  }, nb::sig(kInit));
+  type.def(
+      "__init__",
+      [](Config* self, nb::kwargs members) {
+        new (self) Config();
+        set_members(*self, members);
+      },
+      nb::sig(kInit));
   visit([&](auto&&... member) { Properties{type}(member...); });
-  type.def("replace", [](Config config, nb::kwargs members) {
-    set_members(config, members);
-    return config;
-  }, "A copy with other members.");
+  type.def(
+      "replace",
+      [](Config config, nb::kwargs members) {
+        set_members(config, members);
+        return config;
+      },
+      "A copy with other members.");
   type.def("as_dict", &members_of, "All members by name.");
-  type.def("__eq__", [](const Config& a, nb::handle b) { return nb::isinstance<Config>(b) && a == nb::cast<const Config&>(b); });
+  type.def("__eq__",
+           [](const Config& a, nb::handle b) { return nb::isinstance<Config>(b) && a == nb::cast<const Config&>(b); });
   type.def("__hash__", [](const Config& config) { return nb::hash(nb::tuple(members_of(config).values())); });
   type.def("__repr__", [](const Config& config) {
     std::string text;
@@ -181,10 +196,13 @@ void bind_config(nb::module_& module) {
   type.def("__reduce__", [](const Config& config) {
     return nb::make_tuple(nb::module_::import_("crossdock").attr("config_from"), nb::make_tuple(members_of(config)));
   });
-  module.def("_supports", [](const Config& config, int num_ranks) {
-    const Support support = supports(config, num_ranks);
-    return nb::make_tuple(support.ok, support.reason);
-  }, nb::arg("config"), nb::arg("num_ranks"));
+  module.def(
+      "_supports",
+      [](const Config& config, int num_ranks) {
+        const Support support = supports(config, num_ranks);
+        return nb::make_tuple(support.ok, support.reason);
+      },
+      nb::arg("config"), nb::arg("num_ranks"));
   module.def("_bill", &bill, nb::arg("config"), nb::arg("num_ranks"), nb::arg("backend"));
 }
 

@@ -18,7 +18,8 @@ PyObject* classes[std::size(kStatusNames)] = {};
 constexpr const char* kMeanings[] = {XD_STATUSES(XD_MEANING)};
 #undef XD_MEANING
 
-PyObject* make_class(nb::module_& module, const std::string& name, PyObject* base, const char* code, const char* meaning) {
+PyObject* make_class(nb::module_& module, const std::string& name, PyObject* base, const char* code,
+                     const char* meaning) {
   nb::dict members;
   members["code"] = nb::str(code);
   PyObject* made = PyErr_NewExceptionWithDoc(("crossdock." + name).c_str(), meaning, base, members.ptr());
@@ -49,9 +50,10 @@ std::string class_name_of(StatusCode code) {
 }
 
 void bind_errors(nb::module_& module) {
-  base_class = make_class(module, "Error", PyExc_RuntimeError, "ok",
-                          "Base of all exceptions of Crossdock. `code` is the status, the text names the call, the values, the rank, the "
-                          "rule, and what to do.");
+  base_class = make_class(
+      module, "Error", PyExc_RuntimeError, "ok",
+      "Base of all exceptions of Crossdock. `code` is the status, the text names the call, the values, the rank, the "
+      "rule, and what to do.");
   for (std::size_t i = 1; i < std::size(kStatusNames); ++i) {
     const auto code = static_cast<StatusCode>(i);
     classes[i] = make_class(module, class_name_of(code), base_class, kStatusNames[i].data(), kMeanings[i]);

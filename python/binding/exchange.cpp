@@ -26,7 +26,8 @@ TokenCount token_count(nb::handle given, std::int64_t rows, const Caller& caller
   std::int32_t number;
   if (nb::isinstance<nb::int_>(given) && nb::try_cast(given, number)) {
     if (number > rows)
-      throw UsageError(caller.text("num_tokens") + " = " + std::to_string(number) + "; only " + std::to_string(rows) + " rows are given");
+      throw UsageError(caller.text("num_tokens") + " = " + std::to_string(number) + "; only " + std::to_string(rows) +
+                       " rows are given");
     return {number, nullptr};
   }
   const Tensor word = read_tensor(given, caller, "num_tokens");
@@ -41,8 +42,9 @@ void check_scales(const Tensor& scales, std::int64_t rows, const Config& config,
   std::int64_t row_bytes = scales.item_bytes;
   for (int i = 1; i < scales.num_dims; ++i) row_bytes *= scales.shape[i];
   if (scales.num_dims < 1 || (rows >= 0 && scales.shape[0] != rows) || row_bytes != config.scale_bytes)
-    throw UsageError(caller.text("scales") + " has shape " + scales.shape_text() + " of " + std::to_string(scales.item_bytes) +
-                     "-byte elements, " + std::to_string(row_bytes) + " bytes a row; must be one row for each of " + std::to_string(rows) +
+    throw UsageError(caller.text("scales") + " has shape " + scales.shape_text() + " of " +
+                     std::to_string(scales.item_bytes) + "-byte elements, " + std::to_string(row_bytes) +
+                     " bytes a row; must be one row for each of " + std::to_string(rows) +
                      " tokens with config.scale_bytes = " + std::to_string(config.scale_bytes) + " bytes");
 }
 
@@ -61,7 +63,8 @@ Inputs read_inputs(const DispatchCall& call, const Config& config, const Caller&
     out.rows = rows.shape[0];
   }
   if (routed && call.ids.is_none() && out.rows)
-    throw UsageError(caller.text("ids") + " is missing; pass [" + std::to_string(out.rows) + ", " + std::to_string(config.top_k) + "] global expert ids, or a plan");
+    throw UsageError(caller.text("ids") + " is missing; pass [" + std::to_string(out.rows) + ", " +
+                     std::to_string(config.top_k) + "] global expert ids, or a plan");
   if (routed && !call.ids.is_none()) {
     const Tensor ids = read_tensor(call.ids, caller, "ids");
     expect_element(ids, {Element::i32, Element::i64}, caller, "ids", "global expert ids, -1 = not routed");
@@ -84,7 +87,8 @@ Inputs read_inputs(const DispatchCall& call, const Config& config, const Caller&
   if (!tokens.device || tokens.host <= config.max_tokens) out.in.num_tokens = tokens.host;
   out.in.num_tokens_on_device = tokens.device;
   if (tokens.device && out.rows < config.max_tokens)
-    throw UsageError(caller.text("rows") + " has " + std::to_string(out.rows) + " rows; with num_tokens on the device it must have max_tokens = " +
+    throw UsageError(caller.text("rows") + " has " + std::to_string(out.rows) +
+                     " rows; with num_tokens on the device it must have max_tokens = " +
                      std::to_string(config.max_tokens) + ", for the host cannot know how many are read");
   return out;
 }
@@ -106,7 +110,8 @@ struct Results {
   nb::object answer() const { return weights.is_none() ? rows : nb::object(nb::make_tuple(rows, weights)); }
 };
 
-Results results_of(const CombineCall& call, std::int64_t num_tokens, const Config& config, const Caller& caller, Framework framework, bool weights) {
+Results results_of(const CombineCall& call, std::int64_t num_tokens, const Config& config, const Caller& caller,
+                   Framework framework, bool weights) {
   const std::int64_t tokens = num_tokens < 0 ? config.max_tokens : num_tokens;
   Results results{call.out, nb::none(), {}};
   if (results.rows.is_none()) {
@@ -116,11 +121,13 @@ Results results_of(const CombineCall& call, std::int64_t num_tokens, const Confi
   }
   const Tensor out = read_rows(results.rows, config.combine_dtype, config.hidden, caller, "out");
   if (out.shape[0] != tokens || out.read_only)
-    throw UsageError(caller.text("out") + " has shape " + out.shape_text() + (out.read_only ? " and is read-only" : "") +
-                     "; must be writable with one row for each of " + std::to_string(tokens) + " tokens of the dispatch");
+    throw UsageError(caller.text("out") + " has shape " + out.shape_text() +
+                     (out.read_only ? " and is read-only" : "") + "; must be writable with one row for each of " +
+                     std::to_string(tokens) + " tokens of the dispatch");
   results.out.rows = out.data;
   if (!weights) return results;
-  results.weights = call.out_weights.is_none() ? make_empty(Element::f32, tokens, config.top_k, caller, framework) : call.out_weights;
+  results.weights =
+      call.out_weights.is_none() ? make_empty(Element::f32, tokens, config.top_k, caller, framework) : call.out_weights;
   const Tensor second = read_tensor(results.weights, caller, "out_weights");
   expect_element(second, {Element::f32}, caller, "out_weights", "summed weights");
   expect_matrix(second, tokens, config.top_k, caller, "out_weights", "one row per token, top_k columns");
@@ -150,7 +157,8 @@ Routing routing_of(nb::handle object, const Caller& caller) {
     routing.num_tokens = routing.plan->num_tokens;
     routing.framework = routing.plan->framework;
   } else {
-    throw UsageError(caller.text("routing") + " is a " + nb::type_name(object.type()).c_str() + "; pass the Received of a dispatch, or a Plan");
+    throw UsageError(caller.text("routing") + " is a " + nb::type_name(object.type()).c_str() +
+                     "; pass the Received of a dispatch, or a Plan");
   }
   return routing;
 }
@@ -174,7 +182,11 @@ std::int64_t next_id() {
 }
 
 PyExchange::PyExchange(nb::object group, const Config& c, bool with_debug)
-    : config(c), group_object(std::move(group)), id(next_id()), debug(with_debug), framework(Framework::numpy),
+    : config(c),
+      group_object(std::move(group)),
+      id(next_id()),
+      debug(with_debug),
+      framework(Framework::numpy),
       group_(nb::cast<PyGroup*>(group_object)) {
   if (PyDict_GetItemString(PyImport_GetModuleDict(), "torch")) framework = Framework::torch;
   const Group& joined = group_->use("Exchange");
@@ -211,13 +223,18 @@ nb::object PyExchange::dispatch(nb::handle self, const DispatchCall& call) {
   row_capacity_ = shape.row_capacity;
   if (received->has_experts()) {
     const ExpertRows experts = received->experts();
-    row_capacity_ = experts.capacity_per_expert ? experts.capacity_per_expert * shape.num_local_experts : experts.num_rows_max;
+    row_capacity_ =
+        experts.capacity_per_expert ? experts.capacity_per_expert * shape.num_local_experts : experts.num_rows_max;
   }
   some_memory_ = shape.rows;
-  const std::int64_t tokens = inputs.in.num_tokens_on_device ? -1 : plan && plan->num_tokens >= 0 ? plan->num_tokens : inputs.in.num_tokens;
+  const std::int64_t tokens = inputs.in.num_tokens_on_device  ? -1
+                              : plan && plan->num_tokens >= 0 ? plan->num_tokens
+                                                              : inputs.in.num_tokens;
   nb::object scales_dtype = nb::none();
-  if (!call.scales.is_none() && inputs.framework != Framework::dlpack && nb::hasattr(call.scales, "dtype")) scales_dtype = call.scales.attr("dtype");
-  return nb::cast(new PyReceived{nb::borrow(self), std::move(received), inputs.framework, tokens, -1, stream_object(target), std::move(scales_dtype), next_id()},
+  if (!call.scales.is_none() && inputs.framework != Framework::dlpack && nb::hasattr(call.scales, "dtype"))
+    scales_dtype = call.scales.attr("dtype");
+  return nb::cast(new PyReceived{nb::borrow(self), std::move(received), inputs.framework, tokens, -1,
+                                 stream_object(target), std::move(scales_dtype), next_id()},
                   nb::rv_policy::take_ownership);
 }
 
@@ -225,8 +242,11 @@ nb::object PyExchange::dispatch(nb::handle self, const DispatchCall& call) {
 void PyExchange::check_rows(const Tensor& rows, std::int64_t known_rows, const Caller& caller) const {
   const std::int64_t least = known_rows >= 0 && config.layout == Layout::token_major ? known_rows : row_capacity_;
   if (rows.shape[0] >= least && rows.shape[0] <= row_capacity_) return;
-  throw UsageError(caller.text("rows") + " has " + std::to_string(rows.shape[0]) + " rows; must have the capacity, " + std::to_string(row_capacity_) +
-                   (config.layout == Layout::token_major ? ", or at least the received rows where the host has asked for their number (num_rows)" : ""));
+  throw UsageError(caller.text("rows") + " has " + std::to_string(rows.shape[0]) + " rows; must have the capacity, " +
+                   std::to_string(row_capacity_) +
+                   (config.layout == Layout::token_major
+                        ? ", or at least the received rows where the host has asked for their number (num_rows)"
+                        : ""));
 }
 
 nb::object PyExchange::combine(const CombineCall& call) {
@@ -235,11 +255,13 @@ nb::object PyExchange::combine(const CombineCall& call) {
   const Routing routing = routing_of(call.routing, caller);
   const Tensor rows = read_rows(call.rows, config.combine_dtype, config.hidden, caller, "rows");
   check_rows(rows, routing.known_rows, caller);
-  CombineInput in{rows.data ? rows.data : some_memory_, call.with_weights, nullptr};  // a rank without experts has no rows
+  CombineInput in{rows.data ? rows.data : some_memory_, call.with_weights,
+                  nullptr};  // a rank without experts has no rows
   if (!call.weights.is_none()) {
     const Tensor weights = read_tensor(call.weights, caller, "weights");
     expect_element(weights, {Element::f32}, caller, "weights", "rows of weights to sum");
-    expect_matrix(weights, token_capacity_, config.top_k, caller, "weights", "one row per received token, to the capacity; top_k columns");
+    expect_matrix(weights, token_capacity_, config.top_k, caller, "weights",
+                  "one row per received token, to the capacity; top_k columns");
     in.weights = static_cast<const float*>(weights.data);
     in.with_weights = true;
   }
@@ -250,8 +272,10 @@ nb::object PyExchange::combine(const CombineCall& call) {
   if (routing.received) stale = routing.received->received->tokens();
   {
     nb::gil_scoped_release others_run;
-    if (routing.received) exchange.combine(std::move(*routing.received->received), in, results.out, options);
-    else exchange.combine(*routing.plan->plan, in, results.out, options);
+    if (routing.received)
+      exchange.combine(std::move(*routing.received->received), in, results.out, options);
+    else
+      exchange.combine(*routing.plan->plan, in, results.out, options);
   }
   if (routing.received) routing.received->received.reset();
   raise_if_ended(exchange, caller, target);
@@ -264,14 +288,16 @@ nb::object PyExchange::combine_fused(const CombineCall& call) {
   Exchange& exchange = use("combine_fused");
   const Caller caller = this->caller("combine_fused");
   const Routing routing = routing_of(call.routing, caller);
-  if (!routing.received) throw UsageError(caller.text("received") + " is a Plan; pass the Received whose landing rows were written");
+  if (!routing.received)
+    throw UsageError(caller.text("received") + " is a Plan; pass the Received whose landing rows were written");
   std::int64_t tokens = routing.num_tokens;
   if (!call.num_tokens.is_none()) tokens = token_count(call.num_tokens, config.max_tokens, caller).host;
   const Results results = results_of(call, tokens, config, caller, routing.framework, call.with_weights);
   const Target target = target_of(call.stream, caller);
   {
     nb::gil_scoped_release others_run;
-    exchange.combine_fused(std::move(*routing.received->received), results.out, call.num_tokens.is_none() ? -1 : static_cast<std::int32_t>(tokens),
+    exchange.combine_fused(std::move(*routing.received->received), results.out,
+                           call.num_tokens.is_none() ? -1 : static_cast<std::int32_t>(tokens),
                            {target.handle, call.num_sms});
   }
   routing.received->received.reset();
@@ -283,93 +309,14 @@ nb::object PyExchange::combine_fused(const CombineCall& call) {
 void PyExchange::poison(const TokenRows& rows, const Target& target) const {
   const auto bytes = static_cast<std::size_t>(rows.row_capacity * row_bytes_of(config.dispatch_dtype, config.hidden));
   if (group_->backend != BackendKind::cpu) {
-    const nb::object view = make_view(rows.rows, Element::byte, {static_cast<std::int64_t>(bytes)}, caller("combine"), Framework::torch, group_object);
+    const nb::object view = make_view(rows.rows, Element::byte, {static_cast<std::int64_t>(bytes)}, caller("combine"),
+                                      Framework::torch, group_object);
     view.attr("fill_")(255);
   } else if (target.cpu) {
     target.cpu->enqueue([data = rows.rows, bytes] { std::memset(data, 0xff, bytes); });
   } else {
     std::memset(rows.rows, 0xff, bytes);
   }
-}
-
-namespace {
-
-nb::list trace_of(const Exchange& exchange) {
-  nb::list events;
-  for (const TraceEvent& event : exchange.trace()) {
-    const std::string_view phase = name_of(event.phase);
-    nb::dict line;
-    line["time_ns"] = event.time_ns;
-    line["epoch"] = event.epoch;
-    line["block"] = event.block;
-    line["place"] = event.place;
-    line["phase"] = nb::str(phase.data(), phase.size());
-    line["operation"] = nb::str(event.combine ? "combine" : "dispatch");
-    events.append(line);
-  }
-  return events;
-}
-
-constexpr const char* kDispatch = R"(Routes and sends the tokens of this rank. Enqueues on the stream and returns; all ranks call it, with 0 tokens too.
-
-rows     [T, hidden] of config.dispatch_dtype (fp4: [T, hidden / 2] pairs; fp8 and fp4 also as uint8 bytes); None: T = 0
-ids      [T, top_k] int32 or int64, global expert ids, -1 = not routed; not read with a plan
-weights  [T, top_k] float32; None: each weight is 1; not read with a plan
-scales   [T, ...] of config.scale_bytes bytes a row
-plan     a kept Plan: another payload along the same routing
-num_tokens  T as an int, or as one int32 word on the device, read when the call runs
-stream   None: torch's current stream, or that of the innermost `with CpuStream()`; else a stream or its handle
-num_sms  upper bound on thread blocks; 0: the tuning rule decides
-
-Returns a Received. Raises UsageError, StateError (too many in flight), CapacityError, PeerLostError, AbortedError; then nothing was
-enqueued. Arrays are read when the call runs: on a GPU in stream order, as any kernel of torch.)";
-
-constexpr const char* kCombine = R"(Brings expert outputs home and sums them: out[t] = sum over the ranks that kept token t, in float32, rounded once.
-
-routing  the Received of a dispatch, which is consumed, or a kept Plan
-rows     expert outputs of config.combine_dtype, in the layout of the config and to its capacity; may be received.rows itself
-out      [T, hidden] of config.combine_dtype, written in place; None: a new array
-weights  [row_capacity, top_k] float32 rows to sum for the second result; with_weights=True: the dispatched ones
-out_weights  [T, top_k] float32 for the second result; None: a new array
-
-Returns out, or (out, out_weights) if the second result was asked for (config.combine_weights).)";
-
-}  // namespace
-
-void bind_exchange(nb::module_& module) {
-  nb::class_<PyExchange> type(module, "Exchange", nb::is_weak_referenceable(), R"(One kind of exchange on a group: the memory of a Config, and the two operators.
-
-Exchange(group, config, debug=False): collective. debug=True fills the rows of a consumed Received with 0xff bytes (NaN in every
-float type but fp4), in stream order, so that a view used too late shows at once.)");
-  type.def("__init__", [](PyExchange* self, nb::object group, const Config& config, bool debug) { new (self) PyExchange(std::move(group), config, debug); },
-           nb::arg("group"), nb::arg("config"), nb::arg("debug") = false, nb::sig("def __init__(self, group: GroupBase, config: Config, debug: bool = False) -> None"));
-  type.def("dispatch", [](nb::handle self, nb::object rows, nb::object ids, nb::object weights, nb::object scales, nb::object plan, nb::object num_tokens, nb::object stream, int num_sms) {
-    return nb::cast<PyExchange&>(self).dispatch(self, {std::move(rows), std::move(ids), std::move(weights), std::move(scales), std::move(plan), std::move(num_tokens), std::move(stream), num_sms});
-  }, nb::arg("rows") = nb::none(), nb::arg("ids") = nb::none(), nb::arg("weights") = nb::none(), nb::arg("scales") = nb::none(), nb::kw_only(),
-     nb::arg("plan") = nb::none(), nb::arg("num_tokens") = nb::none(), nb::arg("stream") = nb::none(), nb::arg("num_sms") = 0,
-     nb::sig("def dispatch(self, rows: object | None = None, ids: object | None = None, weights: object | None = None, scales: object | None = None, *, plan: Plan | None = None, num_tokens: object | None = None, stream: object | None = None, num_sms: int = 0) -> Received"), kDispatch);
-  type.def("combine", [](PyExchange& self, nb::object routing, nb::object rows, nb::object out, nb::object weights, bool with_weights, nb::object out_weights, nb::object stream, int num_sms) {
-    return self.combine({std::move(routing), std::move(rows), std::move(out), std::move(weights), std::move(out_weights), nb::none(), std::move(stream), with_weights, num_sms});
-  }, nb::arg("routing"), nb::arg("rows"), nb::kw_only(), nb::arg("out") = nb::none(), nb::arg("weights") = nb::none(), nb::arg("with_weights") = false,
-     nb::arg("out_weights") = nb::none(), nb::arg("stream") = nb::none(), nb::arg("num_sms") = 0,
-     nb::sig("def combine(self, routing: Received | Plan, rows: object, *, out: object | None = None, weights: object | None = None, with_weights: bool = False, out_weights: object | None = None, stream: object | None = None, num_sms: int = 0) -> typing.Any"), kCombine);
-  type.def("combine_fused", [](PyExchange& self, nb::object received, nb::object out, nb::object num_tokens, bool with_weights, nb::object out_weights, nb::object stream, int num_sms) {
-    return self.combine_fused({std::move(received), nb::none(), std::move(out), nb::none(), std::move(out_weights), std::move(num_tokens), std::move(stream), with_weights, num_sms});
-  }, nb::arg("received"), nb::kw_only(), nb::arg("out") = nb::none(), nb::arg("num_tokens") = nb::none(), nb::arg("with_weights") = false,
-     nb::arg("out_weights") = nb::none(), nb::arg("stream") = nb::none(), nb::arg("num_sms") = 0,
-     nb::sig("def combine_fused(self, received: Received, *, out: object | None = None, num_tokens: int | None = None, with_weights: bool = False, out_weights: object | None = None, stream: object | None = None, num_sms: int = 0) -> typing.Any"),
-     "Sums landing rows that kernels of the group have written (config.fused): out[t] = sum over j of row t * top_k + j.");
-  type.def_prop_ro("group", [](const PyExchange& e) { return e.group_object; });
-  type.def_prop_ro("config", [](const PyExchange& e) { return e.config; });
-  type.def_prop_ro("id", [](const PyExchange& e) { return e.id; }, "A number of this process, for custom operators.");
-  type.def_prop_ro("allocated_bytes", [](const PyExchange& e) { return e.use("Exchange.allocated_bytes").memory().total_bytes; });
-  type.def("trace", [](const PyExchange& e) { return trace_of(e.use("Exchange.trace")); }, "The newest time stamps (config.trace_events), oldest first.");
-  type.def("poll", [](const PyExchange& e) { return status_of(e.use("Exchange.poll").poll()); }, "The first unclear report of this exchange or its group, without waiting.");
-  type.def("clear_status", [](const PyExchange& e) { e.use("Exchange.clear_status").clear_status(); }, "Forgets a report that is not fatal.");
-  type.def("close", &PyExchange::close, "Local, legal twice; memory lives on while views of it or peers may use it.");
-  type.def("__enter__", [](nb::object self) { return self; });
-  type.def("__exit__", [](PyExchange& e, nb::args) { e.close(); });
-  bind_received(module);
 }
 
 }  // namespace crossdock::python

@@ -83,7 +83,8 @@ class PyExchange {
   const PyGroup* group_;
   std::unique_ptr<Exchange> exchange_;
   const void* some_memory_ = nullptr;
-  std::int64_t token_capacity_ = 0, row_capacity_ = 0;  // rows by token, and in the layout; known since the first dispatch
+  std::int64_t token_capacity_ = 0,
+               row_capacity_ = 0;  // rows by token, and in the layout; known since the first dispatch
 };
 
 std::int64_t next_id();

@@ -27,13 +27,15 @@ AllGather all_gather_of(nb::handle callable, int rank, int num_ranks) {
     nb::gil_scoped_acquire gil;
     const nb::object answers = (*shared)(nb::bytes(mine, bytes));
     if (nb::len(answers) != static_cast<std::size_t>(num_ranks))
-      throw UsageError("Group on rank " + std::to_string(rank) + ": all_gather returned " + std::to_string(nb::len(answers)) +
-                       " entries; must be the bytes of each of " + std::to_string(num_ranks) + " ranks, in rank order");
+      throw UsageError("Group on rank " + std::to_string(rank) + ": all_gather returned " +
+                       std::to_string(nb::len(answers)) + " entries; must be the bytes of each of " +
+                       std::to_string(num_ranks) + " ranks, in rank order");
     for (int r = 0; r < num_ranks; ++r) {
       const nb::object answer = answers[r];
       if (!nb::isinstance<nb::bytes>(answer) || nb::len(answer) != bytes)
-        throw UsageError("Group on rank " + std::to_string(rank) + ": all_gather returned " + nb::repr(answer.type()).c_str() + " of length " +
-                         std::to_string(nb::len(answer)) + " for rank " + std::to_string(r) + "; must be " + std::to_string(bytes) + " bytes");
+        throw UsageError("Group on rank " + std::to_string(rank) + ": all_gather returned " +
+                         nb::repr(answer.type()).c_str() + " of length " + std::to_string(nb::len(answer)) +
+                         " for rank " + std::to_string(r) + "; must be " + std::to_string(bytes) + " bytes");
       std::memcpy(static_cast<char*>(all) + r * bytes, nb::cast<nb::bytes>(answer).c_str(), bytes);
     }
   };
@@ -42,7 +44,9 @@ AllGather all_gather_of(nb::handle callable, int rank, int num_ranks) {
 Group form(int rank, int num_ranks, nb::handle meeting, const GroupOptions& options) {
   const Team* team = nullptr;
   if (nb::try_cast(meeting, team) && team) {
-    if (team->num_ranks() != num_ranks) throw UsageError("Group: the team has " + std::to_string(team->num_ranks()) + " ranks, not " + std::to_string(num_ranks));
+    if (team->num_ranks() != num_ranks)
+      throw UsageError("Group: the team has " + std::to_string(team->num_ranks()) + " ranks, not " +
+                       std::to_string(num_ranks));
     nb::gil_scoped_release others_run;
     return Group::join(*team, rank, options);
   }
@@ -51,7 +55,8 @@ Group form(int rank, int num_ranks, nb::handle meeting, const GroupOptions& opti
     nb::gil_scoped_release others_run;
     return Group::rendezvous(name, rank, num_ranks, options);
   }
-  if (!PyCallable_Check(meeting.ptr())) throw UsageError("Group: the meeting is neither a Team, a name, nor a callable");
+  if (!PyCallable_Check(meeting.ptr()))
+    throw UsageError("Group: the meeting is neither a Team, a name, nor a callable");
   AllGather all_gather = all_gather_of(meeting, rank, num_ranks);
   nb::gil_scoped_release others_run;
   return Group::join(rank, num_ranks, std::move(all_gather), options);
@@ -59,7 +64,8 @@ Group form(int rank, int num_ranks, nb::handle meeting, const GroupOptions& opti
 
 std::chrono::milliseconds deadline_of(std::optional<double> seconds) {
   if (!seconds) return std::chrono::milliseconds{-1};
-  if (!(*seconds >= 0) || std::isinf(*seconds)) throw UsageError("Group: deadline = " + std::to_string(*seconds) + " s; must be 0 (no limit) or more");
+  if (!(*seconds >= 0) || std::isinf(*seconds))
+    throw UsageError("Group: deadline = " + std::to_string(*seconds) + " s; must be 0 (no limit) or more");
   return std::chrono::milliseconds(static_cast<std::int64_t>(std::ceil(std::min(*seconds, 1e12) * 1000)));
 }
 
@@ -80,7 +86,8 @@ bool PyGroup::forked() const { return forks_ != forks_so_far(); }
 
 void PyGroup::check(const char* call) const {
   check_not_forked(forks_, call);
-  if (closed_) throw StateError(std::string(call) + " on rank " + std::to_string(rank) + ": the group is closed; form a new one");
+  if (closed_)
+    throw StateError(std::string(call) + " on rank " + std::to_string(rank) + ": the group is closed; form a new one");
 }
 
 void PyGroup::close() {
@@ -104,28 +111,44 @@ nb::dict status_of(const Status& status) {
 
 void bind_group(nb::module_& module) {
   nb::class_<Team>(module, "Team", "The meeting point of ranks that are threads of one process.")
-      .def("__init__", [](Team* self, int num_ranks) { new (self) Team(num_ranks); }, nb::arg("num_ranks"))
+      .def(
+          "__init__", [](Team* self, int num_ranks) { new (self) Team(num_ranks); }, nb::arg("num_ranks"))
       .def_prop_ro("num_ranks", &Team::num_ranks);
   nb::class_<PyGroup>(module, "GroupBase", nb::is_weak_referenceable(), "What crossdock.Group is made of.")
-      .def("__init__", [](PyGroup* self, int rank, int num_ranks, nb::object meeting, const std::string& backend, int device, nb::object deadline) {
-        GroupOptions options;
-        options.backend = enum_of<BackendKind>(kBackendNames, backend, "backend");
-        options.device = device;
-        options.deadline = deadline_of(deadline.is_none() ? std::nullopt : std::optional(nb::cast<double>(deadline)));
-        new (self) PyGroup(rank, num_ranks, meeting, options);
-      }, nb::arg("rank"), nb::arg("num_ranks"), nb::arg("meeting"), nb::arg("backend") = "automatic", nb::arg("device") = -1,
-           nb::arg("deadline") = nb::none())
+      .def(
+          "__init__",
+          [](PyGroup* self, int rank, int num_ranks, nb::object meeting, const std::string& backend, int device,
+             nb::object deadline) {
+            GroupOptions options;
+            options.backend = enum_of<BackendKind>(kBackendNames, backend, "backend");
+            options.device = device;
+            options.deadline =
+                deadline_of(deadline.is_none() ? std::nullopt : std::optional(nb::cast<double>(deadline)));
+            new (self) PyGroup(rank, num_ranks, meeting, options);
+          },
+          nb::arg("rank"), nb::arg("num_ranks"), nb::arg("meeting"), nb::arg("backend") = "automatic",
+          nb::arg("device") = -1, nb::arg("deadline") = nb::none())
       .def_prop_ro("rank", [](const PyGroup& g) { return g.rank; })
       .def_prop_ro("num_ranks", [](const PyGroup& g) { return g.num_ranks; })
-      .def_prop_ro("backend", [](const PyGroup& g) { return name_of(g.backend); }, "A name of crossdock.BACKENDS.")
-      .def_prop_ro("device", [](const PyGroup& g) { return g.device; }, "Ordinal as the driver counts; without meaning on the CPU.")
+      .def_prop_ro(
+          "backend", [](const PyGroup& g) { return name_of(g.backend); }, "A name of crossdock.BACKENDS.")
+      .def_prop_ro(
+          "device", [](const PyGroup& g) { return g.device; },
+          "Ordinal as the driver counts; without meaning on the CPU.")
       .def_prop_ro("closed", &PyGroup::closed)
-      .def("poll", [](const PyGroup& g) { return status_of(g.use("Group.poll").poll()); }, "The first failure seen by this rank, without waiting.")
-      .def("abort", [](const PyGroup& g, const std::string& reason) { g.use("Group.abort").abort(reason); }, nb::arg("reason"),
-           "Stops every member: running and later calls raise AbortedError with this reason. Never waits.")
-      .def("set_deadline", [](const PyGroup& g, double seconds) { g.use("Group.set_deadline").set_deadline(deadline_of(seconds)); },
-           nb::arg("seconds"), "Longest wait for a peer, in calls to come and in calls that run; 0: no limit.")
-      .def("close", &PyGroup::close, "Leaves the group. Local, legal twice; later calls on it or its exchanges raise StateError.");
+      .def(
+          "poll", [](const PyGroup& g) { return status_of(g.use("Group.poll").poll()); },
+          "The first failure seen by this rank, without waiting.")
+      .def(
+          "abort", [](const PyGroup& g, const std::string& reason) { g.use("Group.abort").abort(reason); },
+          nb::arg("reason"),
+          "Stops every member: running and later calls raise AbortedError with this reason. Never waits.")
+      .def(
+          "set_deadline",
+          [](const PyGroup& g, double seconds) { g.use("Group.set_deadline").set_deadline(deadline_of(seconds)); },
+          nb::arg("seconds"), "Longest wait for a peer, in calls to come and in calls that run; 0: no limit.")
+      .def("close", &PyGroup::close,
+           "Leaves the group. Local, legal twice; later calls on it or its exchanges raise StateError.");
 }
 
 }  // namespace crossdock::python

@@ -45,7 +45,8 @@ NB_MODULE(_core, module) {
   module.attr("STATUSES") = python::tuple_of(kStatusNames);
   module.attr("MAX_RANKS") = kMaxRanks;
   module.attr("MAX_TOPK") = kMaxTopk;
-  module.def("backends", &backends, "Machines that can be used right now: backend, num_devices, and why there are none.");
+  module.def("backends", &backends,
+             "Machines that can be used right now: backend, num_devices, and why there are none.");
   python::bind_errors(module);
   python::bind_config(module);
   python::bind_stream(module);

@@ -15,12 +15,14 @@ namespace nb = nanobind;
 namespace {
 
 /// Members of Counts: name, first 64-bit word, words.
-#define XD_COUNT(member) {#member, offsetof(Counts, member) / 8, sizeof(Counts::member) / 8}
+#define XD_COUNT(member) \
+  { #member, offsetof(Counts, member) / 8, sizeof(Counts::member) / 8 }
 constexpr struct {
   const char* name;
   std::size_t first, words;
-} kCounts[] = {XD_COUNT(num_rows),        XD_COUNT(rows_needed), XD_COUNT(rows_per_source),    XD_COUNT(dropped_per_source),
-               XD_COUNT(num_tokens),      XD_COUNT(bad_ids),     XD_COUNT(expert_rows_needed), XD_COUNT(expert_rows_dropped)};
+} kCounts[] = {XD_COUNT(num_rows),           XD_COUNT(rows_needed),        XD_COUNT(rows_per_source),
+               XD_COUNT(dropped_per_source), XD_COUNT(num_tokens),         XD_COUNT(bad_ids),
+               XD_COUNT(expert_rows_needed), XD_COUNT(expert_rows_dropped)};
 #undef XD_COUNT
 
 nb::dict counts_fields() {
@@ -46,7 +48,9 @@ nb::object counts_view(const Counts* counts, const Viewer& view, int num_ranks, 
   return nb::module_::import_("crossdock._counts").attr("Counts")(words, num_ranks, stream);
 }
 
-std::int64_t columns_of(Dtype dtype, std::int64_t hidden) { return element_of(dtype) == Element::fp4_pair ? hidden / 2 : hidden; }
+std::int64_t columns_of(Dtype dtype, std::int64_t hidden) {
+  return element_of(dtype) == Element::fp4_pair ? hidden / 2 : hidden;
+}
 
 /// Rows in the layout of the config: [capacity, columns], or [experts, capacity, columns].
 nb::object by_layout(const PyReceived& r, const char* what, const void* data, Element element, std::int64_t columns) {
@@ -63,12 +67,14 @@ nb::object rows_of(const PyReceived& r) {
   const Received& received = r.use("Received.rows");
   const Config& config = r.owner().config;
   const void* data = received.has_experts() ? received.experts().rows : received.tokens().rows;
-  return by_layout(r, "Received.rows", data, element_of(config.dispatch_dtype), columns_of(config.dispatch_dtype, config.hidden));
+  return by_layout(r, "Received.rows", data, element_of(config.dispatch_dtype),
+                   columns_of(config.dispatch_dtype, config.hidden));
 }
 
 nb::object weights_of(const PyReceived& r) {
   const Received& received = r.use("Received.weights");
-  if (!received.has_experts()) return by_layout(r, "Received.weights", received.tokens().weights, Element::f32, r.owner().config.top_k);
+  if (!received.has_experts())
+    return by_layout(r, "Received.weights", received.tokens().weights, Element::f32, r.owner().config.top_k);
   const ExpertRows rows = received.experts();
   const Viewer view = viewer_of(r, "Received.weights");
   if (!rows.capacity_per_expert) return view(rows.weights, Element::f32, {rows.num_rows_max});
@@ -85,29 +91,62 @@ nb::object scales_of(const PyReceived& r) {
 
 nb::object sources_of(const PyReceived& r) {
   const Received& received = r.use("Received.sources");
-  return by_layout(r, "Received.sources", received.has_experts() ? received.experts().sources : received.tokens().sources, Element::i32, 4);
+  return by_layout(r, "Received.sources",
+                   received.has_experts() ? received.experts().sources : received.tokens().sources, Element::i32, 4);
 }
 
 nb::object combine_buffer_of(const PyReceived& r, nb::handle dtype, nb::handle hidden) {
   const Received& received = r.use("Received.combine_buffer");
   const Config& config = r.owner().config;
   Config wanted = config;
-  if (!dtype.is_none()) wanted.combine_dtype = enum_of<Dtype>(kDtypeNames, nb::cast<std::string>(dtype_name_of(dtype)), "dtype");
+  if (!dtype.is_none())
+    wanted.combine_dtype = enum_of<Dtype>(kDtypeNames, nb::cast<std::string>(dtype_name_of(dtype)), "dtype");
   if (!hidden.is_none()) wanted.hidden = nb::cast<std::int32_t>(hidden);
   const CombineBuffer buffer = received.combine_buffer(wanted.combine_dtype, wanted.hidden);
-  return by_layout(r, "Received.combine_buffer", buffer.data, element_of(wanted.combine_dtype), columns_of(wanted.combine_dtype, wanted.hidden));
+  return by_layout(r, "Received.combine_buffer", buffer.data, element_of(wanted.combine_dtype),
+                   columns_of(wanted.combine_dtype, wanted.hidden));
 }
 
 nb::object landing_rows_of(const PyReceived& r, int rank) {
   const Config& config = r.owner().config;
   void* data = r.use("Received.landing_rows").landing_rows(rank);
   const std::int64_t rows = std::int64_t{config.max_tokens} * config.top_k;
-  return viewer_of(r, "Received.landing_rows")(data, element_of(config.combine_dtype), {rows, columns_of(config.combine_dtype, config.hidden)});
+  return viewer_of(r, "Received.landing_rows")(data, element_of(config.combine_dtype),
+                                               {rows, columns_of(config.combine_dtype, config.hidden)});
 }
 
 std::int64_t num_rows_of(PyReceived& r) {
-  const nb::object counts = counts_view(r.use("Received.num_rows").counts(), viewer_of(r, "Received.num_rows"), r.owner().group().num_ranks, r.stream);
+  const nb::object counts = counts_view(r.use("Received.num_rows").counts(), viewer_of(r, "Received.num_rows"),
+                                        r.owner().group().num_ranks, r.stream);
   return r.known_rows = nb::cast<std::int64_t>(counts.attr("host")()["num_rows"]);
+}
+
+nb::object ids_of(const PyReceived& r) {
+  const TokenRows tokens = r.use("Received.ids").tokens();
+  return viewer_of(r, "Received.ids")(tokens.ids, Element::i32, {tokens.row_capacity, r.owner().config.top_k});
+}
+
+nb::object token_weights_of(const PyReceived& r) {
+  const TokenRows tokens = r.use("Received.token_weights").tokens();
+  return viewer_of(r, "Received.token_weights")(tokens.weights, Element::f32,
+                                                {tokens.row_capacity, r.owner().config.top_k});
+}
+
+nb::object offsets_of(const PyReceived& r) {
+  const Received& received = r.use("Received.offsets");
+  return viewer_of(r, "Received.offsets")(received.experts().offsets, Element::i32,
+                                          {received.tokens().num_local_experts + 1});
+}
+
+nb::object expert_counts_of(const PyReceived& r) {
+  const Received& received = r.use("Received.expert_counts");
+  return viewer_of(r, "Received.expert_counts")(received.expert_counts(), Element::i32,
+                                                {received.tokens().num_local_experts});
+}
+
+nb::object counts_of(const PyReceived& r) {
+  return counts_view(r.use("Received.counts").counts(), viewer_of(r, "Received.counts"), r.owner().group().num_ranks,
+                     r.stream);
 }
 
 PyPlan* keep(PyReceived& r) {
@@ -123,64 +162,85 @@ const Received& PyReceived::use(const char* what) const {
   owner().group().check(what);
   if (!received)
     throw StateError(std::string(what) + " on rank " + std::to_string(owner().group().rank) +
-                     ": this Received was combined before, and its rows belong to the next dispatch; use it earlier, or copy what you keep");
+                     ": this Received was combined before, and its rows belong to the next dispatch; use it earlier, "
+                     "or copy what you keep");
   return *received;
 }
 
 const Plan& PyPlan::use(const char* what) const {
   const PyExchange& owner = nb::cast<const PyExchange&>(exchange);
   owner.group().check(what);
-  if (!plan) throw StateError(std::string(what) + " on rank " + std::to_string(owner.group().rank) + ": the plan was released");
+  if (!plan)
+    throw StateError(std::string(what) + " on rank " + std::to_string(owner.group().rank) + ": the plan was released");
   return *plan;
 }
 
+namespace {
+
+void bind_plan(nb::module_& module) {
+  nb::class_<PyPlan>(module, "Plan", nb::is_weak_referenceable(),
+                     "A kept routing: dispatch(plan=...) sends other rows along it, combine(plan, ...) brings rows "
+                     "back, any number of times.")
+      .def_prop_ro(
+          "id", [](const PyPlan& p) { return p.id; }, "A number of this process, for custom operators.")
+      .def_prop_ro(
+          "num_tokens", [](const PyPlan& p) { return p.num_tokens; }, "T of this rank; -1 if only the device knows it.")
+      .def_prop_ro("exchange", [](const PyPlan& p) { return p.exchange; })
+      .def(
+          "release", [](PyPlan& p) { p.plan.reset(); }, "Gives the routing's memory back now; local, legal twice.");
+}
+
+}  // namespace
+
 void bind_received(nb::module_& module) {
   module.attr("_COUNTS") = counts_fields();
-  nb::class_<PyReceived>(module, "Received", nb::is_weak_referenceable(), R"(One use of the receive rows: what a dispatch delivered to this rank.
+  nb::class_<PyReceived>(module, "Received", nb::is_weak_referenceable(),
+                         R"(One use of the receive rows: what a dispatch delivered to this rank.
 
 Every array is a view of the library's memory, valid in stream order until the next dispatch that uses the same place: after combine
 has consumed this object, or after it was collected. A consumed Received raises StateError; its views keep the memory alive, not the
 content. Arrays come in the framework of the dispatch's rows.)")
-      .def_prop_ro("rows", &rows_of, "[row_capacity, hidden]; expert_major: [local experts, capacity, hidden]; contiguous: [capacity, hidden].")
-      .def_prop_ro("scales", &scales_of, "[..., scale_bytes] beside `rows`, seen as the dtype that was sent; None without scale_bytes.")
-      .def_prop_ro("weights", &weights_of, "[row_capacity, top_k] float32; layouts by expert: one weight a row. 0 beyond the count and on padding.")
-      .def_prop_ro("sources", &sources_of, "[..., 4] int32 beside `rows`: home rank, token there, landing row, 0. Rank and token are -1 beyond the count.")
-      .def_prop_ro("ids", [](const PyReceived& r) {
-        const TokenRows tokens = r.use("Received.ids").tokens();
-        return viewer_of(r, "Received.ids")(tokens.ids, Element::i32, {tokens.row_capacity, r.owner().config.top_k});
-      }, "[row_capacity, top_k] int32 global ids of the received tokens, in every layout; -1 beyond the count.")
-      .def_prop_ro("token_weights", [](const PyReceived& r) {
-        const TokenRows tokens = r.use("Received.token_weights").tokens();
-        return viewer_of(r, "Received.token_weights")(tokens.weights, Element::f32, {tokens.row_capacity, r.owner().config.top_k});
-      }, "[row_capacity, top_k] float32 beside `ids`, in every layout.")
-      .def_prop_ro("offsets", [](const PyReceived& r) {
-        const Received& received = r.use("Received.offsets");
-        return viewer_of(r, "Received.offsets")(received.experts().offsets, Element::i32, {received.tokens().num_local_experts + 1});
-      }, "[local experts + 1] int32: first row of each expert. StateError for token_major.")
-      .def_prop_ro("expert_counts", [](const PyReceived& r) {
-        const Received& received = r.use("Received.expert_counts");
-        return viewer_of(r, "Received.expert_counts")(received.expert_counts(), Element::i32, {received.tokens().num_local_experts});
-      }, "[local experts] int32: kept (token, expert) pairs, repeated ids once.")
-      .def_prop_ro("counts", [](const PyReceived& r) {
-        return counts_view(r.use("Received.counts").counts(), viewer_of(r, "Received.counts"), r.owner().group().num_ranks, r.stream);
-      }, "All counts on the device, by name; `.host()` waits and gives a dict.")
+      .def_prop_ro(
+          "rows", &rows_of,
+          "[row_capacity, hidden]; expert_major: [local experts, capacity, hidden]; contiguous: [capacity, hidden].")
+      .def_prop_ro("scales", &scales_of,
+                   "[..., scale_bytes] beside `rows`, seen as the dtype that was sent; None without scale_bytes.")
+      .def_prop_ro(
+          "weights", &weights_of,
+          "[row_capacity, top_k] float32; layouts by expert: one weight a row. 0 beyond the count and on padding.")
+      .def_prop_ro("sources", &sources_of,
+                   "[..., 4] int32 beside `rows`: home rank, token there, landing row, 0. Rank and token are -1 beyond "
+                   "the count.")
+      .def_prop_ro(
+          "ids", &ids_of,
+          "[row_capacity, top_k] int32 global ids of the received tokens, in every layout; -1 beyond the count.")
+      .def_prop_ro("token_weights", &token_weights_of, "[row_capacity, top_k] float32 beside `ids`, in every layout.")
+      .def_prop_ro("offsets", &offsets_of,
+                   "[local experts + 1] int32: first row of each expert. StateError for token_major.")
+      .def_prop_ro("expert_counts", &expert_counts_of,
+                   "[local experts] int32: kept (token, expert) pairs, repeated ids once.")
+      .def_prop_ro("counts", &counts_of, "All counts on the device, by name; `.host()` waits and gives a dict.")
       .def_prop_ro("num_rows", &num_rows_of, "Received rows as an int. Waits for the dispatch: not for graphs.")
-      .def_prop_ro("first_expert", [](const PyReceived& r) { return r.use("Received.first_expert").tokens().first_expert; }, "Global id of this rank's first expert.")
-      .def_prop_ro("num_local_experts", [](const PyReceived& r) { return r.use("Received.num_local_experts").tokens().num_local_experts; })
-      .def_prop_ro("row_capacity", [](const PyReceived& r) { return r.use("Received.row_capacity").tokens().row_capacity; })
-      .def_prop_ro("num_tokens", [](const PyReceived& r) { return r.num_tokens; }, "T of this rank; -1 if only the device knows it.")
+      .def_prop_ro(
+          "first_expert", [](const PyReceived& r) { return r.use("Received.first_expert").tokens().first_expert; },
+          "Global id of this rank's first expert.")
+      .def_prop_ro("num_local_experts",
+                   [](const PyReceived& r) { return r.use("Received.num_local_experts").tokens().num_local_experts; })
+      .def_prop_ro("row_capacity",
+                   [](const PyReceived& r) { return r.use("Received.row_capacity").tokens().row_capacity; })
+      .def_prop_ro(
+          "num_tokens", [](const PyReceived& r) { return r.num_tokens; },
+          "T of this rank; -1 if only the device knows it.")
       .def_prop_ro("exchange", [](const PyReceived& r) { return r.exchange; })
       .def_prop_ro("consumed", [](const PyReceived& r) { return !r.received; })
       .def("combine_buffer", &combine_buffer_of, nb::arg("dtype") = nb::none(), nb::arg("hidden") = nb::none(),
-           "The library's buffer for expert outputs (config.zero_copy), as rows of `dtype` and `hidden`, by default the config's.")
-      .def("landing_rows", &landing_rows_of, nb::arg("rank"), "[max_tokens * top_k, hidden] of home rank `rank`, writable by kernels of this rank (config.fused).")
-      .def("keep", &keep, nb::rv_policy::take_ownership, "The routing, kept: a Plan. StateError when config.kept_plans are kept, or called twice.");
-  nb::class_<PyPlan>(module, "Plan", nb::is_weak_referenceable(),
-                     "A kept routing: dispatch(plan=...) sends other rows along it, combine(plan, ...) brings rows back, any number of times.")
-      .def_prop_ro("id", [](const PyPlan& p) { return p.id; }, "A number of this process, for custom operators.")
-      .def_prop_ro("num_tokens", [](const PyPlan& p) { return p.num_tokens; }, "T of this rank; -1 if only the device knows it.")
-      .def_prop_ro("exchange", [](const PyPlan& p) { return p.exchange; })
-      .def("release", [](PyPlan& p) { p.plan.reset(); }, "Gives the routing's memory back now; local, legal twice.");
+           "The library's buffer for expert outputs (config.zero_copy), as rows of `dtype` and `hidden`, by default "
+           "the config's.")
+      .def("landing_rows", &landing_rows_of, nb::arg("rank"),
+           "[max_tokens * top_k, hidden] of home rank `rank`, writable by kernels of this rank (config.fused).")
+      .def("keep", &keep, nb::rv_policy::take_ownership,
+           "The routing, kept: a Plan. StateError when config.kept_plans are kept, or called twice.");
+  bind_plan(module);
 }
 
 }  // namespace crossdock::python

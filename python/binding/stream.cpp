@@ -29,7 +29,8 @@ unsigned forks_so_far() {
 
 void check_not_forked(unsigned forks_then, const char* call) {
   if (forks_then != forks_so_far())
-    throw StateError(std::string(call) + ": this process was forked after the object was made, and a group's memory and threads stay " +
+    throw StateError(std::string(call) +
+                     ": this process was forked after the object was made, and a group's memory and threads stay " +
                      "with the parent; start processes by spawn, or form the group in the child");
 }
 
@@ -111,21 +112,29 @@ Target target_of(nb::handle stream, const Caller& caller) {
   const bool is_cpu_stream = nb::try_cast(stream, cpu) && cpu;
   const std::string what = caller.text("stream") + " is a " + nb::type_name(stream.type()).c_str();
   if (is_cpu_stream != is_cpu)
-    throw UsageError(what + ", the group is on " + std::string(name_of(caller.backend)) + "; pass a " + (is_cpu ? "CpuStream" : "stream of the GPU"));
+    throw UsageError(what + ", the group is on " + std::string(name_of(caller.backend)) + "; pass a " +
+                     (is_cpu ? "CpuStream" : "stream of the GPU"));
   if (is_cpu) return {cpu->handle(), cpu};
   nb::object number = nb::borrow(stream);
-  if (nb::hasattr(stream, "__cuda_stream__")) number = stream.attr("__cuda_stream__")()[1];
-  else if (nb::hasattr(stream, "cuda_stream")) number = stream.attr("cuda_stream");  // torch
-  else if (nb::hasattr(stream, "ptr")) number = stream.attr("ptr");                  // CuPy
+  if (nb::hasattr(stream, "__cuda_stream__"))
+    number = stream.attr("__cuda_stream__")()[1];
+  else if (nb::hasattr(stream, "cuda_stream"))
+    number = stream.attr("cuda_stream");  // torch
+  else if (nb::hasattr(stream, "ptr"))
+    number = stream.attr("ptr");  // CuPy
   std::uintptr_t value;
   if (!nb::try_cast(number, value)) throw UsageError(what + "; pass torch's, CuPy's, or a handle as an int");
   return {reinterpret_cast<void*>(value), nullptr};
 }
 
 void bind_stream(nb::module_& module) {
-  nb::class_<PyGraph>(module, "CpuGraph", "A recorded list of calls; CpuStream.replay runs it. Keeps the arrays of its calls alive.")
-      .def_prop_ro("num_calls", [](const PyGraph& graph) { return graph.graph.num_calls(); }, "Calls in the list.");
-  nb::class_<PyStream>(module, "CpuStream", R"(A queue of calls of the CPU backend, with a thread that runs them in order: what a CUDA stream is on a GPU.
+  nb::class_<PyGraph>(module, "CpuGraph",
+                      "A recorded list of calls; CpuStream.replay runs it. Keeps the arrays of its calls alive.")
+      .def_prop_ro(
+          "num_calls", [](const PyGraph& graph) { return graph.graph.num_calls(); }, "Calls in the list.");
+  nb::class_<PyStream>(
+      module, "CpuStream",
+      R"(A queue of calls of the CPU backend, with a thread that runs them in order: what a CUDA stream is on a GPU.
 
 `with stream:` makes it the current stream of this Python thread; leaving waits until the queue is empty. Arrays of enqueued
 calls are kept alive until the calls have run. Collecting a stream never waits for its queue.)")
@@ -135,10 +144,13 @@ calls are kept alive until the calls have run. Collecting a stream never waits f
       .def("end_capture", &PyStream::end_capture, "Ends the recording.")
       .def_prop_ro("capturing", &PyStream::capturing)
       .def("replay", &PyStream::replay, nb::arg("graph"), "Enqueues the recorded calls.")
-      .def("__enter__", [](PyStream& stream) -> PyStream& {
-        current_streams.push_back(&stream);
-        return stream;
-      }, nb::rv_policy::reference)
+      .def(
+          "__enter__",
+          [](PyStream& stream) -> PyStream& {
+            current_streams.push_back(&stream);
+            return stream;
+          },
+          nb::rv_policy::reference)
       .def("__exit__", [](PyStream& stream, nb::args) {
         if (!current_streams.empty()) current_streams.pop_back();
         if (!stream.capturing()) stream.synchronize();

@@ -62,13 +62,15 @@ void set_element(Tensor& tensor, std::string_view name) {
 
 void set_shape(Tensor& tensor, nb::handle shape, const Caller& caller, const char* argument) {
   const std::size_t dims = nb::len(shape);
-  if (dims > kMaxDims) throw UsageError(caller.text(argument) + " has " + std::to_string(dims) + " dimensions; at most 4 are read");
+  if (dims > kMaxDims)
+    throw UsageError(caller.text(argument) + " has " + std::to_string(dims) + " dimensions; at most 4 are read");
   tensor.num_dims = static_cast<int>(dims);
   for (int i = 0; i < tensor.num_dims; ++i) tensor.shape[i] = nb::cast<std::int64_t>(shape[i]);
 }
 
 [[noreturn]] void not_dense(const Caller& caller, const char* argument, const std::string& strides) {
-  throw UsageError(caller.text(argument) + " is not dense: strides " + strides + "; pass " + argument + ".contiguous() or a copy");
+  throw UsageError(caller.text(argument) + " is not dense: strides " + strides + "; pass " + argument +
+                   ".contiguous() or a copy");
 }
 
 Tensor read_numpy(nb::handle array, const Caller& caller, const char* argument) {
@@ -86,14 +88,22 @@ Tensor read_numpy(nb::handle array, const Caller& caller, const char* argument) 
 std::string_view name_of_code(const nb::dlpack::dtype& dtype) {
   using nb::dlpack::dtype_code;
   switch (static_cast<dtype_code>(dtype.code)) {
-    case dtype_code::Bfloat: return "bfloat16";
-    case dtype_code::Float: return dtype.bits == 16 ? "float16" : dtype.bits == 32 ? "float32" : "float64";
-    case dtype_code::Float8_E4M3FN: return "float8_e4m3fn";
-    case dtype_code::Float8_E4M3FNUZ: return "float8_e4m3fnuz";
-    case dtype_code::Float4_E2M1FN: return dtype.lanes == 2 ? "float4_e2m1fn_x2" : "float4_e2m1fn";
-    case dtype_code::Int: return dtype.bits == 8 ? "int8" : dtype.bits == 32 ? "int32" : dtype.bits == 64 ? "int64" : "int16";
-    case dtype_code::UInt: return dtype.bits == 8 ? "uint8" : "an unsigned integer";
-    default: return "a type without a name here";
+    case dtype_code::Bfloat:
+      return "bfloat16";
+    case dtype_code::Float:
+      return dtype.bits == 16 ? "float16" : dtype.bits == 32 ? "float32" : "float64";
+    case dtype_code::Float8_E4M3FN:
+      return "float8_e4m3fn";
+    case dtype_code::Float8_E4M3FNUZ:
+      return "float8_e4m3fnuz";
+    case dtype_code::Float4_E2M1FN:
+      return dtype.lanes == 2 ? "float4_e2m1fn_x2" : "float4_e2m1fn";
+    case dtype_code::Int:
+      return dtype.bits == 8 ? "int8" : dtype.bits == 32 ? "int32" : dtype.bits == 64 ? "int64" : "int16";
+    case dtype_code::UInt:
+      return dtype.bits == 8 ? "uint8" : "an unsigned integer";
+    default:
+      return "a type without a name here";
   }
 }
 
@@ -132,15 +142,21 @@ Tensor read_cuda_interface(nb::handle object, const Caller& caller, const char* 
   tensor.on_cpu = false;
   tensor.device = caller.device;  // the interface names none; the library asks the driver whose pointer it is
   const std::string type = nb::cast<std::string>(face["typestr"]);
-  const std::string_view name = type == "<f2" ? "float16" : type == "<f4" ? "float32" : type == "<i4" ? "int32" :
-                                type == "<i8" ? "int64" : type == "|u1" ? "uint8" : type == "|i1" ? "int8" : std::string_view(type);
+  const std::string_view name = type == "<f2"   ? "float16"
+                                : type == "<f4" ? "float32"
+                                : type == "<i4" ? "int32"
+                                : type == "<i8" ? "int64"
+                                : type == "|u1" ? "uint8"
+                                : type == "|i1" ? "int8"
+                                                : std::string_view(type);
   set_element(tensor, name);
   if (!tensor.item_bytes) tensor.item_bytes = std::atoi(type.c_str() + 2);
   set_shape(tensor, face["shape"], caller, argument);
   std::int64_t step = tensor.item_bytes;
   const nb::object strides = face.contains("strides") ? nb::object(face["strides"]) : nb::none();
   for (int i = tensor.num_dims - 1; !strides.is_none() && i >= 0; --i) {
-    if (tensor.shape[i] > 1 && nb::cast<std::int64_t>(strides[i]) != step) not_dense(caller, argument, nb::str(strides).c_str());
+    if (tensor.shape[i] > 1 && nb::cast<std::int64_t>(strides[i]) != step)
+      not_dense(caller, argument, nb::str(strides).c_str());
     step *= tensor.shape[i];
   }
   const nb::tuple data = nb::cast<nb::tuple>(face["data"]);
@@ -155,8 +171,9 @@ void check_device(const Tensor& tensor, const Caller& caller, const char* argume
     throw UsageError(caller.text(argument) + " is on " + (tensor.on_cpu ? "the CPU" : "a GPU") + ", the group on " +
                      std::string(name_of(caller.backend)) + "; move it, or make the group with another backend");
   if (!tensor.on_cpu && tensor.device != caller.device)
-    throw UsageError(caller.text(argument) + " is on device " + std::to_string(tensor.device) + ", this rank on device " +
-                     std::to_string(caller.device) + "; move it, or give the group another device");
+    throw UsageError(caller.text(argument) + " is on device " + std::to_string(tensor.device) +
+                     ", this rank on device " + std::to_string(caller.device) +
+                     "; move it, or give the group another device");
 }
 
 bool is_numpy(nb::handle object) {
@@ -182,8 +199,10 @@ Element element_of(Dtype dtype) {
 nb::object dtype_name_of(nb::handle dtype) {
   if (nb::isinstance<nb::str>(dtype)) return nb::borrow(dtype);
   std::string name = nb::str(dtype).c_str();
-  if (nb::hasattr(dtype, "name")) name = nb::cast<std::string>(dtype.attr("name"));
-  else if (nb::hasattr(dtype, "__name__")) name = nb::cast<std::string>(dtype.attr("__name__"));
+  if (nb::hasattr(dtype, "name"))
+    name = nb::cast<std::string>(dtype.attr("name"));
+  else if (nb::hasattr(dtype, "__name__"))
+    name = nb::cast<std::string>(dtype.attr("__name__"));
   if (name == "float4_e2m1fn") name = "float4_e2m1fn_x2";  // ml_dtypes' name of the type; pairs of it travel
   const ElementInfo* info = info_of_name(name);
   return info && info->dtype ? nb::object(nb::str(info->dtype)) : nb::object(nb::str(name.c_str()));
@@ -195,9 +214,13 @@ std::string Tensor::shape_text() const {
   return text + "]";
 }
 
-std::string Tensor::element_text() const { return element == Element::other ? element_name : info_of(element).torch_name; }
+std::string Tensor::element_text() const {
+  return element == Element::other ? element_name : info_of(element).torch_name;
+}
 
-std::string Caller::text(const char* argument) const { return std::string(call) + " on rank " + std::to_string(rank) + ": " + argument; }
+std::string Caller::text(const char* argument) const {
+  return std::string(call) + " on rank " + std::to_string(rank) + ": " + argument;
+}
 
 Tensor read_tensor(nb::handle object, const Caller& caller, const char* argument) {
   Tensor tensor;
@@ -222,37 +245,43 @@ Tensor read_tensor(nb::handle object, const Caller& caller, const char* argument
   std::int64_t count = 1;
   for (int i = 0; i < tensor.num_dims; ++i) count *= tensor.shape[i];
   if (!tensor.data && count)
-    throw UsageError(caller.text(argument) + " of shape " + tensor.shape_text() + " has no memory; was it freed early, or is it a meta tensor?");
+    throw UsageError(caller.text(argument) + " of shape " + tensor.shape_text() +
+                     " has no memory; was it freed early, or is it a meta tensor?");
   return tensor;
 }
 
-void expect_element(const Tensor& tensor, std::initializer_list<Element> elements, const Caller& caller, const char* argument,
-                    const char* rule) {
+void expect_element(const Tensor& tensor, std::initializer_list<Element> elements, const Caller& caller,
+                    const char* argument, const char* rule) {
   for (const Element element : elements)
     if (tensor.element == element) return;
   std::string names;
-  for (const Element element : elements) names += std::string(names.empty() ? "" : " or ") + info_of(element).torch_name;
-  throw UsageError(caller.text(argument) + " is of " + tensor.element_text() + "; must be " + names + " (" + rule + ")");
+  for (const Element element : elements)
+    names += std::string(names.empty() ? "" : " or ") + info_of(element).torch_name;
+  throw UsageError(caller.text(argument) + " is of " + tensor.element_text() + "; must be " + names + " (" + rule +
+                   ")");
 }
 
-void expect_matrix(const Tensor& tensor, std::int64_t rows, std::int64_t columns, const Caller& caller, const char* argument,
-                   const char* rule) {
+void expect_matrix(const Tensor& tensor, std::int64_t rows, std::int64_t columns, const Caller& caller,
+                   const char* argument, const char* rule) {
   if (tensor.num_dims == 2 && (rows < 0 || tensor.shape[0] == rows) && tensor.shape[1] == columns) return;
-  throw UsageError(caller.text(argument) + " has shape " + tensor.shape_text() + "; must be [" + (rows < 0 ? "rows" : std::to_string(rows)) +
-                   ", " + std::to_string(columns) + "] (" + rule + ")");
+  throw UsageError(caller.text(argument) + " has shape " + tensor.shape_text() + "; must be [" +
+                   (rows < 0 ? "rows" : std::to_string(rows)) + ", " + std::to_string(columns) + "] (" + rule + ")");
 }
 
 Tensor read_rows(nb::handle object, Dtype dtype, std::int64_t hidden, const Caller& caller, const char* argument) {
   Tensor tensor = read_tensor(object, caller, argument);
   const Element own = element_of(dtype);
-  if (bits_of(dtype) <= 8) expect_element(tensor, {own, Element::byte}, caller, argument, "the config's dtype, or its bytes");
-  else expect_element(tensor, {own}, caller, argument, "the config's dtype");
+  if (bits_of(dtype) <= 8)
+    expect_element(tensor, {own, Element::byte}, caller, argument, "the config's dtype, or its bytes");
+  else
+    expect_element(tensor, {own}, caller, argument, "the config's dtype");
   const std::int64_t columns = bits_of(dtype) <= 8 ? row_bytes_of(dtype, hidden) : hidden;
   if (tensor.num_dims == 3) {  // [experts, capacity, hidden]: the same rows
     tensor.shape = {tensor.shape[0] * tensor.shape[1], tensor.shape[2]};
     tensor.num_dims = 2;
   }
-  expect_matrix(tensor, -1, columns, caller, argument, "rows of the config's hidden size; fp4 holds two elements a byte");
+  expect_matrix(tensor, -1, columns, caller, argument,
+                "rows of the config's hidden size; fp4 holds two elements a byte");
   return tensor;
 }
 
@@ -263,21 +292,28 @@ nb::object make_view(const void* data, Element element, std::initializer_list<st
   std::size_t dims = 0;
   for (const std::int64_t size : shape) sizes[dims++] = static_cast<std::size_t>(size);
   using nb::dlpack::dtype_code;
-  const auto code = element == Element::f32 ? dtype_code::Float : info.item_bytes == 1 ? dtype_code::UInt : dtype_code::Int;
+  const auto code = element == Element::f32 ? dtype_code::Float
+                    : info.item_bytes == 1  ? dtype_code::UInt
+                                            : dtype_code::Int;
   const nb::dlpack::dtype type{static_cast<std::uint8_t>(code), static_cast<std::uint8_t>(info.item_bytes * 8), 1};
-  const int device_type = caller.backend == BackendKind::cpu ? nb::device::cpu::value
-                          : caller.backend == BackendKind::hip ? nb::device::rocm::value : nb::device::cuda::value;
+  const int device_type = caller.backend == BackendKind::cpu   ? nb::device::cpu::value
+                          : caller.backend == BackendKind::hip ? nb::device::rocm::value
+                                                               : nb::device::cuda::value;
   const nb::ndarray<nb::array_api> raw(const_cast<void*>(data), dims, sizes, owner, nullptr, type, device_type,
                                        caller.backend == BackendKind::cpu ? 0 : caller.device);
   const nb::object array = nb::cast(raw, nb::rv_policy::reference);
   switch (framework) {
-    case Framework::torch: return helper("torch_of")(array, info.torch_name);
-    case Framework::numpy: return helper("numpy_of")(array, info.numpy_name);
-    default: return array;
+    case Framework::torch:
+      return helper("torch_of")(array, info.torch_name);
+    case Framework::numpy:
+      return helper("numpy_of")(array, info.numpy_name);
+    default:
+      return array;
   }
 }
 
-nb::object make_empty(Element element, std::int64_t rows, std::int64_t columns, const Caller& caller, Framework framework) {
+nb::object make_empty(Element element, std::int64_t rows, std::int64_t columns, const Caller& caller,
+                      Framework framework) {
   const ElementInfo& info = info_of(element);
   if (framework == Framework::torch)
     return caller.backend == BackendKind::cpu ? helper("torch_empty")(rows, columns, info.torch_name)

@@ -56,20 +56,21 @@ struct Caller {
 Tensor read_tensor(nanobind::handle object, const Caller& caller, const char* argument);
 
 /// UsageError unless the elements are one of `elements`.
-void expect_element(const Tensor& tensor, std::initializer_list<Element> elements, const Caller& caller, const char* argument,
-                    const char* rule);
+void expect_element(const Tensor& tensor, std::initializer_list<Element> elements, const Caller& caller,
+                    const char* argument, const char* rule);
 /// UsageError unless the tensor is [rows, columns].
-void expect_matrix(const Tensor& tensor, std::int64_t rows, std::int64_t columns, const Caller& caller, const char* argument,
-                   const char* rule);
+void expect_matrix(const Tensor& tensor, std::int64_t rows, std::int64_t columns, const Caller& caller,
+                   const char* argument, const char* rule);
 
 /// Reads rows of `dtype` and `hidden` elements; fp8 and fp4 also as bytes. The number of rows is free.
 Tensor read_rows(nanobind::handle object, Dtype dtype, std::int64_t hidden, const Caller& caller, const char* argument);
 
 /// An array over the library's memory, in the caller's framework. `owner` lives as long as the array.
-nanobind::object make_view(const void* data, Element element, std::initializer_list<std::int64_t> shape, const Caller& caller,
-                           Framework framework, nanobind::handle owner);
+nanobind::object make_view(const void* data, Element element, std::initializer_list<std::int64_t> shape,
+                           const Caller& caller, Framework framework, nanobind::handle owner);
 
 /// A fresh array of the framework, on the caller's device.
-nanobind::object make_empty(Element element, std::int64_t rows, std::int64_t columns, const Caller& caller, Framework framework);
+nanobind::object make_empty(Element element, std::int64_t rows, std::int64_t columns, const Caller& caller,
+                            Framework framework);
 
 }  // namespace crossdock::python

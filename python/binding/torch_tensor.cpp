@@ -16,9 +16,9 @@ namespace nb = nanobind;
 struct Torch {
   nb::handle tensor_type;
   nb::handle data_ptr, dtype, shape, is_contiguous, is_cpu, get_device;
-  nb::handle raw_stream;                                    // torch._C._cuda_getCurrentRawStream, or torch.cuda.current_stream
+  nb::handle raw_stream;  // torch._C._cuda_getCurrentRawStream, or torch.cuda.current_stream
   bool raw = false;
-  std::deque<std::pair<nb::handle, std::string>> dtypes;    // few: a list is searched faster than a map
+  std::deque<std::pair<nb::handle, std::string>> dtypes;  // few: a list is searched faster than a map
 };
 
 nb::handle interned(const char* name) { return nb::steal(PyUnicode_InternFromString(name)).release(); }
@@ -40,7 +40,8 @@ Torch* find_torch() {
   torch->is_cpu = interned("is_cpu");
   torch->get_device = interned("get_device");
   torch->raw = nb::hasattr(module.attr("_C"), "_cuda_getCurrentRawStream");
-  const nb::object stream = torch->raw ? module.attr("_C").attr("_cuda_getCurrentRawStream") : module.attr("cuda").attr("current_stream");
+  const nb::object stream =
+      torch->raw ? module.attr("_C").attr("_cuda_getCurrentRawStream") : module.attr("cuda").attr("current_stream");
   torch->raw_stream = nb::handle(stream).inc_ref();
   return found = torch;
 }
@@ -76,7 +77,8 @@ void* torch_current_stream(int device) {
   const Torch* torch = find_torch();
   if (!torch) return nullptr;
   const nb::object stream = torch->raw_stream(device);
-  return reinterpret_cast<void*>(nb::cast<std::uintptr_t>(torch->raw ? stream : nb::object(stream.attr("cuda_stream"))));
+  return reinterpret_cast<void*>(
+      nb::cast<std::uintptr_t>(torch->raw ? stream : nb::object(stream.attr("cuda_stream"))));
 }
 
 }  // namespace crossdock::python

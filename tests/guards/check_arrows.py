@@ -40,7 +40,9 @@ OUTSIDE = {
     "examples": ["crossdock/*"],
     "tools": ["crossdock/*", "oracle/*"],
     "bench": ["crossdock/*", "oracle/*"],
+    "python": ["crossdock/*"],
 }
+FREE = ("tools", "bench", "examples", "python")  # may use libraries of theirs
 # Rooms that speak to the operating system or a driver; the others use the standard library only.
 SYSTEM_HEADERS = {"platform", "platform/cpu", "platform/cuda", "platform/hip", "memory", "op"}
 # Headers of a vendor, by how they start, and the only files that may include them.
@@ -76,7 +78,7 @@ def why_not(path, quote, target, exists):
     known = [f"{base}{target}" for base in ("include/", "src/", "") if exists(base + target)]
     if quote == "<" and not known:
         return why_not_system(path, area, room, target)
-    if not known and (area in ("tools", "bench", "examples") or target in GENERATED):
+    if not known and (area in FREE or target in GENERATED):
         return None  # a library of theirs
     if not known:
         return "no such file in the repository"
@@ -98,7 +100,7 @@ def why_not_system(path, area, room, target):
         if target.startswith(start):
             return None if path.startswith(homes) else f"headers of {start}* belong to {homes}"
     is_standard = re.fullmatch(r"[a-z_0-9]+", target) or target in ("stdint.h", "stddef.h", "stdbool.h")
-    if is_standard or area in ("tools", "bench", "examples") or (area == "src" and room in SYSTEM_HEADERS):
+    if is_standard or area in FREE or (area == "src" and room in SYSTEM_HEADERS):
         return None
     return f"{room or area} uses the standard library only"
 

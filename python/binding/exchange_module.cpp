@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+// Exchange as Python sees it: signatures, defaults, words.
+#include <nanobind/nanobind.h>
+#include <nanobind/stl/string.h>
+
+#include "binding.hpp"
+#include "exchange.hpp"
+
+namespace crossdock::python {
+
+namespace nb = nanobind;
+
+namespace {
+
+nb::list trace_of(const Exchange& exchange) {
+  nb::list events;
+  for (const TraceEvent& event : exchange.trace()) {
+    const std::string_view phase = name_of(event.phase);
+    nb::dict line;
+    line["time_ns"] = event.time_ns;
+    line["epoch"] = event.epoch;
+    line["block"] = event.block;
+    line["place"] = event.place;
+    line["phase"] = nb::str(phase.data(), phase.size());
+    line["operation"] = nb::str(event.combine ? "combine" : "dispatch");
+    events.append(line);
+  }
+  return events;
+}
+
+constexpr const char* kDispatch =
+    R"(Routes and sends the tokens of this rank. Enqueues on the stream and returns; all ranks call it, with 0 tokens too.
+
+rows     [T, hidden] of config.dispatch_dtype (fp4: [T, hidden / 2] pairs; fp8 and fp4 also as uint8 bytes); None: T = 0
+ids      [T, top_k] int32 or int64, global expert ids, -1 = not routed; not read with a plan
+weights  [T, top_k] float32; None: each weight is 1; not read with a plan
+scales   [T, ...] of config.scale_bytes bytes a row
+plan     a kept Plan: another payload along the same routing
+num_tokens  T as an int, or as one int32 word on the device, read when the call runs
+stream   None: torch's current stream, or that of the innermost `with CpuStream()`; else a stream or its handle
+num_sms  upper bound on thread blocks; 0: the tuning rule decides
+
+Returns a Received. Raises UsageError, StateError (too many in flight), CapacityError, PeerLostError, AbortedError; then nothing was
+enqueued. Arrays are read when the call runs: on a GPU in stream order, as any kernel of torch.)";
+
+constexpr const char* kCombine =
+    R"(Brings expert outputs home and sums them: out[t] = sum over the ranks that kept token t, in float32, rounded once.
+
+routing  the Received of a dispatch, which is consumed, or a kept Plan
+rows     expert outputs of config.combine_dtype, in the layout of the config and to its capacity; may be received.rows itself
+out      [T, hidden] of config.combine_dtype, written in place; None: a new array
+weights  [row_capacity, top_k] float32 rows to sum for the second result; with_weights=True: the dispatched ones
+out_weights  [T, top_k] float32 for the second result; None: a new array
+
+Returns out, or (out, out_weights) if the second result was asked for (config.combine_weights).)";
+
+void bind_operators(nb::class_<PyExchange>& type) {
+  type.def(
+      "dispatch",
+      [](nb::handle self, nb::object rows, nb::object ids, nb::object weights, nb::object scales, nb::object plan,
+         nb::object num_tokens, nb::object stream, int num_sms) {
+        return nb::cast<PyExchange&>(self).dispatch(
+            self, {std::move(rows), std::move(ids), std::move(weights), std::move(scales), std::move(plan),
+                   std::move(num_tokens), std::move(stream), num_sms});
+      },
+      nb::arg("rows") = nb::none(), nb::arg("ids") = nb::none(), nb::arg("weights") = nb::none(),
+      nb::arg("scales") = nb::none(), nb::kw_only(), nb::arg("plan") = nb::none(), nb::arg("num_tokens") = nb::none(),
+      nb::arg("stream") = nb::none(), nb::arg("num_sms") = 0,
+      nb::sig("def dispatch(self, rows: object | None = None, ids: object | None = None, weights: object | None = "
+              "None, scales: object | None = None, *, plan: Plan | None = None, num_tokens: object | None = None, "
+              "stream: object | None = None, num_sms: int = 0) -> Received"),
+      kDispatch);
+  type.def(
+      "combine",
+      [](PyExchange& self, nb::object routing, nb::object rows, nb::object out, nb::object weights, bool with_weights,
+         nb::object out_weights, nb::object stream, int num_sms) {
+        return self.combine({std::move(routing), std::move(rows), std::move(out), std::move(weights),
+                             std::move(out_weights), nb::none(), std::move(stream), with_weights, num_sms});
+      },
+      nb::arg("routing"), nb::arg("rows"), nb::kw_only(), nb::arg("out") = nb::none(), nb::arg("weights") = nb::none(),
+      nb::arg("with_weights") = false, nb::arg("out_weights") = nb::none(), nb::arg("stream") = nb::none(),
+      nb::arg("num_sms") = 0,
+      nb::sig("def combine(self, routing: Received | Plan, rows: object, *, out: object | None = None, weights: object "
+              "| None = None, with_weights: bool = False, out_weights: object | None = None, stream: object | None = "
+              "None, num_sms: int = 0) -> typing.Any"),
+      kCombine);
+  type.def(
+      "combine_fused",
+      [](PyExchange& self, nb::object received, nb::object out, nb::object num_tokens, bool with_weights,
+         nb::object out_weights, nb::object stream, int num_sms) {
+        return self.combine_fused({std::move(received), nb::none(), std::move(out), nb::none(), std::move(out_weights),
+                                   std::move(num_tokens), std::move(stream), with_weights, num_sms});
+      },
+      nb::arg("received"), nb::kw_only(), nb::arg("out") = nb::none(), nb::arg("num_tokens") = nb::none(),
+      nb::arg("with_weights") = false, nb::arg("out_weights") = nb::none(), nb::arg("stream") = nb::none(),
+      nb::arg("num_sms") = 0,
+      nb::sig("def combine_fused(self, received: Received, *, out: object | None = None, num_tokens: int | None = "
+              "None, with_weights: bool = False, out_weights: object | None = None, stream: object | None = None, "
+              "num_sms: int = 0) -> typing.Any"),
+      "Sums landing rows that kernels of the group have written (config.fused): out[t] = sum over j of row t * top_k + "
+      "j.");
+}
+
+}  // namespace
+
+void bind_exchange(nb::module_& module) {
+  nb::class_<PyExchange> type(module, "Exchange", nb::is_weak_referenceable(),
+                              R"(One kind of exchange on a group: the memory of a Config, and the two operators.
+
+Exchange(group, config, debug=False): collective. debug=True fills the rows of a consumed Received with 0xff bytes (NaN in every
+float type but fp4), in stream order, so that a view used too late shows at once.)");
+  type.def(
+      "__init__",
+      [](PyExchange* self, nb::object group, const Config& config, bool debug) {
+        new (self) PyExchange(std::move(group), config, debug);
+      },
+      nb::arg("group"), nb::arg("config"), nb::arg("debug") = false,
+      nb::sig("def __init__(self, group: GroupBase, config: Config, debug: bool = False) -> None"));
+  bind_operators(type);
+  type.def_prop_ro("group", [](const PyExchange& e) { return e.group_object; });
+  type.def_prop_ro("config", [](const PyExchange& e) { return e.config; });
+  type.def_prop_ro(
+      "id", [](const PyExchange& e) { return e.id; }, "A number of this process, for custom operators.");
+  type.def_prop_ro("allocated_bytes",
+                   [](const PyExchange& e) { return e.use("Exchange.allocated_bytes").memory().total_bytes; });
+  type.def(
+      "trace", [](const PyExchange& e) { return trace_of(e.use("Exchange.trace")); },
+      "The newest time stamps (config.trace_events), oldest first.");
+  type.def(
+      "poll", [](const PyExchange& e) { return status_of(e.use("Exchange.poll").poll()); },
+      "The first unclear report of this exchange or its group, without waiting.");
+  type.def(
+      "clear_status", [](const PyExchange& e) { e.use("Exchange.clear_status").clear_status(); },
+      "Forgets a report that is not fatal.");
+  type.def("close", &PyExchange::close, "Local, legal twice; memory lives on while views of it or peers may use it.");
+  type.def("__enter__", [](nb::object self) { return self; });
+  type.def("__exit__", [](PyExchange& e, nb::args) { e.close(); });
+  bind_received(module);
+}
+
+}  // namespace crossdock::python
