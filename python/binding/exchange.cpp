@@ -268,6 +268,10 @@ nb::object PyExchange::combine(const CombineCall& call) {
   const Results results = results_of(call, routing.num_tokens, config, caller, routing.framework, in.with_weights);
   const Target target = target_of(call.stream, caller);
   const CallOptions options{target.handle, call.num_sms};
+  if (!call.add.is_none() && (target.cpu || !call.stream.is_none()))
+    throw UsageError(caller.text("add") +
+                     " is given with a stream; it is added by the framework, in the current stream of a GPU or in " +
+                     "the calling thread: add it yourself in that stream");
   TokenRows stale{};
   if (routing.received) stale = routing.received->received->tokens();
   {
@@ -281,6 +285,7 @@ nb::object PyExchange::combine(const CombineCall& call) {
   raise_if_ended(exchange, caller, target);
   if (routing.received && debug) poison(stale, target);
   hold(target, {call.routing, call.rows, call.weights, results.rows, results.weights});
+  if (!call.add.is_none()) results.rows.attr("__iadd__")(call.add);
   return results.answer();
 }
 

@@ -45,7 +45,7 @@ struct DispatchCall {
   int num_sms;
 };
 struct CombineCall {
-  nanobind::object routing, rows, out, weights, out_weights, num_tokens, stream;
+  nanobind::object routing, rows, out, weights, out_weights, add, num_tokens, stream;
   bool with_weights;
   int num_sms;
 };

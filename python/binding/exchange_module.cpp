@@ -51,6 +51,7 @@ rows     expert outputs of config.combine_dtype, in the layout of the config and
 out      [T, hidden] of config.combine_dtype, written in place; None: a new array
 weights  [row_capacity, top_k] float32 rows to sum for the second result; with_weights=True: the dispatched ones
 out_weights  [T, top_k] float32 for the second result; None: a new array
+add      what is added to out afterwards, by the framework: a residual, a bias, the shared experts' output
 
 Returns out, or (out, out_weights) if the second result was asked for (config.combine_weights).)";
 
@@ -73,15 +74,17 @@ void bind_operators(nb::class_<PyExchange>& type) {
   type.def(
       "combine",
       [](PyExchange& self, nb::object routing, nb::object rows, nb::object out, nb::object weights, bool with_weights,
-         nb::object out_weights, nb::object stream, int num_sms) {
+         nb::object out_weights, nb::object add, nb::object stream, int num_sms) {
         return self.combine({std::move(routing), std::move(rows), std::move(out), std::move(weights),
-                             std::move(out_weights), nb::none(), std::move(stream), with_weights, num_sms});
+                             std::move(out_weights), std::move(add), nb::none(), std::move(stream), with_weights,
+                             num_sms});
       },
       nb::arg("routing"), nb::arg("rows"), nb::kw_only(), nb::arg("out") = nb::none(), nb::arg("weights") = nb::none(),
-      nb::arg("with_weights") = false, nb::arg("out_weights") = nb::none(), nb::arg("stream") = nb::none(),
-      nb::arg("num_sms") = 0,
+      nb::arg("with_weights") = false, nb::arg("out_weights") = nb::none(), nb::arg("add") = nb::none(),
+      nb::arg("stream") = nb::none(), nb::arg("num_sms") = 0,
       nb::sig("def combine(self, routing: Received | Plan, rows: object, *, out: object | None = None, weights: object "
-              "| None = None, with_weights: bool = False, out_weights: object | None = None, stream: object | None = "
+              "| None = None, with_weights: bool = False, out_weights: object | None = None, add: object | None = "
+              "None, stream: object | None = "
               "None, num_sms: int = 0) -> typing.Any"),
       kCombine);
   type.def(
@@ -89,7 +92,7 @@ void bind_operators(nb::class_<PyExchange>& type) {
       [](PyExchange& self, nb::object received, nb::object out, nb::object num_tokens, bool with_weights,
          nb::object out_weights, nb::object stream, int num_sms) {
         return self.combine_fused({std::move(received), nb::none(), std::move(out), nb::none(), std::move(out_weights),
-                                   std::move(num_tokens), std::move(stream), with_weights, num_sms});
+                                   nb::none(), std::move(num_tokens), std::move(stream), with_weights, num_sms});
       },
       nb::arg("received"), nb::kw_only(), nb::arg("out") = nb::none(), nb::arg("num_tokens") = nb::none(),
       nb::arg("with_weights") = false, nb::arg("out_weights") = nb::none(), nb::arg("stream") = nb::none(),

@@ -15,6 +15,14 @@ def numpy_of(array, dtype):
     return numpy.asarray(array).view(_numpy_dtype(dtype))
 
 
+def local_ids(ids, first, count, sentinel):
+    here = (ids >= first) & (ids < first + count)
+    if hasattr(ids, "masked_fill"):
+        return (ids - first).masked_fill(~here, sentinel)
+    import numpy
+    return numpy.where(here, ids - first, sentinel)
+
+
 def torch_empty(rows, columns, dtype, device="cpu"):
     import torch
     return torch.empty(rows, columns, dtype=getattr(torch, dtype), device=device)

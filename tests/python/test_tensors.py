@@ -168,6 +168,24 @@ def test_zero_copy_and_fused():
     assert alone(job, config_of(zero_copy=True, fused=True)) == ([3.0], [4.0, 2.0, 4.0])
 
 
+@pytest.mark.parametrize("framework", ["torch", "numpy"])
+def test_local_ids_and_what_is_added_to_the_result(framework):
+    rows, ids = np.ones((TOKENS, HIDDEN), np.float32), IDS.astype(np.int32)
+    if framework == "torch":
+        rows, ids = torch.from_numpy(rows), torch.from_numpy(ids)
+
+    def job(group):
+        exchange = group.exchange(config_of())
+        received = exchange.dispatch(rows, ids)
+        local = received.local_ids(sentinel=9)[:received.num_rows].tolist()
+        stream = crossdock.CpuStream()
+        with pytest.raises(crossdock.UsageError, match="add is given with a stream"):
+            exchange.combine(received, received.rows, add=rows, stream=stream)
+        return local, exchange.combine(received, received.rows, add=rows * 10)[:, 0].tolist()
+    first, second = crossdock.run_ranks(2, job, backend="cpu")
+    assert first == ([[0, 9], [1, 9]] * 2, [12, 11, 11]) and second == ([[9, 0], [1, 0]] * 2, [12, 11, 11])
+
+
 ROWS, INTS = torch.ones(TOKENS, HIDDEN), torch.zeros(TOKENS, 2, dtype=torch.int32)
 BAD = {
     "rows is of float64; must be float32": lambda e: e.dispatch(ROWS.double(), INTS),
