@@ -149,6 +149,12 @@ nb::object counts_of(const PyReceived& r) {
                      r.stream);
 }
 
+nb::object local_ids_of(const PyReceived& r, int sentinel) {
+  const TokenRows tokens = r.use("Received.local_ids").tokens();
+  return nb::module_::import_("crossdock._views")
+      .attr("local_ids")(ids_of(r), tokens.first_expert, tokens.num_local_experts, sentinel);
+}
+
 PyPlan* keep(PyReceived& r) {
   r.use("Received.keep");
   return new PyPlan{r.exchange, r.received->keep(), r.framework, r.num_tokens, next_id()};
@@ -236,17 +242,10 @@ content. Arrays come in the framework of the dispatch's rows.)")
       .def("combine_buffer", &combine_buffer_of, nb::arg("dtype") = nb::none(), nb::arg("hidden") = nb::none(),
            "The library's buffer for expert outputs (config.zero_copy), as rows of `dtype` and `hidden`, by default "
            "the config's.")
-      .def(
-          "local_ids",
-          [](const PyReceived& r, int sentinel) {
-            const TokenRows tokens = r.use("Received.local_ids").tokens();
-            return nb::module_::import_("crossdock._views")
-                .attr("local_ids")(ids_of(r), tokens.first_expert, tokens.num_local_experts, sentinel);
-          },
-          nb::arg("sentinel") = -1,
-          "`ids` counted from this rank's first expert, `sentinel` for other ranks' experts and beyond the count: a "
-          "new "
-          "array.")
+      .def("local_ids", &local_ids_of, nb::arg("sentinel") = -1,
+           "`ids` counted from this rank's first expert, `sentinel` for other ranks' experts and beyond the count: a "
+           "new "
+           "array.")
       .def("landing_rows", &landing_rows_of, nb::arg("rank"),
            "[max_tokens * top_k, hidden] of home rank `rank`, writable by kernels of this rank (config.fused).")
       .def("keep", &keep, nb::rv_policy::take_ownership,
