@@ -199,3 +199,8 @@ def test_neither_exit_nor_the_collector_waits_for_anyone(how):
 def test_a_killed_process_is_missed_by_the_others():
     done = run(PROGRAMS / "killed.py", limit=60)
     assert done.returncode == 0 and "PeerLostError" in done.stdout, done.stdout + done.stderr
+
+
+def test_the_programs_for_gpus_run_on_the_cpu():
+    done = run(pathlib.Path(__file__).with_name("on_gpus.py"), "--rehearse", "--ranks", "2", "-c", PROGRAMS.parents[2] / "pyproject.toml", limit=170)
+    assert done.returncode == 0 and " passed" in done.stdout, done.stdout + done.stderr
