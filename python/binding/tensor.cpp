@@ -18,8 +18,7 @@ namespace nb = nanobind;
 
 namespace {
 
-/// One row per element: its names elsewhere, bytes of an item, and how an array of the library's memory is handed over:
-/// as DLPack integers of that size, which every version of every framework takes, then seen as `name`.
+/// One row per element: its names elsewhere, and bytes of an item.
 struct ElementInfo {
   Element element;
   const char* dtype;  // of DTYPES, or null
@@ -186,6 +185,21 @@ bool is_numpy(nb::handle object) {
   return PyObject_IsInstance(object.ptr(), type.ptr()) == 1;
 }
 
+/// As which type arrays are handed over: fp8 and fp4 as bytes, which every version of every framework takes.
+nb::dlpack::dtype dlpack_of(Element element, const ElementInfo& info) {
+  using nb::dlpack::dtype_code;
+  const bool is_float = element == Element::f16 || element == Element::f32;
+  const auto code = element == Element::bf16 ? dtype_code::Bfloat
+                    : is_float               ? dtype_code::Float
+                    : info.item_bytes == 1   ? dtype_code::UInt
+                                             : dtype_code::Int;
+  return {static_cast<std::uint8_t>(code), static_cast<std::uint8_t>(info.item_bytes * 8), 1};
+}
+
+bool is_one_byte_float(Element element) {
+  return element == Element::fp8_e4m3 || element == Element::fp8_e4m3fnuz || element == Element::fp4_pair;
+}
+
 nb::object helper(const char* name) { return nb::module_::import_("crossdock._views").attr(name); }
 
 }  // namespace
@@ -291,25 +305,25 @@ nb::object make_view(const void* data, Element element, std::initializer_list<st
   std::size_t sizes[kMaxDims];
   std::size_t dims = 0;
   for (const std::int64_t size : shape) sizes[dims++] = static_cast<std::size_t>(size);
-  using nb::dlpack::dtype_code;
-  const auto code = element == Element::f32 ? dtype_code::Float
-                    : info.item_bytes == 1  ? dtype_code::UInt
-                                            : dtype_code::Int;
-  const nb::dlpack::dtype type{static_cast<std::uint8_t>(code), static_cast<std::uint8_t>(info.item_bytes * 8), 1};
-  const int device_type = caller.backend == BackendKind::cpu   ? nb::device::cpu::value
+  const bool on_cpu = caller.backend == BackendKind::cpu;
+  const int device_type = on_cpu                               ? nb::device::cpu::value
                           : caller.backend == BackendKind::hip ? nb::device::rocm::value
                                                                : nb::device::cuda::value;
-  const nb::ndarray<nb::array_api> raw(const_cast<void*>(data), dims, sizes, owner, nullptr, type, device_type,
-                                       caller.backend == BackendKind::cpu ? 0 : caller.device);
-  const nb::object array = nb::cast(raw, nb::rv_policy::reference);
-  switch (framework) {
-    case Framework::torch:
-      return helper("torch_of")(array, info.torch_name);
-    case Framework::numpy:
-      return helper("numpy_of")(array, info.numpy_name);
-    default:
-      return array;
+  const auto array_as = [&]<class Kind>(Kind, nb::dlpack::dtype type) {
+    const nb::ndarray<Kind> array(const_cast<void*>(data), dims, sizes, owner, nullptr, type, device_type,
+                                  on_cpu ? 0 : caller.device);
+    return nb::cast(array, nb::rv_policy::reference);
+  };
+  if (framework == Framework::torch) {
+    const nb::object tensor = array_as(nb::pytorch{}, dlpack_of(element, info));
+    return is_one_byte_float(element) ? view_as_torch(tensor, info.torch_name) : tensor;
   }
+  if (framework == Framework::dlpack) return array_as(nb::array_api{}, dlpack_of(element, info));
+  // The buffer protocol knows no bf16: numpy gets integers of its size and looks at them as the type.
+  const bool exotic = element == Element::bf16 || element == Element::f16;
+  const nb::dlpack::dtype plain =
+      exotic ? nb::dlpack::dtype{std::uint8_t(nb::dlpack::dtype_code::Int), 16, 1} : dlpack_of(element, info);
+  return helper("numpy_of")(array_as(nb::array_api{}, plain), info.numpy_name);
 }
 
 nb::object make_empty(Element element, std::int64_t rows, std::int64_t columns, const Caller& caller,

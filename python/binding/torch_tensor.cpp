@@ -16,8 +16,7 @@ namespace nb = nanobind;
 struct Torch {
   nb::handle tensor_type;
   nb::handle data_ptr, dtype, shape, is_contiguous, is_cpu, get_device;
-  nb::handle raw_stream;  // torch._C._cuda_getCurrentRawStream, or torch.cuda.current_stream
-  bool raw = false;
+  nb::handle raw_stream;                                  // None in a torch without GPUs
   std::deque<std::pair<nb::handle, std::string>> dtypes;  // few: a list is searched faster than a map
 };
 
@@ -39,9 +38,7 @@ Torch* find_torch() {
   torch->is_contiguous = interned("is_contiguous");
   torch->is_cpu = interned("is_cpu");
   torch->get_device = interned("get_device");
-  torch->raw = nb::hasattr(module.attr("_C"), "_cuda_getCurrentRawStream");
-  const nb::object stream =
-      torch->raw ? module.attr("_C").attr("_cuda_getCurrentRawStream") : module.attr("cuda").attr("current_stream");
+  const nb::object stream = nb::getattr(module.attr("_C"), "_cuda_getCurrentRawStream", nb::none());
   torch->raw_stream = nb::handle(stream).inc_ref();
   return found = torch;
 }
@@ -75,10 +72,12 @@ TorchFacts read_torch(nb::handle tensor) {
 
 void* torch_current_stream(int device) {
   const Torch* torch = find_torch();
-  if (!torch) return nullptr;
-  const nb::object stream = torch->raw_stream(device);
-  return reinterpret_cast<void*>(
-      nb::cast<std::uintptr_t>(torch->raw ? stream : nb::object(stream.attr("cuda_stream"))));
+  if (!torch || torch->raw_stream.is_none()) return nullptr;
+  return reinterpret_cast<void*>(nb::cast<std::uintptr_t>(torch->raw_stream(device)));
+}
+
+nb::object view_as_torch(nb::handle tensor, const char* dtype) {
+  return tensor.attr("view")(nb::module_::import_("torch").attr(dtype));
 }
 
 }  // namespace crossdock::python

@@ -22,5 +22,7 @@ bool is_torch_tensor(nanobind::handle object);
 TorchFacts read_torch(nanobind::handle tensor);
 /// torch's current stream of a GPU; null where torch is not in use.
 void* torch_current_stream(int device);
+/// The same memory seen as torch's dtype of that name.
+nanobind::object view_as_torch(nanobind::handle tensor, const char* dtype);
 
 }  // namespace crossdock::python

@@ -8,7 +8,8 @@ from crossdock import _core
 
 
 class Group(_core.GroupBase):
-    """Membership of one rank. `with group:` closes it. Closing, collecting and the interpreter's exit are local: no wait, no collective.
+    """Membership of one rank. `with group:` closes it; an exception that leaves the block aborts it first, so that no other rank waits.
+    Closing, collecting and the interpreter's exit are local: no wait, no collective.
 
     Options of every way to join: `backend`, a name of crossdock.BACKENDS; `device`, an ordinal as the driver counts (-1: the current
     one); `deadline`, the longest wait for a peer in seconds (None: CROSSDOCK_DEADLINE_MS, by default 30 s; 0: no limit)."""
@@ -72,8 +73,17 @@ class Group(_core.GroupBase):
     def __enter__(self):
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, kind, failure, _):
+        if kind is not None and not self.closed:
+            self._give_up(failure)
         self.close()
+
+    def _give_up(self, failure):
+        """Tells the other ranks why this one will not call again."""
+        try:
+            self.abort(f"{type(failure).__name__}: {failure}"[:200])
+        except _core.Error:
+            pass  # forked, or ended already: the failure itself is on its way
 
     def __repr__(self):
         return f"Group(rank={self.rank}, num_ranks={self.num_ranks}, backend={self.backend!r}{', closed' if self.closed else ''})"
@@ -125,7 +135,7 @@ def run_ranks(num_ranks, function, *arguments, **options):
             return function(group, *arguments)
         except BaseException as failure:
             if not group.closed:
-                group.abort(f"{type(failure).__name__}: {failure}"[:200])
+                group._give_up(failure)
             raise
 
     try:

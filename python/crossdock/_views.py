@@ -1,13 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Arrays over the library's memory in the caller's framework. The binding hands over plain integers or float32 with
-DLPack and the buffer protocol; here they become tensors, without a copy."""
-
-
-def torch_of(array, dtype):
-    import torch
-    tensor = torch.from_dlpack(array)
-    wanted = getattr(torch, dtype)
-    return tensor if tensor.dtype is wanted else tensor.view(wanted)
+"""What the binding leaves to Python: arrays of the caller's framework, made or seen as another type."""
 
 
 def numpy_of(array, dtype):

@@ -156,6 +156,20 @@ def test_a_rank_that_raises_ends_the_others_at_once(crossdock_ranks):
     assert time.monotonic() - began < 10 and len(seen) == 2 and "KeyError: 'a bug'" in seen[0]
 
 
+def test_an_exception_that_leaves_the_block_is_told_to_the_others():
+    groups, began = crossdock.Group.threads(2, backend="cpu", deadline=60), time.monotonic()
+
+    def job(rank):
+        with groups[rank] as group:
+            exchange = group.exchange(CONFIG)
+            exchange.dispatch(np.ones((1, 4), np.float32), np.zeros((1, 1), np.float32 if rank else np.int32))
+    with pytest.raises(crossdock.UsageError, match="ids is of float32"):
+        crossdock._group.run_together(2, job)
+    with pytest.raises(crossdock.StateError, match="closed"):
+        groups[0].poll()
+    assert time.monotonic() - began < 20
+
+
 def test_a_peer_that_never_calls_is_named(crossdock_ranks):
     def job(group):
         exchange = group.exchange(CONFIG)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Three processes meet by a name; each prints its rank and its token, home again."""
 import multiprocessing
+import os
 import uuid
 
 import numpy as np
@@ -14,7 +15,7 @@ def worker(rank, name):
     with crossdock.Group.from_name(name, rank, 3, backend="cpu") as group:
         exchange = group.exchange(CONFIG)
         received = exchange.dispatch(np.full((1, 4), rank, np.float32), np.array([[(rank + 1) % 3]]))
-        print(f"{rank}:{exchange.combine(received, received.rows)[0, 0]}", flush=True)
+        os.write(1, f"{rank}:{exchange.combine(received, received.rows)[0, 0]}\n".encode())  # at once: three processes share the pipe
 
 
 if __name__ == "__main__":
