@@ -181,13 +181,46 @@ std::int64_t next_id() {
   return ++last;
 }
 
+namespace {
+
+const PyGroup* group_of(nb::handle object) {
+  PyGroup* group = nullptr;
+  if (!nb::try_cast(object, group) || !group)
+    throw UsageError(std::string("Exchange: group is a ") + nb::type_name(object.type()).c_str() +
+                     "; pass a crossdock.Group");
+  return group;
+}
+
+const PyPlan* plan_of(nb::handle object, const Caller& caller) {
+  PyPlan* plan = nullptr;
+  if (!object.is_none() && (!nb::try_cast(object, plan) || !plan))
+    throw UsageError(caller.text("plan") + " is a " + nb::type_name(object.type()).c_str() +
+                     "; pass what Received.keep() gave");
+  return plan;
+}
+
+}  // namespace
+
+PyExchange::Turn::Turn(PyExchange& exchange, const Caller& caller) : exchange_(exchange) {
+  if (exchange.busy_)
+    throw StateError(std::string(caller.call) + " on rank " + std::to_string(caller.rank) +
+                     ": another thread is in a call of this exchange; take turns, for all ranks must make the same "
+                     "calls in the same order");
+  exchange.busy_ = true;
+}
+
+void PyExchange::check_ours(nb::handle other, const Caller& caller) const {
+  if (nb::cast<PyExchange*>(other) != this)
+    throw StateError(caller.text("routing") + " belongs to another exchange; use the exchange that dispatched it");
+}
+
 PyExchange::PyExchange(nb::object group, const Config& c, bool with_debug)
     : config(c),
       group_object(std::move(group)),
       id(next_id()),
       debug(with_debug),
       framework(Framework::numpy),
-      group_(nb::cast<PyGroup*>(group_object)) {
+      group_(group_of(group_object)) {
   if (PyDict_GetItemString(PyImport_GetModuleDict(), "torch")) framework = Framework::torch;
   const Group& joined = group_->use("Exchange");
   nb::gil_scoped_release others_run;
@@ -205,7 +238,8 @@ void PyExchange::close() {
 nb::object PyExchange::dispatch(nb::handle self, const DispatchCall& call) {
   Exchange& exchange = use("dispatch");
   const Caller caller = this->caller("dispatch");
-  const PyPlan* plan = call.plan.is_none() ? nullptr : nb::cast<const PyPlan*>(call.plan);
+  const Turn turn(*this, caller);
+  const PyPlan* plan = plan_of(call.plan, caller);
   Inputs inputs = read_inputs(call, config, caller, framework, !plan);
   framework = inputs.framework;
   const Target target = target_of(call.stream, caller);
@@ -252,7 +286,9 @@ void PyExchange::check_rows(const Tensor& rows, std::int64_t known_rows, const C
 nb::object PyExchange::combine(const CombineCall& call) {
   Exchange& exchange = use("combine");
   const Caller caller = this->caller("combine");
+  const Turn turn(*this, caller);
   const Routing routing = routing_of(call.routing, caller);
+  check_ours(routing.received ? routing.received->exchange : routing.plan->exchange, caller);
   const Tensor rows = read_rows(call.rows, config.combine_dtype, config.hidden, caller, "rows");
   check_rows(rows, routing.known_rows, caller);
   CombineInput in{rows.data ? rows.data : some_memory_, call.with_weights,
@@ -292,7 +328,9 @@ nb::object PyExchange::combine(const CombineCall& call) {
 nb::object PyExchange::combine_fused(const CombineCall& call) {
   Exchange& exchange = use("combine_fused");
   const Caller caller = this->caller("combine_fused");
+  const Turn turn(*this, caller);
   const Routing routing = routing_of(call.routing, caller);
+  check_ours(routing.received ? routing.received->exchange : routing.plan->exchange, caller);
   if (!routing.received)
     throw UsageError(caller.text("received") + " is a Plan; pass the Received whose landing rows were written");
   std::int64_t tokens = routing.num_tokens;

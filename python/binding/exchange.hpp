@@ -80,8 +80,22 @@ class PyExchange {
   /// Fills the rows of a consumed Received with 0xff, in stream order: a stale view shows at once.
   void poison(const TokenRows& rows, const Target& target) const;
 
+  /// Marks a call under way; StateError if another thread's is. One caller at a time, and the interpreter survives two.
+  class Turn {
+   public:
+    Turn(PyExchange& exchange, const Caller& caller);
+    ~Turn() { exchange_.busy_ = false; }
+    Turn(const Turn&) = delete;
+    Turn& operator=(const Turn&) = delete;
+
+   private:
+    PyExchange& exchange_;
+  };
+  void check_ours(nanobind::handle other, const Caller& caller) const;  // StateError for a routing of another exchange
+
   const PyGroup* group_;
   std::unique_ptr<Exchange> exchange_;
+  bool busy_ = false;  // read and written with the interpreter's lock
   const void* some_memory_ = nullptr;
   std::int64_t token_capacity_ = 0,
                row_capacity_ = 0;  // rows by token, and in the layout; known since the first dispatch

@@ -79,9 +79,9 @@ void bind_operators(nb::class_<PyExchange>& type) {
                              std::move(out_weights), std::move(add), nb::none(), std::move(stream), with_weights,
                              num_sms});
       },
-      nb::arg("routing"), nb::arg("rows"), nb::kw_only(), nb::arg("out") = nb::none(), nb::arg("weights") = nb::none(),
-      nb::arg("with_weights") = false, nb::arg("out_weights") = nb::none(), nb::arg("add") = nb::none(),
-      nb::arg("stream") = nb::none(), nb::arg("num_sms") = 0,
+      nb::arg("routing").none(), nb::arg("rows").none(), nb::kw_only(), nb::arg("out") = nb::none(),
+      nb::arg("weights") = nb::none(), nb::arg("with_weights") = false, nb::arg("out_weights") = nb::none(),
+      nb::arg("add") = nb::none(), nb::arg("stream") = nb::none(), nb::arg("num_sms") = 0,
       nb::sig("def combine(self, routing: Received | Plan, rows: object, *, out: object | None = None, weights: object "
               "| None = None, with_weights: bool = False, out_weights: object | None = None, add: object | None = "
               "None, stream: object | None = "
@@ -94,7 +94,7 @@ void bind_operators(nb::class_<PyExchange>& type) {
         return self.combine_fused({std::move(received), nb::none(), std::move(out), nb::none(), std::move(out_weights),
                                    nb::none(), std::move(num_tokens), std::move(stream), with_weights, num_sms});
       },
-      nb::arg("received"), nb::kw_only(), nb::arg("out") = nb::none(), nb::arg("num_tokens") = nb::none(),
+      nb::arg("received").none(), nb::kw_only(), nb::arg("out") = nb::none(), nb::arg("num_tokens") = nb::none(),
       nb::arg("with_weights") = false, nb::arg("out_weights") = nb::none(), nb::arg("stream") = nb::none(),
       nb::arg("num_sms") = 0,
       nb::sig("def combine_fused(self, received: Received, *, out: object | None = None, num_tokens: int | None = "
@@ -117,7 +117,7 @@ float type but fp4), in stream order, so that a view used too late shows at once
       [](PyExchange* self, nb::object group, const Config& config, bool debug) {
         new (self) PyExchange(std::move(group), config, debug);
       },
-      nb::arg("group"), nb::arg("config"), nb::arg("debug") = false,
+      nb::arg("group").none(), nb::arg("config"), nb::arg("debug") = false,
       nb::sig("def __init__(self, group: GroupBase, config: Config, debug: bool = False) -> None"));
   bind_operators(type);
   type.def_prop_ro("group", [](const PyExchange& e) { return e.group_object; });

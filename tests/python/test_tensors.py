@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Arrays in and out: types, no copies, lifetimes, and what is refused with which words."""
 import gc
+import threading
 
 import ml_dtypes
 import numpy as np
@@ -201,6 +202,7 @@ BAD = {
     "num_tokens = 4; must be 0 to max_tokens = 3": lambda e: e.dispatch(torch.ones(4, HIDDEN), torch.zeros(4, 2, dtype=torch.int32)),
     "lies 4 bytes past a multiple of 16": lambda e: e.dispatch(torch.ones(TOKENS * HIDDEN + 1)[1:].view(TOKENS, HIDDEN), INTS),
     "stream is a int, the group is on cpu; pass a CpuStream": lambda e: e.dispatch(ROWS, INTS, stream=3),
+    "plan is a torch.Tensor": lambda e: e.dispatch(ROWS, plan=INTS),
     "routing is a torch.Tensor": lambda e: e.combine(ROWS, ROWS),
     r"out has shape \[2, 32\]": lambda e: e.combine(e.dispatch(ROWS, INTS), ROWS, out=ROWS[:2].clone()),
     "out has shape .* read-only": lambda e: e.combine(e.dispatch(np.ones((TOKENS, HIDDEN), np.float32), IDS), ROWS, out=frozen()),
@@ -231,6 +233,47 @@ def test_bad_input_is_a_usage_error_with_the_values_and_the_rule(words):
         assert torch.equal(exchange.combine(received, received.rows), ROWS)
         return str(caught.value)
     assert "on rank 0" in alone(job)
+
+
+def test_a_routing_of_another_exchange_is_refused():
+    def job(group):
+        first, second = group.exchange(config_of()), group.exchange(config_of(top_k=3))
+        received = first.dispatch(ROWS, INTS)
+        with pytest.raises(crossdock.StateError, match="belongs to another exchange"):
+            second.combine(received, received.rows)
+        with pytest.raises(crossdock.UsageError, match="group is a str"):
+            crossdock.Exchange("a group", config_of())
+        return torch.equal(first.combine(received, received.rows), ROWS)
+    assert crossdock.run_ranks(1, job, backend="cpu") == [True]
+
+
+def test_a_second_thread_in_the_same_exchange_is_refused():
+    """Rank 0's dispatch waits for rank 1, which waits for rank 0's other thread."""
+    refused = threading.Event()
+
+    def job(group):
+        exchange = group.exchange(config_of())
+        if group.rank == 1:
+            assert refused.wait(20)
+            return exchange.dispatch(ROWS, INTS).num_rows
+        words = []
+
+        def intrude():
+            while not words:
+                try:
+                    exchange.combine(None, ROWS)
+                except crossdock.StateError as error:
+                    words.append(str(error))
+                except crossdock.UsageError:
+                    pass  # the dispatch has not begun
+            refused.set()
+        intruder = threading.Thread(target=intrude)
+        intruder.start()
+        received = exchange.dispatch(ROWS, INTS)
+        intruder.join()
+        return received.num_rows, words
+    (rows, words), other = crossdock.run_ranks(2, job, backend="cpu")
+    assert (rows, other) == (6, 0) and "another thread" in words[0]
 
 
 class OnGpu:
