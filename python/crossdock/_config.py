@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Questions about a Config that need no device: can it be served, what does it cost, what serves two at once."""
-from typing import NamedTuple
+from __future__ import annotations
+
+from typing import Any, NamedTuple
 
 from crossdock import _core
 
@@ -21,26 +23,26 @@ class Bill(dict):
     """Bytes that one rank of one exchange takes, by region; `total` is exactly what is then allocated."""
 
     @property
-    def total(self):
+    def total(self) -> int:
         return self["total"]
 
 
-def config_from(members):
+def config_from(members: dict[str, Any]) -> _core.Config:
     """The Config of a dict of members, as Config.as_dict gives it."""
     return _core.Config(**members)
 
 
-def supports(config, num_ranks):
+def supports(config: _core.Config, num_ranks: int) -> Support:
     """Whether a group of `num_ranks` can serve `config`, and why not. No side effect, needs no device."""
     return Support(*_core._supports(config, num_ranks))
 
 
-def memory(config, num_ranks, backend="cpu"):
+def memory(config: _core.Config, num_ranks: int, backend: str = "cpu") -> Bill:
     """The bill of `config` before anything is allocated. ConfigError with the reason of `supports`."""
     return Bill(_core._bill(config, num_ranks, backend))
 
 
-def fit(config, num_ranks, budget_bytes, backend="cpu"):
+def fit(config: _core.Config, num_ranks: int, budget_bytes: int, backend: str = "cpu") -> _core.Config:
     """`config` with the largest max_tokens whose bill is at most `budget_bytes`; ConfigError if not even one token fits.
     Capacities that were given stay as they are."""
     def fits(tokens):
@@ -63,7 +65,7 @@ _LARGER = {"max_tokens", "top_k", "hidden", "scale_bytes", "in_flight", "kept_pl
 _CAPACITY = {"row_capacity", "expert_capacity"}  # 0 is the worst case
 
 
-def union(a, b):
+def union(a: _core.Config, b: _core.Config) -> _core.Config:
     """The config whose memory suffices for both: layers of other sizes can be planned together. ConfigError where they differ in what
     cannot be joined (types, layout, experts)."""
     members, other = a.as_dict(), b.as_dict()
@@ -77,7 +79,7 @@ def union(a, b):
     return config_from(members)
 
 
-def received_shape(config, num_ranks, rank):
+def received_shape(config: _core.Config, num_ranks: int, rank: int) -> tuple[int, ...]:
     """Shape of Received.rows on `rank`, with config.hidden as its last axis (fp4: hidden / 2)."""
     bill = memory(config.replace(in_flight=1, kept_plans=0), num_ranks)
     columns = config.hidden // 2 if config.dispatch_dtype == "fp4_e2m1" else config.hidden
@@ -91,12 +93,12 @@ def received_shape(config, num_ranks, rank):
     return (local, rows // per_rank, columns)
 
 
-def token_capacity(config, num_ranks):
+def token_capacity(config: _core.Config, num_ranks: int) -> int:
     """Rows of Received.ids: received tokens, to the capacity."""
     return memory(config.replace(in_flight=1, kept_plans=0), num_ranks)["plan.sources"] // _SOURCE_BYTES
 
 
-def capabilities():
+def capabilities() -> dict[str, Any]:
     """What this build and machine offer, without touching a device: backends, dtypes, layouts, wires, limits."""
     return {"version": _core.__version__, "backends": {line["backend"]: line for line in _core.backends()}, "dtypes": _core.DTYPES,
             "layouts": _core.LAYOUTS, "combine_wires": _core.WIRES, "overflow": _core.OVERFLOWS, "max_ranks": _core.MAX_RANKS,

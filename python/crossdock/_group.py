@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """How ranks come together: threads, torch's process groups, stores, any all-gather, or a name."""
+from __future__ import annotations
+
 import itertools
 import threading
 import weakref
+from typing import Any, Callable, Sequence
 
 from crossdock import _core
 
@@ -14,13 +17,13 @@ class Group(_core.GroupBase):
     Options of every way to join: `backend`, a name of crossdock.BACKENDS; `device`, an ordinal as the driver counts (-1: the current
     one); `deadline`, the longest wait for a peer in seconds (None: CROSSDOCK_DEADLINE_MS, by default 30 s; 0: no limit)."""
 
-    def __init__(self, rank, num_ranks, meeting, *, backend="automatic", device=-1, deadline=None):
+    def __init__(self, rank: int, num_ranks: int, meeting: object, *, backend: str = "automatic", device: int = -1, deadline: float | None = None):
         super().__init__(rank, num_ranks, meeting, backend, device, deadline)
         self._exchanges = weakref.WeakValueDictionary()
         self._lock = threading.Lock()
 
     @classmethod
-    def from_torch(cls, process_group=None, *, backend="automatic", device=None, deadline=None):
+    def from_torch(cls, process_group: Any = None, *, backend: str = "automatic", device: int | None = None, deadline: float | None = None) -> Group:
         """Joins along a torch.distributed process group, gloo or NCCL, by default the world. Collective. torch's group is used while
         groups and exchanges are created, never in dispatch or combine."""
         import torch
@@ -31,7 +34,7 @@ class Group(_core.GroupBase):
         return cls(rank, num_ranks, _torch_all_gather(process_group, num_ranks), backend=backend, device=device, deadline=deadline)
 
     @classmethod
-    def from_store(cls, store, rank, num_ranks, *, prefix="crossdock", **options):
+    def from_store(cls, store: Any, rank: int, num_ranks: int, *, prefix: str = "crossdock", **options: Any) -> Group:
         """Joins along a key-value store with set(key, bytes) and a get(key) that waits: torch's TCPStore, FileStore, HashStore. `prefix`
         must be another one for each group that is formed on the same store."""
         rounds = itertools.count()
@@ -43,25 +46,25 @@ class Group(_core.GroupBase):
         return cls(rank, num_ranks, all_gather, **options)
 
     @classmethod
-    def from_callback(cls, rank, num_ranks, all_gather, **options):
+    def from_callback(cls, rank: int, num_ranks: int, all_gather: Callable[[bytes], Sequence[bytes]], **options: Any) -> Group:
         """Joins along the caller's all-gather: a callable that takes this rank's bytes and returns the bytes of all ranks, in rank order
         (MPI: comm.allgather). It is kept for the creation of exchanges."""
         return cls(rank, num_ranks, all_gather, **options)
 
     @classmethod
-    def from_name(cls, name, rank, num_ranks, **options):
+    def from_name(cls, name: str, rank: int, num_ranks: int, **options: Any) -> Group:
         """Joins processes of one host and user that share nothing but `name`, unlike any other job's: take a random one."""
         return cls(rank, num_ranks, str(name), **options)
 
     @classmethod
-    def threads(cls, num_ranks, *, devices=None, **options):
+    def threads(cls, num_ranks: int, *, devices: Sequence[int] | None = None, **options: Any) -> list[Group]:
         """All ranks of a group, for threads of this process: a list; give each thread its own. On GPUs rank r takes devices[r], by
         default device r. Creating an exchange is collective: do it in the threads."""
         team = _core.Team(num_ranks)
         devices = devices or range(num_ranks)
         return run_together(num_ranks, lambda r: cls(r, num_ranks, team, device=devices[r], **options))
 
-    def exchange(self, config, *, debug=False):
+    def exchange(self, config: _core.Config, *, debug: bool = False) -> _core.Exchange:
         """The exchange of `config`: the same object for equal configs while anyone holds it. Collective where it is new."""
         key = (config, debug)
         with self._lock:
@@ -103,7 +106,7 @@ def _torch_all_gather(process_group, num_ranks):
     return all_gather
 
 
-def run_together(num_ranks, function):
+def run_together(num_ranks: int, function: Callable[[int], Any]) -> list[Any]:
     """[function(0), ..., function(num_ranks - 1)], each in a thread of its own. The first failure that is no echo of another's is raised."""
     results, failures = [None] * num_ranks, [None] * num_ranks
 
@@ -124,7 +127,7 @@ def run_together(num_ranks, function):
     return results
 
 
-def run_ranks(num_ranks, function, *arguments, **options):
+def run_ranks(num_ranks: int, function: Callable[..., Any], *arguments: Any, **options: Any) -> list[Any]:
     """Runs function(group, *arguments) on `num_ranks` ranks, threads of this process, and returns the list of results. A rank that
     raises aborts the group, so that no other waits for it; its exception is raised here."""
     groups = Group.threads(num_ranks, **options)

@@ -11,21 +11,21 @@ def _found(pattern, what):
     raise FileNotFoundError(f"this build of the Python package has no {what}; `pip install .` of the sources has")
 
 
-def cmake_dir():
+def cmake_dir() -> str:
     """Folder for CMake: -Dcrossdock_DIR=..."""
     return str(_found("lib*/cmake/crossdock/crossdockConfig.cmake", "CMake package").parent)
 
 
-def include_dir():
+def include_dir() -> str:
     """Folder of the headers: -I..."""
     return str(_found("include/crossdock/crossdock.hpp", "headers").parent.parent)
 
 
-def library_dir():
+def library_dir() -> str:
     """Folder of the library: -L... -lcrossdock."""
     return str(_found("lib*/libcrossdock.so*", "library").parent)
 
 
-def command():
+def command() -> str:
     """The program `crossdock`."""
     return str(_found("bin/crossdock", "command `crossdock`: CLI11 and nlohmann-json were not there when it was built"))

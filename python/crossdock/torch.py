@@ -43,7 +43,7 @@ class Sent(NamedTuple):
     num_tokens: int
 
 
-def register(exchange):
+def register(exchange: _core.Exchange) -> int:
     """The number under which operators know `exchange`: what to pass to dispatch inside torch.compile. Keep the exchange alive."""
     config = exchange.config
     if config.dispatch_dtype != config.combine_dtype:
@@ -53,7 +53,7 @@ def register(exchange):
     return exchange.id
 
 
-def dispatch(exchange, rows, ids, weights=None):
+def dispatch(exchange: _core.Exchange | int, rows: torch.Tensor, ids: torch.Tensor, weights: torch.Tensor | None = None) -> Sent:
     """Sends rows [T, hidden] to the experts named by ids [T, top_k] with weights [T, top_k] float32 (None: ones). `exchange` is an
     Exchange, or the number that `register` gave."""
     number = exchange if isinstance(exchange, int) else register(exchange)
@@ -63,7 +63,7 @@ def dispatch(exchange, rows, ids, weights=None):
     return Sent(*received, weights, number, rows.shape[0])
 
 
-def combine(sent, rows):
+def combine(sent: Sent, rows: torch.Tensor) -> torch.Tensor:
     """Brings expert outputs `rows`, of the shape of sent.rows, home: [T, hidden]. Layouts by expert apply the routing weights."""
     return torch.ops.crossdock.combine(rows, sent.home_weights, sent.weights, sent.ids, sent.routing, sent.exchange, sent.num_tokens)
 

@@ -8,7 +8,7 @@ import sys
 
 import markdown
 
-FOLDERS = "include|src|oracle|model|tools|tests|bench|docs|examples|cmake"
+FOLDERS = "include|src|oracle|model|tools|tests|bench|docs|examples|cmake|integrations|python/binding|python/crossdock"
 # `src/codec/pack.hpp`, or `src/codec/pack.hpp: widen, narrow`. Names in <> or with * stand for what a reader will add.
 PATH = re.compile(rf"`((?:{FOLDERS})/[\w./+-]*[\w/])(?:: ([\w:, ~]+))?`")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
