@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Streams and graphs of the CPU backend: order, lifetimes, replay with another number of tokens."""
 import gc
+import threading
 import weakref
 
 import numpy as np
@@ -68,17 +69,25 @@ def test_with_makes_a_stream_current_and_waits_at_the_end(crossdock_ranks):
 
 
 def test_arrays_of_enqueued_calls_live_until_they_have_run(crossdock_ranks):
+    """Rank 0's dispatch cannot end before rank 1's begins."""
+    dropped = threading.Event()
+
     def job(group):
-        exchange, stream = group.exchange(CONFIG), crossdock.CpuStream()
-        rows = torch.ones(4, 8)
-        gone = weakref.ref(rows)
-        results = [exchange.combine(received := exchange.dispatch(rows, torch.from_numpy(to_the_other(group)), stream=stream), received.rows, stream=stream)
-                   for _ in range(3)]
-        del rows, received
+        exchange, stream, held = group.exchange(CONFIG), crossdock.CpuStream(), None
+        if group.rank == 1:
+            assert dropped.wait(20)
+        rows = torch.full((4, 8), 5.0)
+        of_rows = weakref.ref(rows)
+        received = exchange.dispatch(rows, torch.from_numpy(to_the_other(group)), stream=stream)
+        del rows
         gc.collect()
+        if group.rank == 0:
+            held = of_rows() is not None
+            dropped.set()
+        out = exchange.combine(received, received.rows, stream=stream)
         stream.synchronize()
-        return gone() is None, [int(r.sum()) for r in results]
-    assert crossdock_ranks(2)(job) == [(True, [32, 32, 32])] * 2
+        return held, of_rows() is None, out.unique().tolist()
+    assert crossdock_ranks(2)(job) == [(True, True, [5.0]), (None, True, [5.0])]
 
 
 def test_a_graph_keeps_its_arrays(crossdock_ranks):
