@@ -7,6 +7,7 @@
 
 #include "cases.hpp"
 #include "check_run.hpp"
+#include "flags.hpp"
 #include "verbs.hpp"
 
 namespace crossdock::tools {
@@ -132,9 +133,11 @@ void add_check(CLI::App& app) {
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
   verb->add_flag("--processes", o->check.processes, "Ranks are processes, not threads");
+  add_device_flag(*verb, o->check.devices);
   verb->add_flag("--ci", o->ci, "Leave out cases marked skip_ci");
   verb->add_flag("--json", o->json, "A JSON object a line");
   verb->callback([o] {
+    o->check.backend = backend_of_verbs();
     o->check.deadline = std::chrono::milliseconds(o->deadline_ms);
     check(*o);
   });

@@ -11,6 +11,8 @@ namespace crossdock::tools {
 
 struct CheckOptions {
   bool processes = false;  // ranks are processes, else threads
+  BackendKind backend = BackendKind::cpu;
+  std::vector<int> devices;  // of the ranks in turn; empty: all
   int rounds = 1;          // dispatch and combine, this often
   int dispatch_blocks = 0, combine_blocks = 0;
   std::chrono::milliseconds deadline{30000};

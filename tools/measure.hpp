@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "machine.hpp"
 #include "problem.hpp"
 
 /* name, what is timed */
@@ -58,12 +59,6 @@ class Bench {
   virtual Timing time(const Run& run) = 0;
 };
 
-/// One line of `crossdock bench --limits`.
-struct Limit {
-  std::string what;
-  double gbps;
-};
-
 class Measurer {
  public:
   virtual ~Measurer() = default;
@@ -80,5 +75,8 @@ class Measurer {
 
 /// `copy_bytes`: source and destination of memcpy, all threads together; more than the caches hold.
 std::unique_ptr<Measurer> make_cpu_measurer(std::int64_t copy_bytes);
+
+/// Times by marks in the ranks' queues: the way of GPUs, and of any machine.
+std::unique_ptr<Measurer> make_queue_measurer(std::shared_ptr<Machine> machine);
 
 }  // namespace crossdock::tools

@@ -156,7 +156,7 @@ void write_outputs(const Data& data, int rank, std::byte* to) {
   }
 }
 
-void write_landings(const Data& data, int rank, const Received& received) {
+void write_landings(const Data& data, int rank, const Received& received, Machine& machine) {
   const oracle::Case& c = data.problem.shape;
   const oracle::RankAnswer& answer = data.answers[rank];
   const std::int64_t bytes = data.outputs.row_bytes();
@@ -166,8 +166,8 @@ void write_landings(const Data& data, int rank, const Received& received) {
       const std::int32_t id = answer.ids[slot * c.top_k + j];
       if (id < 0 || oracle::rank_of_expert(c, id) != rank) continue;
       auto* rows = static_cast<std::byte*>(received.landing_rows(home.rank));
-      std::memcpy(rows + (std::int64_t{home.token} * c.top_k + j) * bytes, data.landing_row(home.rank, home.token, j),
-                  bytes);
+      machine.copy(rows + (std::int64_t{home.token} * c.top_k + j) * bytes, data.landing_row(home.rank, home.token, j),
+                   static_cast<std::size_t>(bytes));
     }
   }
 }
