@@ -39,7 +39,7 @@ class Buffer {
 };
 
 /// Copies from the host, ordered with what else runs on `stream`; `from` must live until it is done.
-void copy_in(BackendKind backend, void* to, const void* from, std::size_t bytes, StreamHandle stream);
+void copy_in(BackendKind backend, void* to, const void* from, std::size_t bytes, StreamHandle stream = nullptr);
 /// Copies to the host; all work that writes there must be done.
 void copy_out(BackendKind backend, void* to, const void* from, std::size_t bytes);
 /// Waits for all work of a stream; nullptr: there is none to wait for on the CPU.
