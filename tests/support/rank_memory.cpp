@@ -140,6 +140,15 @@ int device_of(BackendKind backend, int rank) {
   return backend == BackendKind::cpu ? -1 : rank % count;
 }
 
+std::uint64_t free_device_bytes(BackendKind backend) {
+  std::size_t free = 0, all = 0;
+#ifdef CROSSDOCK_WITH_CUDA
+  if (backend == BackendKind::cuda) check(cudaMemGetInfo(&free, &all));
+#endif
+  (void)backend, (void)all;
+  return free;
+}
+
 void use_device(BackendKind backend, int rank) { machine(backend).use(rank); }
 
 Buffer::Buffer(BackendKind backend, std::size_t bytes, std::uint8_t fill, bool guarded)

@@ -17,6 +17,9 @@ int device_of(BackendKind backend, int rank);
 /// Makes it the calling thread's current device.
 void use_device(BackendKind backend, int rank);
 
+/// Bytes that are free on the calling thread's device; 0 on the CPU, where processes have other means to count.
+std::uint64_t free_device_bytes(BackendKind backend);
+
 /// Device memory of exactly `bytes` bytes (so that ASan sees what lies beyond), with a guard behind it on request.
 class Buffer {
  public:
