@@ -25,6 +25,7 @@ class BenchRank {
   /// The same by rows, without their metadata, where they lie; the oracle's answer is brought there once.
   std::string judge_in_place(Op op, const oracle::RankResult& expected);
 
+  std::vector<TraceEvent> trace() const { return exchange_.trace(); }
   bool fused() const { return data_.problem.path == Path::fused; }
   /// What cannot be timed, and why.
   static std::string refuses(const Problem& problem, const Run& run);

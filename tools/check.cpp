@@ -29,11 +29,15 @@ struct Line {
   std::int64_t rows = 0, dropped = 0;
 };
 
-Line judge(const CheckCase& c, const Options& o) {
+Line judge(const CheckCase& c, int number, const Options& o) {
   const auto start = std::chrono::steady_clock::now();
   CheckOptions options = o.check;
   options.dispatch_blocks = c.dispatch_blocks;
   options.combine_blocks = c.combine_blocks;
+  if (options.rank >= 0) options.meeting += "-" + std::to_string(number);
+  if (options.rank >= c.problem.shape.num_ranks)
+    throw BadInput("--rank " + std::to_string(options.rank) + ": case `" + c.name + "` has " +
+                   std::to_string(c.problem.shape.num_ranks) + " ranks");
   const Verdict verdict = check_problem(c.problem, options);
   Line line{c, "", verdict.why, 0, verdict.run_seconds, verdict.rows_received, verdict.rows_dropped};
   line.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -99,7 +103,7 @@ void check(const Options& o) {
       ++skipped;
       continue;
     }
-    const Line line = judge(c, o);
+    const Line line = judge(c, run, o);
     o.json ? print_json(line) : print_line(line);
     ++run;
     failed += line.verdict == "fail";
@@ -133,10 +137,14 @@ void add_check(CLI::App& app) {
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
   verb->add_flag("--processes", o->check.processes, "Ranks are processes, not threads");
+  verb->add_option("--rank", o->check.rank, "Only this rank; the others are started by commands of their own")
+      ->check(CLI::Range(0, kMaxRanks - 1));
+  verb->add_option("--meeting", o->check.meeting, "With --rank: a name that is the same for all ranks and for no other job");
   add_device_flag(*verb, o->check.devices);
   verb->add_flag("--ci", o->ci, "Leave out cases marked skip_ci");
   verb->add_flag("--json", o->json, "A JSON object a line");
   verb->callback([o] {
+    if ((o->check.rank >= 0) == o->check.meeting.empty()) throw BadInput("--rank and --meeting belong together");
     o->check.backend = backend_of_verbs();
     o->check.deadline = std::chrono::milliseconds(o->deadline_ms);
     check(*o);

@@ -157,14 +157,26 @@ void run_processes(Site& site) {
   }
 }
 
+/// One rank here, the others elsewhere.
+void run_one(Site& site, int rank, const std::string& meeting) {
+  try {
+    start_rank(site, rank, [&](const GroupOptions& options) {
+      return Group::rendezvous(meeting, rank, site.data.problem.shape.num_ranks, options);
+    });
+  } catch (const std::exception& error) {
+    leave(site, rank, error.what());
+  }
+}
+
 std::string first_wrong(const Site& site) {
-  const int num_ranks = site.data.problem.shape.num_ranks;
-  for (int rank = 0; rank < num_ranks; ++rank)
+  const int only = site.options.rank, num_ranks = site.data.problem.shape.num_ranks;
+  const int first = std::max(only, 0), end = only < 0 ? num_ranks : only + 1;
+  for (int rank = first; rank < end; ++rank)
     if (site.of(rank).why[0]) return site.of(rank).why;
-  for (int rank = 0; rank < num_ranks; ++rank)
+  for (int rank = first; rank < end; ++rank)
     if (!site.of(rank).done) return "rank " + std::to_string(rank) + " did not finish";
   const std::vector<oracle::RankResult> expected = expected_results(site.data);
-  for (int rank = 0; rank < num_ranks; ++rank) {
+  for (int rank = first; rank < end; ++rank) {
     const std::string why =
         wrong_combine(site.data, rank, expected[rank], site.results[rank].data(), site.weights[rank].as<float>());
     if (!why.empty()) return why;
@@ -184,7 +196,10 @@ Verdict check_problem(const Problem& problem, const CheckOptions& options) {
   const Data data(problem);
   Site site(data, options);
   const auto start = std::chrono::steady_clock::now();
-  options.processes ? run_processes(site) : run_threads(site);
+  if (options.rank >= 0)
+    run_one(site, options.rank, options.meeting);
+  else
+    options.processes ? run_processes(site) : run_threads(site);
   verdict.run_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   verdict.rows_received = rows_received(data);
   for (const oracle::RankAnswer& answer : data.answers) verdict.rows_dropped += answer.rows_needed - answer.num_rows;

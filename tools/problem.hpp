@@ -24,7 +24,11 @@ struct Problem {
   std::vector<int> tokens;     // T of each rank; empty: max_tokens
   bool second_result = false;  // combine sums rows of weights too
   bool zero_padding = false;   // contiguous
+  int trace_events = 0;        // time stamps that the exchange keeps
 };
+
+/// The problem of the flags that verbs share.
+Problem problem_of(const Config& config, int num_ranks);
 
 /// The library's configuration of it.
 Config config_of(const Problem& problem);

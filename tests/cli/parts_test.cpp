@@ -16,6 +16,7 @@
 #include "rows.hpp"
 #include "shared.hpp"
 #include "text_file.hpp"
+#include "timeline.hpp"
 #include "trace.hpp"
 #include "verbs.hpp"
 
@@ -201,6 +202,41 @@ TEST(Ranks, one_failure_stops_all) {
     EXPECT_EQ(endings[1].why, "");
     EXPECT_EQ(endings[2].why, "failed");
   }
+}
+
+/// Stamps of one operation of one block: begin, phases at the given times, end.
+void stamp(std::vector<TraceEvent>& to, std::uint64_t epoch, int block, std::initializer_list<std::pair<Phase, std::uint64_t>> phases) {
+  for (const auto& [phase, time] : phases) to.push_back({time, epoch, block, 0, phase, false});
+}
+
+TEST(Timeline, clocks_are_shifted_so_that_counts_are_known_at_one_time) {
+  std::vector<std::vector<TraceEvent>> events(2);
+  stamp(events[0], 1, 0, {{Phase::begin, 1000}, {Phase::move, 3000}, {Phase::end, 4000}});
+  stamp(events[0], 1, 1, {{Phase::begin, 1000}, {Phase::move, 3500}, {Phase::end, 5000}});
+  stamp(events[1], 1, 0, {{Phase::begin, 900500}, {Phase::move, 902000}, {Phase::end, 903000}});
+  const auto shifted = timeline_of(events, {.align = true, .blocks = false});
+  EXPECT_EQ(shifted["otherData"]["clock_shifts_ns"][1], 3000 - 902000);
+  double ends[2] = {}, begins[2] = {};
+  for (const auto& e : shifted["traceEvents"])
+    if (e["name"] == "dispatch") begins[int(e["pid"])] = e["ts"], ends[int(e["pid"])] = double(e["ts"]) + double(e["dur"]);
+  EXPECT_DOUBLE_EQ(begins[0], 0);
+  EXPECT_DOUBLE_EQ(begins[1], 0.5);
+  EXPECT_DOUBLE_EQ(ends[0], 4);  // of the block that ends last
+  EXPECT_DOUBLE_EQ(ends[1], 3);
+  EXPECT_EQ(timeline_of(events, {})["otherData"]["clock_shifts_ns"][1], 0);
+}
+
+TEST(Timeline, only_operations_that_all_ranks_have_whole_are_kept) {
+  std::vector<std::vector<TraceEvent>> events(2);
+  for (std::uint64_t epoch = 1; epoch <= 4; ++epoch)
+    for (auto& of_rank : events) stamp(of_rank, epoch, 0, {{Phase::begin, epoch * 10}, {Phase::end, epoch * 10 + 5}});
+  events[1].erase(events[1].begin());  // epoch 1 has lost its begin
+  events[0].pop_back();                // epoch 4 its end
+  keep_last_operations(events, 3);
+  EXPECT_EQ(events[0].size(), 4u);
+  EXPECT_EQ(events[1].front().epoch, 2u);
+  keep_last_operations(events, 1);
+  EXPECT_EQ(events[0].front().epoch, 3u);
 }
 
 /// Problems of every layout and path, small.
