@@ -26,7 +26,9 @@ class Running:
         self.step, self.gpus, self.began = step, gpus, time.monotonic()
         self.log = os.path.join(args.out, step.name + ".log")
         words = {"bin": os.path.join(args.build, "bin"), "root": ROOT, "out": args.out}
-        env = {**os.environ, "CROSSDOCK_BACKEND": args.backend, **step.env,
+        # Ranks that share a device need hardware queues of their own: a kernel that waits for its stream's turn would hold
+        # up the peer's kernel that it waits for.
+        env = {**os.environ, "CROSSDOCK_BACKEND": args.backend, "CUDA_DEVICE_MAX_CONNECTIONS": "32", **step.env,
                "CUDA_VISIBLE_DEVICES": ",".join(str(gpu) for gpu in gpus)}
         with open(self.log, "w", encoding="utf-8") as log:
             command = shlex.split(step.command.format(**words))

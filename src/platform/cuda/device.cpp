@@ -29,7 +29,9 @@ class CudaDevice : public Device {
     ranges::look_for_profiler();  // now, and never in a call
     Current current(ordinal_);
     check(cudaFree(nullptr), "opening device " + std::to_string(ordinal));
-    check(cudaStreamCreateWithFlags(&aside_, cudaStreamNonBlocking), "creating a stream");
+    int least = 0, most = 0;  // of another priority than streams of callers, so as not to queue up behind them in hardware
+    check(cudaDeviceGetStreamPriorityRange(&least, &most), "reading stream priorities");
+    check(cudaStreamCreateWithPriority(&aside_, cudaStreamNonBlocking, most), "creating a stream");
     check(cudaDeviceGetAttribute(&num_sms_, cudaDevAttrMultiProcessorCount, ordinal_), "counting multiprocessors");
   }
   ~CudaDevice() override { cudaStreamDestroy(aside_); }
