@@ -63,7 +63,7 @@ class Runner(unittest.TestCase):
                 self.assertEqual(runner.summary_of(f.name), summary)
 
     def test_every_step_names_what_there_is(self):
-        programs = {"backend_tests", "multirank_tests", "property_tests", "fuzz_tests", "crossdock", "litmus"}
+        programs = {"backend_tests", "device_tests", "multirank_tests", "property_tests", "fuzz_tests", "crossdock", "litmus"}
         helps = {}
         for step in plan.quick(4) + plan.long(4):
             words = [w for w in shlex.split(step.command) if w.startswith("{bin}/")]

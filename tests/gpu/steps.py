@@ -9,7 +9,7 @@ Step = collections.namedtuple("Step", "name gpus limit_s command env alone", def
 CPU_ONLY = "Fibers.*:*OnFibers*:FiberMachine.*"
 # Those that fork must find a process in which nobody has spoken to the driver.
 IN_ONE_PROCESS = ":".join(f"{name}.*" for name in (
-    "Shapes Ids Capacity Plans SeedGaps Usage Pointers Trace Lifetimes Agreement Streams Graphs Lost Manners Abort").split())
+    "Shapes Ids Capacity Plans SeedGaps Usage Trace Lifetimes Agreement Streams Graphs Lost Manners Abort").split())
 SIZES = "1,8,32,64,128,256,512,1024,4096,8192"
 DECODE = "--tokens 1,128,4096"
 
@@ -37,6 +37,7 @@ def quick(gpus):
             suite("backend_processes", n, "backend_tests", "Matrix.EveryCellAsProcesses"),
             suite("multirank", n, "multirank_tests", IN_ONE_PROCESS),
             suite("processes", n, "multirank_tests", "Processes.*"),
+            suite("device", n, "device_tests"),
             suite("property", n, "property_tests"),
             Step(f"seed_{n}", n, 240, f"{cases}/seed.json --ranks {n}"),
             Step(f"seed_processes_{n}", n, 240, f"{cases}/seed.json --ranks {n} --processes"),
