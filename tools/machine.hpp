@@ -26,8 +26,6 @@ class Queue {
   virtual void mark(int idx) = 0;
   /// Both marks must have been reached.
   virtual double us_between(int first, int last) = 0;
-  /// The queue waits so long before it goes on.
-  virtual void delay(double us) = 0;
 };
 
 /// One line of `crossdock bench --limits`: a rate, or a latency.
@@ -55,15 +53,11 @@ class Machine {
   /// Between any two memories; done when it returns.
   virtual void copy(void* to, const void* from, std::size_t bytes) = 0;
   virtual void fill(void* to, std::uint8_t value, std::size_t bytes) = 0;
-  /// Waits for all work of the device.
-  virtual void synchronize() = 0;
   virtual std::unique_ptr<Queue> make_queue() = 0;
   /// First row r in which `is` differs from row index[r] of `should` (row r, if `index` is null; none, if it is negative);
   /// -1 if all are equal. All three lie in memory of the device. Runs there.
   virtual std::int64_t first_different_row(const void* is, const void* should, const std::int64_t* index,
                                            std::int64_t num_rows, std::int64_t row_bytes) = 0;
-  /// Bytes that are free on the device of the calling thread.
-  virtual std::uint64_t free_bytes() = 0;
   /// What the links between `num_ranks` devices can do.
   virtual std::vector<Limit> limits(int num_ranks) = 0;
   /// The largest rate at which one rank of so many can send to all others, GB/s; measured once.

@@ -40,9 +40,6 @@ class CpuQueue : public Queue {
   double us_between(int first, int last) override {
     return std::chrono::duration<double, std::micro>(marks_.at(last) - marks_.at(first)).count();
   }
-  void delay(double us) override {
-    stream_.enqueue([us] { std::this_thread::sleep_for(std::chrono::duration<double, std::micro>(us)); });
-  }
 
  private:
   CpuStream stream_;
@@ -83,7 +80,6 @@ class CpuMachine : public Machine {
   void fill(void* to, std::uint8_t value, std::size_t bytes) override {
     if (bytes) std::memset(to, value, bytes);
   }
-  void synchronize() override {}
   std::unique_ptr<Queue> make_queue() override { return std::make_unique<CpuQueue>(); }
   std::int64_t first_different_row(const void* is, const void* should, const std::int64_t* index, std::int64_t num_rows,
                                    std::int64_t row_bytes) override {
@@ -94,13 +90,6 @@ class CpuMachine : public Machine {
         return r;
     }
     return -1;
-  }
-  std::uint64_t free_bytes() override {
-    std::ifstream file("/proc/meminfo");
-    std::string name, unit;
-    for (std::uint64_t kib = 0; file >> name >> kib; std::getline(file, unit))
-      if (name == "MemAvailable:") return kib << 10;
-    return ~std::uint64_t{0};
   }
   std::vector<Limit> limits(int) override { return {}; }
   double link_gbps(int) override { return 0; }

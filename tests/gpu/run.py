@@ -65,7 +65,11 @@ def fits(step, free, running):
 def run_all(steps, args, report):
     """Starts each step as soon as enough GPUs are free, in order but for those that fit beside others."""
     waiting, running, free = list(steps), [], list(range(args.gpus))
+    deadline = time.monotonic() + 60 * args.minutes
     while waiting or running:
+        if waiting and time.monotonic() > deadline:
+            print("not started, time is up: " + ", ".join(step.name for step in waiting), flush=True)
+            waiting.clear()
         for r in [r for r in running if r.done()]:
             running.remove(r)
             free = sorted(free + r.gpus)
@@ -124,6 +128,7 @@ def arguments():
     parser.add_argument("--out", default=os.path.join(ROOT, "build", "gpu"))
     parser.add_argument("--gpus", type=int, default=0)
     parser.add_argument("--long", action="store_true")
+    parser.add_argument("--minutes", type=float, default=9.0, help="no step starts later than this")
     parser.add_argument("--only", default="")
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--backend", default="cuda")
@@ -152,19 +157,20 @@ def main():
 
     def report(r):
         results.append({"step": r.step.name, "status": r.status(), "seconds": round(r.seconds(), 1)})
+        with open(os.path.join(args.out, "results.jsonl"), "a", encoding="utf-8") as f:
+            f.write(json.dumps(results[-1]) + "\n")
         verdict = "ok  " if r.status() == 0 else "FAIL"
         print(f"{verdict} {r.step.name:24} {r.seconds():6.1f} s  {summary_of(r.log)}", flush=True)
         if r.status() != 0:
             print(f"      exit {r.status()}, log {os.path.relpath(r.log, ROOT)}\n{tail_of(r.log)}", flush=True)
 
     run_all(steps, args, report)
-    with open(os.path.join(args.out, "results.jsonl"), "w", encoding="utf-8") as f:
-        f.writelines(json.dumps(r) + "\n" for r in results)
     if names:
         write_baseline(args, names)
     failed = [r["step"] for r in results if r["status"] != 0]
-    print(f"{len(results)} steps in {time.monotonic() - began:.0f} s, {len(failed)} failed{': ' + ', '.join(failed) if failed else ''}")
-    sys.exit(1 if failed else 0)
+    print(f"{len(results)} of {len(steps)} steps in {time.monotonic() - began:.0f} s, {len(failed)} failed"
+          f"{': ' + ', '.join(failed) if failed else ''}")
+    sys.exit(1 if failed or len(results) < len(steps) else 0)
 
 
 if __name__ == "__main__":

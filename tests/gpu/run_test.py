@@ -18,11 +18,11 @@ SLEEPER = (sys.executable + " -c \"import os,time; t=time.time(); time.sleep(0.3
            "print('SPAN', os.environ['CUDA_VISIBLE_DEVICES'], t, time.time())\"")
 
 
-def play(steps, gpus=4):
+def play(steps, gpus=4, minutes=1.0):
     """Runs steps; (name, status, log) of each in the order in which they ended."""
     ended = []
     with tempfile.TemporaryDirectory() as folder:
-        args = types.SimpleNamespace(build=BUILD, out=folder, gpus=gpus, backend="cpu")
+        args = types.SimpleNamespace(build=BUILD, out=folder, gpus=gpus, backend="cpu", minutes=minutes)
 
         def report(r):
             with open(r.log, encoding="utf-8") as f:
@@ -53,6 +53,10 @@ class Runner(unittest.TestCase):
         statuses = {name: status for name, status, _ in ended}
         self.assertEqual((statuses["bad"], statuses["good"], statuses["missing"]), (1, 0, 127))
         self.assertLess(statuses["hangs"], 0)
+
+    def test_nothing_starts_when_time_is_up(self):
+        steps = [plan.Step("first", 4, 10, "sleep 0.3"), plan.Step("second", 4, 10, "true")]
+        self.assertEqual([name for name, _, _ in play(steps, minutes=0.1 / 60)], ["first"])
 
     def test_summaries(self):
         for text, summary in [("58 cases, 0 failed\n", "58 cases, 0 failed"), ("[  PASSED  ] 12 tests.\n", "[  PASSED  ] 12 tests."),

@@ -40,7 +40,7 @@ def quick(gpus):
             suite("device", n, "device_tests"),
             suite("property", n, "property_tests"),
             Step(f"seed_{n}", n, 240, f"{cases}/seed.json --ranks {n}"),
-            Step(f"seed_processes_{n}", n, 240, f"{cases}/seed.json --ranks {n} --processes"),
+            Step(f"seed_processes_{n}", n, 240, f"{cases}/seed.json --ranks {n} --processes --max-tokens 512"),
             Step(f"harder_{n}", n, 120, f"{cases}/harder.json --rounds 2"),
             Step(f"run_{n}", n, 60, f"{{bin}}/crossdock run --ranks {n} --text {{root}}/README.md"),
             Step(f"run_processes_{n}", n, 60, f"{{bin}}/crossdock run --ranks {n} --processes --text {{root}}/README.md"),

@@ -11,6 +11,8 @@ namespace crossdock::testing {
 namespace {
 
 constexpr int kCycles = 100, kWarmUp = 5;
+/// Of the driver's own; an allocation of the least size, 2 MiB, leaked in each cycle would be fifty times that.
+constexpr std::uint64_t kNoise = std::uint64_t{4} << 20;
 
 int open_files() {
   int count = 0;
@@ -42,7 +44,8 @@ TEST(Cycles, OfThreads) {
     ASSERT_EQ(log.text(), "");
   }
   EXPECT_EQ(open_files(), files);
-  EXPECT_EQ(free_device_bytes(test.backend), free);
+  const std::uint64_t now = free_device_bytes(test.backend);
+  EXPECT_LT(free > now ? free - now : 0, kNoise);
 }
 
 TEST(Cycles, OfProcesses) {
@@ -61,9 +64,9 @@ TEST(Cycles, OfProcesses) {
       rank.run(answers);
     }
     if (open_files() != files) log.add(open_files(), " files are open, ", files, " were");
-    // The other process may still be one cycle behind; what a cycle takes is far more than what it may hold on to.
+    // The other process may be a cycle behind and hold on to what it has mapped of this one.
     const std::uint64_t now = free_device_bytes(test.backend), leak = free > now ? free - now : 0;
-    if (leak > std::uint64_t{64} << 20) log.add(leak, " bytes of the device are gone");
+    if (leak > 16 * kNoise) log.add(leak, " bytes of the device are gone");
     return log.text();
   });
   for (const ProcessReport& report : reports) EXPECT_EQ(report.text, "");

@@ -18,15 +18,6 @@ __global__ void find(const Unit* is, const Unit* should, const std::int64_t* ind
   }
 }
 
-__global__ void spin_kernel(std::uint64_t ns) {
-  std::uint64_t began, now;
-  asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(began));
-  do {
-    __nanosleep(100);
-    asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(now));
-  } while (now - began < ns);
-}
-
 }  // namespace
 
 cudaError_t find_difference(const void* is, const void* should, const std::int64_t* index, std::int64_t num_rows,
@@ -37,11 +28,6 @@ cudaError_t find_difference(const void* is, const void* should, const std::int64
                                                  num_rows, row_bytes / static_cast<std::int64_t>(sizeof(Unit)), first);
   };
   row_bytes % 8 == 0 ? launch(std::uint64_t{}) : launch(std::uint8_t{});
-  return cudaGetLastError();
-}
-
-cudaError_t spin(double us, cudaStream_t stream) {
-  spin_kernel<<<1, 1, 0, stream>>>(static_cast<std::uint64_t>(us * 1e3));
   return cudaGetLastError();
 }
 

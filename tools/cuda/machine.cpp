@@ -55,7 +55,6 @@ class CudaQueue : public Queue {
     check(cudaEventElapsedTime(&ms, marks_.at(first), marks_.at(last)), "reading events");
     return static_cast<double>(ms) * 1e3;
   }
-  void delay(double us) override { check(cuda::spin(us, stream_), "launching a delay"); }
 
  private:
   cudaStream_t stream_ = nullptr;
@@ -115,7 +114,6 @@ class CudaMachine : public Machine {
     check(cudaMemsetAsync(to, value, bytes, copies()), "filling");
     check(cudaStreamSynchronize(copies()), "filling");
   }
-  void synchronize() override { check(cudaDeviceSynchronize(), "waiting for the device"); }
   std::unique_ptr<Queue> make_queue() override { return std::make_unique<CudaQueue>(); }
 
   std::int64_t first_different_row(const void* is, const void* should, const std::int64_t* index, std::int64_t num_rows,
@@ -127,11 +125,6 @@ class CudaMachine : public Machine {
     check(cuda::find_difference(is, should, index, num_rows, row_bytes, word, copies()), "launching a comparison");
     copy(&found, word, sizeof found);
     return static_cast<std::int64_t>(found);
-  }
-  std::uint64_t free_bytes() override {
-    std::size_t free = 0, all = 0;
-    check(cudaMemGetInfo(&free, &all), "cudaMemGetInfo");
-    return free;
   }
   std::vector<Limit> limits(int num_ranks) override { return cuda::measure_limits(devices_of(num_ranks)); }
   double link_gbps(int num_ranks) override {
