@@ -104,7 +104,7 @@ Setting setting_of(const Measurer& measurer) {
   char date[32];
   const std::time_t now = std::time(nullptr);
   std::strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%SZ", std::gmtime(&now));
-  return {CROSSDOCK_COMMIT, measurer.host(), measurer.driver(), date};
+  return {CROSSDOCK_COMMIT, measurer.host(), measurer.driver(), date, measurer.limit_is_of_link()};
 }
 
 Record refused(const Problem& problem, const Run& run, const std::string& reason) {

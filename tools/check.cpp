@@ -139,7 +139,8 @@ void add_check(CLI::App& app) {
   verb->add_flag("--processes", o->check.processes, "Ranks are processes, not threads");
   verb->add_option("--rank", o->check.rank, "Only this rank; the others are started by commands of their own")
       ->check(CLI::Range(0, kMaxRanks - 1));
-  verb->add_option("--meeting", o->check.meeting, "With --rank: a name that is the same for all ranks and for no other job");
+  verb->add_option("--meeting", o->check.meeting,
+                   "With --rank: a name that is the same for all ranks and for no other job");
   add_device_flag(*verb, o->check.devices);
   verb->add_flag("--ci", o->ci, "Leave out cases marked skip_ci");
   verb->add_flag("--json", o->json, "A JSON object a line");

@@ -31,7 +31,8 @@ void add_row_flags(CLI::App& app, Config& config) {
 }
 
 void add_device_flag(CLI::App& app, std::vector<int>& devices) {
-  app.add_option("--devices", devices, "GPUs of ranks 0, 1, ... in turn, by commas; without it all GPUs")->delimiter(',');
+  app.add_option("--devices", devices, "GPUs of ranks 0, 1, ... in turn, by commas; without it all GPUs")
+      ->delimiter(',');
 }
 
 void require_support(const Config& config, int num_ranks) {

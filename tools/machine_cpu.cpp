@@ -136,7 +136,7 @@ BackendKind backend_of_verbs() {
     throw BadInput("CROSSDOCK_BACKEND = `" + std::string(name) + "`; must be one of" + all);
   }
   return in_a_process_of_its_own([] { return has_devices(BackendKind::cuda) ? 1 : 0; }) ? BackendKind::cuda
-                                                                                       : BackendKind::cpu;
+                                                                                        : BackendKind::cpu;
 }
 
 GroupOptions group_options(const Machine& machine, int rank) {

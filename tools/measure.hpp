@@ -68,6 +68,8 @@ class Measurer {
   virtual Mode usual_mode() const = 0;
   /// What `limit_gbps` is, for the head of a table.
   virtual std::string limit_name() const = 0;
+  /// Whether it is about what crosses between ranks; else about a rank's memory.
+  virtual bool limit_is_of_link() const = 0;
   /// `expected` is the oracle's answer to combine. Both outlive the bench.
   virtual std::unique_ptr<Bench> open(const Data& data, const std::vector<oracle::RankResult>& expected) = 0;
   virtual std::vector<Limit> limits(int num_ranks) = 0;

@@ -133,6 +133,7 @@ class CpuMeasurer : public Measurer {
   std::string driver() const override { return open_machine(BackendKind::cpu)->driver(); }
   Mode usual_mode() const override { return Mode::eager; }
   std::string limit_name() const override { return "memcpy by the same threads"; }
+  bool limit_is_of_link() const override { return false; }
   std::unique_ptr<Bench> open(const Data& data, const std::vector<oracle::RankResult>& expected) override {
     const int num_ranks = data.problem.shape.num_ranks;
     if (static_cast<int>(copies_.size()) != num_ranks) copies_ = make_copies(num_ranks);

@@ -126,6 +126,7 @@ class QueueMeasurer : public Measurer {
   std::string driver() const override { return machine_->driver(); }
   Mode usual_mode() const override { return Mode::graph; }
   std::string limit_name() const override { return "the best push to all peers in turn, all devices at once"; }
+  bool limit_is_of_link() const override { return true; }
   std::unique_ptr<Bench> open(const Data& data, const std::vector<oracle::RankResult>& expected) override {
     return std::make_unique<QueueBench>(data, expected, *machine_, machine_->link_gbps(data.problem.shape.num_ranks));
   }

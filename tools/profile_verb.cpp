@@ -16,7 +16,7 @@
 namespace crossdock::tools {
 namespace {
 
-constexpr int kPairs = 10;       // in the graph
+constexpr int kPairs = 10;        // in the graph
 constexpr double kOutlier = 3.0;  // times the mean
 constexpr Op kOps[] = {Op::dispatch, Op::combine};
 constexpr Mode kModes[] = {Mode::eager, Mode::graph};
@@ -117,7 +117,8 @@ void write_rank(const Options& o, const Machine& machine, int rank, const RankPr
                                  {"topk", o.config.top_k}};
   for (int mode = 0; mode < 2; ++mode)
     for (int op = 0; op < 2; ++op)
-      file[std::string(kModeNames[int(kModes[mode])])][std::string(kOpNames[int(kOps[op])])] = json_of(profile.of[mode][op]);
+      file[std::string(kModeNames[int(kModes[mode])])][std::string(kOpNames[int(kOps[op])])] =
+          json_of(profile.of[mode][op]);
   const std::string path = o.out + "/rank" + std::to_string(rank) + ".json";
   std::ofstream out(path);
   out << file.dump(2) << "\n";
@@ -126,8 +127,8 @@ void write_rank(const Options& o, const Machine& machine, int rank, const RankPr
 
 /// Mean, least and most over ranks of their means, and how many calls were flagged.
 void print_table(const std::vector<RankProfile>& profiles) {
-  std::printf("%-6s %-9s %7s %12s %12s %12s %14s %9s\n", "mode", "op", "calls", "mean us", "min us", "max us", "host mean us",
-              "over 3x");
+  std::printf("%-6s %-9s %7s %12s %12s %12s %14s %9s\n", "mode", "op", "calls", "mean us", "min us", "max us",
+              "host mean us", "over 3x");
   for (int mode = 0; mode < 2; ++mode)
     for (int op = 0; op < 2; ++op) {
       std::vector<double> device, host;
@@ -140,8 +141,8 @@ void print_table(const std::vector<RankProfile>& profiles) {
       }
       std::printf("%-6s %-9s %7zu %12.2f %12.2f %12.2f %14.2f %9zu\n", kModeNames[int(kModes[mode])].data(),
                   kOpNames[int(kOps[op])].data(), profiles[0].of[mode][op].device_us.size(), mean_of(device),
-                  *std::min_element(device.begin(), device.end()), *std::max_element(device.begin(), device.end()), mean_of(host),
-                  flagged);
+                  *std::min_element(device.begin(), device.end()), *std::max_element(device.begin(), device.end()),
+                  mean_of(host), flagged);
     }
 }
 
@@ -155,15 +156,17 @@ void profile(const Options& o) {
     run_eager(job, bench, queue, o.repeat, profiles[static_cast<std::size_t>(rank)]);
     run_graph(job, bench, queue, o.repeat, profiles[static_cast<std::size_t>(rank)]);
   });
-  for (int rank = 0; rank < o.num_ranks; ++rank) write_rank(o, job.machine(), rank, profiles[static_cast<std::size_t>(rank)]);
-  std::printf("# %s, %d ranks, %d tokens each; means of ranks: their mean, least and most\n", job.machine().host().c_str(),
-              o.num_ranks, o.config.max_tokens);
+  for (int rank = 0; rank < o.num_ranks; ++rank)
+    write_rank(o, job.machine(), rank, profiles[static_cast<std::size_t>(rank)]);
+  std::printf("# %s, %d ranks, %d tokens each; means of ranks: their mean, least and most\n",
+              job.machine().host().c_str(), o.num_ranks, o.config.max_tokens);
   print_table(profiles);
 }
 
 void add_profile(CLI::App& app) {
   const auto o = std::make_shared<Options>();
-  CLI::App* verb = app.add_subcommand("profile", "Time of each op on each rank, eager and in a graph, on device and host");
+  CLI::App* verb =
+      app.add_subcommand("profile", "Time of each op on each rank, eager and in a graph, on device and host");
   add_decode_flags(*verb, *o);
   verb->add_option("--repeat", o->repeat, "Calls of each op")->check(CLI::Range(1, 100000))->capture_default_str();
   verb->add_option("--out", o->out, "Folder for one JSON file a rank")->required();

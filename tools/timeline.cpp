@@ -82,7 +82,8 @@ class Writer {
   void name(const char* what, int rank, int track, const std::string& text) {
     events_.push_back({{"ph", "M"}, {"name", what}, {"pid", rank}, {"tid", track}, {"args", {{"name", text}}}});
   }
-  void slice(int rank, int track, const std::string& name, std::uint64_t begin, std::uint64_t end, const TraceEvent& of) {
+  void slice(int rank, int track, const std::string& name, std::uint64_t begin, std::uint64_t end,
+             const TraceEvent& of) {
     events_.push_back({{"ph", "X"},
                        {"name", name},
                        {"cat", of.combine ? "combine" : "dispatch"},

@@ -60,7 +60,8 @@ struct Pointers : ::testing::Test {
   Answers answers = answers_of(test);
 
   /// One bad dispatch by rank 1 before each right round of both.
-  void try_dispatch(const std::vector<std::string>& words, const std::function<void(DispatchInput&, void*)>& spoil, bool elsewhere) {
+  void try_dispatch(const std::vector<std::string>& words, const std::function<void(DispatchInput&, void*)>& spoil,
+                    bool elsewhere) {
     Log log;
     run_ranks(test, log, [&](Rank& rank) {
       const Elsewhere other(rank.rank());
@@ -79,26 +80,40 @@ struct Pointers : ::testing::Test {
 };
 
 TEST_F(Pointers, OfTheHostInDispatch) {
-  const auto words = [](const char* name) { return std::vector<std::string>{"dispatch", name, "is a host pointer", "device"}; };
-  try_dispatch(words("rows"), [](DispatchInput& in, void* p) { in.rows = p; }, false);
-  try_dispatch(words("ids"), [](DispatchInput& in, void* p) { in.ids = p; }, false);
-  try_dispatch(words("weights"), [](DispatchInput& in, void* p) { in.weights = static_cast<float*>(p); }, false);
-  try_dispatch(words("scales"), [](DispatchInput& in, void* p) { in.scales = p; }, false);
-  try_dispatch(words("num_tokens_on_device"),
-               [](DispatchInput& in, void* p) { in.num_tokens_on_device = static_cast<std::int32_t*>(p); }, false);
+  const auto words = [](const char* name) {
+    return std::vector<std::string>{"dispatch", name, "is a host pointer", "device"};
+  };
+  try_dispatch(
+      words("rows"), [](DispatchInput& in, void* p) { in.rows = p; }, false);
+  try_dispatch(
+      words("ids"), [](DispatchInput& in, void* p) { in.ids = p; }, false);
+  try_dispatch(
+      words("weights"), [](DispatchInput& in, void* p) { in.weights = static_cast<float*>(p); }, false);
+  try_dispatch(
+      words("scales"), [](DispatchInput& in, void* p) { in.scales = p; }, false);
+  try_dispatch(
+      words("num_tokens_on_device"),
+      [](DispatchInput& in, void* p) { in.num_tokens_on_device = static_cast<std::int32_t*>(p); }, false);
 }
 
 TEST_F(Pointers, OfAnotherDeviceInDispatch) {
-  const auto words = [](const char* name) { return std::vector<std::string>{"dispatch", name, "lies on device", "pass memory of device"}; };
-  try_dispatch(words("rows"), [](DispatchInput& in, void* p) { in.rows = p; }, true);
-  try_dispatch(words("ids"), [](DispatchInput& in, void* p) { in.ids = p; }, true);
-  try_dispatch(words("weights"), [](DispatchInput& in, void* p) { in.weights = static_cast<float*>(p); }, true);
-  try_dispatch(words("scales"), [](DispatchInput& in, void* p) { in.scales = p; }, true);
+  const auto words = [](const char* name) {
+    return std::vector<std::string>{"dispatch", name, "lies on device", "pass memory of device"};
+  };
+  try_dispatch(
+      words("rows"), [](DispatchInput& in, void* p) { in.rows = p; }, true);
+  try_dispatch(
+      words("ids"), [](DispatchInput& in, void* p) { in.ids = p; }, true);
+  try_dispatch(
+      words("weights"), [](DispatchInput& in, void* p) { in.weights = static_cast<float*>(p); }, true);
+  try_dispatch(
+      words("scales"), [](DispatchInput& in, void* p) { in.scales = p; }, true);
 }
 
 TEST_F(Pointers, ThatAreMisaligned) {
-  try_dispatch({"rows lies 8 bytes past a multiple of 16"},
-               [](DispatchInput& in, void*) { in.rows = static_cast<const std::byte*>(in.rows) + 8; }, true);
+  try_dispatch(
+      {"rows lies 8 bytes past a multiple of 16"},
+      [](DispatchInput& in, void*) { in.rows = static_cast<const std::byte*>(in.rows) + 8; }, true);
 }
 
 TEST_F(Pointers, InCombine) {
@@ -114,7 +129,8 @@ TEST_F(Pointers, InCombine) {
       words.push_back("combine");
       expect_refusal(rank, words, [&] { rank.exchange.combine(std::move(received), in, out); });
     };
-    for (const auto& [memory, word] : {std::pair<void*, const char*>{host, "is a host pointer"}, {other.memory, "lies on device"}}) {
+    for (const auto& [memory, word] :
+         {std::pair<void*, const char*>{host, "is a host pointer"}, {other.memory, "lies on device"}}) {
       CombineInput in = from;
       CombineOutput out = to;
       in.rows = memory;

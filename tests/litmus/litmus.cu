@@ -50,7 +50,8 @@ __device__ unsigned add(std::uint32_t* p, bool relaxed) {
   return old;
 }
 __device__ void store16(std::uint32_t* to, unsigned v) {
-  asm volatile("st.global.L1::no_allocate.v4.u32 [%0], {%1, %1, %1, %1};" ::"l"(__cvta_generic_to_global(to)), "r"(v) : "memory");
+  asm volatile("st.global.L1::no_allocate.v4.u32 [%0], {%1, %1, %1, %1};" ::"l"(__cvta_generic_to_global(to)), "r"(v)
+               : "memory");
 }
 /// First and last word of a unit.
 __device__ unsigned load16(const std::uint32_t* from, unsigned& last) {
@@ -225,19 +226,25 @@ __device__ bool second_look_from_b(const Channel& c, std::uint64_t n) {
 __device__ bool play(Shape shape, bool is_a, const Channel& c, std::uint64_t n, int part) {
   if (shape == Shape::permit) return is_a ? permit_from_a(c, n) : permit_from_b(c, n);
   if (shape == Shape::second_look) return is_a ? second_look_from_a(c, n) : second_look_from_b(c, n);
-  if (is_a) return shape == Shape::push ? push_from_a(c, n, part) : shape == Shape::pull ? pull_from_a(c, n) : bulk_from_a(c, n);
+  if (is_a)
+    return shape == Shape::push   ? push_from_a(c, n, part)
+           : shape == Shape::pull ? pull_from_a(c, n)
+                                  : bulk_from_a(c, n);
   if (!await_signal(c, n)) return false;
   read_rows(c, shape == Shape::pull ? c.far : c.near, static_cast<unsigned>(n));
   return answer_and_go_on(c, n);
 }
 
-__global__ void __launch_bounds__(kThreads) loop(Litmus litmus, bool is_a, Side near, Side far, int rounds,
-                                                volatile unsigned long long* stuck) {
+__global__ void __launch_bounds__(kThreads)
+    loop(Litmus litmus, bool is_a, Side near, Side far, int rounds, volatile unsigned long long* stuck) {
   const int parts = is_a && litmus.shape == Shape::push ? 2 : 1;
   const Channel c{near, far, static_cast<int>(blockIdx.x) / parts, litmus.weakening, stuck};
   int n = 1;
-  while (n <= rounds && play(litmus.shape, is_a, c, static_cast<std::uint64_t>(n), static_cast<int>(blockIdx.x) % parts)) ++n;
-  if (threadIdx.x == 0 && static_cast<int>(blockIdx.x) % parts == 0) atomicAdd(&near.found->rounds, static_cast<unsigned long long>(n - 1));
+  while (n <= rounds &&
+         play(litmus.shape, is_a, c, static_cast<std::uint64_t>(n), static_cast<int>(blockIdx.x) % parts))
+    ++n;
+  if (threadIdx.x == 0 && static_cast<int>(blockIdx.x) % parts == 0)
+    atomicAdd(&near.found->rounds, static_cast<unsigned long long>(n - 1));
 }
 
 // ---- the host -------------------------------------------------------------------------------------------------------------
@@ -289,7 +296,8 @@ Found between(const Device& a, const Device& b, const Litmus& litmus, int rounds
   a.launch(litmus, true, b, rounds);
   b.launch(litmus, false, a, rounds);
   const Found of_a = a.finish(), of_b = b.finish();
-  return {of_a.rounds < of_b.rounds ? of_a.rounds : of_b.rounds, of_a.violations + of_b.violations, of_a.stuck + of_b.stuck};
+  return {of_a.rounds < of_b.rounds ? of_a.rounds : of_b.rounds, of_a.violations + of_b.violations,
+          of_a.stuck + of_b.stuck};
 }
 
 #define XD_NAME(name, ...) #name,
@@ -314,10 +322,14 @@ bool run(const std::vector<Device>& devices, const Litmus& litmus, long rounds) 
   const bool strong = litmus.weakening == Weakening::none;
   const bool wrong = sum.stuck > 0 || (strong && sum.violations > 0) ||
                      sum.rounds < static_cast<unsigned long long>(rounds) * static_cast<unsigned>(pairs);
-  const char* verdict = sum.stuck ? "STUCK" : wrong ? "WRONG" : strong ? "in order" : sum.violations ? "fails, as it should" : "hidden by this hardware";
+  const char* verdict = sum.stuck        ? "STUCK"
+                        : wrong          ? "WRONG"
+                        : strong         ? "in order"
+                        : sum.violations ? "fails, as it should"
+                                         : "hidden by this hardware";
   std::printf("%-7s %-12s %-16s %2d directions %12llu rounds %12llu violations  %s\n", name_of(litmus.edge).data(),
-              kShapeNames[static_cast<int>(litmus.shape)], kWeakeningNames[static_cast<int>(litmus.weakening)], pairs, sum.rounds,
-              sum.violations, verdict);
+              kShapeNames[static_cast<int>(litmus.shape)], kWeakeningNames[static_cast<int>(litmus.weakening)], pairs,
+              sum.rounds, sum.violations, verdict);
   std::fflush(stdout);
   return wrong;
 }

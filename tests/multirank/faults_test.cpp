@@ -28,13 +28,13 @@ constexpr std::chrono::milliseconds kHoldUp{300};
 constexpr int kGoodRounds = 3;
 
 /* name, what rank `victim` does */
-#define XD_FAULTS(X)                                                                  \
-  X(before_dispatch, "killed before it dispatches")                                   \
-  X(during_dispatch, "killed while its dispatch waits")                               \
-  X(after_dispatch, "killed when its dispatch is done")                               \
-  X(during_combine, "killed while its combine waits")                                 \
-  X(after_combine, "killed when its combine is done")                                 \
-  X(never_launches, "lives on and never dispatches")                                  \
+#define XD_FAULTS(X)                                    \
+  X(before_dispatch, "killed before it dispatches")     \
+  X(during_dispatch, "killed while its dispatch waits") \
+  X(after_dispatch, "killed when its dispatch is done") \
+  X(during_combine, "killed while its combine waits")   \
+  X(after_combine, "killed when its combine is done")   \
+  X(never_launches, "lives on and never dispatches")    \
   X(late, "dispatches 2 s late, the deadline is 1 s")
 #define XD_NAME(name, ...) name,
 enum class Fault { XD_FAULTS(XD_NAME) };
@@ -47,7 +47,8 @@ constexpr const char* kFaultTexts[] = {XD_FAULTS(XD_TEXT)};
 std::chrono::milliseconds most_late() { return backend_of_tests() == BackendKind::cpu ? 2000ms : 100ms; }
 
 int num_ranks() {
-  const char* visible = std::getenv("CUDA_VISIBLE_DEVICES");  // the driver must not be asked before the ranks are forked
+  const char* visible =
+      std::getenv("CUDA_VISIBLE_DEVICES");  // the driver must not be asked before the ranks are forked
   if (backend_of_tests() == BackendKind::cpu || !visible) return 3;
   int count = 1;
   for (const char* c = visible; *c; ++c) count += *c == ',';
@@ -76,7 +77,8 @@ class Survivor {
 
  private:
   std::unique_ptr<Rank> make_rank() {
-    auto rank = std::make_unique<Rank>(test_, Group::rendezvous(name_, rank_, test_.num_ranks, options_of(test_.backend, rank_)), log_);
+    auto rank = std::make_unique<Rank>(
+        test_, Group::rendezvous(name_, rank_, test_.num_ranks, options_of(test_.backend, rank_)), log_);
     for (int n = 0; n < kGoodRounds; ++n) rank->run(answers_);
     rank->group.set_deadline(kDeadline);
     return rank;
@@ -138,12 +140,15 @@ class Survivor {
     const auto took = std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() - began);
     const Status status = rank.exchange.poll();
     std::ostringstream text;
-    text << name_of(status.code) << " in " << phase << ", edge " << name_of(status.edge) << ", peer " << status.peer << ", epoch "
-         << status.epoch_expected << " expected, " << status.epoch_seen << " seen, after " << took.count() << " ms";
-    const bool held_up = fault_ == Fault::during_dispatch || fault_ == Fault::during_combine;  // one wait for rank 0 before
+    text << name_of(status.code) << " in " << phase << ", edge " << name_of(status.edge) << ", peer " << status.peer
+         << ", epoch " << status.epoch_expected << " expected, " << status.epoch_seen << " seen, after " << took.count()
+         << " ms";
+    const bool held_up =
+        fault_ == Fault::during_dispatch || fault_ == Fault::during_combine;  // one wait for rank 0 before
     if (took > kDeadline + most_late() + (held_up ? kHoldUp : 0ms)) text << " (TOO LATE)";
     const std::string named = "rank " + std::to_string(victim_);
-    if (status.text.find(named) == std::string::npos) text << " (THE TEXT NAMES NO " << named << ": " << status.text << ")";
+    if (status.text.find(named) == std::string::npos)
+      text << " (THE TEXT NAMES NO " << named << ": " << status.text << ")";
     rank.exchange.close();
     rank.group.close();
     return text.str();
@@ -161,7 +166,8 @@ class Survivor {
     const TestCase smaller = fault_case(test_.num_ranks - 1);
     const Answers answers = answers_of(smaller);
     Log log;
-    Rank rank(smaller, Group::rendezvous(name_ + "-again", rank_, smaller.num_ranks, options_of(smaller.backend, rank_)), log);
+    Rank rank(smaller,
+              Group::rendezvous(name_ + "-again", rank_, smaller.num_ranks, options_of(smaller.backend, rank_)), log);
     for (int n = 0; n < kGoodRounds; ++n) rank.run(answers);
     return log.empty() ? "new group runs" : "NEW GROUP FAILS: " + log.text();
   }
@@ -180,7 +186,8 @@ void inject(Fault fault) {
   const Answers answers = answers_of(test);
   const std::string name = unique_name();
   const int victim = test.num_ranks - 1;
-  const auto reports = run_processes(test.num_ranks, [&](int r) { return Survivor(fault, test, answers, name, r).run(); });
+  const auto reports =
+      run_processes(test.num_ranks, [&](int r) { return Survivor(fault, test, answers, name, r).run(); });
   const bool killed = fault != Fault::never_launches && fault != Fault::late;
   EXPECT_EQ(WIFSIGNALED(reports[victim].exit_status), killed) << reports[victim].text;
   for (int r = 0; r < test.num_ranks; ++r) {
@@ -191,7 +198,8 @@ void inject(Fault fault) {
     EXPECT_EQ(text.rfind("peer_lost in ", 0), 0u) << text;
     EXPECT_NE(text.find(", peer " + std::to_string(victim) + ","), std::string::npos) << text;
     EXPECT_NE(text.find("; device works; new group runs"), std::string::npos) << text;
-    for (const char* bad : {"TOO LATE", "NAMES NO", "BROKEN", "FAILS", "exception"}) EXPECT_EQ(text.find(bad), std::string::npos) << text;
+    for (const char* bad : {"TOO LATE", "NAMES NO", "BROKEN", "FAILS", "exception"})
+      EXPECT_EQ(text.find(bad), std::string::npos) << text;
   }
 }
 

@@ -56,7 +56,8 @@ std::vector<Answers> sets_of(TestCase& test) {
   for (std::uint64_t seed = 1; seed <= kSets; ++seed) {
     test.recipe.seed = seed;
     test.recipe.routing = oracle::kRoutings[seed % std::size(oracle::kRoutings)];
-    if (test.recipe.routing == oracle::Routing::bad64) test.recipe.routing = oracle::Routing::bad;  // ids are int32 here
+    if (test.recipe.routing == oracle::Routing::bad64)
+      test.recipe.routing = oracle::Routing::bad;  // ids are int32 here
     test.recipe.tokens = oracle::ragged_tokens(test.num_ranks, test.config.max_tokens, seed);
     if (seed == kSets) test.recipe.tokens.assign(static_cast<std::size_t>(test.num_ranks), 0);
     sets.push_back(answers_of(test));
@@ -71,7 +72,8 @@ struct Material {
         ids(test.backend, [&](int n) { return bytes_of(sets[n].narrow_ids[rank]); }),
         weights(test.backend, [&](int n) { return bytes_of(sets[n].inputs[rank].weights); }),
         scales(test.backend, [&](int n) { return sets[n].inputs[rank].scales; }),
-        num_tokens(test.backend, [&](int n) { return bytes_of(std::vector<std::int32_t>{sets[n].inputs[rank].num_tokens}); }),
+        num_tokens(test.backend,
+                   [&](int n) { return bytes_of(std::vector<std::int32_t>{sets[n].inputs[rank].num_tokens}); }),
         outputs(test.backend, [&](int n) { return sets[n].outputs[rank]; }),
         received(test.backend, [&](int n) { return sets[n].received[rank].rows; }),
         sources(test.backend, [&](int n) { return bytes_of(sets[n].received[rank].ids); }),
@@ -86,13 +88,16 @@ struct Material {
 /// Contents by the device's own choice, in buffers with room for M tokens.
 struct Places {
   Places(const TestCase& test, const Answers& any)
-      : rows(test.backend, std::int64_t{test.config.max_tokens} * row_bytes_of(test.config.dispatch_dtype, test.config.hidden)),
+      : rows(test.backend,
+             std::int64_t{test.config.max_tokens} * row_bytes_of(test.config.dispatch_dtype, test.config.hidden)),
         ids(test.backend, std::int64_t{test.config.max_tokens} * test.config.top_k * 4),
         weights(test.backend, ids.bytes()),
         scales(test.backend, std::int64_t{test.config.max_tokens} * std::max(test.config.scale_bytes, 4)),
         num_tokens(test.backend, 16),
-        outputs(test.backend, oracle::row_capacity(any.shape) * row_bytes_of(test.config.combine_dtype, test.config.hidden)),
-        result(test.backend, std::int64_t{test.config.max_tokens} * row_bytes_of(test.config.combine_dtype, test.config.hidden)) {}
+        outputs(test.backend,
+                oracle::row_capacity(any.shape) * row_bytes_of(test.config.combine_dtype, test.config.hidden)),
+        result(test.backend,
+               std::int64_t{test.config.max_tokens} * row_bytes_of(test.config.combine_dtype, test.config.hidden)) {}
   Buffer rows, ids, weights, scales, num_tokens, outputs, result;
 };
 
@@ -104,8 +109,11 @@ void enqueue_round(Rank& rank, Stream& stream, const Material& m, const Places& 
     enqueue_compare(s, turn, is, should.versions(), what, m.difference.as<Difference>());
   };
   enqueue_next_turn(s, m.turn.as<Turn>());
-  for (const auto& [to, from] : {std::pair<const Buffer*, const Block*>{&p.rows, &m.rows}, {&p.ids, &m.ids}, {&p.weights, &m.weights},
-                                 {&p.scales, &m.scales}, {&p.num_tokens, &m.num_tokens}})
+  for (const auto& [to, from] : {std::pair<const Buffer*, const Block*>{&p.rows, &m.rows},
+                                 {&p.ids, &m.ids},
+                                 {&p.weights, &m.weights},
+                                 {&p.scales, &m.scales},
+                                 {&p.num_tokens, &m.num_tokens}})
     enqueue_choose(s, turn, to->data(), from->versions());
   enqueue_delay(s, turn, rank.rank(), kMostLateUs);
   DispatchInput input;
@@ -148,7 +156,8 @@ void replay(TestCase test, bool spoil = false) {
     if (turns != static_cast<Turn>(replays)) log.add("rank ", rank.rank(), ": ", turns, " of ", replays, " replays");
     constexpr const char* kWhat[] = {"nothing", "received rows", "received ids", "received weights", "the result"};
     if (found.number)
-      log.add("rank ", rank.rank(), ": ", found.number, " words differ, first in ", kWhat[found.what], " of turn ", found.turn - 1);
+      log.add("rank ", rank.rank(), ": ", found.number, " words differ, first in ", kWhat[found.what], " of turn ",
+              found.turn - 1);
     const Status status = rank.exchange.poll();
     if (status.code != StatusCode::usage || status.fatal) log.add("bad ids were not reported: ", status.text);
   });

@@ -36,7 +36,9 @@ void wrap_combines(LaunchTable& table) {
 
 LaunchTable wrapped() {
   LaunchTable table = plain();
-  table.dispatch = [](platform::Geometry g, StreamHandle s, const kernels::DispatchArgs& a) { launch(plain().dispatch, g, s, a); };
+  table.dispatch = [](platform::Geometry g, StreamHandle s, const kernels::DispatchArgs& a) {
+    launch(plain().dispatch, g, s, a);
+  };
   table.expert_counts = [](platform::Geometry g, StreamHandle s, const kernels::ExpertRowsArgs& a) {
     launch(plain().expert_counts, g, s, a);
   };
@@ -45,7 +47,8 @@ LaunchTable wrapped() {
   };
   [&]<std::size_t... kCell>(std::index_sequence<kCell...>) {
     (wrap_combines<kCell / kernels::kNumWires, kCell % kernels::kNumWires>(table), ...);
-  }(std::make_index_sequence<kernels::kNumDtypes * kernels::kNumWires>());
+  }
+  (std::make_index_sequence<kernels::kNumDtypes * kernels::kNumWires>());
   return table;
 }
 

@@ -24,7 +24,8 @@ void enqueue(StreamHandle stream, Step step, CudaStep cuda_step) {
 }  // namespace
 
 void enqueue_next_turn(StreamHandle stream, Turn* turn) {
-  enqueue(stream, [=] { ++*turn; }, [=] { cuda::next_turn(stream, turn); });
+  enqueue(
+      stream, [=] { ++*turn; }, [=] { cuda::next_turn(stream, turn); });
 }
 
 void enqueue_choose(StreamHandle stream, const Turn* turn, void* to, const Versions& from) {
@@ -43,7 +44,8 @@ void enqueue_compare(StreamHandle stream, const Turn* turn, const void* is, cons
     const std::uint8_t* b = should.base + n * should.stride;
     for (std::int64_t i = 0; i < should.bytes[n]; i += 4) {
       if (std::memcmp(a + i, b + i, 4) == 0) continue;
-      if (difference->number++ == 0) difference->turn = *turn + 1, difference->what = static_cast<unsigned long long>(what);
+      if (difference->number++ == 0)
+        difference->turn = *turn + 1, difference->what = static_cast<unsigned long long>(what);
     }
   };
   enqueue(stream, step, [=] { cuda::compare(stream, turn, is, should, what, difference); });
@@ -52,7 +54,8 @@ void enqueue_compare(StreamHandle stream, const Turn* turn, const void* is, cons
 void enqueue_delay(StreamHandle stream, const Turn* turn, int rank, int most_us) {
   const auto step = [=] {
     const std::uint64_t draw = (*turn * 8 + static_cast<unsigned>(rank)) * 0x9e3779b97f4a7c15u >> 33;
-    if (draw % 4 == 0) std::this_thread::sleep_for(std::chrono::microseconds(draw / 4 % static_cast<unsigned>(most_us)));
+    if (draw % 4 == 0)
+      std::this_thread::sleep_for(std::chrono::microseconds(draw / 4 % static_cast<unsigned>(most_us)));
   };
   enqueue(stream, step, [=] { cuda::delay(stream, turn, rank, most_us); });
 }

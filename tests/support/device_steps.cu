@@ -12,13 +12,17 @@ __global__ void next_turn_kernel(Turn* turn) { ++*turn; }
 __global__ void choose_kernel(const Turn* turn, std::uint32_t* to, Versions from) {
   const int n = static_cast<int>(*turn % static_cast<unsigned>(from.count));
   const auto* words = reinterpret_cast<const std::uint32_t*>(from.base + n * from.stride);
-  for (std::int64_t i = std::int64_t{blockIdx.x} * kThreads + threadIdx.x; i < from.bytes[n] / 4; i += kBlocks * kThreads) to[i] = words[i];
+  for (std::int64_t i = std::int64_t{blockIdx.x} * kThreads + threadIdx.x; i < from.bytes[n] / 4;
+       i += kBlocks * kThreads)
+    to[i] = words[i];
 }
 
-__global__ void compare_kernel(const Turn* turn, const std::uint32_t* is, Versions should, int what, Difference* difference) {
+__global__ void compare_kernel(const Turn* turn, const std::uint32_t* is, Versions should, int what,
+                               Difference* difference) {
   const int n = static_cast<int>(*turn % static_cast<unsigned>(should.count));
   const auto* words = reinterpret_cast<const std::uint32_t*>(should.base + n * should.stride);
-  for (std::int64_t i = std::int64_t{blockIdx.x} * kThreads + threadIdx.x; i < should.bytes[n] / 4; i += kBlocks * kThreads)
+  for (std::int64_t i = std::int64_t{blockIdx.x} * kThreads + threadIdx.x; i < should.bytes[n] / 4;
+       i += kBlocks * kThreads)
     if (is[i] != words[i]) {
       if (atomicAdd(&difference->number, 1ull) != 0) continue;
       difference->turn = *turn + 1;
@@ -50,8 +54,10 @@ void choose(StreamHandle stream, const Turn* turn, void* to, const Versions& fro
   choose_kernel<<<kBlocks, kThreads, 0, of(stream)>>>(turn, static_cast<std::uint32_t*>(to), from);
   check(cudaGetLastError());
 }
-void compare(StreamHandle stream, const Turn* turn, const void* is, const Versions& should, int what, Difference* difference) {
-  compare_kernel<<<kBlocks, kThreads, 0, of(stream)>>>(turn, static_cast<const std::uint32_t*>(is), should, what, difference);
+void compare(StreamHandle stream, const Turn* turn, const void* is, const Versions& should, int what,
+             Difference* difference) {
+  compare_kernel<<<kBlocks, kThreads, 0, of(stream)>>>(turn, static_cast<const std::uint32_t*>(is), should, what,
+                                                       difference);
   check(cudaGetLastError());
 }
 void delay(StreamHandle stream, const Turn* turn, int rank, int most_us) {

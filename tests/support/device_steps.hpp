@@ -30,7 +30,8 @@ void enqueue_next_turn(StreamHandle stream, Turn* turn);
 /// Copies version turn % count to `to`.
 void enqueue_choose(StreamHandle stream, const Turn* turn, void* to, const Versions& from);
 /// Counts the words that differ from version turn % count.
-void enqueue_compare(StreamHandle stream, const Turn* turn, const void* is, const Versions& should, int what, Difference* difference);
+void enqueue_compare(StreamHandle stream, const Turn* turn, const void* is, const Versions& should, int what,
+                     Difference* difference);
 /// Waits 0 to `most_us`, by turn and rank; three turns of four not at all.
 void enqueue_delay(StreamHandle stream, const Turn* turn, int rank, int most_us);
 

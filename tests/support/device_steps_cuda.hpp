@@ -9,7 +9,8 @@ namespace crossdock::testing::cuda {
 #ifdef CROSSDOCK_WITH_CUDA
 void next_turn(StreamHandle stream, Turn* turn);
 void choose(StreamHandle stream, const Turn* turn, void* to, const Versions& from);
-void compare(StreamHandle stream, const Turn* turn, const void* is, const Versions& should, int what, Difference* difference);
+void compare(StreamHandle stream, const Turn* turn, const void* is, const Versions& should, int what,
+             Difference* difference);
 void delay(StreamHandle stream, const Turn* turn, int rank, int most_us);
 #else  // never called
 inline void next_turn(StreamHandle, Turn*) {}

@@ -58,7 +58,8 @@ struct CudaState : Stream::State {
     check(cudaGraphGetNodes(captured, nullptr, &num_nodes));
     check(cudaGraphInstantiate(&exec, captured, 0));
     check(cudaGraphDestroy(captured));
-    return {std::shared_ptr<void>(exec, [](void* e) { cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(e)); }), num_nodes};
+    return {std::shared_ptr<void>(exec, [](void* e) { cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(e)); }),
+            num_nodes};
   }
   void replay(const Graph& graph) override {
     check(cudaGraphLaunch(static_cast<cudaGraphExec_t>(graph.recorded.get()), stream));

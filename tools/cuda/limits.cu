@@ -58,7 +58,8 @@ template <bool kPull>
 __global__ void __launch_bounds__(kThreads, 1) by_threads(Site site) {
   constexpr int kUnits = kRowBytes / 16, kInFlight = 4;
   pass_gate(site);
-  const int warps = gridDim.x * kThreads / 32, warp = blockIdx.x * (kThreads / 32) + threadIdx.x / 32, lane = threadIdx.x % 32;
+  const int warps = gridDim.x * kThreads / 32, warp = blockIdx.x * (kThreads / 32) + threadIdx.x / 32,
+            lane = threadIdx.x % 32;
   for (int pass = 0; pass < kPasses; ++pass)
     for (int row = warp; row < kRows; row += warps) {
       const int peer = peer_of(site, row);
@@ -100,7 +101,8 @@ __global__ void __launch_bounds__(32, 1) by_bulk_copies(Site site) {
   const auto load = [&](int i) {
     const int row = row_of(i), stage = i % kStages;
     const std::byte* from = site.from[kPull ? peer_of(site, row) : site.me] + std::int64_t{row} * kRowBytes;
-    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(address(full + stage)), "r"(kRowBytes) : "memory");
+    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(address(full + stage)), "r"(kRowBytes)
+                 : "memory");
     asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
                      address(rows + stage * kRowBytes)),
                  "l"(__cvta_generic_to_global(from)), "r"(kRowBytes), "r"(address(full + stage))
@@ -189,7 +191,8 @@ class Bed {
     for (int d = 0; d < count(); ++d) {
       cudaSetDevice(devices_[d]);
       cudaStreamDestroy(streams_[d]);
-      for (void* memory : {static_cast<void*>(all_.from[d]), static_cast<void*>(all_.to[d]), static_cast<void*>(clocks_[d])})
+      for (void* memory :
+           {static_cast<void*>(all_.from[d]), static_cast<void*>(all_.to[d]), static_cast<void*>(clocks_[d])})
         cudaFree(memory);
     }
     cudaFreeHost(gate_);
@@ -244,8 +247,8 @@ class Bed {
           for (int step = 1; step < (to_all ? count() : kSizeOfRing); ++step) {
             const std::size_t part = to_all ? kBytes / (count() - 1) : kBytes;
             const int other = (d + step) % count();
-            check(cudaMemcpyPeerAsync(all_.to[other] + (step - 1) * part, devices_[other], all_.from[d], devices_[d], part,
-                                      streams[d * kMostDevices + step]),
+            check(cudaMemcpyPeerAsync(all_.to[other] + (step - 1) * part, devices_[other], all_.from[d], devices_[d],
+                                      part, streams[d * kMostDevices + step]),
                   "copying to a peer");
           }
       for (const cudaStream_t stream : streams) check(cudaStreamSynchronize(stream), "copying to a peer");
@@ -303,14 +306,19 @@ double rate_on(Bed& bed, Method method, int blocks) {
   constexpr int kShared = kStages * kRowBytes;
   const auto launch = [&](const Site& site, cudaStream_t stream) {
     const auto bulk = [&](auto* kernel) {
-      check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kShared), "asking for shared memory");
+      check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kShared),
+            "asking for shared memory");
       kernel<<<blocks, 32, kShared, stream>>>(site);
     };
     switch (method) {
-      case Method::push: return by_threads<false><<<blocks, kThreads, 0, stream>>>(site);
-      case Method::pull: return by_threads<true><<<blocks, kThreads, 0, stream>>>(site);
-      case Method::bulk: return bulk(by_bulk_copies<false>);
-      case Method::bulk_pull: return bulk(by_bulk_copies<true>);
+      case Method::push:
+        return by_threads<false><<<blocks, kThreads, 0, stream>>>(site);
+      case Method::pull:
+        return by_threads<true><<<blocks, kThreads, 0, stream>>>(site);
+      case Method::bulk:
+        return bulk(by_bulk_copies<false>);
+      case Method::bulk_pull:
+        return bulk(by_bulk_copies<true>);
     }
   };
   double best = 1e30;
@@ -328,7 +336,8 @@ double rate(const std::vector<int>& devices, Method method, int blocks) {
 }
 
 std::vector<Limit> measure_limits(const std::vector<int>& devices) {
-  constexpr const char* kNames[] = {"push, 16-byte stores", "pull, 16-byte loads", "push, bulk copies", "pull, bulk copies"};
+  constexpr const char* kNames[] = {"push, 16-byte stores", "pull, 16-byte loads", "push, bulk copies",
+                                    "pull, bulk copies"};
   std::vector<Limit> limits;
   Bed bed(devices);
   const auto add_us = [&](const char* what, double us) { limits.push_back({what, 0, us}); };
@@ -341,9 +350,8 @@ std::vector<Limit> measure_limits(const std::vector<int>& devices) {
                           rate_on(bed, static_cast<Method>(method), blocks)});
   limits.push_back({"copy engines, ring", bed.copy_engines(false)});
   limits.push_back({"copy engines, all others at once", bed.copy_engines(true)});
-  add_us("barrier inside a kernel", bed.slowest_us([](const Site& site, cudaStream_t stream) {
-    barriers<<<1, 32, 0, stream>>>(site);
-  }) / kRounds);
+  add_us("barrier inside a kernel",
+         bed.slowest_us([](const Site& site, cudaStream_t stream) { barriers<<<1, 32, 0, stream>>>(site); }) / kRounds);
   Bed two({devices[0], devices[1]});
   add_us("flag one way", two.slowest_us([](const Site& site, cudaStream_t stream) {
     ping_pong<<<1, 1, 0, stream>>>(site);
