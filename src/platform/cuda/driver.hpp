@@ -5,6 +5,7 @@
 #include <cuda.h>
 #include <cuda_runtime_api.h>
 
+#include <new>
 #include <string>
 
 #include "crossdock/error.hpp"
@@ -33,13 +34,19 @@ struct Driver {
 
 const Driver& driver();
 
-/// Makes a device current for a scope and gives the caller's back.
+/// Makes a device current for a scope and gives the caller's back. Also where it is the caller's already: a thread that has
+/// not spoken to the runtime has no context, and functions of the driver need one.
 class Current {
  public:
   explicit Current(int ordinal) {
     cudaGetDevice(&before_);
-    if (before_ != ordinal) check(cudaSetDevice(ordinal), "cudaSetDevice(" + std::to_string(ordinal) + ")");
+    check(cudaSetDevice(ordinal), "cudaSetDevice(" + std::to_string(ordinal) + ")");
     changed_ = before_ != ordinal;
+  }
+  /// For destructors: a device that can no longer be used is no reason to end the process.
+  Current(int ordinal, std::nothrow_t) {
+    cudaGetDevice(&before_);
+    changed_ = cudaSetDevice(ordinal) == cudaSuccess && before_ != ordinal;
   }
   ~Current() {
     if (changed_) cudaSetDevice(before_);
