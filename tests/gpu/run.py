@@ -141,8 +141,8 @@ def arguments():
 def main():
     args = arguments()
     names = gpu_names()
-    args.gpus = args.gpus or len(names)
-    if args.gpus < 1 or (args.backend == "cuda" and len(names) < args.gpus):
+    args.gpus = args.gpus or len(names) or (4 if args.list else 0)
+    if args.gpus < 1 or (args.backend == "cuda" and len(names) < args.gpus and not args.list):
         sys.exit(f"{len(names)} GPUs found, {max(args.gpus, 1)} wanted; nvidia-smi -L lists them")
     steps = plan.long(args.gpus) if args.long else plan.quick(args.gpus)
     wanted = [w for w in args.only.split(",") if w]
@@ -167,6 +167,7 @@ def main():
     run_all(steps, args, report)
     if names:
         write_baseline(args, names)
+    print("all logs:", os.path.relpath(shutil.make_archive(args.out, "gztar", args.out), ROOT))
     failed = [r["step"] for r in results if r["status"] != 0]
     print(f"{len(results)} of {len(steps)} steps in {time.monotonic() - began:.0f} s, {len(failed)} failed"
           f"{': ' + ', '.join(failed) if failed else ''}")
