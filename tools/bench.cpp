@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <ctime>
+#include <iterator>
 #include <memory>
 
 #include "bench_report.hpp"
@@ -155,13 +156,14 @@ void bench(const Options& o) {
   std::vector<Record> all;
   print_table_head(*measurer, setting);
   for (const Problem& problem : problems) {
-    for (Record& record : bench_problem(*measurer, problem, runs)) {
+    std::vector<Record> records = bench_problem(*measurer, problem, runs);
+    for (Record& record : records) {
       record.setting = setting;
       print_table_line(record);
-      all.push_back(std::move(record));
     }
+    if (!o.jsonl.empty()) append_json_lines(o.jsonl, records);  // what is measured stays, whatever comes next
+    std::move(records.begin(), records.end(), std::back_inserter(all));
   }
-  if (!o.jsonl.empty()) append_json_lines(o.jsonl, all);
   if (!o.csv.empty()) write_csv(o.csv, all);
   const bool worse = !o.compare.empty() && compare_with_baseline(o.compare, all);
   for (const Record& record : all)

@@ -57,14 +57,23 @@ class Running:
         return 127 if self.process is None else self.process.returncode
 
 
-def fits(step, free, running):
-    alone = step.alone or any(r.step.alone for r in running)
-    return len(free) >= step.gpus and not (alone and running)
+def gpus_for(step, args, running):
+    """GPUs that a step may have now, or None."""
+    companies = {r.step.company for r in running}
+    measures = {plan.QUIET, plan.ALONE}
+    if running and (plan.ALONE in companies | {step.company} or (step.company in measures) != bool(companies & measures)):
+        return None
+
+    def load(gpu):
+        return sum(1 if r.step.company == plan.LIGHT else 2 for r in running if gpu in r.gpus)
+    room = 1 if step.company == plan.LIGHT else 0
+    free = sorted((gpu for gpu in range(args.gpus) if load(gpu) <= room), key=load)
+    return sorted(free[:step.gpus]) if len(free) >= step.gpus else None
 
 
 def run_all(steps, args, report):
-    """Starts each step as soon as enough GPUs are free, in order but for those that fit beside others."""
-    waiting, running, free = list(steps), [], list(range(args.gpus))
+    """Starts each step as soon as it may have its GPUs, in order but for those that fit beside others."""
+    waiting, running = list(steps), []
     deadline = time.monotonic() + 60 * args.minutes
     while waiting or running:
         if waiting and time.monotonic() > deadline:
@@ -72,15 +81,13 @@ def run_all(steps, args, report):
             waiting.clear()
         for r in [r for r in running if r.done()]:
             running.remove(r)
-            free = sorted(free + r.gpus)
             report(r)
         for step in list(waiting):
-            if fits(step, free, running):
-                gpus, free = free[:step.gpus], free[step.gpus:]
+            if gpus := gpus_for(step, args, running):
                 waiting.remove(step)
                 running.append(Running(step, gpus, args))
-            elif step.alone:
-                break  # what comes behind it waits too, or it would never be alone
+            elif step.company in (plan.QUIET, plan.ALONE):
+                break  # what comes behind it waits too, or its turn would never come
         time.sleep(0.05)
 
 

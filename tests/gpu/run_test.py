@@ -32,20 +32,35 @@ def play(steps, gpus=4, minutes=1.0):
 
 
 class Runner(unittest.TestCase):
-    def test_gpus_are_shared_out_and_never_twice(self):
-        steps = [plan.Step(f"s{i}", need, 10, SLEEPER) for i, need in enumerate([2, 2, 4, 1, 1, 2])]
-        steps.insert(3, plan.Step("alone", 1, 10, SLEEPER, {}, True))
+    def spans(self, steps):
+        """GPUs, begin and end of each step."""
         spans = {}
         for name, status, log in play(steps):
             self.assertEqual(status, 0, log)
             gpus, begin, end = re.search(r"^SPAN (\S+) (\S+) (\S+)$", log, re.M).groups()
             spans[name] = (set(gpus.split(",")), float(begin), float(end))
         self.assertEqual({name: len(s[0]) for name, s in spans.items()}, {s.name: s.gpus for s in steps})
+        return spans
+
+    def test_gpus_are_shared_out(self):
+        needs = [("b0", 2, plan.BUSY), ("b1", 2, plan.BUSY), ("b2", 4, plan.BUSY), ("l0", 4, plan.LIGHT), ("alone", 1, plan.ALONE),
+                 ("l1", 4, plan.LIGHT), ("q0", 2, plan.QUIET), ("q1", 2, plan.QUIET), ("b3", 1, plan.BUSY), ("b4", 2, plan.BUSY)]
+        company = {name: c for name, _, c in needs}
+        spans = self.spans([plan.Step(name, need, 10, SLEEPER, {}, c) for name, need, c in needs])
+        together = set()
         for a in spans:
             for b in spans:
-                overlap = a < b and spans[a][1] < spans[b][2] and spans[b][1] < spans[a][2]
-                self.assertFalse(overlap and (spans[a][0] & spans[b][0] or "alone" in (a, b)), (a, b))
-        self.assertTrue(spans["s0"][1] < spans["s1"][2] and spans["s1"][1] < spans["s0"][2])  # side by side
+                if a < b and spans[a][1] < spans[b][2] and spans[b][1] < spans[a][2]:
+                    together.add((a, b))
+                    pair = {company[a], company[b]}
+                    self.assertFalse(plan.ALONE in pair or (plan.QUIET in pair and pair != {plan.QUIET}), (a, b))
+                    self.assertTrue(not spans[a][0] & spans[b][0] or pair == {plan.LIGHT}, (a, b))
+        self.assertTrue({("b0", "b1"), ("q0", "q1"), ("b3", "b4")} <= together, together)
+
+    def test_two_light_steps_share_gpus(self):
+        spans = self.spans([plan.Step(f"l{i}", 4, 10, SLEEPER, {}, plan.LIGHT) for i in range(3)])
+        self.assertLess(max(spans["l0"][1], spans["l1"][1]), min(spans["l0"][2], spans["l1"][2]))
+        self.assertGreaterEqual(spans["l2"][1], min(spans["l0"][2], spans["l1"][2]))
 
     def test_failures_hangs_and_missing_programs_are_noticed(self):
         ended = play([plan.Step("bad", 1, 10, "false"), plan.Step("hangs", 1, 0.5, "sleep 60"),

@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `./dev gpu` runs: name, number of GPUs, seconds it may take, command. `{bin}`, `{root}`, `{out}` and `{ranks}` are
-filled in. Steps that need fewer GPUs than there are run beside each other, on GPUs of their own."""
+"""What `./dev gpu` runs: name, number of GPUs, seconds it may take, command, and how it bears company. `{bin}`, `{root}` and
+`{out}` are filled in. Steps that need fewer GPUs than there are run beside each other, on GPUs of their own."""
 import collections
 
-Step = collections.namedtuple("Step", "name gpus limit_s command env alone", defaults=({}, False))
+BUSY = "busy"    # takes its GPUs for itself
+LIGHT = "light"  # leaves them idle most of the time, for the oracle's sake: two may share a GPU
+QUIET = "quiet"  # measures: beside it only what measures too, on other GPUs
+ALONE = "alone"  # measures what the machine can do: nothing beside it
+Step = collections.namedtuple("Step", "name gpus limit_s command env company", defaults=({}, BUSY))
 
 # Suites of host-only or CPU-only parts say nothing about a GPU.
 CPU_ONLY = "Fibers.*:*OnFibers*:FiberMachine.*"
@@ -20,16 +24,15 @@ def suite(name, gpus, program, wanted="*", limit_s=240, **env):
 
 
 def bench(name, gpus, arguments, limit_s=200):
-    """Alone on the machine: a neighbour's launches would be in the times."""
     command = (f"{{bin}}/crossdock bench --ranks {gpus} {arguments} --jsonl {{out}}/bench_{gpus}.jsonl "
                f"--csv {{out}}/{name}_{gpus}.csv")
-    return Step(f"{name}_{gpus}", gpus, limit_s, command, {}, True)
+    return Step(f"{name}_{gpus}", gpus, limit_s, command, {}, QUIET)
 
 
 def quick(gpus):
     """Steps for `gpus` GPUs, two of which stand for the smaller group."""
     steps = [Step("doctor", 1, 60, "{bin}/crossdock doctor"),
-             Step(f"limits_{gpus}", gpus, 120, f"{{bin}}/crossdock bench --limits --ranks {gpus}", {}, True)]
+             Step(f"limits_{gpus}", gpus, 120, f"{{bin}}/crossdock bench --limits --ranks {gpus}", {}, ALONE)]
     for n in sorted({2, gpus}):
         cases = "{bin}/crossdock check --cases {root}/tests/cases"
         steps += [
@@ -39,11 +42,11 @@ def quick(gpus):
             suite("processes", n, "multirank_tests", "Processes.*"),
             suite("device", n, "device_tests"),
             suite("property", n, "property_tests"),
-            Step(f"seed_{n}", n, 240, f"{cases}/seed.json --ranks {n}"),
-            Step(f"seed_processes_{n}", n, 240, f"{cases}/seed.json --ranks {n} --processes --max-tokens 512"),
-            Step(f"harder_{n}", n, 120, f"{cases}/harder.json --rounds 2"),
-            Step(f"run_{n}", n, 60, f"{{bin}}/crossdock run --ranks {n} --text {{root}}/README.md"),
-            Step(f"run_processes_{n}", n, 60, f"{{bin}}/crossdock run --ranks {n} --processes --text {{root}}/README.md"),
+            Step(f"seed_{n}", n, 240, f"{cases}/seed.json --ranks {n}", {}, LIGHT),
+            Step(f"seed_processes_{n}", n, 240, f"{cases}/seed.json --ranks {n} --processes --max-tokens 512", {}, LIGHT),
+            Step(f"harder_{n}", n, 120, f"{cases}/harder.json --rounds 2", {}, LIGHT),
+            Step(f"run_{n}", n, 60, f"{{bin}}/crossdock run --ranks {n} --text {{root}}/README.md", {}, LIGHT),
+            Step(f"run_processes_{n}", n, 60, f"{{bin}}/crossdock run --ranks {n} --processes --text {{root}}/README.md", {}, LIGHT),
         ]
     for n in sorted({2, gpus}):
         steps += [
