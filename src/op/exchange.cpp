@@ -43,6 +43,9 @@ struct Argument {
 void check_options(const ExchangeState& e, const char* call, const CallOptions& options) {
   if (options.num_sms < 0)
     throw UsageError(text(call, " on rank ", e.group->rank(), ": num_sms = ", options.num_sms, "; must be 0 (the rule decides) or more"));
+  if (!options.stream && e.default_stream_is_shared)
+    throw UsageError(text(call, " on rank ", e.group->rank(), ": ranks of this process share device ", e.group->device().ordinal(),
+                          "; on the default stream one would queue up behind the other and wait for it. Pass a stream of the rank's own"));
   e.group->device().check_stream(options.stream);
 }
 

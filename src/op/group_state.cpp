@@ -45,10 +45,13 @@ GroupState::GroupState(memory::Sharing sharing, BackendKind backend, int device)
   static_assert(sizeof process == sizeof mine.process);
   std::memcpy(mine.process, &process, sizeof process);
   std::string unreachable;
-  ranks_on_device_ = 0;
+  ranks_on_device_ = threads_on_device_ = 0;
   for (const Hello& other : exchange_hellos(sharing_, mine)) {
-    if (std::memcmp(other.process, mine.process, sizeof mine.process) != 0) sharing_.one_process = false;
-    if (backend != BackendKind::cpu && other.device_id == mine.device_id) ++ranks_on_device_;
+    const bool same_process = std::memcmp(other.process, mine.process, sizeof mine.process) == 0;
+    const bool same_device = backend != BackendKind::cpu && other.device_id == mine.device_id;
+    sharing_.one_process = sharing_.one_process && same_process;
+    ranks_on_device_ += same_device;
+    threads_on_device_ += same_device && same_process;
     const std::string why = sharing_.device->why_not_reach(other.device_id);
     if (!why.empty() && unreachable.empty())
       unreachable = text("Group::join: rank ", rank(), " (device ", mine.device, ") cannot reach the memory of rank ", other.rank,

@@ -28,7 +28,8 @@ class Running:
         words = {"bin": os.path.join(args.build, "bin"), "root": ROOT, "out": args.out}
         # Ranks that share a device need hardware queues of their own: a kernel that waits for its stream's turn would hold
         # up the peer's kernel that it waits for.
-        env = {**os.environ, "CROSSDOCK_BACKEND": args.backend, "CUDA_DEVICE_MAX_CONNECTIONS": "32", **step.env,
+        env = {**os.environ, "CROSSDOCK_BACKEND": args.backend, "CUDA_DEVICE_MAX_CONNECTIONS": "32",
+               "PATH": os.environ.get("PATH", "") + ":/usr/local/cuda/bin", **step.env,
                "CUDA_VISIBLE_DEVICES": ",".join(str(gpu) for gpu in gpus)}
         with open(self.log, "w", encoding="utf-8") as log:
             command = shlex.split(step.command.format(**words))

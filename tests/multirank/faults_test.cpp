@@ -193,6 +193,7 @@ void inject(Fault fault) {
   for (int r = 0; r < test.num_ranks; ++r) {
     std::printf("| rank %d %-42s | rank %d: %s |\n", victim, kFaultTexts[static_cast<int>(fault)], r,
                 WIFSIGNALED(reports[r].exit_status) ? "killed" : reports[r].text.c_str());
+    std::fflush(stdout);  // before the next test forks
     if (r == victim) continue;
     const std::string& text = reports[r].text;
     EXPECT_EQ(text.rfind("peer_lost in ", 0), 0u) << text;

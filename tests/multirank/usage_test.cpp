@@ -110,6 +110,32 @@ TEST(Usage, AWrongStreamIsRefused) {
   EXPECT_EQ(log.text(), "");
 }
 
+/// Two ranks of one process on one GPU: on the default stream they could only wait for each other.
+TEST(Usage, TheDefaultStreamOfASharedDevice) {
+  TestCase test = small_case(2);
+  test.config.fused = true;
+  const Answers answers = answers_of(test);
+  Log log;
+  run_ranks(test, log, [&](Rank& rank) {
+    detail::ExchangeState& state = state_of(rank.exchange);
+    Round round(test, answers, rank.rank());
+    const Words words = {"ranks of this process share device", "default stream", "Pass a stream of the rank's own"};
+    state.default_stream_is_shared = true;
+    expect_refusal<UsageError>(rank, words, [&] { (void)rank.exchange.dispatch(round.input()); });
+    state.default_stream_is_shared = false;
+    Received received = rank.exchange.dispatch(round.input());
+    (void)round.run_experts(received);
+    state.default_stream_is_shared = true;
+    expect_refusal<UsageError>(rank, words, [&] { rank.exchange.combine_fused(std::move(received), round.output()); });
+    Stream stream;
+    rank.exchange.combine_fused(std::move(received), round.output(), -1, stream.options());
+    stream.synchronize();
+    round.check_output(log);
+    state.default_stream_is_shared = false;
+  });
+  EXPECT_EQ(log.text(), "");
+}
+
 TEST(Usage, Combine) {
   TestCase test = small_case(3);
   test.config.combine_weights = test.with_weights = true;

@@ -57,7 +57,9 @@ LaunchTable wrapped() {
 void run_calls_at_once(Exchange& exchange) {
   static const LaunchTable table = wrapped();
   detail::ExchangeState& state = state_of(exchange);
-  if (state.group->device().kind() == BackendKind::cuda) state.launches = &table;
+  if (state.group->device().kind() != BackendKind::cuda) return;
+  state.launches = &table;
+  state.default_stream_is_shared = false;  // no launch of the table uses it
 }
 #else
 void run_calls_at_once(Exchange&) {}

@@ -127,11 +127,13 @@ class CudaDevice : public Device {
 
  private:
   static DeviceId id_of(int ordinal) {
-    cudaDeviceProp properties{};
-    check(cudaGetDeviceProperties(&properties, ordinal), "reading device properties");
+    CUdevice device = 0;
+    CUuuid uuid{};
     DeviceId id{};
-    static_assert(sizeof properties.uuid == sizeof id);
-    std::memcpy(id.data(), &properties.uuid, sizeof id);
+    check(driver().device_get(&device, ordinal), "cuDeviceGet");
+    check(driver().device_uuid(&uuid, device), "cuDeviceGetUuid");
+    static_assert(sizeof uuid == sizeof id);
+    std::memcpy(id.data(), &uuid, sizeof id);
     return id;
   }
 

@@ -16,7 +16,7 @@ namespace crossdock::platform::cuda {
 void check(cudaError_t error, const std::string& what);
 void check(CUresult result, const std::string& what);
 
-/// The driver's memory functions. Null members where there is no driver.
+/// Functions of the driver that the runtime does not offer. Null members where there is no driver.
 struct Driver {
   decltype(&cuMemCreate) mem_create = nullptr;
   decltype(&cuMemRelease) mem_release = nullptr;
@@ -29,6 +29,8 @@ struct Driver {
   decltype(&cuMemImportFromShareableHandle) import_handle = nullptr;
   decltype(&cuMemGetAllocationGranularity) granularity = nullptr;
   decltype(&cuPointerGetAttributes) pointer_attributes = nullptr;
+  decltype(&cuDeviceGet) device_get = nullptr;
+  decltype(&cuDeviceGetUuid) device_uuid = nullptr;
   decltype(&cuGetErrorString) error_string = nullptr;
 };
 
