@@ -17,6 +17,7 @@ struct Options {
   std::string file, name;
   CaseOptions cases;
   CheckOptions check;
+  std::string part = "0/1";  // which of how many parts of the file
   int deadline_ms = 30000;
   bool ci = false, json = false;
 };
@@ -95,10 +96,22 @@ void print_json(const Line& line) {
   std::fflush(stdout);
 }
 
+/// The cases that are asked for: every parts-th one, or that of a name.
+std::vector<CheckCase> wanted_cases(const Options& o) {
+  int part = 0, parts = 0;
+  char rest = 0;
+  if (std::sscanf(o.part.c_str(), "%d/%d%c", &part, &parts, &rest) != 2 || part < 0 || part >= parts)
+    throw BadInput("--part " + o.part + ": write I/N with 0 <= I < N");
+  std::vector<CheckCase> wanted;
+  int idx = 0;
+  for (CheckCase& c : read_cases(o.file, o.cases))
+    if (idx++ % parts == part && (o.name.empty() || c.name == o.name)) wanted.push_back(std::move(c));
+  return wanted;
+}
+
 void check(const Options& o) {
   int run = 0, failed = 0, skipped = 0;
-  for (const CheckCase& c : read_cases(o.file, o.cases)) {
-    if (!o.name.empty() && c.name != o.name) continue;
+  for (const CheckCase& c : wanted_cases(o)) {
     if (o.ci && c.skip_ci) {
       ++skipped;
       continue;
@@ -124,6 +137,7 @@ void add_check(CLI::App& app) {
       ->required()
       ->check(CLI::ExistingFile);
   verb->add_option("--name", o->name, "Only the case of this name");
+  verb->add_option("--part", o->part, "I/N: every N-th case from the I-th on, so that N commands share a file");
   verb->add_option("--ranks", o->cases.num_ranks, "Ranks, instead of each case's world_size")
       ->check(CLI::Range(1, kMaxRanks));
   verb->add_option("--scale-hidden", o->cases.scale_hidden, "Divide hidden sizes by this")

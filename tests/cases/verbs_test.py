@@ -61,6 +61,13 @@ class Check(Folder):
         self.assertIn("1 cases", self.check(cases, "--name", "b")[1])
         self.assertEqual(self.check(cases, "--name", "c")[0], 2)
 
+    def test_parts_share_a_file(self):
+        cases = [{**SMALL, "name": name} for name in "abcde"]
+        names = lambda part: [json.loads(line)["name"] for line in self.check(cases, "--json", "--part", part)[1].splitlines()]
+        self.assertEqual((names("0/2"), names("1/2"), names("0/1")), (["a", "c", "e"], ["b", "d"], list("abcde")))
+        for part in ("2/2", "x", "1/2/3", "-1/2"):
+            self.assertEqual(self.check(cases, "--part=" + part)[0], 2)
+
     def test_random_fields_depend_on_the_seed_alone(self):
         case = [{**SMALL, "name": "a", "_random_fields": {"zero_copy": [False, True]}}]
         drawn = lambda seed: json.loads(self.check(case, "--json", "--seed", str(seed))[1])["path"]
