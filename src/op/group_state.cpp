@@ -52,7 +52,7 @@ GroupState::GroupState(memory::Sharing sharing, BackendKind backend, int device)
     sharing_.one_process = sharing_.one_process && same_process;
     ranks_on_device_ += same_device;
     threads_on_device_ += same_device && same_process;
-    const std::string why = sharing_.device->why_not_reach(other.device_id);
+    const std::string why = sharing_.device->why_not_reach_id(other.device_id);
     if (!why.empty() && unreachable.empty())
       unreachable = text("Group::join: rank ", rank(), " (device ", mine.device, ") cannot reach the memory of rank ", other.rank,
                          " (device ", other.device, "): ", why);

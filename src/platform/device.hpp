@@ -43,8 +43,8 @@ class Device {
   virtual ~Device() = default;
   virtual BackendKind kind() const = 0;
   virtual int ordinal() const = 0;
-  /// The same in every process, whatever number the device has there.
-  virtual DeviceId id() const { return {}; }
+  /// The same in every process, whatever number the device has there; its number where a backend has no better.
+  virtual DeviceId id() const { return {0, static_cast<std::uint64_t>(ordinal())}; }
   virtual Limits limits() const = 0;
 
   /// Zeroed memory that kernels of this device and, if `shareable`, other processes can reach.
@@ -62,7 +62,8 @@ class Device {
   /// Makes memory of another rank of this process reachable from this device.
   virtual void reach(const BlockPtr& block) = 0;
   /// An empty text if kernels of this device can use memory of `other`, else the reason.
-  virtual std::string why_not_reach(const DeviceId& other) = 0;
+  virtual std::string why_not_reach(int other_ordinal) = 0;
+  virtual std::string why_not_reach_id(const DeviceId& other) { return why_not_reach(static_cast<int>(other[1])); }
 
   /// A named span on the host's timeline, for a profiler that listens; as good as nothing if none does.
   virtual void begin_range(const char*) {}

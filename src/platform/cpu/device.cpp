@@ -47,7 +47,7 @@ class CpuDevice : public Device {
   std::string export_handle(const Block&) override { return {}; }
   BlockPtr import_handle(const std::string&, std::uint64_t) override { return nullptr; }
   void reach(const BlockPtr&) override {}
-  std::string why_not_reach(const DeviceId&) override { return {}; }
+  std::string why_not_reach(int) override { return {}; }
 
   void fill(void* to, std::uint8_t value, std::uint64_t bytes) override { std::memset(to, value, bytes); }
   void post(void* to, const void* from, std::uint64_t bytes) override { std::memcpy(to, from, bytes); }

@@ -55,16 +55,17 @@ class CudaDevice : public Device {
   void reach(const BlockPtr& block) override { grant(ordinal_, *block); }
 
   DeviceId id() const override { return id_; }
-  std::string why_not_reach(const DeviceId& other) override {
-    if (other == id_) return {};
+  std::string why_not_reach(int other) override {
+    if (other == ordinal_) return {};
+    int reachable = 0;
+    check(cudaDeviceCanAccessPeer(&reachable, ordinal_, other), "cudaDeviceCanAccessPeer");
+    return reachable ? "" : "the driver reports no peer access between them; choose devices on one NVLink or PCIe switch";
+  }
+  std::string why_not_reach_id(const DeviceId& other) override {
     int count = 0;
     check(cudaGetDeviceCount(&count), "cudaGetDeviceCount");
-    for (int ordinal = 0; ordinal < count; ++ordinal) {
-      if (id_of(ordinal) != other) continue;
-      int reachable = 0;
-      check(cudaDeviceCanAccessPeer(&reachable, ordinal_, ordinal), "cudaDeviceCanAccessPeer");
-      return reachable ? "" : "the driver reports no peer access between them; choose devices on one NVLink or PCIe switch";
-    }
+    for (int ordinal = 0; ordinal < count; ++ordinal)
+      if (id_of(ordinal) == other) return why_not_reach(ordinal);
     return {};  // hidden from this process; mapping its memory will tell
   }
 
