@@ -3,10 +3,12 @@
 #include <algorithm>
 #include <cstdio>
 #include <ctime>
+#include <iterator>
 #include <memory>
 
 #include "bench_report.hpp"
 #include "commit.hpp"
+#include "flags.hpp"
 #include "verbs.hpp"
 
 namespace crossdock::tools {
@@ -18,9 +20,10 @@ struct Options {
   std::vector<std::string> dtype{"bf16"}, combine_dtype, layout{"token_major"}, path{"staged"}, wire{"own"},
       routing{"random"};
   std::vector<std::string> op{"dispatch", "combine", "pair"}, mode;
-  int repeat = 20, warm_up = 2;
+  int repeat = 0, warm_up = 2;  // 0: 200 for queues, 20 for the CPU
   std::int64_t copy_mib = 2048;
-  bool limits = false;
+  bool limits = false, by_queues = false;
+  std::vector<int> devices;
   std::string jsonl, csv, compare;
 };
 
@@ -88,12 +91,13 @@ std::vector<Problem> problems_of(const Options& o) {
 
 std::vector<Run> runs_of(const Options& o, Mode usual_mode) {
   std::vector<Run> runs;
+  const int repeat = o.repeat ? o.repeat : usual_mode == Mode::graph ? 200 : 20;
   const auto modes = o.mode.empty() ? std::vector<std::string>{std::string(kModeNames[int(usual_mode)])} : o.mode;
   for (const std::string& op : o.op)
     for (const std::string& mode : modes)
       for (const int num_sms : o.num_sms)
         runs.push_back({static_cast<Op>(index_of("op", op, kOpNames)),
-                        static_cast<Mode>(index_of("mode", mode, kModeNames)), num_sms, o.repeat, o.warm_up});
+                        static_cast<Mode>(index_of("mode", mode, kModeNames)), num_sms, repeat, o.warm_up});
   return runs;
 }
 
@@ -101,7 +105,7 @@ Setting setting_of(const Measurer& measurer) {
   char date[32];
   const std::time_t now = std::time(nullptr);
   std::strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%SZ", std::gmtime(&now));
-  return {CROSSDOCK_COMMIT, measurer.host(), measurer.driver(), date};
+  return {CROSSDOCK_COMMIT, measurer.host(), measurer.driver(), date, measurer.limit_is_of_link()};
 }
 
 Record refused(const Problem& problem, const Run& run, const std::string& reason) {
@@ -132,11 +136,19 @@ std::vector<Record> bench_problem(Measurer& measurer, const Problem& problem, co
 
 void print_limits(Measurer& measurer, int num_ranks) {
   for (const Limit& limit : measurer.limits(num_ranks))
-    std::printf("%-44s %8.2f GB/s\n", limit.what.c_str(), limit.gbps);
+    limit.us > 0 ? std::printf("%-56s %8.2f us\n", limit.what.c_str(), limit.us)
+                 : std::printf("%-56s %8.2f GB/s\n", limit.what.c_str(), limit.gbps);
+}
+
+/// The CPU's own way interleaves memcpy; `--by-queues` takes the way of GPUs there too.
+std::unique_ptr<Measurer> make_measurer(const Options& o) {
+  const BackendKind backend = backend_of_verbs();
+  if (backend == BackendKind::cpu && !o.by_queues) return make_cpu_measurer(o.copy_mib << 20);
+  return make_queue_measurer(open_machine(backend, o.devices));
 }
 
 void bench(const Options& o) {
-  const std::unique_ptr<Measurer> measurer = make_cpu_measurer(o.copy_mib << 20);
+  const std::unique_ptr<Measurer> measurer = make_measurer(o);
   if (o.limits) return print_limits(*measurer, *std::max_element(o.ranks.begin(), o.ranks.end()));
   const Setting setting = setting_of(*measurer);
   const std::vector<Problem> problems = problems_of(o);
@@ -144,13 +156,14 @@ void bench(const Options& o) {
   std::vector<Record> all;
   print_table_head(*measurer, setting);
   for (const Problem& problem : problems) {
-    for (Record& record : bench_problem(*measurer, problem, runs)) {
+    std::vector<Record> records = bench_problem(*measurer, problem, runs);
+    for (Record& record : records) {
       record.setting = setting;
       print_table_line(record);
-      all.push_back(std::move(record));
     }
+    if (!o.jsonl.empty()) append_json_lines(o.jsonl, records);  // what is measured stays, whatever comes next
+    std::move(records.begin(), records.end(), std::back_inserter(all));
   }
-  if (!o.jsonl.empty()) append_json_lines(o.jsonl, all);
   if (!o.csv.empty()) write_csv(o.csv, all);
   const bool worse = !o.compare.empty() && compare_with_baseline(o.compare, all);
   for (const Record& record : all)
@@ -183,7 +196,8 @@ void add_bench(CLI::App& app) {
   const auto o = std::make_shared<Options>();
   CLI::App* verb = app.add_subcommand("bench", "Time dispatch and combine; every axis takes a list, by commas");
   add_axes(*verb, *o);
-  verb->add_option("--repeat", o->repeat, "Timed repetitions")->check(CLI::Range(1, 1000000))->capture_default_str();
+  verb->add_option("--repeat", o->repeat, "Timed repetitions; without it 200 on GPUs, 20 on the CPU")
+      ->check(CLI::Range(1, 1000000));
   verb->add_option("--warm-up", o->warm_up, "Repetitions before them")
       ->check(CLI::Range(0, 1000000))
       ->capture_default_str();
@@ -194,6 +208,8 @@ void add_bench(CLI::App& app) {
   verb->add_option("--csv", o->csv, "Write the times to this file as CSV");
   verb->add_option("--compare", o->compare, "JSON lines of an earlier run; exit code 1 if something got slower")
       ->check(CLI::ExistingFile);
+  add_device_flag(*verb, o->devices);
+  verb->add_flag("--by-queues", o->by_queues, "On the CPU too, time as on GPUs: by marks in queues");
   verb->add_flag("--limits", o->limits, "Print what the machine itself can do, and nothing else");
   verb->callback([o] { bench(*o); });
 }

@@ -124,6 +124,8 @@ nlohmann::ordered_json to_json(const Record& r) {
   j["logical_gbps"] = rounded(r.payload_gbps() / c.num_ranks, 0.001);
   j["payload_gbps"] = rounded(r.payload_gbps(), 0.001);
   j["payload_share"] = rounded(r.payload_share(), 0.001);
+  j["link_share"] =
+      r.setting.limit_of_link ? nlohmann::ordered_json(rounded(r.link_share(), 0.001)) : nlohmann::ordered_json();
   j["bit_exact"] = r.counts();
   j["host"] = r.setting.host;
   j["driver"] = r.setting.driver;

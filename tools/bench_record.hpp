@@ -14,6 +14,7 @@ namespace crossdock::tools {
 /// Where and when; the same for all lines of a run.
 struct Setting {
   std::string commit, host, driver, date;
+  bool limit_of_link = false;  // the limit is what crosses between ranks, not what a rank's memory takes
 };
 
 struct Record {
@@ -31,6 +32,9 @@ struct Record {
   double payload_gbps() const { return us_median > 0 ? payload_bytes / us_median / 1e3 : 0; }
   /// Payload rate over what all ranks together can do.
   double payload_share() const { return limit_gbps > 0 ? payload_gbps() / (limit_gbps * problem.shape.num_ranks) : 0; }
+  /// Rate between ranks over what one rank can send.
+  double link_share() const { return limit_gbps > 0 ? wire_gbps() / limit_gbps : 0; }
+  double share() const { return setting.limit_of_link ? link_share() : payload_share(); }
   bool counts() const { return refused.empty() && wrong.empty(); }
 };
 

@@ -54,8 +54,9 @@ std::map<std::string, nlohmann::ordered_json> read_baseline(const std::string& f
 }  // namespace
 
 void print_table_head(const Measurer& measurer, const Setting& setting) {
-  std::printf("# %s, %s, commit %s; limit: %s. GB/s: wire of one rank, payload of all ranks\n", setting.host.c_str(),
-              setting.driver.c_str(), setting.commit.c_str(), measurer.limit_name().c_str());
+  std::printf("# %s, %s, commit %s; limit: %s. GB/s: wire of one rank, payload of all ranks; share: %s of the limit\n",
+              setting.host.c_str(), setting.driver.c_str(), setting.commit.c_str(), measurer.limit_name().c_str(),
+              setting.limit_of_link ? "wire" : "payload");
   std::printf("%-8s %5s %6s %6s %7s %4s %-14s %-12s %-9s %-15s %-14s %-6s %11s %11s %11s %8s %8s %8s %6s %s\n", "op",
               "ranks", "tokens", "hidden", "experts", "topk", "dtype", "layout", "path", "wire", "routing", "mode",
               "us median", "us p99", "us min", "wire", "payload", "limit", "share", "exact");
@@ -70,7 +71,8 @@ void print_table_line(const Record& r) {
     std::printf("no time, for the result is wrong: %s\n", r.wrong.c_str());
   else
     std::printf("%11.1f %11.1f %11.1f %8.2f %8.2f %8.2f %5.1f%% yes\n", r.us_median, r.us_p99, r.us_min, r.wire_gbps(),
-                r.payload_gbps(), r.limit_gbps * r.problem.shape.num_ranks, 100 * r.payload_share());
+                r.payload_gbps(), r.limit_gbps * (r.setting.limit_of_link ? 1 : r.problem.shape.num_ranks),
+                100 * r.share());
   std::fflush(stdout);
 }
 

@@ -7,6 +7,7 @@
 
 #include "cases.hpp"
 #include "check_run.hpp"
+#include "flags.hpp"
 #include "verbs.hpp"
 
 namespace crossdock::tools {
@@ -16,6 +17,7 @@ struct Options {
   std::string file, name;
   CaseOptions cases;
   CheckOptions check;
+  std::string part = "0/1";  // which of how many parts of the file
   int deadline_ms = 30000;
   bool ci = false, json = false;
 };
@@ -28,11 +30,15 @@ struct Line {
   std::int64_t rows = 0, dropped = 0;
 };
 
-Line judge(const CheckCase& c, const Options& o) {
+Line judge(const CheckCase& c, int number, const Options& o) {
   const auto start = std::chrono::steady_clock::now();
   CheckOptions options = o.check;
   options.dispatch_blocks = c.dispatch_blocks;
   options.combine_blocks = c.combine_blocks;
+  if (options.rank >= 0) options.meeting += "-" + std::to_string(number);
+  if (options.rank >= c.problem.shape.num_ranks)
+    throw BadInput("--rank " + std::to_string(options.rank) + ": case `" + c.name + "` has " +
+                   std::to_string(c.problem.shape.num_ranks) + " ranks");
   const Verdict verdict = check_problem(c.problem, options);
   Line line{c, "", verdict.why, 0, verdict.run_seconds, verdict.rows_received, verdict.rows_dropped};
   line.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -90,15 +96,27 @@ void print_json(const Line& line) {
   std::fflush(stdout);
 }
 
+/// The cases that are asked for: every parts-th one, or that of a name.
+std::vector<CheckCase> wanted_cases(const Options& o) {
+  int part = 0, parts = 0;
+  char rest = 0;
+  if (std::sscanf(o.part.c_str(), "%d/%d%c", &part, &parts, &rest) != 2 || part < 0 || part >= parts)
+    throw BadInput("--part " + o.part + ": write I/N with 0 <= I < N");
+  std::vector<CheckCase> wanted;
+  int idx = 0;
+  for (CheckCase& c : read_cases(o.file, o.cases))
+    if (idx++ % parts == part && (o.name.empty() || c.name == o.name)) wanted.push_back(std::move(c));
+  return wanted;
+}
+
 void check(const Options& o) {
   int run = 0, failed = 0, skipped = 0;
-  for (const CheckCase& c : read_cases(o.file, o.cases)) {
-    if (!o.name.empty() && c.name != o.name) continue;
+  for (const CheckCase& c : wanted_cases(o)) {
     if (o.ci && c.skip_ci) {
       ++skipped;
       continue;
     }
-    const Line line = judge(c, o);
+    const Line line = judge(c, run, o);
     o.json ? print_json(line) : print_line(line);
     ++run;
     failed += line.verdict == "fail";
@@ -119,6 +137,7 @@ void add_check(CLI::App& app) {
       ->required()
       ->check(CLI::ExistingFile);
   verb->add_option("--name", o->name, "Only the case of this name");
+  verb->add_option("--part", o->part, "I/N: every N-th case from the I-th on, so that N commands share a file");
   verb->add_option("--ranks", o->cases.num_ranks, "Ranks, instead of each case's world_size")
       ->check(CLI::Range(1, kMaxRanks));
   verb->add_option("--scale-hidden", o->cases.scale_hidden, "Divide hidden sizes by this")
@@ -132,9 +151,16 @@ void add_check(CLI::App& app) {
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
   verb->add_flag("--processes", o->check.processes, "Ranks are processes, not threads");
+  verb->add_option("--rank", o->check.rank, "Only this rank; the others are started by commands of their own")
+      ->check(CLI::Range(0, kMaxRanks - 1));
+  verb->add_option("--meeting", o->check.meeting,
+                   "With --rank: a name that is the same for all ranks and for no other job");
+  add_device_flag(*verb, o->check.devices);
   verb->add_flag("--ci", o->ci, "Leave out cases marked skip_ci");
   verb->add_flag("--json", o->json, "A JSON object a line");
   verb->callback([o] {
+    if ((o->check.rank >= 0) == o->check.meeting.empty()) throw BadInput("--rank and --meeting belong together");
+    o->check.backend = backend_of_verbs();
     o->check.deadline = std::chrono::milliseconds(o->deadline_ms);
     check(*o);
   });

@@ -9,8 +9,10 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
+#include <functional>
 #include <random>
 
+#include "bench_rank.hpp"
 #include "pages.hpp"
 #include "rank_threads.hpp"
 #include "verify.hpp"
@@ -51,43 +53,51 @@ void leave(Site& site, int rank, const std::string& why) {
 }
 
 /// Where the outputs of a rank go, and the input of combine.
-std::byte* place_outputs(const Site& site, int rank, const Received& received, Pages& own) {
+std::byte* place_outputs(const Site& site, int rank, const Received& received, Machine& machine, DeviceBytes& own) {
   const Problem& p = site.data.problem;
   if (p.path == Path::zero_copy) return static_cast<std::byte*>(received.combine_buffer().data);
   const std::int64_t bytes = output_bytes(site.data, rank);
   const bool same_rows = row_bytes_of(p.shape.dispatch_dtype, p.shape.hidden) == site.data.outputs.row_bytes();
   if (same_rows && bytes > kOwnOutputs)
     return static_cast<std::byte*>(received.has_experts() ? received.experts().rows : received.tokens().rows);
-  if (!own.data()) own = Pages(std::max<std::int64_t>(bytes, 16));
-  return own.data();
+  if (!own) own = machine.allocate(static_cast<std::size_t>(std::max<std::int64_t>(bytes, 16)));
+  return own.get();
 }
 
-void run_round(Site& site, int rank, Exchange& exchange, Pages& own) {
+void run_round(Site& site, int rank, Exchange& exchange, RankMemory& memory, DeviceBytes& own) {
   const Data& data = site.data;
   CallOptions call;
+  call.stream = memory.stream();
   call.num_sms = site.options.dispatch_blocks;
-  Received received = exchange.dispatch(data.dispatch_input(rank), call);
-  if (const std::string why = wrong_dispatch(data, rank, received); !why.empty()) leave(site, rank, why);
+  Received received = exchange.dispatch(input_of(data, rank, memory), call);
+  if (const std::string why = wrong_dispatch(data, rank, received, memory); !why.empty()) leave(site, rank, why);
   if (data.answers[rank].bad_ids > 0 && exchange.poll().code == StatusCode::usage) exchange.clear_status();
   call.num_sms = site.options.combine_blocks;
-  CombineOutput out{site.results[rank].data(), site.weights[rank].as<float>()};
+  const Pages &rows = site.results[rank], &weights = site.weights[rank];
+  const CombineOutput out{memory.for_result(rows.data(), rows.bytes()),
+                          memory.for_result(weights.as<float>(), weights.bytes())};
   if (data.problem.path == Path::fused) {
-    write_landings(data, rank, received);
-    return exchange.combine_fused(std::move(received), out, -1, call);
+    write_landings(data, rank, received, memory.machine());
+    exchange.combine_fused(std::move(received), out, -1, call);
+  } else {
+    CombineInput in;
+    std::byte* outputs = place_outputs(site, rank, received, memory.machine(), own);
+    in.rows = outputs;
+    in.with_weights = true;
+    put_outputs(data, rank, outputs, memory.machine());
+    exchange.combine(std::move(received), in, out, call);
   }
-  CombineInput in;
-  in.rows = place_outputs(site, rank, received, own);
-  in.with_weights = true;
-  write_outputs(data, rank, place_outputs(site, rank, received, own));
-  exchange.combine(std::move(received), in, out, call);
+  memory.result(rows.data(), rows.bytes());
+  memory.result(weights.data(), weights.bytes());
 }
 
 /// One rank from its group to its last round. A failure is left behind and told to the others.
-void run_rank(Site& site, int rank, Group group) {
+void run_rank(Site& site, int rank, Machine& machine, Group group) {
   try {
+    RankMemory memory(machine);
+    DeviceBytes own;
     Exchange exchange(group, config_of(site.data.problem));
-    Pages own;
-    for (int i = 0; i < site.options.rounds; ++i) run_round(site, rank, exchange, own);
+    for (int i = 0; i < site.options.rounds; ++i) run_round(site, rank, exchange, memory, own);
     const Status status = exchange.poll();
     if (status.code != StatusCode::ok) leave(site, rank, status.text);
     site.of(rank).done = true;
@@ -97,11 +107,13 @@ void run_rank(Site& site, int rank, Group group) {
   }
 }
 
-GroupOptions group_options(const CheckOptions& options) {
-  GroupOptions group;
-  group.backend = BackendKind::cpu;
-  group.deadline = options.deadline;
-  return group;
+/// A rank on a machine of its own: in a forked process there is no other.
+void start_rank(Site& site, int rank, const std::function<Group(const GroupOptions&)>& join) {
+  const std::shared_ptr<Machine> machine = open_machine(site.options.backend, site.options.devices);
+  machine->use(rank);
+  GroupOptions group = group_options(*machine, rank);
+  group.deadline = site.options.deadline;
+  run_rank(site, rank, *machine, join(group));
 }
 
 void run_threads(Site& site) {
@@ -109,7 +121,7 @@ void run_threads(Site& site) {
   const Team team(num_ranks);
   RankThreads(num_ranks).run([&](int rank) {
     try {
-      run_rank(site, rank, Group::join(team, rank, group_options(site.options)));
+      start_rank(site, rank, [&](const GroupOptions& options) { return Group::join(team, rank, options); });
     } catch (const std::exception& error) {
       leave(site, rank, error.what());
     }
@@ -118,7 +130,9 @@ void run_threads(Site& site) {
 
 [[noreturn]] void be_process(Site& site, int rank, const std::string& name) {
   try {
-    run_rank(site, rank, Group::rendezvous(name, rank, site.data.problem.shape.num_ranks, group_options(site.options)));
+    start_rank(site, rank, [&](const GroupOptions& options) {
+      return Group::rendezvous(name, rank, site.data.problem.shape.num_ranks, options);
+    });
   } catch (const std::exception& error) {
     leave(site, rank, error.what());
   }
@@ -143,14 +157,26 @@ void run_processes(Site& site) {
   }
 }
 
+/// One rank here, the others elsewhere.
+void run_one(Site& site, int rank, const std::string& meeting) {
+  try {
+    start_rank(site, rank, [&](const GroupOptions& options) {
+      return Group::rendezvous(meeting, rank, site.data.problem.shape.num_ranks, options);
+    });
+  } catch (const std::exception& error) {
+    leave(site, rank, error.what());
+  }
+}
+
 std::string first_wrong(const Site& site) {
-  const int num_ranks = site.data.problem.shape.num_ranks;
-  for (int rank = 0; rank < num_ranks; ++rank)
+  const int only = site.options.rank, num_ranks = site.data.problem.shape.num_ranks;
+  const int first = std::max(only, 0), end = only < 0 ? num_ranks : only + 1;
+  for (int rank = first; rank < end; ++rank)
     if (site.of(rank).why[0]) return site.of(rank).why;
-  for (int rank = 0; rank < num_ranks; ++rank)
+  for (int rank = first; rank < end; ++rank)
     if (!site.of(rank).done) return "rank " + std::to_string(rank) + " did not finish";
   const std::vector<oracle::RankResult> expected = expected_results(site.data);
-  for (int rank = 0; rank < num_ranks; ++rank) {
+  for (int rank = first; rank < end; ++rank) {
     const std::string why =
         wrong_combine(site.data, rank, expected[rank], site.results[rank].data(), site.weights[rank].as<float>());
     if (!why.empty()) return why;
@@ -170,7 +196,10 @@ Verdict check_problem(const Problem& problem, const CheckOptions& options) {
   const Data data(problem);
   Site site(data, options);
   const auto start = std::chrono::steady_clock::now();
-  options.processes ? run_processes(site) : run_threads(site);
+  if (options.rank >= 0)
+    run_one(site, options.rank, options.meeting);
+  else
+    options.processes ? run_processes(site) : run_threads(site);
   verdict.run_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   verdict.rows_received = rows_received(data);
   for (const oracle::RankAnswer& answer : data.answers) verdict.rows_dropped += answer.rows_needed - answer.num_rows;

@@ -11,7 +11,11 @@ namespace crossdock::tools {
 
 struct CheckOptions {
   bool processes = false;  // ranks are processes, else threads
-  int rounds = 1;          // dispatch and combine, this often
+  BackendKind backend = BackendKind::cpu;
+  std::vector<int> devices;  // of the ranks in turn; empty: all
+  int rank = -1;             // only this rank, the others are other commands; -1: all
+  std::string meeting;       // where they meet
+  int rounds = 1;            // dispatch and combine, this often
   int dispatch_blocks = 0, combine_blocks = 0;
   std::chrono::milliseconds deadline{30000};
 };

@@ -9,4 +9,7 @@ if(Git_FOUND)
     set(commit ${described})
   endif()
 endif()
+if(commit STREQUAL unknown AND EXISTS ${SOURCE}/.cache/carried/commit)  # sources without their history
+  file(STRINGS ${SOURCE}/.cache/carried/commit commit LIMIT_COUNT 1)
+endif()
 file(CONFIGURE OUTPUT ${HEADER} CONTENT "#define CROSSDOCK_COMMIT \"${commit}\"\n")

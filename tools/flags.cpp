@@ -30,6 +30,11 @@ void add_row_flags(CLI::App& app, Config& config) {
   app.add_flag("--zero-copy", config.zero_copy, "Expert outputs are written into the buffer that the library owns");
 }
 
+void add_device_flag(CLI::App& app, std::vector<int>& devices) {
+  app.add_option("--devices", devices, "GPUs of ranks 0, 1, ... in turn, by commas; without it all GPUs")
+      ->delimiter(',');
+}
+
 void require_support(const Config& config, int num_ranks) {
   if (const Support support = supports(config, num_ranks); !support) throw BadInput(support.reason);
 }

@@ -7,6 +7,7 @@
 #include <map>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "crossdock/config.hpp"
 
@@ -38,6 +39,9 @@ void add_shape_flags(CLI::App& app, Config& config, int& num_ranks);
 
 /// Flags of what is done with the rows: --dtype --combine-dtype --wire --layout --alignment --zero-copy.
 void add_row_flags(CLI::App& app, Config& config);
+
+/// --devices: ordinals of GPUs for ranks 0, 1, ... in turn.
+void add_device_flag(CLI::App& app, std::vector<int>& devices);
 
 /// Throws BadInput with the library's reason if `config` cannot be served.
 void require_support(const Config& config, int num_ranks);

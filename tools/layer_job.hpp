@@ -28,6 +28,8 @@ struct LayerOptions {
   std::uint64_t seed = 1;
   int repeat = 5;
   RouterShape router;
+  BackendKind backend = BackendKind::cpu;
+  std::vector<int> devices;  ///< of the ranks in turn; empty: all
   std::string text, record, trace;
   bool binary = false, processes = false, json = false, progress = false;
   std::int64_t deadline_ms = -1;                                         ///< -1: CROSSDOCK_DEADLINE_MS

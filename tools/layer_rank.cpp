@@ -31,7 +31,7 @@ std::uint64_t digest_of(const void* data, std::size_t bytes) {
 
 class RankRun {
  public:
-  RankRun(const LayerJob& job, const Model& model, Shared& shared, int rank)
+  RankRun(const LayerJob& job, const Model& model, Shared& shared, int rank, Machine& machine)
       : job_(job),
         model_(model),
         shared_(shared),
@@ -40,11 +40,16 @@ class RankRun {
         tokens_(job.tokens[rank]),
         first_token_(job.first_token_of(rank)),
         row_bytes_(row_bytes_of(config_.dispatch_dtype, config_.hidden)),
-        out_bytes_(row_bytes_of(config_.combine_dtype, config_.hidden)) {}
+        out_bytes_(row_bytes_of(config_.combine_dtype, config_.hidden)),
+        machine_(machine),
+        memory_(machine) {
+    call_.stream = memory_.stream();
+  }
 
   void route();
   void exchange(Group& group);
   void measure_copy();
+  void measure_device_copy(std::int64_t bytes);
   void check();
   void compare_f64();
 
@@ -73,7 +78,9 @@ class RankRun {
   Config config_;
   const int tokens_;
   const std::int64_t first_token_, row_bytes_, out_bytes_;
+  Machine& machine_;
   RankMemory memory_;
+  CallOptions call_;
   DispatchInput input_;
   std::byte *rows_ = nullptr, *scales_ = nullptr, *out_ = nullptr, *outputs_ = nullptr;
   std::size_t output_bytes_ = 0;
@@ -120,11 +127,18 @@ auto RankRun::timed(Timed what, int iteration, Call call) {
   sync();
   Span& span = shared_.time(what, iteration, rank_);
   span.begin_ns = now_ns();
-  struct End {
-    Span& span;
-    ~End() { span.end_ns = now_ns(); }
-  } end{span};
-  return call();
+  const auto end = [&] {
+    memory_.synchronize();
+    span.end_ns = now_ns();
+  };
+  if constexpr (std::is_void_v<decltype(call())>) {
+    call();
+    end();
+  } else {
+    auto result = call();
+    end();
+    return result;
+  }
 }
 
 void RankRun::exchange(Group& group) {
@@ -146,7 +160,7 @@ void RankRun::exchange(Group& group) {
 
 void RankRun::run_once(Exchange& exchange, int iteration) {
   progress().begin(Step::exchanging, 1);
-  Received received = timed(Timed::dispatch, iteration, [&] { return exchange.dispatch(input_); });
+  Received received = timed(Timed::dispatch, iteration, [&] { return exchange.dispatch(input_, call_); });
   accept_bad_ids(exchange);
   const Counts& counts = *memory_.readable(received.counts(), sizeof(Counts));
   const std::uint64_t digest = digest_of_rows(received, counts);
@@ -165,7 +179,7 @@ void RankRun::run_once(Exchange& exchange, int iteration) {
   const auto result_bytes = static_cast<std::size_t>(tokens_ * out_bytes_);
   const CombineOutput output{.rows = memory_.for_result(out_, result_bytes)};
   progress().begin(Step::exchanging, 1);
-  timed(Timed::combine, iteration, [&] { exchange.combine(std::move(received), {.rows = outputs}, output); });
+  timed(Timed::combine, iteration, [&] { exchange.combine(std::move(received), {.rows = outputs}, output, call_); });
   memory_.result(out_, result_bytes);
   const std::uint64_t result = digest_of(out_, result_bytes);
   if (iteration > 0 && result != report().digest)
@@ -187,7 +201,9 @@ void RankRun::note_received(const Received& received, const Counts& counts) {
   r.num_rows = counts.num_rows;
   r.bad_ids = counts.bad_ids;
   const TokenRows rows = received.tokens();
-  std::copy_n(received.expert_counts(), rows.num_local_experts, shared_.expert_rows.all().data() + rows.first_expert);
+  const auto experts = static_cast<std::size_t>(rows.num_local_experts);
+  std::copy_n(memory_.readable(received.expert_counts(), experts * sizeof(std::int32_t)), experts,
+              shared_.expert_rows.all().data() + rows.first_expert);
 }
 
 std::uint64_t RankRun::digest_of_rows(const Received& received, const Counts& counts) {
@@ -230,14 +246,24 @@ void RankRun::run_experts(const Received& received, const Counts& counts) {
   step.run(by_expert, expert_counts, rows.first_expert, experts, outputs_);
 }
 
-/// What this machine's memcpy gives to the same threads for as many bytes as dispatch delivered.
+/// What memcpy gives to the same ranks, each in its own memory, for as many bytes as dispatch delivered.
 void RankRun::measure_copy() {
   progress().begin(Step::copying, job_.options.repeat);
   const std::int64_t bytes = std::min(std::max(report().num_rows, std::int64_t{1}) * row_bytes_, kMostCopied);
+  if (!machine_.is_host()) return measure_device_copy(bytes);
   RowCopy copy(bytes, row_bytes_);
   for (int i = 0; i < job_.options.repeat; ++i) {
     report().copied_bytes = timed(Timed::copy, i, [&] { return copy.copy(bytes); });
     progress().advance();
+  }
+}
+
+void RankRun::measure_device_copy(std::int64_t bytes) {
+  const DeviceBytes from = machine_.allocate(static_cast<std::size_t>(bytes)),
+                    to = machine_.allocate(static_cast<std::size_t>(bytes));
+  for (int i = 0; i < job_.options.repeat; ++i, progress().advance()) {
+    timed(Timed::copy, i, [&] { machine_.copy(to.get(), from.get(), static_cast<std::size_t>(bytes)); });
+    report().copied_bytes = bytes;
   }
 }
 
@@ -272,9 +298,8 @@ void RankRun::compare_f64() {
   progress().begin(Step::finished, 1);
 }
 
-Group join(const LayerJob& job, const Team* team, const std::string& meeting, int rank) {
-  GroupOptions options;
-  options.backend = BackendKind::cpu;
+Group join(const LayerJob& job, const Machine& machine, const Team* team, const std::string& meeting, int rank) {
+  GroupOptions options = group_options(machine, rank);
   options.deadline = std::chrono::milliseconds(job.options.deadline_ms);
   return team ? Group::join(*team, rank, options) : Group::rendezvous(meeting, rank, job.num_ranks(), options);
 }
@@ -285,9 +310,11 @@ bool run_rank(const LayerJob& job, const Model& model, Shared& shared, const Tea
               int rank) {
   std::optional<Group> group;
   try {
-    RankRun run(job, model, shared, rank);
+    const std::shared_ptr<Machine> machine = open_machine(job.options.backend, job.options.devices);
+    machine->use(rank);
+    RankRun run(job, model, shared, rank, *machine);
     run.route();
-    group = join(job, team, meeting, rank);
+    group = join(job, *machine, team, meeting, rank);
     run.exchange(*group);
     run.measure_copy();
     run.check();

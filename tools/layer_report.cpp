@@ -46,9 +46,9 @@ const char* text_use(const LayerJob& job) {
 void print_head(std::string& out, const LayerSummary& s) {
   const LayerOptions& o = s.job.options;
   const Config& c = o.config;
-  print(out, "One MoE layer over %s (%s bytes), %d ranks as %s on the CPU\n", s.job.text.path.c_str(),
+  print(out, "One MoE layer over %s (%s bytes), %d ranks as %s on %s\n", s.job.text.path.c_str(),
         grouped(static_cast<std::int64_t>(s.job.text.bytes.size())).c_str(), o.num_ranks,
-        o.processes ? "processes" : "threads");
+        o.processes ? "processes" : "threads", o.backend == BackendKind::cpu ? "the CPU" : "GPUs");
   print(out, "  tokens  %s = %s, one a byte%s\n", tokens_text(s.job.tokens).c_str(),
         grouped(s.job.num_tokens()).c_str(), text_use(s.job));
   print(out, "  layer   hidden %d, %d experts (%d a rank), top %d, expert MLP %d > %d > %d, seed %llu\n", c.hidden,

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "machine.hpp"
 #include "problem.hpp"
 
 /* name, what is timed */
@@ -58,12 +59,6 @@ class Bench {
   virtual Timing time(const Run& run) = 0;
 };
 
-/// One line of `crossdock bench --limits`.
-struct Limit {
-  std::string what;
-  double gbps;
-};
-
 class Measurer {
  public:
   virtual ~Measurer() = default;
@@ -73,6 +68,8 @@ class Measurer {
   virtual Mode usual_mode() const = 0;
   /// What `limit_gbps` is, for the head of a table.
   virtual std::string limit_name() const = 0;
+  /// Whether it is about what crosses between ranks; else about a rank's memory.
+  virtual bool limit_is_of_link() const = 0;
   /// `expected` is the oracle's answer to combine. Both outlive the bench.
   virtual std::unique_ptr<Bench> open(const Data& data, const std::vector<oracle::RankResult>& expected) = 0;
   virtual std::vector<Limit> limits(int num_ranks) = 0;
@@ -80,5 +77,8 @@ class Measurer {
 
 /// `copy_bytes`: source and destination of memcpy, all threads together; more than the caches hold.
 std::unique_ptr<Measurer> make_cpu_measurer(std::int64_t copy_bytes);
+
+/// Times by marks in the ranks' queues: the way of GPUs, and of any machine.
+std::unique_ptr<Measurer> make_queue_measurer(std::shared_ptr<Machine> machine);
 
 }  // namespace crossdock::tools

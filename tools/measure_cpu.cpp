@@ -1,18 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // Times of the CPU machine: ranks are threads, each with a stream of its own for graphs. Between two repetitions the same
 // threads measure what memcpy gives, so that both figures see the same neighbours.
-#include <sys/utsname.h>
-
 #include <chrono>
-#include <cstring>
-#include <fstream>
-#include <optional>
+#include <memory>
 
+#include "bench_rank.hpp"
 #include "copy_rate.hpp"
 #include "crossdock/cpu_stream.hpp"
-#include "measure.hpp"
 #include "rank_threads.hpp"
-#include "verify.hpp"
 
 namespace crossdock::tools {
 namespace {
@@ -38,19 +33,6 @@ class SlowestRank {
   std::vector<Clock::time_point> starts_, ends_;
 };
 
-/// What one rank owns.
-struct Rank {
-  std::optional<Group> group;
-  std::optional<Exchange> exchange;
-  std::optional<CpuStream> stream;
-  std::optional<Received> received;  // of the last dispatch
-  std::optional<Plan> plan;
-  void* arrived = nullptr;  // rows of dispatch: one in flight, so they lie in one place
-  Pages outputs, results;
-  CombineInput in;
-  CombineOutput out;
-};
-
 class CpuBench : public Bench {
  public:
   CpuBench(const Data& data, const std::vector<oracle::RankResult>& expected, std::vector<RowCopy>& copies)
@@ -62,21 +44,16 @@ class CpuBench : public Bench {
         wrong_(threads_.num_ranks()),
         copies_(copies) {
     const Team team(threads_.num_ranks());
-    GroupOptions options;
-    options.backend = BackendKind::cpu;
     const std::int64_t payload = rows_received(data) * data.outputs.row_bytes();
     copy_piece_ = std::clamp(payload, kLeastCopyPiece, kCopyPiece) / threads_.num_ranks();
     threads_.run([&](int r) {
-      ranks_[r].group.emplace(Group::join(team, r, options));
-      set_up(r);
+      ranks_[r] = std::make_unique<BenchRank>(data, team, r, *machine_);
+      threads_.barrier().wait();
+      ranks_[r]->finish_combine({});
     });
   }
 
-  std::string refuses(const Run& run) const override {
-    return fused() && run.op == Op::combine && run.mode != Mode::eager
-               ? "fused combine consumes a dispatch; alone it is timed eager only"
-               : "";
-  }
+  std::string refuses(const Run& run) const override { return BenchRank::refuses(data_.problem, run); }
 
   Timing time(const Run& run) override {
     Timing timing;
@@ -90,92 +67,39 @@ class CpuBench : public Bench {
   }
 
  private:
-  void set_up(int r) {
-    Rank& rank = ranks_[r];
-    const Problem& p = data_.problem;
-    rank.exchange.emplace(*rank.group, config_of(p));
-    rank.stream.emplace();
-    rank.results = Pages(data_.answers[r].num_tokens * data_.outputs.row_bytes());
-    rank.out.rows = rank.results.data();
-    rank.received.emplace(rank.exchange->dispatch(data_.dispatch_input(r)));
-    rank.arrived = rank.received->tokens().rows;
-    rank.plan.emplace(rank.received->keep());
-    if (p.path == Path::fused) {
-      write_landings(data_, r, *rank.received);
-    } else if (p.path == Path::zero_copy) {
-      rank.in.rows = rank.received->combine_buffer().data;
-      write_outputs(data_, r, static_cast<std::byte*>(rank.received->combine_buffer().data));
-    } else {
-      rank.outputs = Pages(std::max<std::int64_t>(output_bytes(data_, r), 1));
-      rank.in.rows = rank.outputs.data();
-      write_outputs(data_, r, rank.outputs.data());
-    }
-    threads_.barrier().wait();
-    finish_combine(rank, {});
-    threads_.barrier().wait();
-  }
-
-  void start_dispatch(int r, const CallOptions& options) {
-    ranks_[r].received.reset();
-    ranks_[r].received.emplace(ranks_[r].exchange->dispatch(data_.dispatch_input(r), options));
-  }
-
-  /// combine of the last dispatch, which it consumes.
-  void finish_combine(Rank& rank, const CallOptions& options) {
-    if (data_.problem.path == Path::fused)
-      rank.exchange->combine_fused(std::move(*rank.received), rank.out, -1, options);
-    else
-      rank.exchange->combine(std::move(*rank.received), rank.in, rank.out, options);
-    rank.received.reset();
-  }
-
-  void call(const Run& run, int r, const CallOptions& options) {
-    Rank& rank = ranks_[r];
-    if (run.op != Op::combine) start_dispatch(r, options);
-    if (run.op == Op::pair || (run.op == Op::combine && fused())) finish_combine(rank, options);
-    if (run.op == Op::combine && !fused()) rank.exchange->combine(*rank.plan, rank.in, rank.out, options);
-  }
-  bool fused() const { return data_.problem.path == Path::fused; }
-
   void repeat(const Run& run, int r, std::vector<double>& us) {
-    Rank& rank = ranks_[r];
+    BenchRank& rank = *ranks_[r];
     const int calls = kModeCalls[static_cast<int>(run.mode)];
     CallOptions options;
     options.num_sms = run.num_sms;
+    CpuStream stream;
     CpuGraph graph;
-    spoil(r);
+    threads_.barrier().wait();
+    rank.spoil();
+    threads_.barrier().wait();
     if (run.mode != Mode::eager) {
-      options.stream = rank.stream->handle();
-      rank.stream->begin_capture();
-      for (int i = 0; i < calls; ++i) call(run, r, options);
-      graph = rank.stream->end_capture();
+      options.stream = stream.handle();
+      stream.begin_capture();
+      for (int i = 0; i < calls; ++i) rank.call(run.op, options);
+      graph = stream.end_capture();
     }
     for (int i = -run.warm_up; i < run.repeat; ++i) {
       time_copy(r, i >= 0);
-      if (fused() && run.op == Op::combine) start_dispatch(r, {});
+      if (rank.fused() && run.op == Op::combine) rank.start_dispatch({});
       threads_.barrier().wait();
       clock_.start(r);
       if (run.mode == Mode::eager) {
-        call(run, r, options);
+        rank.call(run.op, options);
       } else {
-        rank.stream->replay(graph);
-        rank.stream->synchronize();
+        stream.replay(graph);
+        stream.synchronize();
       }
       clock_.end(r);
       threads_.barrier().wait();
       if (r == 0 && i >= 0) us.push_back(clock_.us() / calls);
     }
-    judge(run, r);
-  }
-
-  /// Overwrites what earlier runs have left, so that only this run can make it right.
-  void spoil(int r) {
-    threads_.barrier().wait();
-    Rank& rank = ranks_[r];
-    std::memset(rank.results.data(), 0xa5, rank.results.bytes());
-    const oracle::Case& c = data_.problem.shape;
-    std::memset(rank.arrived, 0xa5, data_.answers[r].num_rows * row_bytes_of(c.dispatch_dtype, c.hidden));
-    threads_.barrier().wait();
+    wrong_[r] = rank.judge(run.op, expected_[r]);
+    threads_.barrier().wait();  // a rank that goes on may dispatch into rows that others still read
   }
 
   void time_copy(int r, bool counts) {
@@ -189,19 +113,11 @@ class CpuBench : public Bench {
     copy_us_ += clock_.us();
   }
 
-  void judge(const Run& run, int r) {
-    wrong_[r].clear();
-    if (run.op == Op::dispatch) wrong_[r] = wrong_dispatch(data_, r, *ranks_[r].received);
-    if (run.op == Op::pair) wrong_[r] = wrong_rows(data_, r, ranks_[r].arrived);
-    if (run.op != Op::dispatch && wrong_[r].empty())
-      wrong_[r] = wrong_combine(data_, r, expected_[r], ranks_[r].out.rows, nullptr);
-    threads_.barrier().wait();  // a rank that goes on may dispatch into rows that others still read
-  }
-
   const Data& data_;
   const std::vector<oracle::RankResult>& expected_;
   RankThreads threads_;
-  std::vector<Rank> ranks_;
+  std::vector<std::unique_ptr<BenchRank>> ranks_;
+  std::shared_ptr<Machine> machine_ = open_machine(BackendKind::cpu);
   SlowestRank clock_;
   std::vector<std::string> wrong_;
   std::vector<RowCopy>& copies_;  // one per rank
@@ -213,24 +129,11 @@ class CpuMeasurer : public Measurer {
  public:
   explicit CpuMeasurer(std::int64_t copy_bytes) : copy_bytes_(copy_bytes) {}
 
-  std::string host() const override {
-    std::ifstream info("/proc/cpuinfo");
-    std::string line, model = "CPU";
-    while (std::getline(info, line))
-      if (line.starts_with("model name")) {
-        model = line.substr(line.find(':') + 2);
-        break;
-      }
-    return std::to_string(std::thread::hardware_concurrency()) + "x " + model;
-  }
-  std::string driver() const override {
-    utsname system{};
-    ::uname(&system);
-    return std::string(system.sysname) + " " +
-           std::string(system.release).substr(0, std::string(system.release).find('-'));
-  }
+  std::string host() const override { return open_machine(BackendKind::cpu)->host(); }
+  std::string driver() const override { return open_machine(BackendKind::cpu)->driver(); }
   Mode usual_mode() const override { return Mode::eager; }
   std::string limit_name() const override { return "memcpy by the same threads"; }
+  bool limit_is_of_link() const override { return false; }
   std::unique_ptr<Bench> open(const Data& data, const std::vector<oracle::RankResult>& expected) override {
     const int num_ranks = data.problem.shape.num_ranks;
     if (static_cast<int>(copies_.size()) != num_ranks) copies_ = make_copies(num_ranks);
@@ -279,7 +182,7 @@ std::vector<Limit> CpuMeasurer::limits(int num_ranks) {
     for (const std::int64_t row : {std::int64_t{14336}, std::int64_t{4} << 20})
       limits.push_back({"memcpy, " + std::to_string(n) + (n == 1 ? " thread" : " threads") + ", rows of " +
                             std::to_string(row) + " bytes",
-                        copy_rate(copies_, row)});
+                        copy_rate(copies_, row), 0});
   }
   return limits;
 }

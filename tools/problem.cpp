@@ -57,6 +57,24 @@ void results_of(const Data& data, int first, int stride, std::vector<oracle::Ran
 
 }  // namespace
 
+Problem problem_of(const Config& config, int num_ranks) {
+  Problem p;
+  oracle::Case& c = p.shape;
+  c.num_ranks = num_ranks;
+  c.hidden = config.hidden;
+  c.num_experts = config.num_experts;
+  c.top_k = config.top_k;
+  c.max_tokens = config.max_tokens;
+  c.dispatch_dtype = config.dispatch_dtype;
+  c.combine_dtype = config.combine_dtype;
+  c.wire = config.combine_wire;
+  c.scale_bytes = config.scale_bytes;
+  c.layout = config.layout;
+  c.alignment = config.alignment;
+  p.path = config.zero_copy ? Path::zero_copy : config.fused ? Path::fused : Path::staged;
+  return p;
+}
+
 Config config_of(const Problem& p) {
   const oracle::Case& c = p.shape;
   Config config;
@@ -76,6 +94,7 @@ Config config_of(const Problem& p) {
   config.zero_copy = p.path == Path::zero_copy;
   config.fused = p.path == Path::fused;
   config.combine_weights = p.second_result;
+  config.trace_events = p.trace_events;
   return config;
 }
 
@@ -156,7 +175,7 @@ void write_outputs(const Data& data, int rank, std::byte* to) {
   }
 }
 
-void write_landings(const Data& data, int rank, const Received& received) {
+void write_landings(const Data& data, int rank, const Received& received, Machine& machine) {
   const oracle::Case& c = data.problem.shape;
   const oracle::RankAnswer& answer = data.answers[rank];
   const std::int64_t bytes = data.outputs.row_bytes();
@@ -166,8 +185,8 @@ void write_landings(const Data& data, int rank, const Received& received) {
       const std::int32_t id = answer.ids[slot * c.top_k + j];
       if (id < 0 || oracle::rank_of_expert(c, id) != rank) continue;
       auto* rows = static_cast<std::byte*>(received.landing_rows(home.rank));
-      std::memcpy(rows + (std::int64_t{home.token} * c.top_k + j) * bytes, data.landing_row(home.rank, home.token, j),
-                  bytes);
+      machine.copy(rows + (std::int64_t{home.token} * c.top_k + j) * bytes, data.landing_row(home.rank, home.token, j),
+                   static_cast<std::size_t>(bytes));
     }
   }
 }

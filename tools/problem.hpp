@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "crossdock/exchange.hpp"
+#include "machine.hpp"
 #include "oracle/answer.hpp"
 #include "oracle/inputs.hpp"
 
@@ -23,7 +24,11 @@ struct Problem {
   std::vector<int> tokens;     // T of each rank; empty: max_tokens
   bool second_result = false;  // combine sums rows of weights too
   bool zero_padding = false;   // contiguous
+  int trace_events = 0;        // time stamps that the exchange keeps
 };
+
+/// The problem of the flags that verbs share.
+Problem problem_of(const Config& config, int num_ranks);
 
 /// The library's configuration of it.
 Config config_of(const Problem& problem);
@@ -64,7 +69,7 @@ void write_outputs(const Data& data, int rank, std::byte* to);
 /// Bytes that write_outputs may touch.
 std::int64_t output_bytes(const Data& data, int rank);
 /// What the caller's fused kernel does on rank `rank`: partial rows to the landing rows of their homes.
-void write_landings(const Data& data, int rank, const Received& received);
+void write_landings(const Data& data, int rank, const Received& received, Machine& machine);
 
 /// What combine must give every rank. Makes the outputs again; takes a while, uses all processors.
 std::vector<oracle::RankResult> expected_results(const Data& data);

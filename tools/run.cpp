@@ -6,6 +6,7 @@
 
 #include "flags.hpp"
 #include "layer_report.hpp"
+#include "machine.hpp"
 #include "ranks.hpp"
 #include "verbs.hpp"
 
@@ -122,12 +123,14 @@ void add_run(CLI::App& app) {
       ->check(CLI::Range(1, 10000))
       ->capture_default_str();
   run->add_flag("--processes", o.processes, "Ranks are processes, not threads");
+  add_device_flag(*run, o.devices);
   run->add_option("--deadline", o.deadline_ms,
                   "Longest wait for another rank in ms, 0: no limit. Default: CROSSDOCK_DEADLINE_MS")
       ->check(CLI::Range(std::int64_t{0}, std::int64_t{1} << 40));
   run->add_flag("--json", o.json, "Print JSON");
   run->add_flag("--progress", o.progress, "Show progress on stderr even if it is no terminal");
   run->callback([options, run] {
+    options->backend = backend_of_verbs();
     options->ranks_given = run->count("--ranks") > 0;
     options->experts_given = run->count("--experts") > 0;
     options->top_k_given = run->count("--topk") > 0;

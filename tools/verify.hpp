@@ -5,16 +5,17 @@
 #include <string>
 
 #include "problem.hpp"
+#include "rank_memory.hpp"
 
 namespace crossdock::tools {
 
 /// Counts, metadata of all rows up to the capacity, and bytes of all rows, by token and by expert.
-std::string wrong_dispatch(const Data& data, int rank, const Received& received);
+std::string wrong_dispatch(const Data& data, int rank, const Received& received, RankMemory& memory);
 
 /// Bytes of the received rows alone.
-std::string wrong_rows(const Data& data, int rank, const void* rows);
+std::string wrong_rows(const Data& data, int rank, const void* rows, RankMemory& memory);
 
-/// Results of combine. `weights` null: not asked for.
+/// Results of combine, in memory of the host. `weights` null: not asked for.
 std::string wrong_combine(const Data& data, int rank, const oracle::RankResult& expected, const void* rows,
                           const float* weights);
 

@@ -43,6 +43,9 @@ struct Argument {
 void check_options(const ExchangeState& e, const char* call, const CallOptions& options) {
   if (options.num_sms < 0)
     throw UsageError(text(call, " on rank ", e.group->rank(), ": num_sms = ", options.num_sms, "; must be 0 (the rule decides) or more"));
+  if (!options.stream && e.default_stream_is_shared)
+    throw UsageError(text(call, " on rank ", e.group->rank(), ": ranks of this process share device ", e.group->device().ordinal(),
+                          "; on the default stream one would queue up behind the other and wait for it. Pass a stream of the rank's own"));
   e.group->device().check_stream(options.stream);
 }
 
@@ -102,6 +105,7 @@ void launch_dispatch(const ExchangeState& e, kernels::DispatchArgs& args, const 
 /// The call-wide part of combine, shared by its forms. `place` -1: any.
 void run_combine(ExchangeState& e, int place, int plan, const CombineInput& in, const CombineOutput& out, const CallOptions& options) {
   constexpr const char* call = "combine";
+  const platform::Range range(e.group->device(), "crossdock combine");
   const bool any = e.plan_tokens[plan] != 0;
   Argument{e, call, "input.rows", in.rows}.required(true, ", also where nothing was received: the received rows, say");
   Argument{e, call, "input.rows", in.rows}.aligned(16);
@@ -166,6 +170,7 @@ Memory Exchange::memory() const {
 
 Received Exchange::dispatch(const DispatchInput& input, const CallOptions& options) {
   ExchangeState& e = alive(state_, "dispatch");
+  const platform::Range range(e.group->device(), "crossdock dispatch");
   e.check("dispatch");
   check_dispatch(e, input, {});
   check_options(e, "dispatch", options);
@@ -180,6 +185,7 @@ Received Exchange::dispatch(const DispatchInput& input, const CallOptions& optio
 
 Received Exchange::dispatch(const Plan& kept, const DispatchInput& input, const CallOptions& options) {
   ExchangeState& e = alive(state_, "dispatch");
+  const platform::Range range(e.group->device(), "crossdock dispatch along a plan");
   e.check("dispatch");
   if (!kept.state_ || kept.state_->exchange != state_)
     throw StateError(text("dispatch on rank ", e.group->rank(), ": the plan belongs to another exchange, or was moved from"));
@@ -217,6 +223,7 @@ void Exchange::combine(const Plan& plan, const CombineInput& input, const Combin
 
 void Exchange::combine_fused(Received&& received, const CombineOutput& output, std::int32_t num_tokens, const CallOptions& options) {
   ExchangeState& e = alive(state_, "combine_fused");
+  const platform::Range range(e.group->device(), "crossdock combine_fused");
   e.check("combine_fused");
   if (!e.shape.fused) throw StateError(text("combine_fused on rank ", e.group->rank(), ": needs config.fused; set it in the Config of a new Exchange on every rank"));
   if (!received.state_ || received.state_->exchange != state_)
@@ -261,6 +268,7 @@ std::vector<TraceEvent> Exchange::trace() const {
     if (taken == 0) continue;
     std::vector<TraceEvent> ring(smaller(taken, most));
     e.group->device().peek(ring.data(), e.mine<void>(e.arena.place_at(place, e.arena.place.trace)), ring.size() * sizeof(TraceEvent));
+    if (taken > most) std::rotate(ring.begin(), ring.begin() + taken % most, ring.end());  // oldest first: clocks are coarse
     for (TraceEvent& event : ring) event.place = static_cast<std::int16_t>(place);
     all.insert(all.end(), ring.begin(), ring.end());
   }

@@ -52,6 +52,7 @@ class ExchangeState {
   const kernels::LaunchTable* launches;
   platform::Limits limits;
   int resident_blocks;
+  bool default_stream_is_shared;  // by ranks that would wait for each other
   std::vector<char> place_busy;
   std::vector<char> landing_free;  // the place's last operation was a dispatch: kernels may write landing rows
   std::vector<int> plan_holders;

@@ -16,6 +16,7 @@ using op::text;
 /// What every rank says of itself when a group forms.
 struct Hello {
   std::uint64_t process[2];
+  platform::DeviceId device_id;
   std::int32_t num_ranks, rank, backend, device;
 };
 
@@ -39,16 +40,19 @@ std::vector<Hello> exchange_hellos(const memory::Sharing& s, const Hello& mine) 
 
 GroupState::GroupState(memory::Sharing sharing, BackendKind backend, int device) : sharing_(std::move(sharing)) {
   told_to_all("Group::join", [&] { sharing_.device = platform::open_device(backend, device); });
-  Hello mine{{}, num_ranks(), rank(), static_cast<std::int32_t>(backend), sharing_.device->ordinal()};
+  Hello mine{{}, sharing_.device->id(), num_ranks(), rank(), static_cast<std::int32_t>(backend), sharing_.device->ordinal()};
   const auto process = platform::cpu::process_id128();
   static_assert(sizeof process == sizeof mine.process);
   std::memcpy(mine.process, &process, sizeof process);
   std::string unreachable;
-  ranks_on_device_ = 0;
+  ranks_on_device_ = threads_on_device_ = 0;
   for (const Hello& other : exchange_hellos(sharing_, mine)) {
-    if (std::memcmp(other.process, mine.process, sizeof mine.process) != 0) sharing_.one_process = false;
-    if (backend != BackendKind::cpu && other.device == mine.device) ++ranks_on_device_;
-    const std::string why = sharing_.device->why_not_reach(other.device);
+    const bool same_process = std::memcmp(other.process, mine.process, sizeof mine.process) == 0;
+    const bool same_device = backend != BackendKind::cpu && other.device_id == mine.device_id;
+    sharing_.one_process = sharing_.one_process && same_process;
+    ranks_on_device_ += same_device;
+    threads_on_device_ += same_device && same_process;
+    const std::string why = sharing_.device->why_not_reach_id(other.device_id);
     if (!why.empty() && unreachable.empty())
       unreachable = text("Group::join: rank ", rank(), " (device ", mine.device, ") cannot reach the memory of rank ", other.rank,
                          " (device ", other.device, "): ", why);

@@ -24,6 +24,8 @@ class GroupState {
   platform::Device& device() const { return *sharing_.device; }
   /// Ranks of this group on this rank's device, itself included: their grids must be resident together.
   int ranks_on_device() const { return ranks_on_device_; }
+  /// Those of them that are threads of this process.
+  int threads_on_device() const { return threads_on_device_; }
 
   /// Runs a local step of something collective; where it fails on a rank, every rank throws its error.
   void told_to_all(const char* what, const std::function<void()>& step) const;
@@ -49,7 +51,7 @@ class GroupState {
   platform::BlockPtr failure_;
   std::string own_abort_;  // set once, by any thread
   std::atomic<bool> own_abort_claimed_{false}, own_abort_told_{false};
-  int ranks_on_device_ = 1;
+  int ranks_on_device_ = 1, threads_on_device_ = 1;
   std::atomic<bool> closed_{false};
 };
 

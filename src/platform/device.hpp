@@ -2,6 +2,7 @@
 // The host half of a machine: memory, its sharing, and checks of pointers and streams. It knows nothing of tokens.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -31,6 +32,9 @@ struct Limits {
   int max_threads = 1;  ///< per block
 };
 
+/// Names a device among all of the host.
+using DeviceId = std::array<std::uint64_t, 2>;
+
 /// How memory gets to another process.
 enum class Share : std::uint8_t { descriptor, handle };
 
@@ -39,6 +43,8 @@ class Device {
   virtual ~Device() = default;
   virtual BackendKind kind() const = 0;
   virtual int ordinal() const = 0;
+  /// The same in every process, whatever number the device has there; its number where a backend has no better.
+  virtual DeviceId id() const { return {0, static_cast<std::uint64_t>(ordinal())}; }
   virtual Limits limits() const = 0;
 
   /// Zeroed memory that kernels of this device and, if `shareable`, other processes can reach.
@@ -57,6 +63,11 @@ class Device {
   virtual void reach(const BlockPtr& block) = 0;
   /// An empty text if kernels of this device can use memory of `other`, else the reason.
   virtual std::string why_not_reach(int other_ordinal) = 0;
+  virtual std::string why_not_reach_id(const DeviceId& other) { return why_not_reach(static_cast<int>(other[1])); }
+
+  /// A named span on the host's timeline, for a profiler that listens; as good as nothing if none does.
+  virtual void begin_range(const char*) {}
+  virtual void end_range() {}
 
   /// Fills memory; done when it returns.
   virtual void fill(void* to, std::uint8_t value, std::uint64_t bytes) = 0;
@@ -89,6 +100,18 @@ class CurrentDevice {
  private:
   Device& device_;
   int before_;
+};
+
+/// A range of the device's timeline while this lives.
+class Range {
+ public:
+  Range(Device& device, const char* name) : device_(device) { device_.begin_range(name); }
+  ~Range() { device_.end_range(); }
+  Range(const Range&) = delete;
+  Range& operator=(const Range&) = delete;
+
+ private:
+  Device& device_;
 };
 
 /// Number of devices, 0 if the machine cannot be used; `note` then says why. Never throws.

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "platform/cpu/sanitizers.hpp"
+#include "support/processes.hpp"
 
 namespace crossdock::testing {
 namespace {
@@ -23,6 +24,37 @@ TEST(Matrix, EveryCellRunsOrIsRefusedWithAReason) {
   EXPECT_EQ(sum.cells, 6 * 6 * 3 * 3 * 3);
   EXPECT_EQ(sum.run + sum.refused, sum.cells);
   EXPECT_EQ(sum.run, 6 * 6 * 7 + 6 * 2 * 3 * 2);  // all pairs: 3 layouts staged and zero-copy, one fused; two cast wires
+}
+
+/// The cells that run, by a rank that is a process: one group, an exchange a case. Gives what was wrong.
+std::string walk_in_a_process(const std::string& name, int rank_idx) {
+  const BackendKind backend = backend_of_tests();
+  use_device(backend, rank_idx);
+  Group group = Group::rendezvous(name, rank_idx, 3, options_of(backend, rank_idx));
+  Log log;
+  int idx = 0;
+  for (const Cell& cell : all_cells()) {
+    if (!refusal_of(cell).empty()) continue;
+    for (int variant = 0; variant < kNumVariants; ++variant) {
+      if (backend == BackendKind::cpu && variant != idx % kNumVariants) continue;
+      const TestCase test = case_of(cell, variant);
+      Rank rank(test, std::move(group), log);
+      rank.run(answers_of(test));
+      group = std::move(rank.group);
+      if (!log.empty()) return log.text() + "case: " + text_of(test);
+    }
+    ++idx;
+  }
+  return idx == 6 * 6 * 7 + 6 * 2 * 3 * 2 ? "" : std::to_string(idx) + " cells";
+}
+
+TEST(Matrix, EveryCellAsProcesses) {
+  const RuntimeDir dir;
+  const std::string name = unique_name();
+  for (const ProcessReport& report : run_processes(3, [&](int r) { return walk_in_a_process(name, r); }, {}, 240)) {
+    EXPECT_EQ(report.text, "");
+    EXPECT_EQ(report.exit_status, 0);
+  }
 }
 
 }  // namespace

@@ -61,11 +61,28 @@ class Check(Folder):
         self.assertIn("1 cases", self.check(cases, "--name", "b")[1])
         self.assertEqual(self.check(cases, "--name", "c")[0], 2)
 
+    def test_parts_share_a_file(self):
+        cases = [{**SMALL, "name": name} for name in "abcde"]
+        names = lambda part: [json.loads(line)["name"] for line in self.check(cases, "--json", "--part", part)[1].splitlines()]
+        self.assertEqual((names("0/2"), names("1/2"), names("0/1")), (["a", "c", "e"], ["b", "d"], list("abcde")))
+        for part in ("2/2", "x", "1/2/3", "-1/2"):
+            self.assertEqual(self.check(cases, "--part=" + part)[0], 2)
+
     def test_random_fields_depend_on_the_seed_alone(self):
         case = [{**SMALL, "name": "a", "_random_fields": {"zero_copy": [False, True]}}]
         drawn = lambda seed: json.loads(self.check(case, "--json", "--seed", str(seed))[1])["path"]
         self.assertEqual(drawn(1), drawn(1))
         self.assertEqual({drawn(seed) for seed in range(12)}, {"staged", "zero_copy"})
+
+    def test_ranks_started_by_commands_of_their_own(self):
+        cases = self.cases([{**SMALL, "name": "a"}, {**SMALL, "name": "b", "zero_copy": True}])
+        script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "gpu", "each_rank.sh")
+        done = subprocess.run(["bash", script, "2", COMMAND, "check", "--cases", cases], capture_output=True, text=True, timeout=60)
+        self.assertEqual((done.returncode, done.stdout.count("2 cases, 0 failed")), (0, 2), done.stdout + done.stderr)
+        for arguments, says in [(["--rank", "0"], "belong together"), (["--meeting", "m"], "belong together"),
+                                (["--rank", "2", "--meeting", "m"], "has 2 ranks")]:
+            code, _, err = run("check", "--cases", cases, *arguments)
+            self.assertEqual((code, says in err), (2, True), err)
 
     def test_budget_is_the_same_share_of_fewer_tokens(self):
         case = [{**SMALL, "world_size": 8, "max_tokens": 128, "name": "a", "max_total_recv_tokens": 512}]
@@ -146,6 +163,93 @@ class Bench(Folder):
         with open(self.path("bad.jsonl"), "w", encoding="utf-8") as f:
             f.write("nonsense\n")
         self.assertEqual(run(*self.ARGUMENTS, "--compare", self.path("bad.jsonl"))[0], 2)
+
+
+class Queues(Folder):
+    """The way of GPUs, by marks in queues, on the CPU."""
+
+    def test_every_form_is_exact_in_every_mode(self):
+        code, out, err = run("bench", "--by-queues", "--ranks", "2", "--tokens", "9", "--hidden", "256", "--experts", "12", "--topk", "3",
+                             "--layout", "token_major,expert_major,contiguous", "--path", "staged,zero_copy,fused",
+                             "--mode", "eager,graph,graph1", "--num-sms", "0,8", "--repeat", "3")
+        self.assertEqual(code, 0, err + out)
+        rows = [line for line in out.splitlines() if line and line[0] not in "#o"]
+        self.assertEqual(len(rows), 3 * 3 * 3 * 3 * 2)
+        self.assertTrue(all(row.endswith(" yes") or " refused: " in row for row in rows), out)
+
+    def test_lines_have_all_keys(self):
+        path = self.path("times.jsonl")
+        code, out, err = run("bench", "--by-queues", "--ranks", "2", "--tokens", "4", "--hidden", "64", "--experts", "8", "--topk", "2",
+                             "--num-sms", "0,16", "--jsonl", path)
+        self.assertEqual(code, 0, err + out)
+        with open(path, encoding="utf-8") as f:
+            lines = [json.loads(line) for line in f]
+        self.assertEqual([(line["op"], line["num_sms"], line["mode"], line["repeat"]) for line in lines],
+                         [(op, n, "graph", 200) for op in ("dispatch", "combine", "pair") for n in (0, 16)])
+        self.assertFalse([key for line in lines for key in KEYS if key not in line])
+
+    def test_bad_devices_and_backends(self):
+        code, _, err = run("bench", "--limits", "--devices", "0,x")
+        self.assertEqual(code, 2, err)
+        environment = {**os.environ, "CROSSDOCK_BACKEND": "nonsense"}
+        done = subprocess.run([COMMAND, "bench"], capture_output=True, text=True, env=environment, timeout=60)
+        self.assertEqual((done.returncode, "must be one of automatic cuda hip cpu" in done.stderr), (2, True), done.stderr)
+
+
+class Timeline(Folder):
+    def test_phases_of_all_ranks_lie_inside_of_their_operations(self):
+        path = self.path("t.json")
+        code, out, err = run("trace", "--ranks", "3", "--tokens", "16", "--hidden", "256", "--experts", "12", "--topk", "3", "--blocks",
+                             "--out", path)
+        self.assertEqual(code, 0, out + err)
+        with open(path, encoding="utf-8") as f:
+            events = json.load(f)["traceEvents"]
+        self.assertEqual({e["args"]["name"] for e in events if e["name"] == "process_name"}, {"rank 0", "rank 1", "rank 2"})
+        for rank in range(3):
+            slices = [e for e in events if e["ph"] == "X" and e["pid"] == rank and e["tid"] == 0]
+            operations = [e for e in slices if e["name"] in ("dispatch", "combine")]
+            self.assertEqual([e["name"] for e in operations], ["dispatch", "combine"] * 4)
+            epochs = [e["args"]["epoch"] for e in operations]
+            self.assertEqual(epochs, list(range(epochs[0], epochs[0] + 8)))
+            for operation in operations:
+                inside = [e for e in slices if e is not operation and e["args"]["epoch"] == operation["args"]["epoch"]]
+                self.assertIn("wait_counts" if operation["name"] == "dispatch" else "reduce", {e["name"] for e in inside})
+                for e in inside:
+                    self.assertGreaterEqual(e["ts"] + 1e-3, operation["ts"])
+                    self.assertLessEqual(e["ts"] + e["dur"], operation["ts"] + operation["dur"] + 1e-3)
+            for before, after in zip(operations, operations[1:]):
+                self.assertLessEqual(before["ts"] + before["dur"], after["ts"] + 1e-3)
+
+    def test_bad_input(self):
+        self.assertEqual(run("trace")[0], 2)
+        code, _, err = run("trace", "--out", "/nowhere/t.json")
+        self.assertEqual((code, "/nowhere/t.json" in err), (2, True), err)
+
+
+class Profile(Folder):
+    def test_a_file_a_rank_adds_up(self):
+        folder = self.path("profile")
+        code, out, err = run("profile", "--ranks", "2", "--tokens", "8", "--hidden", "256", "--experts", "12", "--topk", "3",
+                             "--repeat", "20", "--out", folder)
+        self.assertEqual(code, 0, out + err)
+        self.assertEqual(len([line for line in out.splitlines() if line.startswith(("eager", "graph "))]), 4, out)
+        for rank in range(2):
+            with open(os.path.join(folder, f"rank{rank}.json"), encoding="utf-8") as f:
+                file = json.load(f)
+            self.assertEqual((file["rank"], file["tokens"]), (rank, 8))
+            for mode in ("eager", "graph"):
+                for op in ("dispatch", "combine"):
+                    times = file[mode][op]
+                    self.assertEqual(times["calls"], 20)
+                    self.assertAlmostEqual(times["device_total_us"], 20 * times["device_mean_us"], places=3)
+                    self.assertLessEqual(times["device_min_us"], times["device_mean_us"])
+                    self.assertGreater(times["host_mean_us"], 0)
+                    for flagged in times["over_3x_mean"]:
+                        self.assertGreater(flagged["us"], 3 * times["device_mean_us"])
+
+    def test_bad_input(self):
+        self.assertEqual(run("profile")[0], 2)
+        self.assertEqual(run("profile", "--out", "/proc/no", "--ranks", "2")[0], 2)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@
 #include <cstring>
 #include <thread>
 
+#include "bench_rank.hpp"
+#include "check_run.hpp"
 #include "dense.hpp"
 #include "flags.hpp"
 #include "oracle/number.hpp"
@@ -14,6 +16,7 @@
 #include "rows.hpp"
 #include "shared.hpp"
 #include "text_file.hpp"
+#include "timeline.hpp"
 #include "trace.hpp"
 #include "verbs.hpp"
 
@@ -199,6 +202,99 @@ TEST(Ranks, one_failure_stops_all) {
     EXPECT_EQ(endings[1].why, "");
     EXPECT_EQ(endings[2].why, "failed");
   }
+}
+
+/// Stamps of one operation of one block: begin, phases at the given times, end.
+void stamp(std::vector<TraceEvent>& to, std::uint64_t epoch, int block, std::initializer_list<std::pair<Phase, std::uint64_t>> phases) {
+  for (const auto& [phase, time] : phases) to.push_back({time, epoch, block, 0, phase, false});
+}
+
+TEST(Timeline, clocks_are_shifted_so_that_counts_are_known_at_one_time) {
+  std::vector<std::vector<TraceEvent>> events(2);
+  stamp(events[0], 1, 0, {{Phase::begin, 1000}, {Phase::move, 3000}, {Phase::end, 4000}});
+  stamp(events[0], 1, 1, {{Phase::begin, 1000}, {Phase::move, 3500}, {Phase::end, 5000}});
+  stamp(events[1], 1, 0, {{Phase::begin, 900500}, {Phase::move, 902000}, {Phase::end, 903000}});
+  const auto shifted = timeline_of(events, {.align = true, .blocks = false});
+  EXPECT_EQ(shifted["otherData"]["clock_shifts_ns"][1], 3000 - 902000);
+  double ends[2] = {}, begins[2] = {};
+  for (const auto& e : shifted["traceEvents"])
+    if (e["name"] == "dispatch") begins[int(e["pid"])] = e["ts"], ends[int(e["pid"])] = double(e["ts"]) + double(e["dur"]);
+  EXPECT_DOUBLE_EQ(begins[0], 0);
+  EXPECT_DOUBLE_EQ(begins[1], 0.5);
+  EXPECT_DOUBLE_EQ(ends[0], 4);  // of the block that ends last
+  EXPECT_DOUBLE_EQ(ends[1], 3);
+  EXPECT_EQ(timeline_of(events, {})["otherData"]["clock_shifts_ns"][1], 0);
+}
+
+TEST(Timeline, only_operations_that_all_ranks_have_whole_are_kept) {
+  std::vector<std::vector<TraceEvent>> events(2);
+  for (std::uint64_t epoch = 1; epoch <= 4; ++epoch)
+    for (auto& of_rank : events) stamp(of_rank, epoch, 0, {{Phase::begin, epoch * 10}, {Phase::end, epoch * 10 + 5}});
+  events[1].erase(events[1].begin());  // epoch 1 has lost its begin
+  events[0].pop_back();                // epoch 4 its end
+  keep_last_operations(events, 3);
+  EXPECT_EQ(events[0].size(), 4u);
+  EXPECT_EQ(events[1].front().epoch, 2u);
+  keep_last_operations(events, 1);
+  EXPECT_EQ(events[0].front().epoch, 3u);
+}
+
+/// Problems of every layout and path, small.
+std::vector<Problem> small_problems() {
+  std::vector<Problem> all;
+  for (const Layout layout : {Layout::token_major, Layout::expert_major, Layout::contiguous})
+    for (const Path path : {Path::staged, Path::zero_copy, Path::fused}) {
+      Problem p;
+      p.shape.num_ranks = 2, p.shape.hidden = 64, p.shape.num_experts = 6, p.shape.top_k = 3, p.shape.max_tokens = 9;
+      p.shape.layout = layout, p.shape.scale_bytes = 3, p.second_result = true;
+      p.path = path;
+      p.tokens = {9, 4};
+      if (path != Path::fused || layout == Layout::token_major) all.push_back(p);
+    }
+  return all;
+}
+
+/// The way of GPUs, whose memory the host reaches by copies only, walked on the CPU.
+struct FarMemory : testing::Test {
+  FarMemory() { treat_cpu_as_far(true); }
+  ~FarMemory() override { treat_cpu_as_far(false); }
+};
+
+TEST_F(FarMemory, check_is_right_as_threads_and_processes) {
+  for (const Problem& problem : small_problems())
+    for (const bool processes : {false, true}) {
+      CheckOptions options;
+      options.processes = processes;
+      options.rounds = 2;
+      const Verdict verdict = check_problem(problem, options);
+      EXPECT_TRUE(verdict.right) << verdict.why;
+    }
+}
+
+TEST_F(FarMemory, times_are_of_right_results_only) {
+  for (const Problem& problem : small_problems()) {
+    const Data data(problem);
+    std::vector<oracle::RankResult> expected = expected_results(data);
+    const auto measurer = make_queue_measurer(open_machine(BackendKind::cpu));
+    for (const Op op : {Op::dispatch, Op::combine, Op::pair}) {
+      const tools::Run run{op, op == Op::combine ? Mode::eager : Mode::graph, 0, 3, 1};
+      const Timing timing = measurer->open(data, expected)->time(run);
+      EXPECT_EQ(timing.wrong, "");
+      EXPECT_EQ(timing.us.size(), 3u);
+    }
+    expected[1].rows.back() ^= 1;  // the oracle says otherwise: no time counts
+    const Timing wrong = measurer->open(data, expected)->time({Op::pair, Mode::graph1, 0, 2, 0});
+    EXPECT_NE(wrong.wrong.find("combine, rank 1: row 3 differs"), std::string::npos) << wrong.wrong;
+  }
+}
+
+TEST_F(FarMemory, the_first_row_that_differs_is_found) {
+  const auto machine = open_machine(BackendKind::cpu);
+  const std::uint8_t is[] = {1, 2, 3, 4, 5, 6}, should[] = {3, 4, 1, 2};
+  const std::int64_t index[] = {1, 0, -1}, other[] = {1, 1, -1};
+  EXPECT_EQ(machine->first_different_row(is, should, index, 3, 2), -1);
+  EXPECT_EQ(machine->first_different_row(is, should, other, 3, 2), 1);
+  EXPECT_EQ(machine->first_different_row(is, should, nullptr, 2, 2), 0);
 }
 
 }  // namespace

@@ -8,7 +8,7 @@
 
 #include "backend/matrix.hpp"
 #include "hip/fake_runtime.hpp"
-#include "multirank/processes.hpp"
+#include "support/processes.hpp"
 #include "platform/device.hpp"
 #include "platform/hip/driver.hpp"
 #include "support/harness.hpp"

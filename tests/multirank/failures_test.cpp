@@ -118,8 +118,8 @@ TEST(Lost, APeerThatStopsBetweenCountsAndDone) {
       const kernels::Call call = state_of(rank.exchange).call(0, 0);
       for (int p = 0; p < 3; ++p)
         for (int d = 0; d < 4; ++d)
-          __atomic_store_n(call.at<std::uint64_t>(p, call.place.counts_words) + 2 * 4 + d, sync::count_word(1, 0),
-                           __ATOMIC_RELEASE);
+          state_of(rank.exchange).group->device().post_word(call.at<std::uint64_t>(p, call.place.counts_words) + 2 * 4 + d,
+                                                            sync::count_word(1, 0));
       return;
     }
     const Received received = rank.exchange.dispatch(round.input());
@@ -143,7 +143,7 @@ TEST(Lost, CallsThatAreAlreadyEnqueuedFallThrough) {
   Scene scene;
   scene.play([](Rank& rank, Round& round) {
     if (rank.rank() == 2) return;
-    CpuStream stream;
+    Stream stream;
     CallOptions options;
     options.stream = stream.handle();
     std::optional<Received> received;
@@ -190,7 +190,7 @@ TEST(Lost, TheDeadlineIsReadWhileWaiting) {
   std::atomic<int> polled{0};
   scene.play([&](Rank& rank, Round& round) {
     if (rank.rank() == 2) return;
-    CpuStream stream;
+    Stream stream;
     CallOptions options;
     options.stream = stream.handle();
     const Received received = rank.exchange.dispatch(round.input(), options);

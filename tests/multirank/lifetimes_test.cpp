@@ -27,7 +27,7 @@ TEST(Lifetimes, ARankLeavesWhilePeersStillWork) {
       Log log;
       const Team team(4);
       run_threads(4, log, [&](int r) {
-        CpuStream stream;
+        Stream stream;
         std::optional<Rank> rank(std::in_place, test, team, r, log);
         Round round(test, answers, r);
         CallOptions options;
@@ -71,6 +71,7 @@ TEST(Lifetimes, ClosingTwiceIsLegalAndCallsAfterItAreRefused) {
     refused("combine", [&] { rank.exchange.combine(std::move(received), from, round.output()); });
     refused("combine", [&] { rank.exchange.combine(plan, from, round.output()); });
     Exchange again(rank.group, test.config);  // the group is open
+    run_calls_at_once(again);
     (void)again.dispatch(round.input());
     rank.group.close();
     rank.group.close();
@@ -91,11 +92,9 @@ TEST(Lifetimes, AnyOrderOfDestruction) {
     Log log;
     const Team team(2);
     run_threads(2, log, [&](int r) {
-      GroupOptions options;
-      options.backend = BackendKind::cpu;
-      options.deadline = kPatience;
-      std::optional<Group> group = Group::join(team, r, options);
+      std::optional<Group> group = Group::join(team, r, options_of(test.backend, r));
       std::optional<Exchange> exchange(std::in_place, *group, test.config);
+      run_calls_at_once(*exchange);
       Round round(test, answers, r);
       std::optional<Received> received = exchange->dispatch(round.input());
       std::optional<Plan> plan = received->keep();

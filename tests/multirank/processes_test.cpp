@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Ranks as processes that meet by a name or by the caller's own all-gather; what the others learn when one is killed.
-#include "multirank/processes.hpp"
+#include "support/processes.hpp"
 
 #include <gtest/gtest.h>
 #include <signal.h>
@@ -24,11 +24,10 @@ namespace {
 
 using namespace std::chrono_literals;
 
-GroupOptions options_with(std::chrono::milliseconds deadline) {
-  GroupOptions options;
-  options.backend = BackendKind::cpu;
-  options.deadline = deadline;
-  return options;
+/// In the process of rank `r`: the parent never speaks to a driver, or its children could not.
+GroupOptions options_with(int r, std::chrono::milliseconds deadline) {
+  use_device(backend_of_tests(), r);
+  return options_of(backend_of_tests(), r, deadline);
 }
 
 TestCase process_case(int ranks) {
@@ -70,7 +69,7 @@ TEST(Processes, ByRendezvous) {
     const std::vector<Answers> rounds = rounds_of(test, 4);
     const std::string name = unique_name();
     expect_quiet(run_processes(ranks, [&](int r) {
-      return work(test, rounds, Group::rendezvous(name, r, ranks, options_with(kPatience)));
+      return work(test, rounds, Group::rendezvous(name, r, ranks, options_with(r, kPatience)));
     }));
   }
   int files = 0;
@@ -113,7 +112,7 @@ TEST(Processes, ByACallback) {
   const std::vector<Answers> rounds = rounds_of(test, 4);
   SharedGather gather(3);
   expect_quiet(run_processes(3, [&](int r) {
-    return work(test, rounds, Group::join(r, 3, gather.of(r), options_with(kPatience)));
+    return work(test, rounds, Group::join(r, 3, gather.of(r), options_with(r, kPatience)));
   }));
 }
 
@@ -123,7 +122,7 @@ TEST(Processes, ThreadsAndProcessesMixed) {
   const std::vector<Answers> rounds = rounds_of(test, 4);
   SharedGather gather(4);
   expect_quiet(run_processes(3, [&](int p) -> std::string {
-    const auto play = [&](int r) { return work(test, rounds, Group::join(r, 4, gather.of(r), options_with(kPatience))); };
+    const auto play = [&](int r) { return work(test, rounds, Group::join(r, 4, gather.of(r), options_with(r, kPatience))); };
     if (p > 0) return play(p + 1);
     std::string second;
     std::thread thread([&] { second = play(1); });
@@ -147,13 +146,14 @@ std::uint64_t shared_bytes() {
 
 /// The bill against what the system says: every rank maps the arenas of all, each as large as its lines say.
 TEST(Processes, WhatIsMappedIsWhatTheBillSays) {
+  if (backend_of_tests() != BackendKind::cpu) GTEST_SKIP() << "a GPU's memory is no mapping of the process; see Cycles";
   const RuntimeDir dir;
   TestCase test = process_case(3);
   test.config.hidden = 4096;
   test.config.max_tokens = 100;  // past 2 MiB, where mappings are aligned to huge pages
   const std::string name = unique_name();
   expect_quiet(run_processes(3, [&](int r) -> std::string {
-    const Group group = Group::rendezvous(name, r, 3, options_with(kPatience));
+    const Group group = Group::rendezvous(name, r, 3, options_with(r, kPatience));
     const std::uint64_t before = shared_bytes();
     std::uint64_t told = 0;
     for (const RegionBytes& region : memory_of(test.config, 3).regions)
@@ -185,7 +185,7 @@ TEST(Processes, AKilledMemberIsNamedWithinTheDeadline) {
   const std::string name = unique_name();
   std::chrono::steady_clock::time_point killed;
   const auto reports = run_processes(
-      4, [&](int r) { return work_until_failure(test, rounds, Group::rendezvous(name, r, 4, options_with(1500ms))); },
+      4, [&](int r) { return work_until_failure(test, rounds, Group::rendezvous(name, r, 4, options_with(r, 1500ms))); },
       [&](const std::vector<pid_t>& pids) {
         std::this_thread::sleep_for(700ms);
         ::kill(pids[2], SIGKILL);
@@ -205,7 +205,7 @@ TEST(Processes, AbortReachesOtherProcessesWithItsReason) {
   const std::vector<Answers> rounds = rounds_of(test, 1);
   const std::string name = unique_name();
   const auto reports = run_processes(3, [&](int r) -> std::string {
-    Group group = Group::rendezvous(name, r, 3, options_with(30'000ms));
+    Group group = Group::rendezvous(name, r, 3, options_with(r, 30'000ms));
     if (r != 1) return work_until_failure(test, rounds, std::move(group));
     Log log;
     Rank rank(test, std::move(group), log);
@@ -227,11 +227,10 @@ TEST(Processes, AMemberExitsWhilePeersStillPull) {
     const std::string name = unique_name();
     expect_quiet(run_processes(3, [&](int r) {
       Log log;
-      Rank rank(test, Group::rendezvous(name, r, 3, options_with(kPatience)), log);
+      Rank rank(test, Group::rendezvous(name, r, 3, options_with(r, kPatience)), log);
       Round round(test, rounds[0], r);
-      CpuStream stream;
-      CallOptions options;
-      options.stream = stream.handle();
+      Stream stream;
+      const CallOptions options = stream.options();
       Received received = rank.exchange.dispatch(round.input(), options);
       const CombineInput from = round.run_experts(received, stream.handle());
       if (r != leaver) stream.enqueue([] { std::this_thread::sleep_for(50ms); });
@@ -250,7 +249,7 @@ TEST(Processes, AMemberDiesBeforeTheGroupIsMade) {
   const auto reports = run_processes(3, [&](int r) -> std::string {
     if (r == 1) ::kill(::getpid(), SIGKILL);
     try {
-      const Group group = Group::rendezvous(name, r, 3, options_with(500ms));
+      const Group group = Group::rendezvous(name, r, 3, options_with(r, 500ms));
       return "joined without rank 1";
     } catch (const PeerLostError& error) {
       return std::string(error.what()).find("rank 1") == std::string::npos ? error.what() : "";
@@ -273,7 +272,7 @@ TEST(Processes, AHundredGroupsByNameLeakNothing) {
     };
     int at_first = 0;
     for (int cycle = 0; cycle < 100; ++cycle) {
-      const std::string text = work(test, rounds, Group::rendezvous(name + std::to_string(cycle), r, 2, options_with(kPatience)));
+      const std::string text = work(test, rounds, Group::rendezvous(name + std::to_string(cycle), r, 2, options_with(r, kPatience)));
       if (!text.empty()) return text;
       if (cycle == 0) at_first = files();
     }

@@ -130,12 +130,10 @@ TEST(SeedGaps, T06_ScalesOfAnyByteCount) {
   run_ranks(test, log, [&](Rank& rank) {
     Round round(test, answers, rank.rank());
     for (const int shift : {1, 4, 8}) {
-      std::vector<std::uint8_t> crooked(8 * 32 + 16);
-      const auto start = 16 - reinterpret_cast<std::uintptr_t>(crooked.data()) % 16 + static_cast<std::uintptr_t>(shift);
-      const std::size_t at = start % 16;
-      std::memcpy(&crooked[at], answers.inputs[rank.rank()].scales.data(), 8 * 32);
+      const Buffer crooked(test.backend, 8 * 32 + 16);  // begins at a multiple of 16
+      copy_in(test.backend, crooked.as<std::uint8_t>() + shift, answers.inputs[rank.rank()].scales.data(), 8 * 32);
       DispatchInput input = round.input();
-      input.scales = &crooked[at];
+      input.scales = crooked.as<std::uint8_t>() + shift;
       const Received received = rank.exchange.dispatch(input);
       round.check(view_of(received), log);
     }
@@ -171,13 +169,14 @@ void check_all_codes(Dtype dtype, std::uint8_t nan) {
   run_ranks(test, log, [&](Rank& rank) {
     Round round(test, answers, 0);
     Received received = rank.exchange.dispatch(round.input());
-    alignas(16) std::uint8_t codes[256];
+    std::uint8_t codes[256];
     for (int i = 0; i < 256; ++i) codes[i] = static_cast<std::uint8_t>(i);
-    alignas(16) std::uint8_t result[256];
+    const Buffer rows(test.backend, 256), result(test.backend, 256);
+    copy_in(test.backend, rows.data(), codes, 256);
     CombineInput from;
-    from.rows = codes;
-    rank.exchange.combine(std::move(received), from, {result, nullptr});
-    std::memcpy(out, result, 256);
+    from.rows = rows.data();
+    rank.exchange.combine(std::move(received), from, {result.data(), nullptr});
+    copy_out(test.backend, out, result.data(), 256);
   });
   EXPECT_EQ(log.text(), "");
   for (int i = 0; i < 256; ++i) {
@@ -207,11 +206,15 @@ TEST(SeedGaps, T09_BlockScalesKeepLargeAndSmallRows) {
       run_ranks(test, log, [&](Rank& rank) {
         Round round(test, answers, 0);
         Received received = rank.exchange.dispatch(round.input());
-        alignas(16) std::uint8_t rows[256], out[256];
-        oracle::narrow_row(Dtype::bf16, std::vector<float>(128, value), rows);
+        std::uint8_t host[256];
+        oracle::narrow_row(Dtype::bf16, std::vector<float>(128, value), host);
+        const Buffer rows(test.backend, 256), result(test.backend, 256);
+        copy_in(test.backend, rows.data(), host, 256);
         CombineInput from;
-        from.rows = rows;
-        rank.exchange.combine(std::move(received), from, {out, nullptr});
+        from.rows = rows.data();
+        rank.exchange.combine(std::move(received), from, {result.data(), nullptr});
+        std::uint8_t out[256];
+        copy_out(test.backend, out, result.data(), 256);
         const float got = oracle::widen_row(Dtype::bf16, out, 128)[7];
         const float right = wire == Wire::fp8_block128 ? value : value > 1 ? 448.0f : 0.0f;
         if (std::fabs(got - right) > right / 16) log.add(name_of(wire), ": ", value, " came home as ", got);
@@ -298,9 +301,10 @@ std::vector<std::uint8_t> identity_result(const TestCase& test, const oracle::Ra
   std::vector<std::uint8_t> result(in.rows.size());
   Log log;
   run_ranks(test, log, [&](Rank& rank) {
-    const std::vector<std::int32_t> ids(in.ids.begin(), in.ids.end());
-    const Buffer rows(test.backend, in.rows.size());
-    copy_in(test.backend, rows.data(), in.rows.data(), in.rows.size(), nullptr);
+    const std::vector<std::int32_t> narrow(in.ids.begin(), in.ids.end());
+    const Buffer rows(test.backend, in.rows.size()), ids(test.backend, narrow.size() * 4);
+    copy_in(test.backend, rows.data(), in.rows.data(), in.rows.size());
+    copy_in(test.backend, ids.data(), narrow.data(), narrow.size() * 4);
     DispatchInput input;
     input.rows = rows.data();
     input.ids = ids.data();

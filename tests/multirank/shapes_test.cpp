@@ -199,7 +199,9 @@ TEST(Shapes, TokenCountOnTheDeviceIsClamped) {
     Round round(test, answers, rank.rank());
     const std::int32_t asked = rank.rank() == 1 ? -5 : 3;
     DispatchInput input = round.input();
-    input.num_tokens_on_device = &asked;
+    const Buffer word(test.backend, sizeof asked);
+    copy_in(test.backend, word.data(), &asked, sizeof asked);
+    input.num_tokens_on_device = word.as<std::int32_t>();
     input.num_tokens = 8;  // the word on the device wins
     Received received = rank.exchange.dispatch(input);
     round.check(view_of(received), rank.log);

@@ -17,7 +17,9 @@ using Words = std::vector<std::string>;
 /// Number of operations that this rank has begun on place 0.
 std::uint64_t epoch_of(Rank& rank) {
   const kernels::Call call = state_of(rank.exchange).call(0, 0);
-  return call.mine<memory::PlaceState>(call.place.state)->clock[0];
+  std::uint64_t clock = 0;
+  copy_out(rank.test.backend, &clock, call.mine<memory::PlaceState>(call.place.state)->clock, sizeof clock);
+  return clock;
 }
 
 template <class E, class Call>
@@ -78,6 +80,7 @@ TEST(Usage, Dispatch) {
 }
 
 TEST(Usage, AWrongStreamIsRefused) {
+  if (backend_of_tests() != BackendKind::cpu) GTEST_SKIP() << "a GPU's streams are tried in Pointers";
   const TestCase test = small_case(3);
   const Answers answers = answers_of(test);
   Log log;
@@ -103,6 +106,32 @@ TEST(Usage, AWrongStreamIsRefused) {
     round.check_output(log);
     refused([&] { (void)rank.exchange.dispatch(plan, round.payload(), wrong); });
     rank.run(answers);
+  });
+  EXPECT_EQ(log.text(), "");
+}
+
+/// Two ranks of one process on one GPU: on the default stream they could only wait for each other.
+TEST(Usage, TheDefaultStreamOfASharedDevice) {
+  TestCase test = small_case(2);
+  test.config.fused = true;
+  const Answers answers = answers_of(test);
+  Log log;
+  run_ranks(test, log, [&](Rank& rank) {
+    detail::ExchangeState& state = state_of(rank.exchange);
+    Round round(test, answers, rank.rank());
+    const Words words = {"ranks of this process share device", "default stream", "Pass a stream of the rank's own"};
+    state.default_stream_is_shared = true;
+    expect_refusal<UsageError>(rank, words, [&] { (void)rank.exchange.dispatch(round.input()); });
+    state.default_stream_is_shared = false;
+    Received received = rank.exchange.dispatch(round.input());
+    (void)round.run_experts(received);
+    state.default_stream_is_shared = true;
+    expect_refusal<UsageError>(rank, words, [&] { rank.exchange.combine_fused(std::move(received), round.output()); });
+    Stream stream;
+    rank.exchange.combine_fused(std::move(received), round.output(), -1, stream.options());
+    stream.synchronize();
+    round.check_output(log);
+    state.default_stream_is_shared = false;
   });
   EXPECT_EQ(log.text(), "");
 }
@@ -149,10 +178,10 @@ TEST(Usage, WeightsOfCombineNeedTheirMember) {
     Round round(test, answers, rank.rank());
     Received received = rank.exchange.dispatch(round.input());
     CombineInput from = round.run_experts(received);
-    std::vector<float> weights(64);
+    const Buffer weights(test.backend, 256);
     CombineOutput to = round.output();
     from.with_weights = true;
-    to.weights = weights.data();
+    to.weights = weights.as<float>();
     expect_refusal<UsageError>(rank, {"with_weights", "config.combine_weights"},
                                [&] { rank.exchange.combine(std::move(received), from, to); });
   });
@@ -167,6 +196,7 @@ TEST(Usage, StatesOfReceivedAndPlan) {
   Log log;
   run_ranks(test, log, [&](Rank& rank) {
     Exchange other(rank.group, test.config);
+    run_calls_at_once(other);
     Round round(test, answers, rank.rank()), second(test, answers, rank.rank());
     Received one = rank.exchange.dispatch(round.input());
     Received two = rank.exchange.dispatch(second.input());
@@ -305,8 +335,8 @@ TEST(Usage, Fused) {
     CombineOutput null = round.output(), crooked = round.output(), weights = round.output();
     null.rows = nullptr;
     crooked.rows = shifted(crooked.rows, 8);
-    std::vector<float> some(64);
-    weights.weights = some.data();
+    const Buffer some(test.backend, 256);
+    weights.weights = some.as<float>();
     refused({"combine_fused", "num_tokens = 9", "0 to 8"}, round.output(), 9);
     refused({"num_tokens = -2"}, round.output(), -2);
     refused({"output.rows is null"}, null, -1);

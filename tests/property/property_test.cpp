@@ -121,9 +121,12 @@ TEST(Property, IdentityExpertsGiveTheTokenTimesItsRanks) {
       CombineInput from;
       from.rows = received.tokens().rows;
       from.with_weights = true;
-      std::vector<std::uint8_t> out(in.num_tokens * hidden * 2 + 1);
-      std::vector<float> weights(in.num_tokens * k + 1);
-      rank.exchange.combine(std::move(received), from, {out.data(), weights.data()});
+      std::vector<std::uint8_t> out(in.num_tokens * hidden * 2);
+      std::vector<float> weights(in.num_tokens * k);
+      const Buffer rows(test.backend, out.size()), sums(test.backend, weights.size() * 4);
+      rank.exchange.combine(std::move(received), from, {rows.data(), sums.as<float>()});
+      copy_out(test.backend, out.data(), rows.data(), out.size());
+      copy_out(test.backend, weights.data(), sums.data(), weights.size() * 4);
       for (int t = 0; t < in.num_tokens; ++t) {
         const float times = static_cast<float>(ranks_of_token(test, &in.ids[t * k]).size());
         const auto x = oracle::widen_row(Dtype::bf16, &in.rows[t * hidden * 2], hidden);
@@ -164,8 +167,10 @@ TEST(Property, IdentityExpertsByExpertGiveTheTokenTimesItsWeights) {
       rank.exchange.clear_status();
       CombineInput from;
       from.rows = received.experts().rows;
-      std::vector<float> out(in.num_tokens * hidden + 1);
-      rank.exchange.combine(std::move(received), from, {out.data(), nullptr});
+      std::vector<float> out(in.num_tokens * hidden);
+      const Buffer rows(test.backend, out.size() * 4);
+      rank.exchange.combine(std::move(received), from, {rows.data(), nullptr});
+      copy_out(test.backend, out.data(), rows.data(), out.size() * 4);
       for (int t = 0; t < in.num_tokens; ++t) {
         float weight = 0.0f;
         for (int j = 0; j < k; ++j) {
@@ -192,18 +197,23 @@ std::vector<std::size_t> fingerprints(const TestCase& test, const Answers& input
       if (skew > 0) std::this_thread::sleep_for(std::chrono::microseconds(random() % 3000));
     };
     std::string bytes;
-    const auto see = [&](const void* p, std::int64_t n) { bytes.append(static_cast<const char*>(p), n); };
+    const auto see = [&](const void* p, std::int64_t n) {
+      bytes.resize(bytes.size() + static_cast<std::size_t>(n));
+      copy_out(test.backend, bytes.data() + bytes.size() - n, p, n);
+    };
     for (int again = 0; again < 2; ++again) {
       Round round(test, inputs, rank.rank());
       wait();
       Received received = rank.exchange.dispatch(round.input());
       rank.exchange.clear_status();
       const View v = view_of(received);
-      see(v.counts, sizeof(Counts));
-      see(v.tokens.sources, v.counts->num_rows * 16);
+      Counts counts{};
+      copy_out(test.backend, &counts, v.counts, sizeof counts);
+      see(v.counts, sizeof counts);
+      see(v.tokens.sources, counts.num_rows * 16);
       see(v.tokens.ids, v.tokens.row_capacity * test.config.top_k * 4);
       see(v.tokens.weights, v.tokens.row_capacity * test.config.top_k * 4);
-      see(v.tokens.rows, v.counts->num_rows * test.config.hidden * 2);
+      see(v.tokens.rows, counts.num_rows * test.config.hidden * 2);
       if (received.has_experts())
         see(v.experts.weights, v.experts.num_rows_max * 4), see(v.experts.sources, v.experts.num_rows_max * 4);
       wait();
@@ -224,6 +234,7 @@ TEST(Property, ResultsDoNotDependOnTimeOrGeometry) {
     const Answers inputs = answers_of(test);
     const std::vector<std::size_t> first = fingerprints(test, inputs, 0);
     for (const std::uint64_t skew : {1, 2}) EXPECT_EQ(fingerprints(test, inputs, skew), first) << "skew " << skew;
+    if (test.backend != BackendKind::cpu) continue;  // fibers are the CPU's
     test.executor = {.width = 32, .num_blocks = 1 + static_cast<int>(seed) % 5, .num_threads = 64, .seed = seed};
     EXPECT_EQ(fingerprints(test, inputs, 0), first) << "32 lanes";
     test.executor = {.width = 64, .num_blocks = 2, .num_threads = 128, .pieces = 2, .seed = seed};

@@ -161,8 +161,7 @@ Answers answers_to(const TestCase& test, std::vector<oracle::RankInput> inputs, 
   all.shape = oracle_case(test);
   all.inputs = std::move(inputs);
   all.received = oracle::dispatch_answer(all.shape, all.inputs);
-  for (const oracle::RankInput& input : all.inputs)
-    all.narrow_ids.emplace_back(input.ids.begin(), input.ids.end());
+  for (const oracle::RankInput& input : all.inputs) all.narrow_ids.emplace_back(input.ids.begin(), input.ids.end());
   std::vector<oracle::RankOutput> outputs;
   for (int r = 0; r < test.num_ranks; ++r) {
     const oracle::RankAnswer& answer = all.received[r];

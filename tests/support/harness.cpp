@@ -152,11 +152,10 @@ void Round::check_output(Log& log) const {
 }
 
 Rank::Rank(const TestCase& t, Group g, Log& l) : test(t), log(l), group(std::move(g)), exchange(group, t.config) {
-  if (t.executor.width > 0) use_fibers(exchange, t.executor);
+  run_calls_at_once(exchange);
+  if (t.executor.width > 0 && t.backend == BackendKind::cpu) use_fibers(exchange, t.executor);
   check_bill(exchange.memory(), t.config, t.num_ranks, group.backend(), log);
 }
-
-namespace {
 
 GroupOptions options_of(BackendKind backend, int rank, std::chrono::milliseconds deadline) {
   GroupOptions options;
@@ -165,8 +164,6 @@ GroupOptions options_of(BackendKind backend, int rank, std::chrono::milliseconds
   options.deadline = deadline;
   return options;
 }
-
-}  // namespace
 
 Rank::Rank(const TestCase& t, const Team& team, int rank, Log& l, std::chrono::milliseconds deadline)
     : Rank(t, Group::join(team, rank, options_of(t.backend, rank, deadline)), l) {}

@@ -9,6 +9,7 @@
 #include "crossdock/crossdock.hpp"
 #include "support/answers.hpp"
 #include "support/rank_memory.hpp"
+#include "support/stream.hpp"
 
 namespace crossdock::testing {
 
@@ -62,6 +63,9 @@ class Round {
   Buffer result_, result_weights_;
   std::vector<std::uint8_t> spoil_;
 };
+
+/// Where rank `rank` of a test lives.
+GroupOptions options_of(BackendKind backend, int rank, std::chrono::milliseconds deadline = kPatience);
 
 /// One rank with its group and exchange. Making one is collective; it checks the bill.
 class Rank {

@@ -4,15 +4,15 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <map>
+#include <mutex>
 #include <new>
 #include <stdexcept>
 #include <vector>
 
 #include "crossdock/cpu_stream.hpp"
+#include "support/cuda.hpp"
 #include "support/hip.hpp"
-#ifdef CROSSDOCK_WITH_CUDA
-#include <cuda_runtime_api.h>
-#endif
 
 namespace crossdock::testing {
 namespace {
@@ -49,25 +49,42 @@ constexpr Machine kCpu{
     [](int) {}};
 
 #ifdef CROSSDOCK_WITH_CUDA
-void check(cudaError_t error) {
-  if (error != cudaSuccess) throw std::runtime_error(std::string("tests, CUDA: ") + cudaGetErrorString(error));
+cudaStream_t stream_or_own(StreamHandle stream) { return stream ? static_cast<cudaStream_t>(stream) : own_stream(); }
+
+/// Allocations and frees in the order of a stream of each device that runs nothing else: cudaFree would wait for the kernels
+/// of every rank on the device, of which one may wait for the rank that frees.
+cudaStream_t stream_of_allocations() {
+  static std::mutex mutex;
+  static std::map<int, cudaStream_t> streams;  // as long as the process
+  int device = 0;
+  check(cudaGetDevice(&device));
+  const std::lock_guard lock(mutex);
+  cudaStream_t& stream = streams[device];
+  if (!stream) check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+  return stream;
 }
 
 constexpr Machine kCuda{
     [](std::size_t bytes) {
       void* data = nullptr;
-      check(cudaMalloc(&data, bytes));
-      return std::shared_ptr<void>(data, [](void* p) { cudaFree(p); });
+      const cudaStream_t stream = stream_of_allocations();
+      check(cudaMallocAsync(&data, bytes, stream));
+      check(cudaStreamSynchronize(stream));
+      return std::shared_ptr<void>(data, [stream](void* p) { cudaFreeAsync(p, stream); });
     },
     [](void* to, std::uint8_t value, std::size_t bytes) {
-      check(cudaMemset(to, value, bytes));
-      check(cudaStreamSynchronize(nullptr));
+      check(cudaMemsetAsync(to, value, bytes, own_stream()));
+      check(cudaStreamSynchronize(own_stream()));
     },
-    [](void* to, const void* from, std::size_t bytes) { check(cudaMemcpy(to, from, bytes, cudaMemcpyDefault)); },
+    [](void* to, const void* from, std::size_t bytes) {
+      check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, own_stream()));
+      check(cudaStreamSynchronize(own_stream()));
+    },
     [](void* to, const void* from, std::size_t bytes, StreamHandle stream) {
-      check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, static_cast<cudaStream_t>(stream)));
+      check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, stream_or_own(stream)));
+      if (!stream) check(cudaStreamSynchronize(own_stream()));
     },
-    [](StreamHandle stream) { check(cudaStreamSynchronize(static_cast<cudaStream_t>(stream))); },
+    [](StreamHandle stream) { check(cudaStreamSynchronize(stream_or_own(stream))); },
     [](int rank) { check(cudaSetDevice(device_of(BackendKind::cuda, rank))); }};
 #endif
 
@@ -88,6 +105,23 @@ const Machine& machine(BackendKind backend) {
 
 }  // namespace
 
+#ifdef CROSSDOCK_WITH_CUDA
+cudaStream_t own_stream() {
+  struct Streams {
+    std::map<int, cudaStream_t> by_device;
+    ~Streams() {
+      for (const auto& [device, stream] : by_device) cudaStreamDestroy(stream);
+    }
+  };
+  thread_local Streams streams;
+  int device = 0;
+  check(cudaGetDevice(&device));
+  cudaStream_t& stream = streams.by_device[device];
+  if (!stream) check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+  return stream;
+}
+#endif
+
 BackendKind backend_of_tests() {
   const char* name = std::getenv("CROSSDOCK_BACKEND");
   for (const BackendKind kind : {BackendKind::cuda, BackendKind::hip})
@@ -104,6 +138,23 @@ int device_of(BackendKind backend, int rank) {
   if (backend == BackendKind::hip) count = hip::num_devices();
 #endif
   return backend == BackendKind::cpu ? -1 : rank % count;
+}
+
+std::uint64_t free_device_bytes(BackendKind backend) {
+  std::size_t free = 0, all = 0;
+#ifdef CROSSDOCK_WITH_CUDA
+  if (backend == BackendKind::cuda) {
+    int device = 0;
+    cudaMemPool_t pool{};
+    check(cudaGetDevice(&device));
+    check(cudaDeviceGetDefaultMemPool(&pool, device));
+    check(cudaStreamSynchronize(stream_of_allocations()));
+    check(cudaMemPoolTrimTo(pool, 0));  // what buffers of tests gave back is no leak
+    check(cudaMemGetInfo(&free, &all));
+  }
+#endif
+  (void)backend, (void)all;
+  return free;
 }
 
 void use_device(BackendKind backend, int rank) { machine(backend).use(rank); }

@@ -17,6 +17,9 @@ int device_of(BackendKind backend, int rank);
 /// Makes it the calling thread's current device.
 void use_device(BackendKind backend, int rank);
 
+/// Bytes that are free on the calling thread's device; 0 on the CPU, where processes have other means to count.
+std::uint64_t free_device_bytes(BackendKind backend);
+
 /// Device memory of exactly `bytes` bytes (so that ASan sees what lies beyond), with a guard behind it on request.
 class Buffer {
  public:
@@ -39,7 +42,7 @@ class Buffer {
 };
 
 /// Copies from the host, ordered with what else runs on `stream`; `from` must live until it is done.
-void copy_in(BackendKind backend, void* to, const void* from, std::size_t bytes, StreamHandle stream);
+void copy_in(BackendKind backend, void* to, const void* from, std::size_t bytes, StreamHandle stream = nullptr);
 /// Copies to the host; all work that writes there must be done.
 void copy_out(BackendKind backend, void* to, const void* from, std::size_t bytes);
 /// Waits for all work of a stream; nullptr: there is none to wait for on the CPU.

@@ -9,6 +9,7 @@
 
 #include "platform/cuda/driver.hpp"
 #include "platform/cuda/memory.hpp"
+#include "platform/cuda/ranges.hpp"
 
 namespace crossdock::platform::cuda {
 namespace {
@@ -24,10 +25,13 @@ Share wanted_share() {
 
 class CudaDevice : public Device {
  public:
-  explicit CudaDevice(int ordinal) : ordinal_(ordinal), share_(wanted_share()) {
+  explicit CudaDevice(int ordinal) : ordinal_(ordinal), share_(wanted_share()), id_(id_of(ordinal)) {
+    ranges::look_for_profiler();  // now, and never in a call
     Current current(ordinal_);
     check(cudaFree(nullptr), "opening device " + std::to_string(ordinal));
-    check(cudaStreamCreateWithFlags(&aside_, cudaStreamNonBlocking), "creating a stream");
+    int least = 0, most = 0;  // of another priority than streams of callers, so as not to queue up behind them in hardware
+    check(cudaDeviceGetStreamPriorityRange(&least, &most), "reading stream priorities");
+    check(cudaStreamCreateWithPriority(&aside_, cudaStreamNonBlocking, most), "creating a stream");
     check(cudaDeviceGetAttribute(&num_sms_, cudaDevAttrMultiProcessorCount, ordinal_), "counting multiprocessors");
   }
   ~CudaDevice() override { cudaStreamDestroy(aside_); }
@@ -50,14 +54,23 @@ class CudaDevice : public Device {
   BlockPtr import_handle(const std::string& handle, std::uint64_t bytes) override { return import_plain(ordinal_, handle, bytes); }
   void reach(const BlockPtr& block) override { grant(ordinal_, *block); }
 
+  DeviceId id() const override { return id_; }
   std::string why_not_reach(int other) override {
     if (other == ordinal_) return {};
-    int reachable = 0, count = 0;
-    check(cudaGetDeviceCount(&count), "cudaGetDeviceCount");
-    if (other >= count) return {};  // another process numbers devices differently; mapping its memory will tell
+    int reachable = 0;
     check(cudaDeviceCanAccessPeer(&reachable, ordinal_, other), "cudaDeviceCanAccessPeer");
     return reachable ? "" : "the driver reports no peer access between them; choose devices on one NVLink or PCIe switch";
   }
+  std::string why_not_reach_id(const DeviceId& other) override {
+    int count = 0;
+    check(cudaGetDeviceCount(&count), "cudaGetDeviceCount");
+    for (int ordinal = 0; ordinal < count; ++ordinal)
+      if (id_of(ordinal) == other) return why_not_reach(ordinal);
+    return {};  // hidden from this process; mapping its memory will tell
+  }
+
+  void begin_range(const char* name) override { ranges::begin(name); }
+  void end_range() override { ranges::end(); }
 
   void fill(void* to, std::uint8_t value, std::uint64_t bytes) override {
     Current current(ordinal_);
@@ -114,8 +127,20 @@ class CudaDevice : public Device {
   }
 
  private:
+  static DeviceId id_of(int ordinal) {
+    CUdevice device = 0;
+    CUuuid uuid{};
+    DeviceId id{};
+    check(driver().device_get(&device, ordinal), "cuDeviceGet");
+    check(driver().device_uuid(&uuid, device), "cuDeviceGetUuid");
+    static_assert(sizeof uuid == sizeof id);
+    std::memcpy(id.data(), &uuid, sizeof id);
+    return id;
+  }
+
   int ordinal_;
   Share share_;
+  DeviceId id_;
   int num_sms_ = 0;
   cudaStream_t aside_ = nullptr;
 };

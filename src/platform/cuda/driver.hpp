@@ -5,6 +5,7 @@
 #include <cuda.h>
 #include <cuda_runtime_api.h>
 
+#include <new>
 #include <string>
 
 #include "crossdock/error.hpp"
@@ -15,7 +16,7 @@ namespace crossdock::platform::cuda {
 void check(cudaError_t error, const std::string& what);
 void check(CUresult result, const std::string& what);
 
-/// The driver's memory functions. Null members where there is no driver.
+/// Functions of the driver that the runtime does not offer. Null members where there is no driver.
 struct Driver {
   decltype(&cuMemCreate) mem_create = nullptr;
   decltype(&cuMemRelease) mem_release = nullptr;
@@ -28,18 +29,26 @@ struct Driver {
   decltype(&cuMemImportFromShareableHandle) import_handle = nullptr;
   decltype(&cuMemGetAllocationGranularity) granularity = nullptr;
   decltype(&cuPointerGetAttributes) pointer_attributes = nullptr;
+  decltype(&cuDeviceGet) device_get = nullptr;
+  decltype(&cuDeviceGetUuid) device_uuid = nullptr;
   decltype(&cuGetErrorString) error_string = nullptr;
 };
 
 const Driver& driver();
 
-/// Makes a device current for a scope and gives the caller's back.
+/// Makes a device current for a scope and gives the caller's back. Also where it is the caller's already: a thread that has
+/// not spoken to the runtime has no context, and functions of the driver need one.
 class Current {
  public:
   explicit Current(int ordinal) {
     cudaGetDevice(&before_);
-    if (before_ != ordinal) check(cudaSetDevice(ordinal), "cudaSetDevice(" + std::to_string(ordinal) + ")");
+    check(cudaSetDevice(ordinal), "cudaSetDevice(" + std::to_string(ordinal) + ")");
     changed_ = before_ != ordinal;
+  }
+  /// For destructors: a device that can no longer be used is no reason to end the process.
+  Current(int ordinal, std::nothrow_t) {
+    cudaGetDevice(&before_);
+    changed_ = cudaSetDevice(ordinal) == cudaSuccess && before_ != ordinal;
   }
   ~Current() {
     if (changed_) cudaSetDevice(before_);

@@ -65,7 +65,7 @@ class MappedBlock : public Block {
   void release() {
     int count = 0;
     if (cudaGetDeviceCount(&count) != cudaSuccess) return;  // the driver has shut down and taken it all back
-    Current current(ordinal_);
+    const Current current(ordinal_, std::nothrow);
     if (mapped_) driver().unmap(address(), bytes_);
     if (data_) driver().address_free(address(), bytes_);
     driver().mem_release(handle_);
@@ -86,7 +86,7 @@ class PlainBlock : public Block {
   ~PlainBlock() override {
     int count = 0;
     if (cudaGetDeviceCount(&count) != cudaSuccess) return;
-    Current current(ordinal_);
+    const Current current(ordinal_, std::nothrow);
     imported_ ? cudaIpcCloseMemHandle(data_) : cudaFree(data_);
   }
 
@@ -122,7 +122,7 @@ BlockPtr allocate_mapped(int ordinal, std::uint64_t bytes) {
   return std::make_shared<MappedBlock>(handle, bytes, ordinal);
 }
 
-int export_mapped(const Block& block) {
+int export_mapped(const Block& block) {  // the caller has just allocated it, so there is a context
   int descriptor = -1;
   check(driver().export_handle(&descriptor, static_cast<const MappedBlock&>(block).handle(),
                                CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR, 0),
@@ -140,6 +140,7 @@ BlockPtr import_mapped(int ordinal, int descriptor, std::uint64_t bytes) {
 }
 
 void grant(int ordinal, const Block& block) {
+  Current current(ordinal);
   check(static_cast<const MappedBlock&>(block).grant(ordinal), "cuMemSetAccess for device " + std::to_string(ordinal));
 }
 

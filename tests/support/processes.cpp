@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "multirank/processes.hpp"
+#include "support/processes.hpp"
 
 #include <poll.h>
 #include <signal.h>

@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: Apache-2.0
+// Memory and streams of the wrong place, on GPUs: refused with a reason before anything is enqueued, and no error of the
+// driver stays behind. Nothing of it can be told on the CPU, where all memory is the host's.
+#include <gtest/gtest.h>
+
+#include "support/cuda.hpp"
+#include "support/harness.hpp"
+
+namespace crossdock::testing {
+namespace {
+
+/// Memory of the device after `rank`'s, and a stream there.
+struct Elsewhere {
+  explicit Elsewhere(int rank) {
+    check(cudaGetDevice(&here));
+    check(cudaSetDevice(device_of(BackendKind::cuda, rank + 1)));
+    check(cudaMalloc(&memory, 1 << 16));
+    check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+    check(cudaSetDevice(here));
+  }
+  ~Elsewhere() {
+    cudaFree(memory);
+    cudaStreamDestroy(stream);
+  }
+  int here = 0;
+  void* memory = nullptr;
+  cudaStream_t stream = nullptr;
+};
+
+/// Runs `call`, which must be refused with every word; the driver must be as it was.
+void expect_refusal(Rank& rank, const std::vector<std::string>& words, const std::function<void()>& call) {
+  std::string text = "nothing was refused";
+  try {
+    call();
+  } catch (const UsageError& error) {
+    text = error.what();
+  } catch (const std::exception& error) {
+    text = std::string("wrong class: ") + error.what();
+  }
+  for (const std::string& word : words)
+    if (text.find(word) == std::string::npos) rank.log.add("`", word, "` missing in: ", text);
+  if (text.find("rank " + std::to_string(rank.rank())) == std::string::npos && text.find("stream") == std::string::npos)
+    rank.log.add("no rank in: ", text);
+  const cudaError_t left = cudaPeekAtLastError();
+  if (left != cudaSuccess) rank.log.add("left behind: ", cudaGetErrorString(left));
+}
+
+struct Pointers : ::testing::Test {
+  void SetUp() override {
+    int count = 0;
+    check(cudaGetDeviceCount(&count));
+    ASSERT_GE(count, 2) << "needs two GPUs";
+  }
+  TestCase test = [] {
+    TestCase c = small_case(2);
+    c.config.scale_bytes = 16;
+    c.config.combine_weights = c.with_weights = true;
+    return c;
+  }();
+  Answers answers = answers_of(test);
+
+  /// One bad dispatch by rank 1 before each right round of both.
+  void try_dispatch(const std::vector<std::string>& words, const std::function<void(DispatchInput&, void*)>& spoil,
+                    bool elsewhere) {
+    Log log;
+    run_ranks(test, log, [&](Rank& rank) {
+      const Elsewhere other(rank.rank());
+      std::vector<std::byte> host(1 << 16);
+      if (rank.rank() == 1) {
+        const Round round(test, answers, 1);
+        DispatchInput input = round.input();
+        const auto at = reinterpret_cast<std::uintptr_t>(host.data()) % 16;
+        spoil(input, elsewhere ? other.memory : host.data() + (16 - at));
+        expect_refusal(rank, words, [&] { (void)rank.exchange.dispatch(input); });
+      }
+      rank.run(answers);
+    });
+    EXPECT_EQ(log.text(), "");
+  }
+};
+
+TEST_F(Pointers, OfTheHostInDispatch) {
+  const auto words = [](const char* name) {
+    return std::vector<std::string>{"dispatch", name, "is a host pointer", "device"};
+  };
+  try_dispatch(
+      words("rows"), [](DispatchInput& in, void* p) { in.rows = p; }, false);
+  try_dispatch(
+      words("ids"), [](DispatchInput& in, void* p) { in.ids = p; }, false);
+  try_dispatch(
+      words("weights"), [](DispatchInput& in, void* p) { in.weights = static_cast<float*>(p); }, false);
+  try_dispatch(
+      words("scales"), [](DispatchInput& in, void* p) { in.scales = p; }, false);
+  try_dispatch(
+      words("num_tokens_on_device"),
+      [](DispatchInput& in, void* p) { in.num_tokens_on_device = static_cast<std::int32_t*>(p); }, false);
+}
+
+TEST_F(Pointers, OfAnotherDeviceInDispatch) {
+  const auto words = [](const char* name) {
+    return std::vector<std::string>{"dispatch", name, "lies on device", "pass memory of device"};
+  };
+  try_dispatch(
+      words("rows"), [](DispatchInput& in, void* p) { in.rows = p; }, true);
+  try_dispatch(
+      words("ids"), [](DispatchInput& in, void* p) { in.ids = p; }, true);
+  try_dispatch(
+      words("weights"), [](DispatchInput& in, void* p) { in.weights = static_cast<float*>(p); }, true);
+  try_dispatch(
+      words("scales"), [](DispatchInput& in, void* p) { in.scales = p; }, true);
+}
+
+TEST_F(Pointers, ThatAreMisaligned) {
+  try_dispatch(
+      {"rows lies 8 bytes past a multiple of 16"},
+      [](DispatchInput& in, void*) { in.rows = static_cast<const std::byte*>(in.rows) + 8; }, true);
+}
+
+TEST_F(Pointers, InCombine) {
+  Log log;
+  run_ranks(test, log, [&](Rank& rank) {
+    const Elsewhere other(rank.rank());
+    alignas(16) static std::byte host[1 << 16];
+    Round round(test, answers, rank.rank());
+    Received received = rank.exchange.dispatch(round.input());
+    const CombineInput from = round.run_experts(received);
+    const CombineOutput to = round.output();
+    const auto refused = [&](std::vector<std::string> words, const CombineInput& in, const CombineOutput& out) {
+      words.push_back("combine");
+      expect_refusal(rank, words, [&] { rank.exchange.combine(std::move(received), in, out); });
+    };
+    for (const auto& [memory, word] :
+         {std::pair<void*, const char*>{host, "is a host pointer"}, {other.memory, "lies on device"}}) {
+      CombineInput in = from;
+      CombineOutput out = to;
+      in.rows = memory;
+      refused({"input.rows", word}, in, to);
+      out.rows = memory;
+      refused({"output.rows", word}, from, out);
+      out = to;
+      out.weights = static_cast<float*>(memory);
+      refused({"output.weights", word}, from, out);
+      in = from;
+      in.weights = static_cast<float*>(memory);
+      refused({"input.weights", word}, in, to);
+    }
+    rank.combine(std::move(received), from, to);  // nothing was lost
+    round.check_output(log);
+  });
+  EXPECT_EQ(log.text(), "");
+}
+
+TEST_F(Pointers, AStreamOfAnotherDevice) {
+  Log log;
+  run_ranks(test, log, [&](Rank& rank) {
+    const Elsewhere other(rank.rank());
+    CallOptions wrong;
+    wrong.stream = other.stream;
+    Round round(test, answers, rank.rank());
+    const std::vector<std::string> words = {"stream belongs to device", "the group is on device"};
+    expect_refusal(rank, words, [&] { (void)rank.exchange.dispatch(round.input(), wrong); });
+    Received received = rank.exchange.dispatch(round.input());
+    const CombineInput from = round.run_experts(received);
+    expect_refusal(rank, words, [&] { rank.exchange.combine(std::move(received), from, round.output(), wrong); });
+    rank.combine(std::move(received), from, round.output());
+    round.check_output(log);
+  });
+  EXPECT_EQ(log.text(), "");
+}
+
+/// The calling thread's device stays what it was, whatever device the group is on.
+TEST_F(Pointers, TheCurrentDeviceIsLeftAlone) {
+  Log log;
+  run_ranks(test, log, [&](Rank& rank) {
+    check(cudaSetDevice(device_of(BackendKind::cuda, rank.rank() + 1)));
+    Stream stream;  // of the wrong device: not used
+    const Exchange another(rank.group, test.config);
+    int device = -1;
+    check(cudaGetDevice(&device));
+    if (device != device_of(BackendKind::cuda, rank.rank() + 1)) log.add("now on device ", device);
+    check(cudaSetDevice(device_of(BackendKind::cuda, rank.rank())));
+    rank.run(answers);
+  });
+  EXPECT_EQ(log.text(), "");
+}
+
+}  // namespace
+}  // namespace crossdock::testing

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+// What tests do on a rank's stream without the host: choose one of several inputs, compare with one of several answers,
+// wait a random time. Captured into a graph, each replay takes the next set.
+#pragma once
+
+#include <cstdint>
+
+#include "crossdock/types.hpp"
+
+namespace crossdock::testing {
+
+/// A word in device memory that a stream counts up: number of the replay. Everything below reads it when it runs.
+using Turn = std::uint64_t;
+
+/// One block of memory of which there are several versions: version n begins at base + n * stride and has `bytes[n]` bytes.
+/// All pointers are of the device.
+struct Versions {
+  const std::uint8_t* base;
+  std::int64_t stride;
+  const std::int64_t* bytes;  ///< multiples of 4
+  int count;
+};
+
+/// Where a difference was found: the turn + 1 of the first one and what was compared; 0: none. `number` of them.
+struct Difference {
+  unsigned long long turn, what, number;
+};
+
+void enqueue_next_turn(StreamHandle stream, Turn* turn);
+/// Copies version turn % count to `to`.
+void enqueue_choose(StreamHandle stream, const Turn* turn, void* to, const Versions& from);
+/// Counts the words that differ from version turn % count.
+void enqueue_compare(StreamHandle stream, const Turn* turn, const void* is, const Versions& should, int what,
+                     Difference* difference);
+/// Waits 0 to `most_us`, by turn and rank; three turns of four not at all.
+void enqueue_delay(StreamHandle stream, const Turn* turn, int rank, int most_us);
+
+}  // namespace crossdock::testing
