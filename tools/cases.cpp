@@ -16,7 +16,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-/// The seed's attributes under its names, with the defaults of its command line; then ours.
+/// FlyDSL's attributes under its names, with the defaults of its command line; then ours. docs/cases.md has them all.
 struct Attributes {
   std::int64_t max_tokens = 512, hidden_dim = 7168, k = 8, num_experts_per_rank = 32, world_size = 8;
   std::string dtype = "bf16", combine_dtype, quant_type = "none", routing = "random";
@@ -51,7 +51,7 @@ const std::map<std::string, Field>& fields() {
       {"max_token_type_size", &Attributes::max_token_type_size},
       {"dispatch_block_num", &Attributes::dispatch_block_num},
       {"combine_block_num", &Attributes::combine_block_num},
-      // how the seed's harness times and launches; a check needs none of it
+      // how its harness times and launches; a check needs none of it
       {"block_num", &Attributes::ignored},
       {"warp_per_block", &Attributes::ignored},
       {"warp_num_per_block", &Attributes::ignored},
@@ -164,9 +164,9 @@ class CaseReader {
   }
 
   Dtype dtype(const std::string& name) const {
-    static const std::map<std::string, Dtype> of_the_seed = {
+    static const std::map<std::string, Dtype> of_flydsl = {
         {"float8_e4m3fn", Dtype::fp8_e4m3}, {"float8_e4m3fnuz", Dtype::fp8_e4m3fnuz}, {"fp4", Dtype::fp4_e2m1}};
-    if (const auto found = of_the_seed.find(name); found != of_the_seed.end()) return found->second;
+    if (const auto found = of_flydsl.find(name); found != of_flydsl.end()) return found->second;
     return one_of<Dtype>("dtype", name, kDtypeNames);
   }
   template <class Enum, std::size_t kCount>
@@ -176,13 +176,13 @@ class CaseReader {
     complain(result_.name, std::string("unknown ") + key + " `" + name + "`");
   }
 
-  /// The seed's `random` puts a token's experts on distinct ranks; `uniform` is ours for k distinct experts of all.
+  /// FlyDSL's `random` puts a token's experts on distinct ranks; `uniform` is ours for k distinct experts of all.
   oracle::Routing routing(const std::string& name) const {
-    static const std::map<std::string, oracle::Routing> of_the_seed = {{"random", oracle::Routing::distinct_ranks},
+    static const std::map<std::string, oracle::Routing> of_flydsl = {{"random", oracle::Routing::distinct_ranks},
                                                                        {"forced_hot_spot", oracle::Routing::hot_spot},
                                                                        {"soft_hot_pe", oracle::Routing::soft_hot},
                                                                        {"uniform", oracle::Routing::random}};
-    if (const auto found = of_the_seed.find(name); found != of_the_seed.end()) return found->second;
+    if (const auto found = of_flydsl.find(name); found != of_flydsl.end()) return found->second;
     if (const auto routing = oracle::routing_named(name)) return *routing;
     complain(result_.name, "unknown routing `" + name + "`");
   }
@@ -212,7 +212,7 @@ class CaseReader {
     fill_sizes();
   }
 
-  /// Layout, path and wire: by the seed's flags, or by our names.
+  /// Layout, path and wire: by FlyDSL's flags, or by our names.
   void fill_forms() {
     const Attributes& a = attributes_;
     Problem& p = result_.problem;
@@ -243,7 +243,7 @@ class CaseReader {
     };
     c.row_capacity = scaled(a.row_capacity);
     c.expert_capacity = scaled(a.expert_capacity);
-    if (a.max_total_recv_tokens > 0) {  // the seed's rule: a share for every rank, rounded up
+    if (a.max_total_recv_tokens > 0) {  // FlyDSL's rule: a share for every rank, rounded up
       const std::int64_t share = (scaled(a.max_total_recv_tokens) + c.num_ranks - 1) / c.num_ranks;
       c.row_capacity = c.num_ranks * std::min<std::int64_t>(share, c.max_tokens);
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Case files: JSON lists in the seed's schema, with its names for types and routings, and a few keys of our own.
-// docs: bench/README.md. An unknown key, type or routing is an error that names it and the case.
+// Case files: JSON lists with the keys of FlyDSL's tests of dispatch and combine, and a few of our own: docs/cases.md.
+// An unknown key, type or routing is an error that names it and the case.
 #pragma once
 
 #include <cstdint>

@@ -133,7 +133,7 @@ void add_check(CLI::App& app) {
   const auto o = std::make_shared<Options>();
   CLI::App* verb =
       app.add_subcommand("check", "Run the cases of a file and compare every bit on every rank with the oracle");
-  verb->add_option("--cases", o->file, "JSON list of cases, in the seed's schema")
+  verb->add_option("--cases", o->file, "JSON list of cases; keys: docs/cases.md")
       ->required()
       ->check(CLI::ExistingFile);
   verb->add_option("--name", o->name, "Only the case of this name");
