@@ -30,11 +30,9 @@ struct Combine {
   const Call& call = args.call;
   const Shape& shape = call.shape;
   const int rank = call.peers.rank;
-  memory::PlaceState* const state = call.mine<memory::PlaceState>(call.place.state);
   const Clock clock = read_clock(m, call);
   const std::uint64_t poison = first_look(m, call);
   const std::uint64_t epoch = clock.epoch;
-  const layout::CountMatrix matrix{call.mine<std::uint64_t>(call.plan.matrix), shape.num_ranks};
   const std::int32_t num_units = ceil_div(static_cast<std::int32_t>(shape.combine_row_bytes), 16 * Row::kRowPacks);
   const Source source = args.source;
   bool failed = false;  // as this thread knows it
@@ -49,7 +47,7 @@ struct Combine {
     if (source == Source::landing) send_rows();
     if (args.with_weights) send_weights();
     tell_ready(pushes);
-    const std::int64_t tokens = args.num_tokens >= 0 ? args.num_tokens : matrix.tokens(rank);
+    const std::int64_t tokens = args.num_tokens >= 0 ? args.num_tokens : num_planned();
     const Range items = share_of(tokens * args.reduce.count, m.block(), m.num_blocks());
     TokenSources sources{};
     const std::uint32_t first = items.first + m.warp();
@@ -104,7 +102,7 @@ struct Combine {
 
   /// Rows that earlier kernels wrote need no arrival; rows that this one pushes need all its blocks.
   XD_FN void tell_ready(bool pushed) {
-    if (pushed ? arrive_last(m, &state->arrivals) : m.block() == 0) tell(call.place.ready_words);  // edge ready: signal
+    if (pushed ? arrive_last(m, &call.mine<memory::PlaceState>(call.place.state)->arrivals) : m.block() == 0) tell(call.place.ready_words);  // edge ready: signal
   }
 
   XD_FN void send_rows() {
@@ -259,8 +257,12 @@ struct Combine {
     }
   }
 
+  XD_FN std::int64_t num_planned() const {
+    return layout::CountMatrix{call.mine<std::uint64_t>(call.plan.matrix), shape.num_ranks}.tokens(rank);
+  }
+
   /// Fused: the caller may ask for more tokens than the plan has; nobody has kept those.
-  XD_FN bool is_planned(std::int64_t token) const { return token < matrix.tokens(rank); }
+  XD_FN bool is_planned(std::int64_t token) const { return token < num_planned(); }
 
   /// Fused: sum over the ids that were kept, one landing row each.
   XD_FN void reduce_ids(std::int64_t token, Units units, std::byte* out) {
