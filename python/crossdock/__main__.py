@@ -3,9 +3,9 @@
 import os
 import sys
 
-from crossdock import _paths, __version__
+from crossdock import _paths, __version__, library_dir
 
-FOLDERS = {"--cmake-dir": _paths.cmake_dir, "--include-dir": _paths.include_dir, "--library-dir": _paths.library_dir}
+FOLDERS = {"--cmake-dir": _paths.cmake_dir, "--include-dir": _paths.include_dir, "--library-dir": library_dir}
 HELP = f"""usage: python -m crossdock [{' | '.join(FOLDERS)} | --version | ARGS of the command crossdock]"""
 
 

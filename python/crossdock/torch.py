@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import numpy
 import torch
+from torch import library
 
 from crossdock import _config, _core
 
@@ -104,7 +105,7 @@ def _own(received, tensor):
 # ---- the operators -----------------------------------------------------------------------------------------------------
 
 
-@torch.library.custom_op("crossdock::dispatch", mutates_args=())
+@library.custom_op("crossdock::dispatch", mutates_args=())
 def _dispatch(rows: torch.Tensor, ids: torch.Tensor, weights: torch.Tensor,
               exchange: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     mine = _exchange_of(exchange)
@@ -127,7 +128,7 @@ def _(rows, ids, weights, exchange):
             torch.empty(1, dtype=torch.int64))
 
 
-@torch.library.custom_op("crossdock::combine", mutates_args=())
+@library.custom_op("crossdock::combine", mutates_args=())
 def _combine(rows: torch.Tensor, home_weights: torch.Tensor, weights: torch.Tensor, ids: torch.Tensor, routing: torch.Tensor, exchange: int,
              num_tokens: int) -> torch.Tensor:
     return _exchange_of(exchange).combine(_plan_of(routing), rows.contiguous())
@@ -138,7 +139,7 @@ def _(rows, home_weights, weights, ids, routing, exchange, num_tokens):
     return rows.new_empty(num_tokens, rows.shape[-1])
 
 
-@torch.library.custom_op("crossdock::combine_both", mutates_args=())
+@library.custom_op("crossdock::combine_both", mutates_args=())
 def _combine_both(rows: torch.Tensor, row_weights: torch.Tensor, routing: torch.Tensor, exchange: int,
                   num_tokens: int) -> tuple[torch.Tensor, torch.Tensor]:
     """combine, and rows of weights [row_capacity, top_k] summed alike."""
@@ -151,7 +152,7 @@ def _(rows, row_weights, routing, exchange, num_tokens):
     return rows.new_empty(num_tokens, rows.shape[-1]), row_weights.new_empty(num_tokens, row_weights.shape[-1])
 
 
-@torch.library.custom_op("crossdock::dispatch_again", mutates_args=())
+@library.custom_op("crossdock::dispatch_again", mutates_args=())
 def _dispatch_again(rows: torch.Tensor, routing: torch.Tensor, exchange: int) -> torch.Tensor:
     """Other rows along a kept plan."""
     received = _exchange_of(exchange).dispatch(rows.contiguous(), plan=_plan_of(routing))
@@ -164,7 +165,7 @@ def _(rows, routing, exchange):
     return rows.new_empty(_config.received_shape(mine.config, mine.group.num_ranks, mine.group.rank))
 
 
-@torch.library.custom_op("crossdock::combine_unweighted", mutates_args=())
+@library.custom_op("crossdock::combine_unweighted", mutates_args=())
 def _combine_unweighted(rows: torch.Tensor, ids: torch.Tensor, exchange: int) -> torch.Tensor:
     """Layouts by expert: the sum without routing weights, each pair of token and expert once. combine applies the weights that were
     dispatched, so this dispatches once more without any; then a weight is the number of times that a token names the expert."""

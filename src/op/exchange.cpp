@@ -40,13 +40,14 @@ struct Argument {
   }
 };
 
-void check_options(const ExchangeState& e, const char* call, const CallOptions& options) {
+/// True if the stream is capturing.
+bool check_options(const ExchangeState& e, const char* call, const CallOptions& options) {
   if (options.num_sms < 0)
     throw UsageError(text(call, " on rank ", e.group->rank(), ": num_sms = ", options.num_sms, "; must be 0 (the rule decides) or more"));
   if (!options.stream && e.default_stream_is_shared)
     throw UsageError(text(call, " on rank ", e.group->rank(), ": ranks of this process share device ", e.group->device().ordinal(),
                           "; on the default stream one would queue up behind the other and wait for it. Pass a stream of the rank's own"));
-  e.group->device().check_stream(options.stream);
+  return e.group->device().check_stream(options.stream);
 }
 
 /// `plan_tokens`: T of the plan that is replayed, -1 if only the device knows it; nothing for a new routing.
@@ -173,8 +174,7 @@ Received Exchange::dispatch(const DispatchInput& input, const CallOptions& optio
   const platform::Range range(e.group->device(), "crossdock dispatch");
   e.check("dispatch");
   check_dispatch(e, input, {});
-  check_options(e, "dispatch", options);
-  const bool capturing = e.group->device().is_capturing(options.stream);
+  const bool capturing = check_options(e, "dispatch", options);
   const int place = e.take_place("dispatch"), plan = e.take_plan(capturing);
   Received received(std::unique_ptr<detail::ReceivedState>(new detail::ReceivedState{state_, place, plan, capturing}));
   e.plan_tokens[plan] = input.num_tokens_on_device ? -1 : input.num_tokens;

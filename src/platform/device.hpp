@@ -80,9 +80,8 @@ class Device {
 
   /// Empty if kernels of this device can use the pointer, else what it is.
   virtual std::string why_not_pointer(const void* pointer) = 0;
-  /// UsageError unless the stream belongs to this device.
-  virtual void check_stream(StreamHandle stream) = 0;
-  virtual bool is_capturing(StreamHandle stream) = 0;
+  /// UsageError unless the stream belongs to this device; true if it is capturing.
+  virtual bool check_stream(StreamHandle stream) = 0;
 
   /// Makes this device the calling thread's current one; returns what give_back() restores.
   virtual int make_current() { return 0; }

@@ -376,6 +376,28 @@ TEST(Usage, ACombineAlongAPlanBeforeTheFusedOne) {
   EXPECT_EQ(log.text(), "");
 }
 
+/// The combine buffer of a Received may go home along a plan, but then its landing rows are no longer handed out.
+TEST(Usage, FusedAfterACombineAlongAPlan) {
+  TestCase test = small_case(2);
+  test.config.fused = test.config.zero_copy = true;
+  const Answers answers = answers_of(test);
+  Log log;
+  run_ranks(test, log, [&](Rank& rank) {
+    Round round(test, answers, rank.rank()), other(test, answers, rank.rank());
+    Received received = rank.exchange.dispatch(round.input());
+    const Plan plan = received.keep();
+    rank.exchange.combine(plan, {.rows = received.combine_buffer().data}, other.output());
+    expect_refusal<StateError>(rank, {"combine_fused", "combine along a kept plan", "dispatch again"},
+                               [&] { rank.exchange.combine_fused(std::move(received), round.output()); });
+    { const Received dropped = std::move(received); }
+    received = rank.exchange.dispatch(plan, round.payload());
+    (void)round.run_experts(received);
+    rank.combine(std::move(received), {}, round.output());
+    round.check_output(log);
+  });
+  EXPECT_EQ(log.text(), "");
+}
+
 TEST(Usage, Deadline) {
   const TestCase test = small_case(1);
   Log log;

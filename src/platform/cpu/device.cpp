@@ -55,8 +55,10 @@ class CpuDevice : public Device {
   void post_word(std::uint64_t* to, std::uint64_t value) override { __atomic_store_n(to, value, __ATOMIC_RELEASE); }
 
   std::string why_not_pointer(const void*) override { return {}; }
-  void check_stream(StreamHandle stream) override { cpu::check_stream(stream); }
-  bool is_capturing(StreamHandle stream) override { return stream && static_cast<CpuStream*>(stream)->capturing(); }
+  bool check_stream(StreamHandle stream) override {
+    cpu::check_stream(stream);
+    return stream && static_cast<CpuStream*>(stream)->capturing();
+  }
 };
 
 }  // namespace

@@ -99,21 +99,17 @@ class CudaDevice : public Device {
     return {};
   }
 
-  bool is_capturing(StreamHandle stream) override {
+  bool check_stream(StreamHandle stream) override {
+    int ordinal = ordinal_;
     cudaStreamCaptureStatus capturing{};
     if (!stream) return false;
     Current current(ordinal_);
     check(cudaStreamIsCapturing(static_cast<cudaStream_t>(stream), &capturing), "asking a stream whether it captures");
-    return capturing != cudaStreamCaptureStatusNone;
-  }
-
-  void check_stream(StreamHandle stream) override {
-    int ordinal = ordinal_;
-    if (!stream || is_capturing(stream)) return;  // a capturing stream does not tell its device
-    Current current(ordinal_);
+    if (capturing != cudaStreamCaptureStatusNone) return true;  // such a stream does not tell its device
     check(cudaStreamGetDevice(static_cast<cudaStream_t>(stream), &ordinal), "asking a stream for its device");
     if (ordinal != ordinal_)
       throw UsageError("stream belongs to device " + std::to_string(ordinal) + "; the group is on device " + std::to_string(ordinal_));
+    return false;
   }
 
   int make_current() override {

@@ -119,21 +119,17 @@ class HipDevice : public Device {
     return "lies on device " + std::to_string(ordinal) + "; pass memory of device " + std::to_string(ordinal_);
   }
 
-  bool is_capturing(StreamHandle stream) override {
+  bool check_stream(StreamHandle stream) override {
     if (!stream) return false;
     hipStreamCaptureStatus capturing{};
     const Current current(ordinal_);
     check(driver().stream_is_capturing(static_cast<hipStream_t>(stream), &capturing), "asking a stream whether it captures");
-    return capturing != hipStreamCaptureStatusNone;
-  }
-
-  void check_stream(StreamHandle stream) override {
-    if (!stream || is_capturing(stream)) return;  // a capturing stream does not tell its device
-    const Current current(ordinal_);
+    if (capturing != hipStreamCaptureStatusNone) return true;  // such a stream does not tell its device
     const int ordinal = driver().stream_device(static_cast<hipStream_t>(stream));
     if (ordinal != ordinal_)
       throw UsageError("stream belongs to device " + std::to_string(ordinal) + "; the group is on device " +
                        std::to_string(ordinal_));
+    return false;
   }
 
   int make_current() override {
