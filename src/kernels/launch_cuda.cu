@@ -38,7 +38,10 @@ struct ExpertRowsBodyOnGpu {
 #include "kernels/instances.def"
 #undef XD_COMBINE
 
+/// Asks for every kernel, which also loads it: the first launch of one that is not loaded yet waits for the kernels that run
+/// on its device, and those of ranks that share the device may be waiting for it.
 int max_resident_blocks(int num_threads) {
+  (void)resident_blocks<ExpertRowsBodyOnGpu, ExpertRowsArgs>(num_threads);  // waits for nobody: it need not fit
   int fewest = resident_blocks<DispatchBody, DispatchArgs>(num_threads);
   fewest = smaller(fewest, resident_blocks<ExpertCountsBody, ExpertRowsArgs>(num_threads));
 #define XD_COMBINE(dtype, wire) fewest = smaller(fewest, resident_combine_##dtype##_##wire(num_threads));

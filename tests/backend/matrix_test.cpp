@@ -27,17 +27,19 @@ TEST(Matrix, EveryCellRunsOrIsRefusedWithAReason) {
 }
 
 /// The cells that run, by a rank that is a process: one group, an exchange a case. Gives what was wrong.
-std::string walk_in_a_process(const std::string& name, int rank_idx) {
+std::string walk_in_a_process(const std::string& name, int rank_idx, int num_ranks) {
   const BackendKind backend = backend_of_tests();
   use_device(backend, rank_idx);
-  Group group = Group::rendezvous(name, rank_idx, 3, options_of(backend, rank_idx));
+  Group group = Group::rendezvous(name, rank_idx, num_ranks, options_of(backend, rank_idx));
   Log log;
   int idx = 0;
   for (const Cell& cell : all_cells()) {
     if (!refusal_of(cell).empty()) continue;
     for (int variant = 0; variant < kNumVariants; ++variant) {
       if (backend == BackendKind::cpu && variant != idx % kNumVariants) continue;
-      const TestCase test = case_of(cell, variant);
+      TestCase test = case_of(cell, variant);
+      test.num_ranks = num_ranks;
+      test.recipe.tokens.resize(static_cast<std::size_t>(num_ranks));
       Rank rank(test, std::move(group), log);
       rank.run(answers_of(test));
       group = std::move(rank.group);
@@ -51,7 +53,8 @@ std::string walk_in_a_process(const std::string& name, int rank_idx) {
 TEST(Matrix, EveryCellAsProcesses) {
   const RuntimeDir dir;
   const std::string name = unique_name();
-  for (const ProcessReport& report : run_processes(3, [&](int r) { return walk_in_a_process(name, r); }, {}, 240)) {
+  const int ranks = ranks_with_devices(3);
+  for (const ProcessReport& report : run_processes(ranks, [&](int r) { return walk_in_a_process(name, r, ranks); }, {}, 240)) {
     EXPECT_EQ(report.text, "");
     EXPECT_EQ(report.exit_status, 0);
   }

@@ -2,7 +2,7 @@
 """Runs on GPUs what needs them: suites, cases, benches (./dev gpu), sanitizers, litmus loops and long replays (--long).
 Prints a line a step and the end of the log of each that failed; leaves logs, results and a baseline in --out.
 
-usage: run.py --build DIR [--out DIR] [--gpus N] [--long] [--only NAME,...] [--list] [--backend cuda|cpu] [--baseline]"""
+usage: run.py --build DIR [--out DIR] [--gpus N] [--long] [--only NAME,...] [--limit S] [--list] [--backend cuda|cpu] [--baseline]"""
 import argparse
 import json
 import os
@@ -137,6 +137,7 @@ def arguments():
     parser.add_argument("--gpus", type=int, default=0)
     parser.add_argument("--long", action="store_true")
     parser.add_argument("--minutes", type=float, default=9.0, help="no step starts later than this")
+    parser.add_argument("--limit", type=float, default=600.0, help="seconds that no step may exceed, whatever its own limit")
     parser.add_argument("--only", default="")
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--backend", default="cuda")
@@ -154,7 +155,7 @@ def main():
         sys.exit(f"{len(names)} GPUs found, {max(args.gpus, 1)} wanted; nvidia-smi -L lists them")
     steps = plan.long(args.gpus) if args.long else plan.quick(args.gpus)
     wanted = [w for w in args.only.split(",") if w]
-    steps = [s for s in steps if s.gpus <= args.gpus and (not wanted or any(s.name.startswith(w) for w in wanted))]
+    steps = [s._replace(limit_s=min(s.limit_s, args.limit)) for s in steps if s.gpus <= args.gpus and (not wanted or any(s.name.startswith(w) for w in wanted))]
     if args.list:
         return print("\n".join(f"{s.name:24} {s.gpus} GPU(s)  {s.command}" for s in steps))
     os.makedirs(args.out, exist_ok=True)

@@ -19,7 +19,7 @@ DECODE = "--tokens 1,128,4096"
 
 
 def suite(name, gpus, program, wanted="*", limit_s=240, **env):
-    command = f"{{bin}}/{program} --gtest_brief=1 --gtest_filter={wanted}-{CPU_ONLY}"
+    command = f"{{bin}}/{program} --gtest_filter={wanted}-{CPU_ONLY}"
     return Step(f"{name}_{gpus}", gpus, limit_s, command, env)
 
 

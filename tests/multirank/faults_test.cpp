@@ -46,15 +46,6 @@ constexpr const char* kFaultTexts[] = {XD_FAULTS(XD_TEXT)};
 /// Longer than the deadline by this much, and no more. On the CPU other work of the machine is in the way.
 std::chrono::milliseconds most_late() { return backend_of_tests() == BackendKind::cpu ? 2000ms : 100ms; }
 
-int num_ranks() {
-  const char* visible =
-      std::getenv("CUDA_VISIBLE_DEVICES");  // the driver must not be asked before the ranks are forked
-  if (backend_of_tests() == BackendKind::cpu || !visible) return 3;
-  int count = 1;
-  for (const char* c = visible; *c; ++c) count += *c == ',';
-  return std::min(count, 4) < 2 ? 2 : std::min(count, 4);
-}
-
 TestCase fault_case(int ranks) {
   TestCase test = small_case(ranks);
   test.config.zero_copy = true;
@@ -182,7 +173,7 @@ class Survivor {
 
 void inject(Fault fault) {
   const RuntimeDir dir;
-  const TestCase test = fault_case(num_ranks());
+  const TestCase test = fault_case(ranks_with_devices(4));
   const Answers answers = answers_of(test);
   const std::string name = unique_name();
   const int victim = test.num_ranks - 1;

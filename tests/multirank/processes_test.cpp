@@ -183,11 +183,18 @@ TEST(Processes, AKilledMemberIsNamedWithinTheDeadline) {
   const TestCase test = process_case(4);
   const std::vector<Answers> rounds = rounds_of(test, 1);
   const std::string name = unique_name();
+  const SharedCount joined;
   std::chrono::steady_clock::time_point killed;
   const auto reports = run_processes(
-      4, [&](int r) { return work_until_failure(test, rounds, Group::rendezvous(name, r, 4, options_with(r, 1500ms))); },
+      4, [&](int r) {
+        Group group = Group::rendezvous(name, r, 4, options_with(r, kPatience));
+        group.set_deadline(1500ms);
+        joined.add();
+        return work_until_failure(test, rounds, std::move(group));
+      },
       [&](const std::vector<pid_t>& pids) {
-        std::this_thread::sleep_for(700ms);
+        joined.await(4, kPatience);
+        std::this_thread::sleep_for(500ms);
         ::kill(pids[2], SIGKILL);
         killed = std::chrono::steady_clock::now();
       });

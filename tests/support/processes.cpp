@@ -3,15 +3,21 @@
 
 #include <poll.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdlib>
 #include <exception>
 #include <filesystem>
 #include <random>
 #include <stdexcept>
+#include <string_view>
+#include <thread>
+
+#include "support/rank_memory.hpp"
 
 namespace crossdock::testing {
 namespace {
@@ -82,6 +88,28 @@ std::vector<ProcessReport> run_processes(int num_ranks, const std::function<std:
   std::vector<ProcessReport> reports;
   for (const Child& child : children) reports.push_back(finish(child, until));
   return reports;
+}
+
+SharedCount::SharedCount() {
+  void* page = ::mmap(nullptr, sizeof *count_, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  if (page == MAP_FAILED) throw std::runtime_error("mmap");
+  count_ = new (page) std::atomic<int>(0);
+}
+SharedCount::~SharedCount() { ::munmap(count_, sizeof *count_); }
+void SharedCount::await(int count, std::chrono::milliseconds patience) const {
+  const auto until = std::chrono::steady_clock::now() + patience;
+  while (*count_ < count) {
+    if (std::chrono::steady_clock::now() > until)
+      throw std::runtime_error(std::to_string(*count_) + " of " + std::to_string(count) + " came");
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+}
+
+int ranks_with_devices(int most) {
+  const char* visible = std::getenv("CUDA_VISIBLE_DEVICES");
+  if (backend_of_tests() == BackendKind::cpu || !visible) return 3;
+  const std::string_view list = visible;
+  return std::clamp(1 + static_cast<int>(std::count(list.begin(), list.end(), ',')), 2, most);
 }
 
 std::string unique_name() {

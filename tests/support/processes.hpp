@@ -4,6 +4,8 @@
 
 #include <sys/types.h>
 
+#include <atomic>
+#include <chrono>
 #include <functional>
 #include <string>
 #include <vector>
@@ -22,6 +24,25 @@ struct ProcessReport {
 std::vector<ProcessReport> run_processes(int num_ranks, const std::function<std::string(int rank)>& body,
                                          const std::function<void(const std::vector<pid_t>&)>& meanwhile = {},
                                          int patience_s = 90);
+
+/// A number that processes forked after it share.
+class SharedCount {
+ public:
+  SharedCount();
+  ~SharedCount();
+  SharedCount(const SharedCount&) = delete;
+  SharedCount& operator=(const SharedCount&) = delete;
+  void add() const { ++*count_; }
+  /// Until it is `count`; throws after `patience`.
+  void await(int count, std::chrono::milliseconds patience) const;
+
+ private:
+  std::atomic<int>* count_;
+};
+
+/// As many processes as have a GPU of their own, from 2 to `most`; 3 on the CPU. Processes that share a GPU take turns on it,
+/// some milliseconds each. Asks no driver: that would have to wait until the ranks are forked.
+int ranks_with_devices(int most);
 
 /// A rendezvous name that no other test run has.
 std::string unique_name();

@@ -170,6 +170,25 @@ __global__ void barriers(Site site) {
 
 __global__ void nothing() {}
 
+bool has_bulk(int device) {
+  int major = 0;
+  check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device), "cudaDeviceGetAttribute");
+  return major >= 9;
+}
+
+/// On the current device, before any runs: the first launch of a kernel takes memory that peers map, and waits for theirs.
+void load_kernels(int device) {
+  const auto load = [](auto* kernel) {
+    cudaFuncAttributes ignored{};
+    check(cudaFuncGetAttributes(&ignored, kernel), "loading a kernel");
+  };
+  load(by_threads<false>), load(by_threads<true>), load(ping_pong), load(barriers), load(nothing);
+  if (!has_bulk(device)) return;
+  for (auto* kernel : {by_bulk_copies<false>, by_bulk_copies<true>})
+    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kStages * kRowBytes),
+          "asking for shared memory");
+}
+
 /// Devices with their memory, streams and clocks; peers can reach each other.
 class Bed {
  public:
@@ -185,6 +204,7 @@ class Bed {
       check(cudaMalloc(&clocks_[d], sizeof(Clock)), "memory for --limits");
       check(cudaMemset(all_.from[d], d + 1, std::size_t{kRows} * kRowBytes), "cudaMemset");
       check(cudaStreamCreateWithFlags(&streams_[d], cudaStreamNonBlocking), "creating a stream");
+      load_kernels(devices_[d]);
     }
   }
   ~Bed() {
@@ -296,29 +316,18 @@ class Bed {
   int before_ = 0;
 };
 
-bool has_bulk(int device) {
-  int major = 0;
-  check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device), "cudaDeviceGetAttribute");
-  return major >= 9;
-}
-
 double rate_on(Bed& bed, Method method, int blocks) {
   constexpr int kShared = kStages * kRowBytes;
   const auto launch = [&](const Site& site, cudaStream_t stream) {
-    const auto bulk = [&](auto* kernel) {
-      check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kShared),
-            "asking for shared memory");
-      kernel<<<blocks, 32, kShared, stream>>>(site);
-    };
     switch (method) {
       case Method::push:
         return by_threads<false><<<blocks, kThreads, 0, stream>>>(site);
       case Method::pull:
         return by_threads<true><<<blocks, kThreads, 0, stream>>>(site);
       case Method::bulk:
-        return bulk(by_bulk_copies<false>);
+        return by_bulk_copies<false><<<blocks, 32, kShared, stream>>>(site);
       case Method::bulk_pull:
-        return bulk(by_bulk_copies<true>);
+        return by_bulk_copies<true><<<blocks, 32, kShared, stream>>>(site);
     }
   };
   double best = 1e30;
