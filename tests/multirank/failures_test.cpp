@@ -53,6 +53,16 @@ void expect_lost(Rank& rank, Edge edge, int absent, std::uint64_t expected, std:
   expect_refusal<PeerLostError>(log, [&] { (void)rank.exchange.dispatch(round.input()); }, {"dispatch", name, "Close"});
 }
 
+/// Leaves a scope, by an exception too, when all have come to its end.
+struct WhenAllAreThrough {
+  std::atomic<int>& done;
+  int all;
+  ~WhenAllAreThrough() {
+    ++done;
+    while (done < all) std::this_thread::sleep_for(1ms);
+  }
+};
+
 struct Scene {
   TestCase test = small_case(3);
   Answers answers = answers_of(test);
@@ -65,11 +75,10 @@ struct Scene {
   void play(const std::function<void(Rank&, Round&)>& body, std::chrono::milliseconds deadline = 600ms) {
     run_threads(test.num_ranks, log, [&](int r) {
       Rank rank(test, team, r, log);
+      const WhenAllAreThrough leave{done, test.num_ranks};
       rank.group.set_deadline(deadline);
       Round round(test, answers, r);
       body(rank, round);
-      ++done;
-      while (done < test.num_ranks) std::this_thread::sleep_for(1ms);
     });
     EXPECT_EQ(log.text(), "");
   }
@@ -116,10 +125,12 @@ TEST(Lost, APeerThatStopsBetweenCountsAndDone) {
   scene.play([](Rank& rank, Round& round) {
     if (rank.rank() == 2) {
       const kernels::Call call = state_of(rank.exchange).call(0, 0);
-      for (int p = 0; p < 3; ++p)
-        for (int d = 0; d < 4; ++d)
-          state_of(rank.exchange).group->device().post_word(call.at<std::uint64_t>(p, call.place.counts_words) + 2 * 4 + d,
-                                                            sync::count_word(1, 0));
+      const auto tell_zeros = [&](std::uint64_t words, int count) {  // rank 2's part of them, at every rank
+        for (int i = 0; i < 3 * count; ++i)
+          state_of(rank.exchange).group->device().post_word(call.at<std::uint64_t>(i / count, words) + 2 * count + i % count, sync::count_word(1, 0));
+      };
+      tell_zeros(call.place.counts_words, 3 + 1);
+      tell_zeros(call.place.pair_words, call.shape.experts_per_rank);
       return;
     }
     const Received received = rank.exchange.dispatch(round.input());
@@ -198,7 +209,7 @@ TEST(Lost, TheDeadlineIsReadWhileWaiting) {
     if (rank.exchange.poll().code != StatusCode::ok) rank.log.add("failed before the deadline");
     ++polled;
     while (polled < 2) std::this_thread::sleep_for(1ms);  // else a rank may hear the other's failure before it polls
-    rank.group.set_deadline(20ms);
+    rank.group.set_deadline(300ms);
     stream.synchronize();
     expect_lost(rank, Edge::counts, 2, 1, 0, round);
   }, 60'000ms);

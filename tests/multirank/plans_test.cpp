@@ -179,16 +179,14 @@ TEST(Plans, AGraphDoesNotWriteAPlanThatIsKept) {
     Log log;
     run_ranks(test, log, [&](Rank& rank) {
       Round first(test, in_graph, rank.rank()), second(test, kept, rank.rank());
-      CpuStream stream;
-      CallOptions options;
-      options.stream = stream.handle();
+      Stream stream;
       stream.begin_capture();
       {
-        Received received = rank.exchange.dispatch(first.input(), options);
+        Received received = rank.exchange.dispatch(first.input(), stream.options());
         const CombineInput from = first.run_experts(received, stream.handle());
-        rank.exchange.combine(std::move(received), from, first.output(), options);
+        rank.exchange.combine(std::move(received), from, first.output(), stream.options());
       }
-      const CpuGraph graph = stream.end_capture();
+      const Graph graph = stream.end_capture();
       Received received = rank.exchange.dispatch(second.input());
       rank.exchange.clear_status();
       const Plan plan = received.keep();
@@ -246,8 +244,8 @@ TEST(Plans, ACombineAlongAPlanLeavesLandingRowsThatAreHandedOut) {
       round.check_output(rank.log);
       Received second = rank.exchange.dispatch(round.input());
       (void)round.run_experts(second);  // into its landing rows
-      std::vector<std::uint8_t> zeros(1 << 16);
-      const CombineInput from{.rows = zeros.data() + (16 - reinterpret_cast<std::uintptr_t>(zeros.data()) % 16)};
+      const Buffer zeros(test.backend, 1 << 16);
+      const CombineInput from{.rows = zeros.data()};
       Round elsewhere(test, answers, rank.rank());
       bool refused = false;
       try {

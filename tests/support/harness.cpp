@@ -28,6 +28,7 @@ void run_threads(int num_ranks, Log& log, const std::function<void(int)>& body) 
 
 Round::Round(const TestCase& test, const Answers& answers, int rank, bool roomy)
     : test_(test), answers_(&answers), rank_(rank), roomy_(roomy) {
+  use_device(test.backend, rank);  // a thread may play several ranks
   const Config& c = test.config;
   const oracle::RankAnswer& mine = answers.received[rank];
   const std::int64_t tokens = roomy ? c.max_tokens : mine.num_tokens;

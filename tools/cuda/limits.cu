@@ -82,16 +82,15 @@ static_assert(kRowBytes / 16 % (32 * 4) == 0, "by_threads has no tail");
 #define XD_HAS_BULK 1
 #endif
 
-/// One thread moves rows through shared memory by the copy unit of the multiprocessor: half of the stages are being loaded,
-/// the others stored.
+/// Blocks of one thread, which moves rows through shared memory by the copy unit of the multiprocessor: half of the stages are
+/// being loaded, the others stored.
 template <bool kPull>
-__global__ void __launch_bounds__(32, 1) by_bulk_copies(Site site) {
+__global__ void __launch_bounds__(1, 1) by_bulk_copies(Site site) {
 #ifdef XD_HAS_BULK
   constexpr int kAhead = kStages / 2;
   alignas(128) extern __shared__ unsigned char rows[];
   alignas(8) __shared__ std::uint64_t full[kStages];
   pass_gate(site);
-  if (threadIdx.x != 0) return leave(site);
   const auto address = [](const void* p) { return static_cast<unsigned>(__cvta_generic_to_shared(p)); };
   for (int s = 0; s < kStages; ++s) asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(address(full + s)));
   asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
@@ -325,9 +324,9 @@ double rate_on(Bed& bed, Method method, int blocks) {
       case Method::pull:
         return by_threads<true><<<blocks, kThreads, 0, stream>>>(site);
       case Method::bulk:
-        return by_bulk_copies<false><<<blocks, 32, kShared, stream>>>(site);
+        return by_bulk_copies<false><<<blocks, 1, kShared, stream>>>(site);
       case Method::bulk_pull:
-        return by_bulk_copies<true><<<blocks, 32, kShared, stream>>>(site);
+        return by_bulk_copies<true><<<blocks, 1, kShared, stream>>>(site);
     }
   };
   double best = 1e30;

@@ -5,6 +5,7 @@
 #include <mutex>
 
 #include "platform/cuda/driver.hpp"
+#include "platform/pinned_pages.hpp"
 
 namespace crossdock::platform::cuda {
 namespace {
@@ -101,7 +102,7 @@ class PinnedBlock : public Block {
     data_ = static_cast<std::byte*>(data);
     bytes_ = bytes;
   }
-  ~PinnedBlock() override { cudaFreeHost(data_); }
+  ~PinnedBlock() override { pinned_pages().keep(data_, bytes_); }
 };
 
 }  // namespace
@@ -169,8 +170,8 @@ BlockPtr import_plain(int ordinal, const std::string& handle, std::uint64_t byte
 
 BlockPtr allocate_pinned(int ordinal, std::uint64_t bytes) {
   Current current(ordinal);
-  void* data = nullptr;
-  check(cudaHostAlloc(&data, bytes, cudaHostAllocMapped | cudaHostAllocPortable), "cudaHostAlloc of " + std::to_string(bytes) + " bytes");
+  void* data = pinned_pages().take(bytes);
+  if (!data) check(cudaHostAlloc(&data, bytes, cudaHostAllocMapped | cudaHostAllocPortable), "cudaHostAlloc of " + std::to_string(bytes) + " bytes");
   std::memset(data, 0, bytes);
   return std::make_shared<PinnedBlock>(data, bytes);
 }
