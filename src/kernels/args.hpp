@@ -38,6 +38,12 @@ struct Call {
 /// Parts of a row that different warps take, in units of 16 bytes.
 struct Pieces {
   std::int32_t count, units_per_piece;
+  Divisor by_count;
+
+  static constexpr Pieces of(std::int32_t units, std::int32_t units_per_piece) {
+    const std::int32_t count = ceil_div(units, units_per_piece);
+    return {count, units_per_piece, Divisor::of(count)};
+  }
 };
 
 struct DispatchArgs {

@@ -51,7 +51,7 @@ struct Combine {
     const Range items = share_of(tokens * args.reduce.count, m.block(), m.num_blocks());
     TokenSources sources{};
     const std::uint32_t first = items.first + m.warp();
-    if (kCanPull && source == Source::peers && first < items.end) sources = sources_of(first / args.reduce.count);
+    if (kCanPull && source == Source::peers && first < items.end) sources = sources_of(args.reduce.by_count(first));
     mark(Phase::wait_ready);
     if (!await(call.place.ready_words, Edge::ready)) return;  // edge ready: wait
     mark(Phase::reduce);
@@ -75,10 +75,13 @@ struct Combine {
   }
   static constexpr int kManners = 8;
 
-  /// Tells all ranks, this one included, in their words at `words`.
-  XD_FN void tell(std::uint64_t words) {
-    for (int p = m.thread(); p < shape.num_ranks && !failed; p += m.num_threads())
-      m.store_release(call.at<std::uint64_t>((rank + p) % shape.num_ranks, words) + rank, epoch * kManners + manner());
+  /// Tells all ranks, this one included, in their words at `words`. `of_this_kernel`: what it has written is told of too.
+  XD_FN void tell(std::uint64_t words, bool of_this_kernel) {
+    for (int p = m.thread(); p < shape.num_ranks && !failed; p += m.num_threads()) {
+      const int peer = rank + p < shape.num_ranks ? rank + p : rank + p - shape.num_ranks;
+      std::uint64_t* word = call.at<std::uint64_t>(peer, words) + rank;
+      of_this_kernel ? m.store_release(word, epoch * kManners + manner()) : m.store_begun(word, epoch * kManners + manner());
+    }
   }
 
   /// Waits until all ranks have told, all of them the same manner.
@@ -96,23 +99,24 @@ struct Combine {
   }
 
   XD_FN bool exchange_enter() {
-    if (m.block() == 0) tell(call.place.enter_words);  // edge enter: signal
+    if (m.block() == 0) tell(call.place.enter_words, false);  // edge enter: signal
     return await(call.place.enter_words, Edge::enter);  // edge enter: wait
   }
 
   /// Rows that earlier kernels wrote need no arrival; rows that this one pushes need all its blocks.
   XD_FN void tell_ready(bool pushed) {
-    if (pushed ? arrive_last(m, &call.mine<memory::PlaceState>(call.place.state)->arrivals) : m.block() == 0) tell(call.place.ready_words);  // edge ready: signal
+    if (pushed ? arrive_last(m, &call.mine<memory::PlaceState>(call.place.state)->arrivals) : m.block() == 0)
+      tell(call.place.ready_words, pushed);  // edge ready: signal
   }
 
   XD_FN void send_rows() {
     const std::uint32_t pieces = args.send.count;
     const Range items = share_of(call.mine<Counts>(call.plan.counts)->num_rows * pieces, m.block(), m.num_blocks());
     for (std::uint32_t item = items.first + m.warp(); item < items.end; item += m.num_warps()) {
-      const std::int64_t row = item / pieces;
+      const std::int64_t row = args.send.by_count(item);
       const RowSource home = call.mine<RowSource>(call.plan.sources)[row];
       std::byte* to = call.at<std::byte>(home.rank, call.place.landing) + home.landing_row * shape.wire_row_bytes;
-      const Units units = units_of_piece(num_units, static_cast<int>(item % pieces), args.send.units_per_piece);
+      const Units units = units_of_piece(num_units, static_cast<int>(item - row * pieces), args.send.units_per_piece);
       if constexpr (!kByExpert && kWire == Wire::own) {
         wire::Fan fan;
         fan.to[0] = to;
@@ -223,8 +227,8 @@ struct Combine {
   XD_FN void reduce_rows(const Range& items, const TokenSources& sources_of_first) {
     const std::uint32_t pieces = args.reduce.count, first = items.first + m.warp();
     for (std::uint32_t item = first; item < items.end; item += m.num_warps()) {
-      const std::int64_t token = item / pieces;
-      const Units units = units_of_piece(num_units, static_cast<int>(item % pieces), args.reduce.units_per_piece);
+      const std::int64_t token = args.reduce.by_count(item);
+      const Units units = units_of_piece(num_units, static_cast<int>(item - token * pieces), args.reduce.units_per_piece);
       std::byte* out = args.out + token * shape.combine_row_bytes;
       if (source == Source::fused)
         reduce_ids(token, units, out);

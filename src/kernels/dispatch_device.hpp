@@ -8,10 +8,11 @@
 // Every block waits for the counts of all ranks; only the block that finishes last waits for done. The last block by
 // number publishes the counts before it waits, so blocks must be resident together: the launch checks that they fit.
 // Order without atomics: a token's row is the sum of the counts of earlier ranks, of earlier tokens, and of earlier
-// tokens in its chunk, whatever the number of blocks and the width of a warp. Blocks count their shares side by side and
-// wait for those of the blocks before them.
+// tokens in its chunk, whatever the number of blocks and the width of a warp. Blocks route their shares side by side and
+// wait for the counts of those before them.
 #pragma once
 
+#include "kernels/pairs_device.hpp"
 #include "kernels/phase_device.hpp"
 #include "layout/slots.hpp"
 #include "wire/fan_out_device.hpp"
@@ -20,22 +21,24 @@ namespace crossdock::kernels {
 
 inline constexpr int kChunk = 64;  // tokens whose rows a block finds at once: one bit each in a word
 
-inline constexpr int kExpertsAtOnce = 512;  // experts whose pairs are counted at once
+inline constexpr int kRoutedSooner = 4 * kChunk;  // tokens that one block routes in less time than many take to meet
+
+inline constexpr int kBlocksThatSuffice = 12;  // to fill the link: 4 x H200 reach their best rate with fewer (2026-11-22)
 
 struct DispatchShared {
   std::uint64_t matrix[kMaxRanks * (kMaxRanks + 1)];
-  std::uint64_t named[kMaxRanks];      // bit i: token i of the chunk goes to this rank
+  std::uint64_t named_by[kChunk * kMaxRanks];  // [token of the chunk][rank], bit j: id j names this rank
+  std::uint64_t named[kMaxRanks];              // bit i: token i of the chunk goes to this rank
   memory::Route routes[kChunk * kMaxRanks];
-  route::TokenRoute tokens[kChunk];
-  std::int64_t next_row[kMaxRanks];    // row of the chunk's first token at each rank
-  std::uint32_t counts[kMaxRanks], before[memory::kShareCounts];
-  std::uint32_t bad_ids;
+  std::int64_t next_row[kMaxRanks];            // row of the chunk's first token at each rank
+  std::uint32_t counts[memory::kShareCounts];  // rows for every rank and bad ids, of this block's share
+  std::uint32_t before[memory::kShareCounts];  // the same of the blocks before it
   std::uint32_t pairs[kExpertsAtOnce];
 };
 
 /// What a lane reads of its warp's only item while the counts are under way.
 struct HeldItem {
-  platform::Bytes16 bytes;
+  platform::Bytes16 bytes, scales;
   std::int32_t id;
   float weight;
 };
@@ -54,8 +57,8 @@ struct Dispatch {
   const std::int64_t num_tokens = count_tokens();
   const std::uint32_t pieces = args.pieces.count;
   const Range items = share_of_block();  // pieces of tokens
-  const std::int64_t first_token = static_cast<std::uint32_t>(items.first) / pieces;
-  const std::int64_t end_token = static_cast<std::uint32_t>(items.end + pieces - 1) / pieces;
+  const std::int64_t first_token = token_of(items.first);
+  const std::int64_t end_token = token_of(items.end + pieces - 1);
   /// Small batches: every warp has one item at most, every lane one unit of it and one id.
   const bool holds = items.end - items.first <= m.num_warps() && args.pieces.units_per_piece <= M::kWidth && shape.top_k <= M::kWidth;
   HeldItem held{};
@@ -64,24 +67,32 @@ struct Dispatch {
   XD_FN void run() {
     const bool publisher = m.block() == m.num_blocks() - 1;
     mark(Phase::begin);
-    if (!args.replay) routes_at_once() ? find_chunk(0, static_cast<int>(num_tokens)) : count_before();
+    if (!args.replay) route_share();
     if (told_failure(m, call, poison)) failed = true;
     if (publisher) mark(Phase::publish);
     if (publisher) publish_counts();
+    if (publisher && !args.replay) failed = m.any_in_block(failed);
+    if (publisher && !args.replay && !failed) pair_books().send(args.ids, num_tokens);
     if (holds) hold_item();
     mark(Phase::wait_counts);
     if (!await_counts()) return;
     mark(Phase::move);
-    if (publisher && !args.replay) ship_pairs();
     move_rows();
+    if (publisher && !args.replay && !pair_books().sum()) return;
     finish();
     mark(Phase::end);
   }
 
   XD_FN void mark(Phase phase) { kernels::mark(m, call, epoch, phase, false); }
 
-  /// A batch of one chunk is routed once, before the counts; larger ones are counted first and routed chunk by chunk.
+  XD_FN std::int64_t token_of(std::int64_t item) const { return args.pieces.by_count(static_cast<std::uint32_t>(item)); }
+
+  /// A batch of one chunk: every block routes all of it, and needs to hear of no other.
   XD_FN bool routes_at_once() const { return num_tokens <= kChunk; }
+  /// Whether the chunk that was routed first is all that this block will ask for.
+  XD_FN bool routes_once() const { return routes_at_once() || end_token - first_token <= kChunk; }
+  /// Where token 0 of `chunk` lies in what was found.
+  XD_FN int found_at(std::int64_t chunk) const { return routes_at_once() ? static_cast<int>(chunk) : 0; }
 
   /// T of this call, in [0, M]. A T on the device that is out of range is clamped and reported.
   XD_FN std::int64_t count_tokens() const {
@@ -96,126 +107,87 @@ struct Dispatch {
     return tokens;
   }
 
+  XD_FN PairBooks<M> pair_books() { return {m, call, shared.pairs, epoch}; }
+
   XD_FN layout::CountMatrix matrix_of_plan() const {
     return {call.mine<std::uint64_t>(call.plan.matrix), shape.num_ranks};
   }
   XD_FN layout::CountMatrix matrix() const { return {shared.matrix, shape.num_ranks}; }
 
-  /// Adds the routes of tokens [first, end) to shared.counts; call between barriers.
-  XD_FN void count_routes(std::int64_t first, std::int64_t end) {
-    std::uint32_t counts[kMaxRanks] = {}, bad_ids = 0;
-    for (std::int64_t t = first + m.thread(); t < end; t += m.num_threads()) {
-      const route::TokenRoute token = route::route_token(args.ids, t, shape);
-      XD_UNROLL(8)
-      for (int d = 0; d < kMaxRanks; ++d) counts[d] += token.mask >> d & 1;
-      bad_ids += token.bad_ids;
-    }
-    XD_UNROLL(8)
-    for (int d = 0; d < kMaxRanks; ++d)
-      if (counts[d]) m.add_relaxed(&shared.counts[d], counts[d]);
-    if (bad_ids) m.add_relaxed(&shared.bad_ids, bad_ids);
-  }
-
-  /// The last block counts and publishes; where the others suffice to take an item per warp each, it moves none.
+  /// The last block counts and publishes; it moves no row where the others suffice: to take an item per warp each, or to fill
+  /// the link.
   XD_FN Range share_of_block() const {
     const std::int64_t all = num_tokens * pieces;
     const int others = m.num_blocks() - 1;
-    const int movers = others > 0 && all <= std::int64_t{others} * m.num_warps() ? others : m.num_blocks();
+    const bool suffice = others >= kBlocksThatSuffice || (others > 0 && all <= std::int64_t{others} * m.num_warps());
+    const int movers = suffice ? others : m.num_blocks();
     return m.block() < movers ? share_of(all, m.block(), movers) : Range{all, all};
   }
 
-  /// Few tokens: each block counts all before its own at once. Many: each counts its share and adds those of the blocks
-  /// before it.
-  XD_FN bool counts_alone() const { return num_tokens <= m.num_threads(); }
+  /// Routes this block's tokens, and finds how many rows the tokens before its first send to every rank. A token belongs to
+  /// the block that has its first piece.
+  XD_FN void route_share() {
+    for (int d = m.thread(); d < memory::kShareCounts; d += m.num_threads()) shared.counts[d] = shared.before[d] = 0;
+    if (routes_at_once()) return route_tokens(0, num_tokens, num_tokens);
+    const bool alone = items.first == items.end && num_tokens <= kRoutedSooner;  // a publisher that moves nothing
+    alone ? route_tokens(0, num_tokens, num_tokens) : route_tokens(first_token, end_token, token_of(items.end));
+    add_earlier_shares(alone);
+  }
 
-  /// Rows that the tokens before this block's first send to every rank, and, for the publisher, that all send.
-  XD_FN void count_before() {
-    for (int d = m.thread(); d < memory::kShareCounts; d += m.num_threads()) {
-      shared.before[d] = 0;
-      if (d < kMaxRanks) shared.counts[d] = 0;
-    }
-    if (m.thread() == 0) shared.bad_ids = 0;
-    m.sync_block();
-    if (counts_alone())
-      count_routes(0, first_token);
-    else
-      count_routes(first_token, static_cast<std::uint32_t>(items.end) / pieces);
-    m.sync_block();
-    if (!counts_alone()) add_earlier_shares();
+  /// Finds tokens [first, end), chunk by chunk, and counts those before `own_end`.
+  XD_FN void route_tokens(std::int64_t first, std::int64_t end, std::int64_t own_end) {
+    for (std::int64_t chunk = first; chunk < end; chunk += kChunk)
+      route_chunk(chunk, static_cast<int>(smaller<std::int64_t>(kChunk, end - chunk)), own_end - chunk);
+  }
+
+  /// Finds a chunk and counts its first `own` tokens.
+  XD_FN void route_chunk(std::int64_t chunk, int count, std::int64_t own) {
+    find_chunk(chunk, count, own);
+    const std::uint64_t counted = own < 64 ? (std::uint64_t{1} << larger<std::int64_t>(own, 0)) - 1 : ~std::uint64_t{0};
     for (int d = m.thread(); d < kMaxRanks; d += m.num_threads())
-      shared.next_row[d] = counts_alone() ? shared.counts[d] : shared.before[d];
-    m.sync_block();
+      shared.counts[d] += __builtin_popcountll(shared.named[d] & counted);
   }
 
   /// Blocks exchange what they have counted; a word carries its epoch, so nothing else needs an order.
-  XD_FN void add_earlier_shares() {
+  XD_FN void add_earlier_shares(bool knows_all) {
+    m.sync_block();
+    if (knows_all) return;
     std::uint64_t* words = call.mine<std::uint64_t>(call.place.share_counts);
     for (int d = m.thread(); d < memory::kShareCounts; d += m.num_threads())
-      m.store_relaxed(words + m.block() * memory::kShareCounts + d, sync::count_word(epoch, d < kMaxRanks ? shared.counts[d] : shared.bad_ids));
+      m.store_relaxed(words + m.block() * memory::kShareCounts + d, sync::count_word(epoch, shared.counts[d]));
     for (int i = m.thread(); i < m.block() * memory::kShareCounts && !failed; i += m.num_threads()) {
       std::uint64_t count = 0;
       failed = !sync::wait_count(m, call.watch, words + i, epoch, rank, &count);
       if (count) m.add_relaxed(&shared.before[i % memory::kShareCounts], static_cast<std::uint32_t>(count));
     }
     failed = m.any_in_block(failed);
-    for (int d = m.thread(); d < kMaxRanks; d += m.num_threads()) shared.counts[d] += shared.before[d];
-    if (m.thread() == 0) shared.bad_ids += shared.before[kMaxRanks];
   }
 
   XD_FN void publish_counts() {
-    if (!args.replay && !routes_at_once() && counts_alone()) {
-      count_routes(first_token, num_tokens);
-      m.sync_block();
+    m.sync_block();
+    for (int i = m.thread(); i < shape.num_ranks * (shape.num_ranks + 1) && !failed; i += m.num_threads()) {
+      const int p = shape.by_cells(i), cell = i - p * (shape.num_ranks + 1);
+      const int peer = rank + p < shape.num_ranks ? rank + p : rank + p - shape.num_ranks;
+      std::uint64_t* word = call.at<std::uint64_t>(peer, call.place.counts_words) + rank * (shape.num_ranks + 1) + cell;
+      m.store_begun(word, sync::count_word(epoch, count_for(cell)));  // edge counts: signal
     }
     if (!args.replay && m.thread() == 0) report_tokens();
-    const int cells = shape.num_ranks + 1;
-    for (int i = m.thread(); i < shape.num_ranks * cells && !failed; i += m.num_threads()) {
-      std::uint64_t* word = call.at<std::uint64_t>((rank + i / cells) % shape.num_ranks, call.place.counts_words);
-      m.store_release(word + rank * cells + i % cells, sync::count_word(epoch, count_for(i % cells)));  // edge counts: signal
-    }
-    if (!args.replay) count_pairs(0);
   }
 
   /// Rows for rank d; for d = W T and the plan.
   XD_FN std::uint64_t count_for(int d) const {
     if (args.replay) return matrix_of_plan().cells[rank * (shape.num_ranks + 1) + d];
-    if (d == shape.num_ranks) return layout::token_cell(num_tokens, call.plan_idx);
-    return routes_at_once() ? __builtin_popcountll(shared.named[d]) : shared.counts[d];
-  }
-
-  /// Pairs of this rank's tokens and experts [group, group + kExpertsAtOnce).
-  XD_FN void count_pairs(int group) {
-    m.sync_block();
-    for (int e = m.thread(); e < kExpertsAtOnce; e += m.num_threads()) shared.pairs[e] = 0;
-    m.sync_block();
-    for (std::int64_t i = m.thread(); i < num_tokens * shape.top_k; i += m.num_threads()) {
-      const std::int64_t token = i / shape.top_k;
-      const int j = static_cast<int>(i % shape.top_k), id = id_of(token, j), e = id - group;
-      if (id >= 0 && e >= 0 && e < kExpertsAtOnce && route::first_of_its_expert([&](int other) { return id_of(token, other); }, j))
-        m.add_relaxed(&shared.pairs[e], 1);
-    }
-    m.sync_block();
-  }
-
-  /// Pairs by expert go to the owners of the experts, once these have entered; drops are seen to by the owner.
-  XD_FN void ship_pairs() {
-    for (int group = 0; group < shape.num_experts; group += kExpertsAtOnce) {
-      if (group > 0) count_pairs(group);  // the first were counted while the peers' counts were under way
-      for (int e = m.thread(); e < smaller(kExpertsAtOnce, shape.num_experts - group); e += m.num_threads()) {
-        const int owner = route::owner_of(group + e, shape), local = group + e - owner * shape.experts_per_rank;
-        std::uint32_t* pairs = call.at_plan<std::uint32_t>(owner, matrix().plan(owner), call.plan.pairs_by_source);
-        pairs[rank * shape.experts_per_rank + local] = shared.pairs[e];
-      }
-    }
+    return d == shape.num_ranks ? layout::token_cell(num_tokens, call.plan_idx) : shared.before[d] + shared.counts[d];
   }
 
   XD_FN void report_tokens() {
     Counts* counts = call.mine<Counts>(call.plan.counts);
     counts->num_tokens = num_tokens;
-    counts->bad_ids = shared.bad_ids;
-    if (!shared.bad_ids) return;
+    const std::uint32_t bad_ids = shared.before[kMaxRanks] + shared.counts[kMaxRanks];
+    counts->bad_ids = bad_ids;
+    if (!bad_ids) return;
     std::uint64_t* all = &call.watch.report->bad_ids;
-    m.store_release(all, m.load_relaxed(all) + shared.bad_ids);
+    m.store_release(all, m.load_relaxed(all) + bad_ids);
   }
 
   XD_FN bool await_counts() {
@@ -223,7 +195,7 @@ struct Dispatch {
     const std::uint64_t* words = call.mine<std::uint64_t>(call.place.counts_words);
     bool ok = !failed;
     for (int i = m.thread(); i < cells && ok; i += m.num_threads())
-      ok = sync::wait_count(m, call.watch, words + i, epoch, i / (shape.num_ranks + 1), &shared.matrix[i]);
+      ok = sync::wait_count(m, call.watch, words + i, epoch, shape.by_cells(i), &shared.matrix[i]);
     return !m.any_in_block(!ok);
   }
 
@@ -244,13 +216,13 @@ struct Dispatch {
     if (items.first >= items.end) return;
     if (!args.replay)
       for (int d = m.thread(); d < shape.num_ranks; d += m.num_threads())
-        shared.next_row[d] = matrix().first_row(rank, d) + (routes_at_once() ? 0 : shared.next_row[d]);
+        shared.next_row[d] = matrix().first_row(rank, d) + shared.before[d];
     for (std::int64_t chunk = first_token; chunk < end_token; chunk += kChunk) {
       const int count = static_cast<int>(smaller<std::int64_t>(kChunk, end_token - chunk));
       if (args.replay) {
         recall_chunk(chunk, count);
       } else {
-        if (!routes_at_once()) find_chunk(chunk, count);
+        if (!routes_once()) find_chunk(chunk, count, 0);
         place_chunk(chunk, count);
       }
       const std::int64_t last = smaller(items.end, (chunk + count) * pieces);
@@ -269,71 +241,75 @@ struct Dispatch {
     m.sync_block();
   }
 
-  /// The ranks that tokens [chunk, chunk + count) name.
-  XD_FN void find_chunk(std::int64_t chunk, int count) {
+  /// The ranks that tokens [chunk, chunk + count) name, a thread per id; counts bad ids of the first `own`.
+  XD_FN void find_chunk(std::int64_t chunk, int count, std::int64_t own) {
     m.sync_block();
+    for (int i = m.thread(); i < count * kMaxRanks; i += m.num_threads()) shared.named_by[i] = 0;
     for (int d = m.thread(); d < kMaxRanks; d += m.num_threads()) shared.named[d] = 0;
-    if (m.thread() == 0) shared.bad_ids = 0;
     m.sync_block();
-    for (int i = m.thread(); i < count; i += m.num_threads()) {
-      const route::TokenRoute token = route::route_token(args.ids, chunk + i, shape);
-      shared.tokens[i] = token;
-      for (int o = 0; o < token.count; ++o) m.or_relaxed(&shared.named[token.rank(o)], std::uint64_t{1} << i);
-      if (token.bad_ids) m.add_relaxed(&shared.bad_ids, token.bad_ids);
+    for (int i = m.thread(); i < count * shape.top_k; i += m.num_threads()) {
+      const int token = shape.by_top_k(i), j = i - token * shape.top_k;
+      const std::int64_t id = args.ids.raw(chunk * shape.top_k + i);
+      if (id >= 0 && id < shape.num_experts)
+        m.or_relaxed(&shared.named_by[token * kMaxRanks + route::owner_of(static_cast<std::int32_t>(id), shape)], std::uint64_t{1} << j);
+      else if (id != -1 && token < own)
+        m.add_relaxed(&shared.counts[kMaxRanks], 1);
     }
+    m.sync_block();
+    for (int i = m.thread(); i < count * kMaxRanks; i += m.num_threads())
+      if (shared.named_by[i]) m.or_relaxed(&shared.named[i % kMaxRanks], std::uint64_t{1} << (i / kMaxRanks));
     m.sync_block();
   }
 
-  /// Fills shared.routes for tokens [chunk, chunk + count); a batch that was routed at once has others before and behind.
+  /// Fills shared.routes for tokens [chunk, chunk + count), a thread per token and rank.
   XD_FN void place_chunk(std::int64_t chunk, int count) {
     m.sync_block();
-    const int before = routes_at_once() ? static_cast<int>(chunk) : 0;
-    for (int i = m.thread(); i < count; i += m.num_threads()) place_token(i, before + i);
+    for (int i = m.thread(); i < count * kMaxRanks; i += m.num_threads())
+      place(&shared.routes[i / kMaxRanks * kMaxRanks], found_at(chunk) + i / kMaxRanks, i % kMaxRanks);
     m.sync_block();
     for (int d = m.thread(); d < shape.num_ranks; d += m.num_threads())
       shared.next_row[d] += __builtin_popcountll(shared.named[d]);
   }
 
-  XD_FN void place_token(int i, int found) {
-    const route::TokenRoute token = shared.tokens[found];
-    for (int o = 0; o < shape.ranks_per_token; ++o) {
-      memory::Route to{-1, -1};
-      if (o < token.count) {
-        to.rank = token.rank(o);
-        const std::uint64_t earlier = shared.named[to.rank] & ((std::uint64_t{1} << found) - 1);
-        const std::int64_t row = shared.next_row[to.rank] + __builtin_popcountll(earlier);
-        if (row < shape.row_capacity) to.row = static_cast<std::int32_t>(row);
-      }
-      shared.routes[i * kMaxRanks + o] = to;
+  /// Rank d among the routes of token `found`: behind those that a lower id names.
+  XD_FN void place(memory::Route* routes, int found, int d) {
+    const std::uint64_t* named_by = &shared.named_by[found * kMaxRanks];
+    const std::uint64_t lower_ids = (named_by[d] & (~named_by[d] + 1)) - 1;
+    int ordinal = 0, all = 0;
+    XD_UNROLL(8)
+    for (int e = 0; e < kMaxRanks; ++e) {
+      ordinal += (named_by[e] & lower_ids) != 0;
+      all += named_by[e] != 0;
     }
+    if (d >= all) routes[d] = {-1, -1};
+    if (!named_by[d]) return;
+    const std::int64_t row = shared.next_row[d] + __builtin_popcountll(shared.named[d] & ((std::uint64_t{1} << found) - 1));
+    routes[ordinal] = {d, row < shape.row_capacity ? static_cast<std::int32_t>(row) : -1};
   }
 
   XD_FN std::int32_t id_of(std::int64_t token, int j) const {
     return args.ids.get(token * shape.top_k + j, shape.num_experts);
   }
 
-  /// Writes the plan of tokens whose first piece is this block's.
-  XD_FN void keep_chunk(std::int64_t chunk, int count) {
-    for (int i = m.thread(); i < count; i += m.num_threads()) {
-      const std::int64_t first_item = (chunk + i) * pieces;
-      if (first_item >= items.first && first_item < items.end) keep_token(chunk + i, i);
-    }
-  }
+  XD_FN bool owns(std::int64_t token) const { return token * pieces >= items.first && token * pieces < items.end; }
 
-  /// Writes the plan of one token.
-  XD_FN void keep_token(std::int64_t token, int i) {
-    const memory::Route* routes = &shared.routes[i * kMaxRanks];
-    std::uint32_t kept_ranks = 0;
-    for (int o = 0; o < shape.ranks_per_token; ++o) {
-      call.mine<memory::Route>(call.plan.routes)[token * shape.ranks_per_token + o] = routes[o];
-      if (routes[o].row >= 0) kept_ranks |= 1u << routes[o].rank;
+  /// Writes the plan of this block's own tokens.
+  XD_FN void keep_chunk(std::int64_t chunk, int count) {
+    memory::Route* kept_routes = call.mine<memory::Route>(call.plan.routes);
+    for (int i = m.thread(); i < count * kMaxRanks; i += m.num_threads()) {
+      const std::int64_t token = chunk + i / kMaxRanks;
+      if (i % kMaxRanks < shape.ranks_per_token && owns(token))
+        kept_routes[token * shape.ranks_per_token + i % kMaxRanks] = shared.routes[i];
     }
-    std::uint64_t kept_ids = 0;
-    for (int j = 0; j < shape.top_k; ++j) {
-      const std::int32_t id = id_of(token, j);
-      if (id >= 0 && kept_ranks >> route::owner_of(id, shape) & 1) kept_ids |= std::uint64_t{1} << j;
+    std::uint64_t* kept_ids = call.mine<std::uint64_t>(call.plan.kept_ids);
+    for (int i = m.thread(); i < count; i += m.num_threads()) {
+      const memory::Route* routes = &shared.routes[i * kMaxRanks];
+      std::uint64_t kept = 0;
+      XD_UNROLL(8)
+      for (int o = 0; o < kMaxRanks; ++o)
+        if (routes[o].row >= 0) kept |= shared.named_by[(found_at(chunk) + i) * kMaxRanks + routes[o].rank];
+      if (owns(chunk + i)) kept_ids[chunk + i] = kept;
     }
-    call.mine<std::uint64_t>(call.plan.kept_ids)[token] = kept_ids;
   }
 
   /// Rows of `region` to which a token goes.
@@ -353,20 +329,26 @@ struct Dispatch {
   XD_FN void hold_item() {
     const std::uint32_t item = static_cast<std::uint32_t>(items.first) + m.warp();
     if (item >= items.end) return;
-    const Units units = units_of(static_cast<int>(item % pieces));
-    const std::int64_t token = item / pieces;
+    const std::int64_t token = token_of(item);
+    const int piece = static_cast<int>(item - token * pieces);
+    const Units units = units_of(piece);
     if (units.first + m.lane() < units.end)
       held.bytes = m.load16_once(args.rows + token * shape.row_bytes + std::int64_t{units.first + m.lane()} * 16);
-    if (args.replay || item % pieces != 0 || m.lane() >= shape.top_k) return;
-    held.id = id_of(token, m.lane());
-    held.weight = weight_of(token, m.lane());
+    if (args.replay || piece != 0) return;
+    const int j = m.lane() - static_cast<int>(shape.by_top_k(m.lane())) * shape.top_k;
+    held.id = id_of(token, j);
+    held.weight = weight_of(token, j);
+    if (holds_scales() && m.lane() < shape.scale_bytes / 16)
+      held.scales = m.load16_once(args.scales + token * shape.scale_bytes + m.lane() * 16);
   }
+
+  XD_FN bool aligned_scales() const { return (shape.scale_bytes | static_cast<int>(reinterpret_cast<std::uintptr_t>(args.scales))) % 16 == 0; }
+  XD_FN bool holds_scales() const { return holds && aligned_scales() && shape.scale_bytes / 16 <= M::kWidth; }
 
   /// One piece of one token, to all its destinations, by one warp. The first piece takes the metadata along.
   XD_FN void move_item(std::uint32_t item, std::uint32_t chunk) {  // at most 2^24 tokens, 32 pieces each
-    const std::uint32_t in_chunk = item / pieces - chunk;
-    const int piece = static_cast<int>(item % pieces);
-    const std::int64_t token = chunk + in_chunk;
+    const std::int64_t token = token_of(item);
+    const int piece = static_cast<int>(item - token * pieces), in_chunk = static_cast<int>(token - chunk);
     const memory::Route* routes = &shared.routes[in_chunk * kMaxRanks];
     const Units units = units_of(piece);
     const wire::Fan fan = fan_of(routes, call.place.rows, shape.row_bytes);
@@ -375,32 +357,40 @@ struct Dispatch {
     else if (units.first + m.lane() < units.end)
       wire::store_to_all(m, held.bytes, fan, units.first + m.lane());
     if (piece != 0) return;
-    if (!args.replay)
-      for (int o = 0; o < shape.ranks_per_token; ++o)
-        if (routes[o].row >= 0) send_metadata(token, o, routes[o]);
-    if (shape.scale_bytes == 0) return;
-    const bool aligned = shape.scale_bytes % 16 == 0 && reinterpret_cast<std::uintptr_t>(args.scales) % 16 == 0;
-    wire::fan_out_bytes(m, args.scales + token * shape.scale_bytes, fan_of(routes, call.place.scales, shape.scale_bytes),
-                        shape.scale_bytes, aligned);
+    if (!args.replay) send_metadata(token, routes);
+    if (shape.scale_bytes != 0) send_scales(token, fan_of(routes, call.place.scales, shape.scale_bytes));
+  }
+
+  XD_FN void send_scales(std::int64_t token, const wire::Fan& fan) {
+    if (!holds_scales() || args.replay)
+      wire::fan_out_bytes(m, args.scales + token * shape.scale_bytes, fan, shape.scale_bytes, aligned_scales());
+    else if (m.lane() < shape.scale_bytes / 16)
+      wire::store_to_all(m, held.scales, fan, m.lane());
   }
 
   XD_FN float weight_of(std::int64_t token, int j) const {
     return args.weights ? args.weights[token * shape.top_k + j] : 1.0f;
   }
 
-  XD_FN void send_metadata(std::int64_t token, int ordinal, memory::Route to) {
-    const std::int64_t first = std::int64_t{to.row} * shape.top_k;
-    const int plan = matrix().plan(to.rank);
-    for (int j = m.lane(); j < shape.top_k; j += M::kWidth) {
-      call.at_plan<std::int32_t>(to.rank, plan, call.plan.ids)[first + j] = holds ? held.id : id_of(token, j);
-      call.at_plan<float>(to.rank, plan, call.plan.weights)[first + j] = holds ? held.weight : weight_of(token, j);
+  /// Ids, weights and source of a token to all its ranks, a lane per rank and id.
+  XD_FN void send_metadata(std::int64_t token, const memory::Route* routes) {
+    for (int i = m.lane(); i < shape.ranks_per_token * shape.top_k; i += M::kWidth) {
+      const int o = shape.by_top_k(i), j = i - o * shape.top_k;
+      const memory::Route to = routes[o];
+      if (to.row < 0) continue;
+      std::byte* plan = call.at_plan<std::byte>(to.rank, matrix().plan(to.rank), 0);
+      const bool is_held = holds && i == m.lane();
+      const std::int64_t at = std::int64_t{to.row} * shape.top_k + j;
+      reinterpret_cast<std::int32_t*>(plan + call.plan.ids)[at] = is_held ? held.id : id_of(token, j);
+      reinterpret_cast<float*>(plan + call.plan.weights)[at] = is_held ? held.weight : weight_of(token, j);
+      if (j == 0)
+        reinterpret_cast<RowSource*>(plan + call.plan.sources)[to.row] = {
+            rank, static_cast<std::int32_t>(token), static_cast<std::int32_t>(layout::landing_row(token, o, shape)), 0};
     }
-    if (m.lane() == 0)
-      call.at_plan<RowSource>(to.rank, plan, call.plan.sources)[to.row] = {
-          rank, static_cast<std::int32_t>(token), static_cast<std::int32_t>(layout::landing_row(token, ordinal, shape)), 0};
   }
 
-  /// The block that finishes last tells the peers and waits for them. What only this rank reads is written meanwhile.
+  /// The block that finishes last tells the peers and waits for them. What only this rank reads is written meanwhile, by other
+  /// warps than the one that tells: a release takes long.
   XD_FN void finish() {
     mark(Phase::signal_done);
     const bool last = arrive_last(m, &call.mine<memory::PlaceState>(call.place.state)->arrivals);
@@ -410,15 +400,15 @@ struct Dispatch {
       clean_tail();
     }
     if (last && !args.replay) keep_matrix();
-    if (last && !await_done()) return;
-    if (last && !args.replay) sum_pairs();
     advance_clock(m, call, epoch, false);
+    if (!last || !await_done() || args.replay) return;
+    if (matrix().rows_needed(rank) > shape.row_capacity) pair_books().recount();
   }
 
   XD_FN void tell_done() {
-    for (int p = m.thread(); p < shape.num_ranks; p += m.num_threads()) {
-      std::uint64_t* word = call.at<std::uint64_t>((rank + p) % shape.num_ranks, call.place.done_words) + rank;
-      m.store_release(word, epoch);  // edge done: signal
+    for (int p = m.num_threads() - 1 - m.thread(); p < shape.num_ranks; p += m.num_threads()) {
+      const int peer = rank + p < shape.num_ranks ? rank + p : rank + p - shape.num_ranks;
+      m.store_release(call.at<std::uint64_t>(peer, call.place.done_words) + rank, epoch);  // edge done: signal
     }
   }
 
@@ -439,30 +429,6 @@ struct Dispatch {
     if (items.first >= items.end) return;
     const std::int64_t chunk = first_token + (end_token - 1 - first_token) / kChunk * kChunk;
     keep_chunk(chunk, static_cast<int>(end_token - chunk));
-  }
-
-  /// Kept pairs by local expert: what the senders counted, unless rows were dropped here.
-  XD_FN void sum_pairs() {
-    const int local_experts = shape.experts_per_rank;
-    const std::uint32_t* pairs = call.mine<std::uint32_t>(call.plan.pairs_by_source);
-    std::uint32_t* counts = call.mine<std::uint32_t>(call.plan.expert_counts);
-    const std::int64_t rows = smaller(matrix().rows_needed(rank), shape.row_capacity);
-    const bool dropped = matrix().rows_needed(rank) > shape.row_capacity;
-    for (int x = m.thread(); x < local_experts; x += m.num_threads()) {
-      std::uint32_t sum = 0;
-      XD_UNROLL(8)
-      for (int s = 0; s < kMaxRanks; ++s) sum += s < shape.num_ranks ? pairs[s * local_experts + x] : 0;
-      counts[x] = dropped ? 0 : sum;
-    }
-    if (!dropped) return;
-    m.sync_block();  // the senders' pairs include rows that were dropped here: count the rows that were kept
-    const std::int32_t* ids = call.mine<std::int32_t>(call.plan.ids);
-    for (std::int64_t i = m.thread(); i < rows * shape.top_k; i += m.num_threads()) {
-      const std::int32_t* row = ids + i / shape.top_k * shape.top_k;
-      const int j = static_cast<int>(i % shape.top_k), x = row[j] - rank * local_experts;
-      if (row[j] >= 0 && x >= 0 && x < local_experts && route::first_of_its_expert([&](int other) { return row[other]; }, j))
-        m.add_relaxed(&counts[x], 1);
-    }
   }
 
   /// Everything that follows from the counts.

@@ -40,7 +40,7 @@ struct PlanFill {
 };
 
 struct PlaceRegions {
-  std::uint64_t counts_words, done_words, enter_words, ready_words, state, share_counts, trace_head, trace;
+  std::uint64_t counts_words, pair_words, done_words, enter_words, ready_words, state, share_counts, trace_head, trace;
   std::uint64_t rows, scales, expert_rows, expert_scales, combine_rows, landing, landing_weights;
 
   /// Calls region(name, offset member, element bytes, count, what it holds and who writes it) for each region.
@@ -48,6 +48,7 @@ struct PlaceRegions {
   static constexpr void visit(Self& r, const Shape& s, Region&& region) {
     const std::uint64_t w = s.num_ranks, experts = s.layout == Layout::token_major ? 0 : s.expert_rows;
     region("place.counts_words", r.counts_words, 8, w * (w + 1), "edge counts: [source][destination | T and plan]; peers");
+    region("place.pair_words", r.pair_words, 8, w * s.experts_per_rank, "pairs by [source][local expert], with the epoch; peers");
     region("place.done_words", r.done_words, 8, w, "edge done, by source; peers");
     region("place.enter_words", r.enter_words, 8, w, "edge enter, by source; peers");
     region("place.ready_words", r.ready_words, 8, w, "edge ready, by source; peers");
@@ -68,7 +69,7 @@ struct PlaceRegions {
 };
 
 struct PlanRegions {
-  std::uint64_t counts, fill, matrix, expert_counts, expert_needed, pairs_by_source, sources, ids, weights, routes, kept_ids;
+  std::uint64_t counts, fill, matrix, expert_counts, expert_needed, sources, ids, weights, routes, kept_ids;
   std::uint64_t expert_of_row, expert_offsets, expert_sources, expert_weights, block_counts;
 
   template <class Self, class Region>
@@ -81,7 +82,6 @@ struct PlanRegions {
     region("plan.matrix", r.matrix, 8, w * (w + 1), "rows from every rank to every rank, and every T; own dispatch");
     region("plan.expert_counts", r.expert_counts, 4, local, "kept pairs by local expert; own dispatch");
     region("plan.expert_needed", r.expert_needed, by_expert ? 4 : 0, local, "the same before its own capacity; own dispatch");
-    region("plan.pairs_by_source", r.pairs_by_source, 4, w * local, "the same by source; peers");
     region("plan.sources", r.sources, sizeof(RowSource), rows, "home of each received row; peers");
     region("plan.ids", r.ids, 4 * k, rows, "its ids; peers");
     region("plan.weights", r.weights, 4 * k, rows, "its weights; peers");

@@ -141,7 +141,9 @@ Shape shape_of(const Config& c, int num_ranks) {
   s.num_ranks = num_ranks;
   s.num_experts = c.num_experts;
   s.experts_per_rank = ceil_div(c.num_experts, num_ranks);
-  s.owner_magic = ceil_div(std::uint64_t{1} << 40, static_cast<std::uint64_t>(s.experts_per_rank));
+  s.by_experts_per_rank = Divisor::of(s.experts_per_rank);
+  s.by_top_k = Divisor::of(c.top_k);
+  s.by_cells = Divisor::of(num_ranks + 1);
   s.top_k = c.top_k;
   s.ranks_per_token = smaller(c.top_k, num_ranks);
   s.max_tokens = c.max_tokens;

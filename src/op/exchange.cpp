@@ -87,7 +87,7 @@ kernels::DispatchArgs dispatch_args(ExchangeState& e, const DispatchInput& in, i
 /// A row of `bytes` bytes in about `count` pieces, each a multiple of `grain` units of 16 bytes.
 kernels::Pieces pieces_of(std::int64_t bytes, int count, int grain) {
   const std::int32_t units = static_cast<std::int32_t>(bytes / 16), each = round_up(ceil_div(units, count), grain);
-  return {ceil_div(units, each), each};
+  return kernels::Pieces::of(units, each);
 }
 
 void launch_dispatch(const ExchangeState& e, kernels::DispatchArgs& args, const CallOptions& options) {

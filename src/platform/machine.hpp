@@ -49,6 +49,7 @@ concept Machine = requires(M& m, const M& c, const void* from, void* to, Bytes16
   { m.load_acquire(read64) } -> std::same_as<std::uint64_t>;           // system scope
   m.store_relaxed(word64, std::uint64_t{});                            // system scope
   m.store_release(word64, std::uint64_t{});                            // system scope
+  m.store_begun(word64, std::uint64_t{});  // system scope; a release of what the stream did before this kernel, and no more
   { m.add_acq_rel(word32, std::uint32_t{}) } -> std::same_as<std::uint32_t>;   // this device; returns the old value
   { m.add_relaxed(word32, std::uint32_t{}) } -> std::same_as<std::uint32_t>;   // this device or block
   m.or_relaxed(word64, std::uint64_t{});                                       // this block

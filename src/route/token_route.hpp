@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// WHO: the ranks that a token goes to, from its ids.
+// WHO: whose a token's ids are, and what a repeated id means.
 #pragma once
 
 #include <cstdint>
@@ -7,21 +7,6 @@
 #include "types/shape.hpp"
 
 namespace crossdock::route {
-
-/// Distinct ranks of one token in the order in which its ids first name them, four bits each.
-struct TokenRoute {  // no initialisers: it lies in shared memory
-  std::uint32_t ranks;   // nibble o = o-th distinct rank
-  std::uint32_t mask;    // bit d = rank d is named
-  std::int32_t count;
-  std::int32_t bad_ids;  // outside [-1, E)
-
-  XD_FN constexpr int rank(int ordinal) const { return (ranks >> (4 * ordinal)) & 15; }
-  XD_FN constexpr void name(int rank) {
-    if (mask >> rank & 1) return;
-    mask |= 1u << rank;
-    ranks |= static_cast<std::uint32_t>(rank) << (4 * count++);
-  }
-};
 
 /// Ids of a call, of either width.
 struct Ids {
@@ -38,28 +23,9 @@ struct Ids {
   }
 };
 
-/// Rank of an expert in [0, E): expert / L, exact for E up to 2^20.
+/// Rank of an expert in [0, E).
 XD_FN constexpr int owner_of(int expert, const Shape& shape) {
-  return static_cast<int>(static_cast<std::uint64_t>(expert) * shape.owner_magic >> 40);
-}
-
-inline constexpr int kIdsAtOnce = 8;  // loads in flight per token
-
-XD_FN TokenRoute route_token(const Ids& ids, std::int64_t token, const Shape& shape) {
-  TokenRoute route{};
-  for (int first = 0; first < shape.top_k; first += kIdsAtOnce) {
-    std::int64_t id[kIdsAtOnce];
-    XD_UNROLL(8)
-    for (int i = 0; i < kIdsAtOnce; ++i) id[i] = first + i < shape.top_k ? ids.raw(token * shape.top_k + first + i) : -1;
-    XD_UNROLL(8)
-    for (int i = 0; i < kIdsAtOnce; ++i) {
-      if (id[i] >= 0 && id[i] < shape.num_experts)
-        route.name(owner_of(static_cast<std::int32_t>(id[i]), shape));
-      else
-        route.bad_ids += id[i] != -1;
-    }
-  }
-  return route;
+  return static_cast<int>(shape.by_experts_per_rank(static_cast<std::uint32_t>(expert)));
 }
 
 /// True if id j is the first of its token to name its expert: a repeated id adds its weight, not a row.

@@ -26,11 +26,29 @@ XD_FN constexpr T larger(T a, T b) {
   return a < b ? b : a;
 }
 
+/// Division of numbers below 2^31 by a number that is known before the kernel begins: a multiplication and a shift, where
+/// the instruction sequence of a division is ten times as long.
+struct Divisor {
+  std::uint32_t multiplier;  // ceil(2^(31 + shift) / divisor)
+  std::int32_t shift;        // the least with 2^shift >= divisor
+
+  static constexpr Divisor of(std::uint32_t divisor) {
+    Divisor by{0, 0};
+    while ((std::uint64_t{1} << by.shift) < divisor) ++by.shift;
+    by.multiplier = static_cast<std::uint32_t>(ceil_div(std::uint64_t{1} << (31 + by.shift), std::uint64_t{divisor}));
+    return by;
+  }
+  XD_FN constexpr std::uint32_t operator()(std::uint32_t number) const {
+    return static_cast<std::uint32_t>(std::uint64_t{2 * number} * multiplier >> 32) >> shift;
+  }
+};
+
 struct Shape {
   std::int32_t num_ranks;        // W
   std::int32_t num_experts;      // E
   std::int32_t experts_per_rank; // L = ceil(E / W)
-  std::uint64_t owner_magic;     // ceil(2^40 / L): a multiplication divides by L, see owner_of
+  Divisor by_experts_per_rank, by_top_k;
+  Divisor by_cells;              // W + 1: what a rank tells of its counts
   std::int32_t top_k;            // k
   std::int32_t ranks_per_token;  // min(k, W): the most distinct ranks a token can name
   std::int32_t max_tokens;       // M

@@ -15,6 +15,7 @@ XD_VERB(load_relaxed, const Word* from, Word* to) { *to = Machine::load_relaxed(
 XD_VERB(load_acquire, const Word* from, Word* to) { *to = Machine::load_acquire(from); }
 XD_VERB(store_relaxed, Word* to, Word v) { Machine::store_relaxed(to, v); }
 XD_VERB(store_release, Word* to, Word v) { Machine::store_release(to, v); }
+XD_VERB(store_begun, Word* to, Word v) { Machine::store_begun(to, v); }
 XD_VERB(add_acq_rel, std::uint32_t* at, std::uint32_t v, std::uint32_t* old) { *old = Machine::add_acq_rel(at, v); }
 XD_VERB(add_relaxed, std::uint32_t* at, std::uint32_t v) { (void)Machine::add_relaxed(at, v); }
 XD_VERB(or_relaxed, Word* at, Word v) { Machine::or_relaxed(at, v); }

@@ -14,7 +14,7 @@ struct Nothing {};
 /// Cuts rows into more pieces than the host chose for the CPU, which is one.
 inline void split(kernels::Pieces& pieces, const Executor& e, int grain = 1) {
   const int units = pieces.count * pieces.units_per_piece, each = round_up(ceil_div(units, e.pieces), grain);
-  pieces = {ceil_div(units, each), each};
+  pieces = kernels::Pieces::of(units, each);
 }
 inline void set_pieces(kernels::CombineArgs& args, const Executor& e) {
   split(args.send, e, 8);  // a block of fp8_block128 has eight units

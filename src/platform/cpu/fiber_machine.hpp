@@ -45,6 +45,7 @@ class FiberMachine : public Memory {
   std::uint64_t load_acquire(const std::uint64_t* p) { return launch_.interrupt(), Memory::load_acquire(p); }
   void store_relaxed(std::uint64_t* p, std::uint64_t v) { launch_.interrupt(), Memory::store_relaxed(p, v); }
   void store_release(std::uint64_t* p, std::uint64_t v) { launch_.interrupt(), Memory::store_release(p, v); }
+  void store_begun(std::uint64_t* p, std::uint64_t v) { launch_.interrupt(), Memory::store_begun(p, v); }
   std::uint32_t add_acq_rel(std::uint32_t* p, std::uint32_t v) {
     return launch_.interrupt(), Memory::add_acq_rel(p, v);
   }

@@ -54,6 +54,7 @@ struct Memory {
     end_streaming_stores();
     __atomic_store_n(p, v, __ATOMIC_RELEASE);
   }
+  static void store_begun(std::uint64_t* p, std::uint64_t v) { store_release(p, v); }
   static std::uint32_t add_acq_rel(std::uint32_t* p, std::uint32_t v) {
     end_streaming_stores();
     return __atomic_fetch_add(p, v, __ATOMIC_ACQ_REL);

@@ -72,6 +72,8 @@ struct CudaMachine {
   __device__ static void store_release(std::uint64_t* p, std::uint64_t v) {
     asm volatile("st.release.sys.u64 [%0], %1;" ::"l"(p), "l"(v) : "memory");
   }
+  /// The end of a kernel is a release at system scope, and the next of its stream begins after it.
+  __device__ static void store_begun(std::uint64_t* p, std::uint64_t v) { store_relaxed(p, v); }
   __device__ static std::uint32_t add_acq_rel(std::uint32_t* p, std::uint32_t v) {
     std::uint32_t old;
     asm volatile("atom.acq_rel.gpu.add.u32 %0, [%1], %2;" : "=r"(old) : "l"(p), "r"(v) : "memory");
@@ -96,7 +98,7 @@ struct CudaMachine {
     asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(ns));
     return ns;
   }
-  __device__ static void pause() { __nanosleep(20); }
+  __device__ static void pause() {}
 
  private:
   static constexpr unsigned kAllLanes = 0xffffffffu;

@@ -79,6 +79,8 @@ struct HipMachineOf {
     await_memory();
     __hip_atomic_store(p, v, __ATOMIC_RELAXED, __HIP_MEMORY_SCOPE_SYSTEM);
   }
+  /// Between kernels of a stream the runtime may release at device scope only.
+  __device__ static void store_begun(std::uint64_t* p, std::uint64_t v) { store_release(p, v); }
   __device__ static std::uint32_t add_acq_rel(std::uint32_t* p, std::uint32_t v) {
     __builtin_amdgcn_fence(__ATOMIC_RELEASE, "agent");
     await_memory();
