@@ -27,8 +27,8 @@ inline constexpr int kBlocksThatSuffice = 12;  // to fill the link: 4 x H200 rea
 
 struct DispatchShared {
   std::uint64_t matrix[kMaxRanks * (kMaxRanks + 1)];
-  std::uint64_t named_by[kChunk * kMaxRanks];  // [token of the chunk][rank], bit j: id j names this rank
-  std::uint64_t named[kMaxRanks];              // bit i: token i of the chunk goes to this rank
+  Bits named_by[kChunk * kMaxRanks];           // [token of the chunk][rank], bit j: id j names this rank
+  Bits named[kMaxRanks];                       // bit i: token i of the chunk goes to this rank
   memory::Route routes[kChunk * kMaxRanks];
   std::int64_t next_row[kMaxRanks];            // row of the chunk's first token at each rank
   std::uint32_t counts[memory::kShareCounts];  // rows for every rank and bad ids, of this block's share
@@ -145,7 +145,7 @@ struct Dispatch {
     find_chunk(chunk, count, own);
     const std::uint64_t counted = own < 64 ? (std::uint64_t{1} << larger<std::int64_t>(own, 0)) - 1 : ~std::uint64_t{0};
     for (int d = m.thread(); d < kMaxRanks; d += m.num_threads())
-      shared.counts[d] += __builtin_popcountll(shared.named[d] & counted);
+      shared.counts[d] += __builtin_popcountll(shared.named[d].all() & counted);
   }
 
   /// Blocks exchange what they have counted; a word carries its epoch, so nothing else needs an order.
@@ -244,20 +244,23 @@ struct Dispatch {
   /// The ranks that tokens [chunk, chunk + count) name, a thread per id; counts bad ids of the first `own`.
   XD_FN void find_chunk(std::int64_t chunk, int count, std::int64_t own) {
     m.sync_block();
-    for (int i = m.thread(); i < count * kMaxRanks; i += m.num_threads()) shared.named_by[i] = 0;
-    for (int d = m.thread(); d < kMaxRanks; d += m.num_threads()) shared.named[d] = 0;
+    for (int i = m.thread(); i < count * kMaxRanks; i += m.num_threads()) shared.named_by[i] = {};
+    for (int d = m.thread(); d < kMaxRanks; d += m.num_threads()) shared.named[d] = {};
     m.sync_block();
     for (int i = m.thread(); i < count * shape.top_k; i += m.num_threads()) {
       const int token = shape.by_top_k(i), j = i - token * shape.top_k;
       const std::int64_t id = args.ids.raw(chunk * shape.top_k + i);
       if (id >= 0 && id < shape.num_experts)
-        m.or_relaxed(&shared.named_by[token * kMaxRanks + route::owner_of(static_cast<std::int32_t>(id), shape)], std::uint64_t{1} << j);
+        shared.named_by[token * kMaxRanks + route::owner_of(static_cast<std::int32_t>(id), shape)].set(m, j);
       else if (id != -1 && token < own)
         m.add_relaxed(&shared.counts[kMaxRanks], 1);
     }
     m.sync_block();
-    for (int i = m.thread(); i < count * kMaxRanks; i += m.num_threads())
-      if (shared.named_by[i]) m.or_relaxed(&shared.named[i % kMaxRanks], std::uint64_t{1} << (i / kMaxRanks));
+    for (int i = m.thread(); i < kMaxRanks * kChunk; i += m.num_threads()) {  // a warp: neighbouring tokens, one rank
+      const int d = i / kChunk, token = i % kChunk;
+      const std::uint64_t goes = m.votes(token < count && shared.named_by[token * kMaxRanks + d].all());
+      if (m.lane() == 0 && goes) shared.named[d].set_from(m, token, goes);
+    }
     m.sync_block();
   }
 
@@ -268,22 +271,22 @@ struct Dispatch {
       place(&shared.routes[i / kMaxRanks * kMaxRanks], found_at(chunk) + i / kMaxRanks, i % kMaxRanks);
     m.sync_block();
     for (int d = m.thread(); d < shape.num_ranks; d += m.num_threads())
-      shared.next_row[d] += __builtin_popcountll(shared.named[d]);
+      shared.next_row[d] += __builtin_popcountll(shared.named[d].all());
   }
 
   /// Rank d among the routes of token `found`: behind those that a lower id names.
   XD_FN void place(memory::Route* routes, int found, int d) {
-    const std::uint64_t* named_by = &shared.named_by[found * kMaxRanks];
-    const std::uint64_t lower_ids = (named_by[d] & (~named_by[d] + 1)) - 1;
+    const Bits* named_by = &shared.named_by[found * kMaxRanks];
+    const std::uint64_t mine = named_by[d].all(), lower_ids = (mine & (~mine + 1)) - 1;
     int ordinal = 0, all = 0;
     XD_UNROLL(8)
     for (int e = 0; e < kMaxRanks; ++e) {
-      ordinal += (named_by[e] & lower_ids) != 0;
-      all += named_by[e] != 0;
+      ordinal += (named_by[e].all() & lower_ids) != 0;
+      all += named_by[e].all() != 0;
     }
     if (d >= all) routes[d] = {-1, -1};
-    if (!named_by[d]) return;
-    const std::int64_t row = shared.next_row[d] + __builtin_popcountll(shared.named[d] & ((std::uint64_t{1} << found) - 1));
+    if (!mine) return;
+    const std::int64_t row = shared.next_row[d] + __builtin_popcountll(shared.named[d].all() & ((std::uint64_t{1} << found) - 1));
     routes[ordinal] = {d, row < shape.row_capacity ? static_cast<std::int32_t>(row) : -1};
   }
 
@@ -307,7 +310,7 @@ struct Dispatch {
       std::uint64_t kept = 0;
       XD_UNROLL(8)
       for (int o = 0; o < kMaxRanks; ++o)
-        if (routes[o].row >= 0) kept |= shared.named_by[(found_at(chunk) + i) * kMaxRanks + routes[o].rank];
+        if (routes[o].row >= 0) kept |= shared.named_by[(found_at(chunk) + i) * kMaxRanks + routes[o].rank].all();
       if (owns(chunk + i)) kept_ids[chunk + i] = kept;
     }
   }

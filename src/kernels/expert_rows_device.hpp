@@ -18,7 +18,7 @@ inline constexpr int kRowChunk = 64;      // rows placed at once: one bit each i
 inline constexpr int kExpertGroup = 256;  // local experts handled at once
 
 struct ExpertRowsShared {
-  std::uint64_t named[kExpertGroup];  // bit i: row i of the chunk goes to this expert
+  Bits named[kExpertGroup];  // bit i: row i of the chunk goes to this expert
 };
 
 /// What both kernels know of rows and experts.
@@ -128,11 +128,11 @@ struct ExpertRowsBody {
   /// Expert rows of `count` received rows, for the experts of one group.
   XD_FN void place_chunk(std::int64_t chunk, int count, int group) {
     m.sync_block();
-    for (int x = m.thread(); x < kExpertGroup; x += m.num_threads()) shared.named[x] = 0;
+    for (int x = m.thread(); x < kExpertGroup; x += m.num_threads()) shared.named[x] = {};
     m.sync_block();
     for (int i = m.thread(); i < count * shape.top_k; i += m.num_threads()) {
       const int x = share.local_expert(chunk + i / shape.top_k, i % shape.top_k) - group;
-      if (x >= 0 && x < kExpertGroup) m.or_relaxed(&shared.named[x], std::uint64_t{1} << (i / shape.top_k));
+      if (x >= 0 && x < kExpertGroup) shared.named[x].set(m, i / shape.top_k);
     }
     m.sync_block();
     for (int i = m.thread(); i < count * shape.top_k; i += m.num_threads()) {
@@ -141,14 +141,14 @@ struct ExpertRowsBody {
     }
     m.sync_block();
     for (int x = group + m.thread(); x < smaller(shape.experts_per_rank, group + kExpertGroup); x += m.num_threads())
-      share.positions()[x] += __builtin_popcountll(shared.named[x - group]);
+      share.positions()[x] += __builtin_popcountll(shared.named[x - group].all());
   }
 
   XD_FN void place_pair(std::int64_t chunk, int i, int j, int x, int group) {
     const std::int64_t row = chunk + i, pair = row * shape.top_k + j;
     expert_of_row[pair] = -1;
     if (x < 0) return;
-    const std::uint64_t earlier = shared.named[x - group] & ((std::uint64_t{1} << i) - 1);
+    const std::uint64_t earlier = shared.named[x - group].all() & ((std::uint64_t{1} << i) - 1);
     const std::int64_t position = share.positions()[x] + __builtin_popcountll(earlier), first = offsets[x];
     if (position >= kept_rows[x]) return;
     const float* weights = call.mine<float>(call.plan.weights) + row * shape.top_k;

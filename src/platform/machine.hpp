@@ -38,7 +38,7 @@ concept Machine = requires(M& m, const M& c, const void* from, void* to, Bytes16
   m.sync_warp();                                      // the same for a warp
   { m.any_in_block(flag) } -> std::same_as<bool>;     // barrier; true for all if true for one
   { m.max_across(number, n) } -> std::same_as<float>; // over n neighbouring lanes, n a power of two up to kWidth
-  { m.sum_across(n) } -> std::same_as<int>;           // over the warp
+  { m.votes(flag) } -> std::same_as<std::uint64_t>;   // of the warp, bit i: lane i
   // rows
   { m.load16(from) } -> std::same_as<Bytes16>;        // will be read again
   { m.load16_once(from) } -> std::same_as<Bytes16>;   // will not
@@ -52,7 +52,7 @@ concept Machine = requires(M& m, const M& c, const void* from, void* to, Bytes16
   m.store_begun(word64, std::uint64_t{});  // system scope; a release of what the stream did before this kernel, and no more
   { m.add_acq_rel(word32, std::uint32_t{}) } -> std::same_as<std::uint32_t>;   // this device; returns the old value
   { m.add_relaxed(word32, std::uint32_t{}) } -> std::same_as<std::uint32_t>;   // this device or block
-  m.or_relaxed(word64, std::uint64_t{});                                       // this block
+  m.or_relaxed(word32, std::uint32_t{});                                       // shared memory of this block
   { m.claim(word64, std::uint64_t{}) } -> std::same_as<bool>;          // 0 -> value, this device; true for the one that did
   // time
   { m.now_ns() } -> std::same_as<std::uint64_t>;      // monotonic on this device

@@ -43,6 +43,23 @@ struct Divisor {
   }
 };
 
+/// 64 bits that threads of a block set; halves, for a shared-memory OR of 64 bits is a loop of exchanges.
+struct Bits {
+  std::uint32_t half[2];
+
+  XD_FN constexpr std::uint64_t all() const { return half[0] | std::uint64_t{half[1]} << 32; }
+  template <class M>
+  XD_FN void set(M& m, int bit) {
+    m.or_relaxed(&half[bit / 32], 1u << (bit % 32));
+  }
+  template <class M>
+  XD_FN void set_from(M& m, int first, std::uint64_t bits) {
+    bits <<= first;
+    if (static_cast<std::uint32_t>(bits)) m.or_relaxed(&half[0], static_cast<std::uint32_t>(bits));
+    if (bits >> 32) m.or_relaxed(&half[1], static_cast<std::uint32_t>(bits >> 32));
+  }
+};
+
 struct Shape {
   std::int32_t num_ranks;        // W
   std::int32_t num_experts;      // E

@@ -19,7 +19,7 @@ VERBS = {
     "store_begun": ["buffer_wbl2 sc0 sc1", r"s_waitcnt vmcnt\(0\)", "global_store_dwordx2 .* sc0 sc1"],
     "add_acq_rel": ["buffer_wbl2 sc1", r"s_waitcnt vmcnt\(0\)", "global_atomic_add .* sc0", r"s_waitcnt vmcnt\(0\)", "buffer_inv sc1"],
     "add_relaxed": ["global_atomic_add ", "!buffer_"],
-    "or_relaxed": ["global_atomic_or_x2 ", "!buffer_"],
+    "or_relaxed": ["ds_or_b32 ", "!buffer_"],
     "claim": ["global_atomic_cmpswap_x2 .* sc0"],
     "load16": ["global_load_dwordx4 ", "! nt"],
     "load16_once": ["global_load_dwordx4 .* nt"],
@@ -28,7 +28,7 @@ VERBS = {
     "sync_block": [r"s_waitcnt vmcnt\(0\)", "s_barrier"],
     "any_in_block": ["s_barrier", "s_barrier", "s_barrier"],
     "max_across": ["ds_bpermute_b32 "] * 3 + ["!ds_(read|write)"],
-    "sum_across": ["ds_bpermute_b32 "] * 6 + ["!ds_(read|write)"],
+    "votes": [r"v_cmp_\w+ (?:vcc|s\[)", "!ds_"],
     "now_ns": ["s_memrealtime "],
     "pause": ["s_sleep 2"],
 }

@@ -115,7 +115,7 @@ def spoils():
         ("verb store16_away", verb("store16_away", lambda c: replaced(c, " nt", ""))),
         ("verb load16_once", verb("load16_once", lambda c: replaced(c, "dwordx4", "dwordx2"))),
         ("verb sync_block", verb("sync_block", lambda c: without(c, "s_barrier"))),
-        ("verb sum_across", verb("sum_across", lambda c: without(c, "ds_bpermute")[:1] + ["ds_bpermute_b32 v0"] * 5)),
+        ("verb votes", verb("votes", lambda c: without(c, "v_cmp"))),
         ("without a wait", body("dispatch", lambda c: without(c, r"s_waitcnt.*vmcnt"))),
         ("combine_bf16_own: no `buffer_inv", body("combine_bf16_own", lambda c: replaced(c, "inv sc0 sc1", "inv sc1"))),
         ("dispatch: of 16-byte", body("dispatch", lambda c: replaced(c, "(global_store_dwordx4.*) nt", r"\1"))),

@@ -18,7 +18,7 @@ XD_VERB(store_release, Word* to, Word v) { Machine::store_release(to, v); }
 XD_VERB(store_begun, Word* to, Word v) { Machine::store_begun(to, v); }
 XD_VERB(add_acq_rel, std::uint32_t* at, std::uint32_t v, std::uint32_t* old) { *old = Machine::add_acq_rel(at, v); }
 XD_VERB(add_relaxed, std::uint32_t* at, std::uint32_t v) { (void)Machine::add_relaxed(at, v); }
-XD_VERB(or_relaxed, Word* at, Word v) { Machine::or_relaxed(at, v); }
+XD_VERB(or_relaxed, std::uint32_t* at, std::uint32_t v) { Machine::or_relaxed(at, v); }
 XD_VERB(claim, Word* at, Word v, bool* won) { *won = Machine::claim(at, v); }
 XD_VERB(load16, const Bytes16* from, Bytes16* to) { to[Machine::thread()] = Machine::load16(from + Machine::thread()); }
 XD_VERB(load16_once, const Bytes16* from, Bytes16* to) {
@@ -34,6 +34,6 @@ XD_VERB(sync_block, int* to) {
 }
 XD_VERB(any_in_block, bool flag, bool* any) { *any = Machine::any_in_block(flag && Machine::thread() == 1); }
 XD_VERB(max_across, float* at) { at[Machine::thread()] = Machine::max_across(at[Machine::thread()], 8); }
-XD_VERB(sum_across, int* at) { at[Machine::thread()] = Machine::sum_across(at[Machine::thread()]); }
+XD_VERB(votes, const int* at, Word* to) { *to = Machine::votes(at[Machine::thread()] > 0); }
 XD_VERB(now_ns, Word* to) { *to = Machine::now_ns(); }
 XD_VERB(pause) { Machine::pause(); }

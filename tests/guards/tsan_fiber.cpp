@@ -51,7 +51,7 @@ void body(M& m, Shared& shared, Rank& mine, Rank& peer, const char* broken) {
     sum += shared.value[(me + M::kWidth) % kThreads];
     shared.of_warp[me] = me;
     if (is("shuffle_as_barrier")) {
-      m.sum_across(1);
+      m.votes(true);
     } else if (!is("missing_warp_barrier")) {
       m.sync_warp();
     }

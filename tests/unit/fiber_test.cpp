@@ -108,7 +108,8 @@ void check_collectives(std::uint64_t seed) {
                                   wrong += m.any_in_block(m.thread() == round % kThreads) != true;
                                   wrong += m.any_in_block(m.block() == 1) != (m.block() == 1);
                                   wrong += m.any_in_block(false);
-                                  wrong += m.sum_across(m.lane() + round) != kWidth * (kWidth - 1) / 2 + kWidth * round;
+                                  const int voter = round % kWidth, last = kWidth - 1;
+                                  wrong += m.votes(m.lane() == voter || m.lane() == last) != (std::uint64_t{1} << voter | std::uint64_t{1} << last);
                                   for (int n = 1; n <= kWidth; n *= 2) {
                                     const float most = m.max_across(static_cast<float>(-m.lane()), n);
                                     wrong += most != static_cast<float>(-(m.lane() / n * n));
@@ -170,19 +171,20 @@ TEST_F(FiberTest, RanksOnThreadsWaitForEachOther) {
 
 TEST_F(FiberTest, WordsCountExactly) {
   std::uint32_t total = 0, arrivals = 0;
-  std::uint64_t bits = 0, claimed = 0;
+  std::uint64_t claimed = 0;
+  std::uint32_t bits = 0;
   std::vector<int> last(1), winners(1);
   run_fibers<32, Nothing>({2, 64},
                           [&](auto& m, Nothing&) {
                             m.add_relaxed(&total, 3);
-                            m.or_relaxed(&bits, std::uint64_t{1} << (m.thread() % 64));
+                            m.or_relaxed(&bits, 1u << (m.thread() % 32));
                             const bool won = m.claim(&claimed, static_cast<std::uint64_t>(m.thread()) + 1);
                             if (m.add_acq_rel(&arrivals, 1) + 1 == 128) ++last[0];
                             if (won) ++winners[0];
                           },
                           {.seed = 5});
   EXPECT_EQ(total, 3u * 128);
-  EXPECT_EQ(bits, ~std::uint64_t{0});
+  EXPECT_EQ(bits, ~0u);
   EXPECT_EQ(last[0], 1);
   EXPECT_EQ(winners[0], 1);
   EXPECT_NE(claimed, 0u);
@@ -230,7 +232,7 @@ TEST_F(FiberTest, DifferentCallsThatMeetAreReported) {
   const std::string text = what_of([] {
     run_fibers<32, Nothing>({1, 32}, [](auto& m, Nothing&) {
       if (m.lane() == 5) {
-        m.sum_across(1);
+        m.votes(true);
       } else {
         m.sync_warp();
       }

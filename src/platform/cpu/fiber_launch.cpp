@@ -16,7 +16,7 @@ namespace crossdock::platform::cpu {
 
 namespace {
 
-constexpr const char* kCallNames[] = {"none", "sync_block", "any_in_block", "sync_warp", "max_across", "sum_across"};
+constexpr const char* kCallNames[] = {"none", "sync_block", "any_in_block", "sync_warp", "max_across", "votes"};
 const char* name_of(FiberCall call) { return kCallNames[static_cast<int>(call)]; }
 
 XD_NO_TSAN void release([[maybe_unused]] void* edge) {
@@ -30,7 +30,7 @@ XD_NO_TSAN void acquire([[maybe_unused]] void* edge) {
 #endif
 }
 
-/// Only barriers order memory; max_across and sum_across move a value and nothing else, as on a GPU.
+/// Only barriers order memory; max_across and votes move a value and nothing else, as on a GPU.
 constexpr bool orders_memory(FiberCall call) { return call <= FiberCall::sync_warp; }
 
 }  // namespace
@@ -193,11 +193,11 @@ void FiberLaunch::finish(Meeting& meeting) {
   Value all{};
   for (int i = first; i < first + num; ++i) {
     if (meeting.call == FiberCall::any_in_block) all.flag |= mine_[i].flag;
-    if (meeting.call == FiberCall::sum_across) all.count += mine_[i].count;
+    if (meeting.call == FiberCall::votes) all.bits |= mine_[i].bits << (i - first);
   }
   for (int i = first; i < first + num; ++i) {
     result_[i].flag = all.flag;
-    if (meeting.call == FiberCall::sum_across) result_[i].count = all.count;
+    if (meeting.call == FiberCall::votes) result_[i].bits = all.bits;
     if (meeting.call == FiberCall::max_across) {
       const int group = first + (i - first) / meeting.span * meeting.span;
       float most = mine_[group].number;

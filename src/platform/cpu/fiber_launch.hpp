@@ -20,7 +20,7 @@ struct FiberOptions {
 };
 
 /// Calls in which all threads of a warp or of a block meet.
-enum class FiberCall : std::uint8_t { none, sync_block, any_in_block, sync_warp, max_across, sum_across };
+enum class FiberCall : std::uint8_t { none, sync_block, any_in_block, sync_warp, max_across, votes };
 
 class FiberLaunch {
  public:
@@ -38,8 +38,8 @@ class FiberLaunch {
 
   /// What a running fiber may do.
   union Value {
+    std::uint64_t bits;
     float number;
-    std::int32_t count;
     std::uint32_t flag;
   };
   void XD_NO_TSAN pause();

@@ -38,7 +38,7 @@ class FiberMachine : public Memory {
   bool any_in_block(bool flag) { return launch_.meet(FiberCall::any_in_block, fiber_, {.flag = flag}).flag != 0; }
   /// All lanes of the warp call it together, whatever n is.
   float max_across(float v, int n) { return launch_.meet(FiberCall::max_across, fiber_, {.number = v}, n).number; }
-  int sum_across(int v) { return launch_.meet(FiberCall::sum_across, fiber_, {.count = v}).count; }
+  std::uint64_t votes(bool flag) { return launch_.meet(FiberCall::votes, fiber_, {.bits = flag}).bits; }
 
   // With a seed, other threads may run before any operation on a word.
   std::uint64_t load_relaxed(const std::uint64_t* p) { return launch_.interrupt(), Memory::load_relaxed(p); }
@@ -52,7 +52,7 @@ class FiberMachine : public Memory {
   std::uint32_t add_relaxed(std::uint32_t* p, std::uint32_t v) {
     return launch_.interrupt(), Memory::add_relaxed(p, v);
   }
-  void or_relaxed(std::uint64_t* p, std::uint64_t v) { launch_.interrupt(), Memory::or_relaxed(p, v); }
+  void or_relaxed(std::uint32_t* p, std::uint32_t v) { launch_.interrupt(), Memory::or_relaxed(p, v); }
   bool claim(std::uint64_t* p, std::uint64_t v) { return launch_.interrupt(), Memory::claim(p, v); }
 
   void pause() { launch_.pause(); }

@@ -62,7 +62,7 @@ struct Memory {
   static std::uint32_t add_relaxed(std::uint32_t* p, std::uint32_t v) {
     return __atomic_fetch_add(p, v, __ATOMIC_RELAXED);
   }
-  static void or_relaxed(std::uint64_t* p, std::uint64_t v) { __atomic_fetch_or(p, v, __ATOMIC_RELAXED); }
+  static void or_relaxed(std::uint32_t* p, std::uint32_t v) { __atomic_fetch_or(p, v, __ATOMIC_RELAXED); }
   static bool claim(std::uint64_t* p, std::uint64_t v) {
     std::uint64_t expected = 0;
     return __atomic_compare_exchange_n(p, &expected, v, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
@@ -86,7 +86,7 @@ class ScalarMachine : public Memory {
   static void sync_warp() {}
   static bool any_in_block(bool flag) { return flag; }
   static float max_across(float v, int) { return v; }
-  static int sum_across(int v) { return v; }
+  static std::uint64_t votes(bool flag) { return flag; }
 
   // A single writer needs no locked instruction for words that only its own block touches.
   static std::uint32_t add_relaxed(std::uint32_t* p, std::uint32_t v) {
@@ -94,7 +94,7 @@ class ScalarMachine : public Memory {
     *p = old + v;
     return old;
   }
-  static void or_relaxed(std::uint64_t* p, std::uint64_t v) { *p |= v; }
+  static void or_relaxed(std::uint32_t* p, std::uint32_t v) { *p |= v; }
 
   static void pause() { sched_yield(); }
 };

@@ -27,7 +27,7 @@ struct CudaMachine {
     }
     return v;
   }
-  __device__ static int sum_across(int v) { return __reduce_add_sync(kAllLanes, v); }
+  __device__ static std::uint64_t votes(bool flag) { return __ballot_sync(kAllLanes, flag); }
 
   __device__ static Bytes16 load16(const void* from) {
     Bytes16 v;
@@ -84,8 +84,9 @@ struct CudaMachine {
     asm volatile("atom.relaxed.gpu.add.u32 %0, [%1], %2;" : "=r"(old) : "l"(p), "r"(v) : "memory");
     return old;
   }
-  __device__ static void or_relaxed(std::uint64_t* p, std::uint64_t v) {
-    asm volatile("red.relaxed.cta.or.b64 [%0], %1;" ::"l"(p), "l"(v) : "memory");
+  __device__ static void or_relaxed(std::uint32_t* p, std::uint32_t v) {
+    const unsigned shared = static_cast<unsigned>(__cvta_generic_to_shared(p));
+    asm volatile("red.relaxed.cta.shared::cta.or.b32 [%0], %1;" ::"r"(shared), "r"(v) : "memory");
   }
   __device__ static bool claim(std::uint64_t* p, std::uint64_t v) {
     std::uint64_t old;

@@ -52,8 +52,11 @@ struct HipMachineOf {
     };
     return butterfly(v, n, exchanged, [](float a, float b) { return b > a ? b : a; });
   }
-  __device__ static int sum_across(int v) {
-    return butterfly(v, kWidth, from_partner, [](int a, int b) { return a + b; });
+  __device__ static std::uint64_t votes(bool flag) {
+    if constexpr (kWidth == 64)
+      return __builtin_amdgcn_ballot_w64(flag);
+    else
+      return __builtin_amdgcn_ballot_w32(flag);
   }
 
   __device__ static Bytes16 load16(const void* from) { return __builtin_bit_cast(Bytes16, *global(from)); }
@@ -89,8 +92,8 @@ struct HipMachineOf {
   __device__ static std::uint32_t add_relaxed(std::uint32_t* p, std::uint32_t v) {
     return __hip_atomic_fetch_add(p, v, __ATOMIC_RELAXED, __HIP_MEMORY_SCOPE_AGENT);
   }
-  __device__ static void or_relaxed(std::uint64_t* p, std::uint64_t v) {
-    __hip_atomic_fetch_or(p, v, __ATOMIC_RELAXED, __HIP_MEMORY_SCOPE_WORKGROUP);
+  __device__ static void or_relaxed(std::uint32_t* p, std::uint32_t v) {
+    __hip_atomic_fetch_or((SharedWord*)p, v, __ATOMIC_RELAXED, __HIP_MEMORY_SCOPE_WORKGROUP);
   }
   __device__ static bool claim(std::uint64_t* p, std::uint64_t v) {
     std::uint64_t expected = 0;
@@ -104,6 +107,7 @@ struct HipMachineOf {
  private:
   typedef std::uint32_t Words4 __attribute__((ext_vector_type(4), may_alias));
   typedef __attribute__((address_space(1))) Words4 GlobalWords4;
+  typedef __attribute__((address_space(3))) std::uint32_t SharedWord;
 
   /// Until all memory operations of this wave are done, a cache's write-back included; on gfx9 one counter has them all.
   /// clang 22 omits that wait behind a write-back that no store of the same wave precedes (llvm/llvm-project pull request
