@@ -21,7 +21,7 @@ namespace crossdock::kernels {
 
 inline constexpr int kChunk = 64;  // tokens whose rows a block finds at once: one bit each in a word
 
-inline constexpr int kRoutedSooner = 4 * kChunk;  // tokens that one block routes in less time than many take to meet
+inline constexpr int kRoutedSooner = 2 * kChunk;  // tokens that one block routes in less time than many take to meet
 
 inline constexpr int kBlocksThatSuffice = 12;  // to fill the link: 4 x H200 reach their best rate with fewer (2026-11-22)
 
