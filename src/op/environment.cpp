@@ -37,6 +37,11 @@ std::chrono::milliseconds environment_deadline() {
   return std::chrono::milliseconds(ms);
 }
 
+std::string environment_tuning_file() {
+  const std::string value = value_of("CROSSDOCK_TUNING_FILE");
+  return value == "none" ? "" : value;
+}
+
 BackendKind environment_backend() {
   const std::string value = value_of("CROSSDOCK_BACKEND");
   for (std::size_t i = 0; i < std::size(kBackendNames); ++i)

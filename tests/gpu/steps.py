@@ -13,7 +13,7 @@ Step = collections.namedtuple("Step", "name gpus limit_s command env company", d
 CPU_ONLY = "Fibers.*:*OnFibers*:FiberMachine.*"
 # Those that fork must find a process in which nobody has spoken to the driver.
 IN_ONE_PROCESS = ":".join(f"{name}.*" for name in (
-    "Shapes Ids Capacity Plans SeedGaps Usage Trace Lifetimes Agreement Streams Graphs Lost Manners Abort").split())
+    "Shapes Ids Capacity Plans SeedGaps Usage Trace Lifetimes Agreement Streams Graphs Lost Manners Abort Tuning").split())
 SIZES = "1,8,32,64,128,256,512,1024,4096,8192"
 DECODE = "--tokens 1,128,4096"
 

@@ -60,6 +60,11 @@ class HipDevice : public Device {
   BackendKind kind() const override { return BackendKind::hip; }
   int ordinal() const override { return ordinal_; }
   Limits limits() const override { return {num_cus_, kWidth, max_threads_}; }
+  std::string model() const override {
+    char name[256] = {};
+    check(driver().device_name(name, sizeof name, ordinal_), "asking device " + std::to_string(ordinal_) + " for its name");
+    return name;
+  }
 
   BlockPtr allocate(std::uint64_t bytes, bool) override {
     const bool mapped = share_ == Share::descriptor;
