@@ -19,7 +19,7 @@ struct GroupOptions {
   int device = -1;  ///< device ordinal as the driver counts; -1: the current device (CUDA, HIP). Unused on the CPU
   /// Longest wait for a peer, in kernels and while the group forms. 0: no limit. Negative: CROSSDOCK_DEADLINE_MS.
   std::chrono::milliseconds deadline{-1};
-  /// Written by `crossdock tune` for these devices, ranks and version; ConfigError otherwise. Empty: CROSSDOCK_TUNING_FILE.
+  /// Written by `crossdock tune` for these devices, ranks and version, else ConfigError. `none`; empty: CROSSDOCK_TUNING_FILE.
   std::string tuning_file = {};
 };
 

@@ -37,10 +37,7 @@ std::chrono::milliseconds environment_deadline() {
   return std::chrono::milliseconds(ms);
 }
 
-std::string environment_tuning_file() {
-  const std::string value = value_of("CROSSDOCK_TUNING_FILE");
-  return value == "none" ? "" : value;
-}
+std::string environment_tuning_file() { return value_of("CROSSDOCK_TUNING_FILE"); }
 
 BackendKind environment_backend() {
   const std::string value = value_of("CROSSDOCK_BACKEND");

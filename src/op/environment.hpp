@@ -12,7 +12,7 @@ namespace crossdock::op {
 /// CROSSDOCK_DEADLINE_MS. ConfigError if it is not a number.
 std::chrono::milliseconds environment_deadline();
 
-/// CROSSDOCK_TUNING_FILE, empty if there is none.
+/// CROSSDOCK_TUNING_FILE, `none` if there is none.
 std::string environment_tuning_file();
 
 /// CROSSDOCK_BACKEND. ConfigError if it names no machine.

@@ -42,7 +42,7 @@ GroupState::GroupState(memory::Sharing sharing, BackendKind backend, int device,
     : sharing_(std::move(sharing)) {
   told_to_all("Group::join", [&] {
     sharing_.device = platform::open_device(backend, device);
-    if (!tuning_file.empty()) tuned_ = tuning::read_file(tuning_file, {sharing_.device->model(), num_ranks(), CROSSDOCK_VERSION});
+    if (tuning_file != "none") tuned_ = tuning::read_file(tuning_file, {sharing_.device->model(), num_ranks(), CROSSDOCK_VERSION});
   });
   Hello mine{{}, sharing_.device->id(), num_ranks(), rank(), static_cast<std::int32_t>(backend), sharing_.device->ordinal()};
   const auto process = platform::cpu::process_id128();

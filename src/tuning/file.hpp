@@ -28,7 +28,7 @@ struct Key {
 struct Entry {
   Key key;
   std::int32_t tokens = 0;  // up to so many, from the next smaller entry of the key on
-  Wish wish;
+  Wish wish;                // nothing: the rule is best there
 };
 
 /// ConfigError with file, line and reason: it cannot be read, was measured elsewhere, or is no such file.
