@@ -16,7 +16,8 @@ namespace {
 
 /// Axes as they were given: names and numbers, lists by commas.
 struct Options {
-  std::vector<int> ranks{4}, tokens{1024}, hidden{7168}, experts{256}, topk{8}, scale_bytes{0}, num_sms{0}, num_blocks{0}, num_warps{0}, pieces{0};
+  std::vector<int> ranks{4}, tokens{1024}, hidden{7168}, experts{256}, topk{8}, scale_bytes{0}, num_sms{0},
+      num_blocks{0}, num_warps{0}, pieces{0};
   std::vector<std::string> dtype{"bf16"}, combine_dtype, layout{"token_major"}, path{"staged"}, wire{"own"},
       routing{"random"};
   std::vector<std::string> op{"dispatch", "combine", "pair"}, mode;

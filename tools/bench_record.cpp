@@ -155,8 +155,8 @@ nlohmann::ordered_json to_json(const Record& r) {
 
 std::string identity_of(const nlohmann::ordered_json& line) {
   std::string identity;
-  for (const char* key : {"op", "ranks", "tokens", "hidden", "experts", "topk", "dtype", "scale_bytes", "layout", "path",
-                          "wire", "routing", "num_sms", "mode", "host"})
+  for (const char* key : {"op", "ranks", "tokens", "hidden", "experts", "topk", "dtype", "scale_bytes", "layout",
+                          "path", "wire", "routing", "num_sms", "mode", "host"})
     identity += line.value(key, nlohmann::ordered_json()).dump() + " ";
   return identity;
 }

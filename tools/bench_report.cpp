@@ -44,7 +44,8 @@ Baseline read_baseline(const std::string& file) {
   for (int number = 1; std::getline(in, text); ++number) {
     if (text.empty()) continue;
     nlohmann::ordered_json line = nlohmann::ordered_json::parse(text, nullptr, false);
-    const bool usable = line.is_object() && line.contains("us_median") && line["us_median"].is_number() && line["us_median"] > 0;
+    const bool usable =
+        line.is_object() && line.contains("us_median") && line["us_median"].is_number() && line["us_median"] > 0;
     if (!usable)
       throw BadInput("--compare: " + file + " line " + std::to_string(number) +
                      " is no line of `crossdock bench --jsonl`");
@@ -71,8 +72,8 @@ void print_table_head(const Measurer& measurer, const Setting& setting) {
               setting.host.c_str(), setting.driver.c_str(), setting.commit.c_str(), measurer.limit_name().c_str(),
               setting.limit_of_link ? "wire" : "payload");
   std::printf("%-8s %5s %6s %6s %7s %4s %-14s %-12s %-9s %-15s %-14s %-6s %11s %11s %11s %8s %8s %8s %6s %-11s %s\n",
-              "op", "ranks", "tokens", "hidden", "experts", "topk", "dtype", "layout", "path", "wire", "routing", "mode",
-              "us median", "us p99", "us min", "wire", "payload", "limit", "share", "decided by", "exact");
+              "op", "ranks", "tokens", "hidden", "experts", "topk", "dtype", "layout", "path", "wire", "routing",
+              "mode", "us median", "us p99", "us min", "wire", "payload", "limit", "share", "decided by", "exact");
   std::fflush(stdout);
 }
 
@@ -84,8 +85,9 @@ void print_table_line(const Record& r) {
     std::printf("no time, for the result is wrong: %s\n", r.wrong.c_str());
   else
     std::printf("%11.1f %11.1f %11.1f %8.2f %8.2f %8.2f %5.1f%% %-11s yes\n", r.us_median, r.us_p99, r.us_min,
-                r.wire_gbps(), r.payload_gbps(), r.limit_gbps * (r.setting.limit_of_link ? 1 : r.problem.shape.num_ranks),
-                100 * r.share(), r.decided_by().c_str());
+                r.wire_gbps(), r.payload_gbps(),
+                r.limit_gbps * (r.setting.limit_of_link ? 1 : r.problem.shape.num_ranks), 100 * r.share(),
+                r.decided_by().c_str());
   std::fflush(stdout);
 }
 

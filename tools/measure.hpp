@@ -40,15 +40,15 @@ struct Run {
   Op op = Op::pair;
   Mode mode = Mode::eager;
   CallOptions geometry;  // without a stream
-  int repeat = 20;  // timed repetitions, after `warm_up` others
+  int repeat = 20;       // timed repetitions, after `warm_up` others
   int warm_up = 2;
 };
 
 struct Timing {
-  std::vector<double> us;  // per call, of the slowest rank, one per repetition
-  double limit_gbps = 0;   // what the machine can do at best per rank, measured between the repetitions
+  std::vector<double> us;    // per call, of the slowest rank, one per repetition
+  double limit_gbps = 0;     // what the machine can do at best per rank, measured between the repetitions
   Launch dispatch, combine;  // how rank 0 launched what was timed
-  std::string wrong;       // empty, or how the result of the last repetition differs from the oracle
+  std::string wrong;         // empty, or how the result of the last repetition differs from the oracle
 };
 
 /// The ranks of one problem, ready to run.

@@ -57,7 +57,9 @@ void add_report(CLI::App& app) {
   verb->add_option("-o,--out", o->out, "The page (HTML), or the picture");
   verb->add_option("--svg", o->svg, "Write the plot of this name alone, as SVG");
   verb->add_flag("--list", o->list, "Print names and titles of the plots, and nothing else");
-  verb->add_option("--peers", o->peers, "Times of other libraries and floors; without it bench/peers.json of the repository or installation");
+  verb->add_option(
+      "--peers", o->peers,
+      "Times of other libraries and floors; without it bench/peers.json of the repository or installation");
   verb->callback([o] { report(*o); });
 }
 

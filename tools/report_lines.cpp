@@ -36,8 +36,10 @@ Line line_of(const json& j) {
   line.decided_by = word(j, "decided_by");
   line.own_geometry = figure(j, "num_blocks") + figure(j, "num_warps") + figure(j, "pieces") == 0;
   line.bit_exact = j.contains("bit_exact") && j["bit_exact"] == true;
-  line.p99_us = figure(j, "us_p99"), line.wire_bytes = figure(j, "wire_bytes"), line.limit_gbps = figure(j, "limit_gbps");
-  if (j.contains("link_share") && j["link_share"].is_null()) line.limit_gbps = 0;  // it is of something else than the link
+  line.p99_us = figure(j, "us_p99"), line.wire_bytes = figure(j, "wire_bytes"),
+  line.limit_gbps = figure(j, "limit_gbps");
+  if (j.contains("link_share") && j["link_share"].is_null())
+    line.limit_gbps = 0;  // it is of something else than the link
   return line;
 }
 
@@ -54,7 +56,8 @@ std::vector<Line> read_lines(const std::vector<std::string>& files) {
       try {
         lines.push_back(line_of(json::parse(text)));
       } catch (const json::exception& error) {
-        throw BadInput(file + " line " + std::to_string(number) + " is no line of `crossdock bench --jsonl`: " + error.what());
+        throw BadInput(file + " line " + std::to_string(number) +
+                       " is no line of `crossdock bench --jsonl`: " + error.what());
       }
       if (lines.back().us <= 0 || lines.back().tokens < 1)
         throw BadInput(file + " line " + std::to_string(number) + ": us_median and tokens must be more than 0");
@@ -73,7 +76,8 @@ Peers read_peers(const std::string& file) {
     for (const json& j : all.at("series")) {
       Peer peer;
       peer.shape = {j.at("device"), j.at("ranks"), j.at("hidden"), j.at("experts"), j.at("topk")};
-      peer.name = j.at("name"), peer.op = j.at("op"), peer.dtype = j.at("dtype"), peer.scale_bytes = j.at("scale_bytes");
+      peer.name = j.at("name"), peer.op = j.at("op"), peer.dtype = j.at("dtype"),
+      peer.scale_bytes = j.at("scale_bytes");
       peer.leaves_out = j.at("leaves_out"), peer.source = j.at("source");
       peer.points = j.at("points").get<std::vector<std::pair<double, double>>>();
       peers.peers.push_back(peer);

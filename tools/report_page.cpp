@@ -44,7 +44,8 @@ std::string number(double value, int digits) {
 std::string known(double value, int digits) { return value > 0 ? number(value, digits) : ""; }
 
 std::string cell(const std::string& text, const char* classes = "") {
-  return std::string("<td") + (*classes ? std::string(" class=\"") + classes + "\"" : "") + ">" + escaped(text) + "</td>";
+  return std::string("<td") + (*classes ? std::string(" class=\"") + classes + "\"" : "") + ">" + escaped(text) +
+         "</td>";
 }
 
 std::string head(std::initializer_list<const char*> columns) {
@@ -64,8 +65,8 @@ std::string all_of(const std::vector<Line>& lines, std::string Line::*member) {
 
 std::string fingerprint(const Section& section) {
   std::string out = "<dl>";
-  for (const auto& [name, member] : {std::pair("host", &Line::host), std::pair("driver", &Line::driver), std::pair("date", &Line::date),
-                                     std::pair("commit", &Line::commit)})
+  for (const auto& [name, member] : {std::pair("host", &Line::host), std::pair("driver", &Line::driver),
+                                     std::pair("date", &Line::date), std::pair("commit", &Line::commit)})
     out += std::string("<dt>") + name + "</dt><dd>" + escaped(all_of(section.lines, member)) + "</dd>";
   return out + "</dl>\n";
 }
@@ -74,18 +75,22 @@ std::string row(const Line& l, const Peers& peers) {
   double peer_us = 0;
   const Peer* peer = best_peer(l, peers, peer_us);
   const double floor = floor_us(l, peers).value_or(0);
-  std::string out = "<tr>" + cell(l.op) + cell(std::to_string(l.tokens), "n") + cell(l.dtype) + cell(known(l.scale_bytes, 0), "n") +
-                    cell(l.layout) + cell(l.path) + cell(l.wire) + cell(l.routing) + cell(l.mode) +
-                    cell(l.num_sms ? std::to_string(l.num_sms) : "", "n") + cell(l.decided_by);
+  std::string out = "<tr>" + cell(l.op) + cell(std::to_string(l.tokens), "n") + cell(l.dtype) +
+                    cell(known(l.scale_bytes, 0), "n") + cell(l.layout) + cell(l.path) + cell(l.wire) +
+                    cell(l.routing) + cell(l.mode) + cell(l.num_sms ? std::to_string(l.num_sms) : "", "n") +
+                    cell(l.decided_by);
   out += cell(number(l.us, 2), "n") + cell(known(l.p99_us, 2), "n") + cell(known(floor, 2), "n") +
-         cell(floor > 0 ? number(l.us / floor, 2) : "", "n") + cell(known(l.wire_bytes > 0 ? l.wire_gbps() : 0, 1), "n") +
+         cell(floor > 0 ? number(l.us / floor, 2) : "", "n") +
+         cell(known(l.wire_bytes > 0 ? l.wire_gbps() : 0, 1), "n") +
          cell(l.limit_gbps > 0 && l.wire_bytes > 0 ? number(100 * l.wire_gbps() / l.limit_gbps, 1) : "", "n");
-  return out + cell(peer ? number(peer_us, 1) : "", "n") + cell(peer ? peer->name : "") + cell(l.bit_exact ? "yes" : "not in this run") + "</tr>\n";
+  return out + cell(peer ? number(peer_us, 1) : "", "n") + cell(peer ? peer->name : "") +
+         cell(l.bit_exact ? "yes" : "not in this run") + "</tr>\n";
 }
 
 std::string table(const Section& section, const Peers& peers) {
-  std::string out = head({"op", "tokens", "dtype", "scale bytes", "layout", "path", "wire", "routing", "mode", "num_sms", "decided by", "µs",
-                          "p99", "floor", "× floor", "wire GB/s", "% of limit", "best other", "which", "bit exact"});
+  std::string out = head({"op",      "tokens",    "dtype",      "scale bytes", "layout", "path",     "wire",
+                          "routing", "mode",      "num_sms",    "decided by",  "µs",     "p99",      "floor",
+                          "× floor", "wire GB/s", "% of limit", "best other",  "which",  "bit exact"});
   std::vector<Line> lines = section.lines;
   std::stable_sort(lines.begin(), lines.end(), [](const Line& a, const Line& b) {
     return std::tie(a.op, a.dtype, a.layout, a.path, a.wire, a.routing, a.mode, a.num_sms, a.tokens) <
@@ -96,25 +101,30 @@ std::string table(const Section& section, const Peers& peers) {
 }
 
 std::string title_of(const Section& s) {
-  return escaped(s.host) + ", " + std::to_string(s.shape.ranks) + " ranks, hidden " + std::to_string(s.shape.hidden) + ", " +
-         std::to_string(s.shape.experts) + " experts, top-" + std::to_string(s.shape.topk);
+  return escaped(s.host) + ", " + std::to_string(s.shape.ranks) + " ranks, hidden " + std::to_string(s.shape.hidden) +
+         ", " + std::to_string(s.shape.experts) + " experts, top-" + std::to_string(s.shape.topk);
 }
 
 /// Where the figures that are not ours come from.
 std::string sources(const Peers& peers) {
   if (peers.peers.empty() && peers.floors.empty()) return "";
-  std::string out = "<h2>Others, and where their times come from</h2>\n<p>Drawn beside ours where device, ranks and shape agree. Times of other "
-                    "machines stand here only.</p>\n";
+  std::string out =
+      "<h2>Others, and where their times come from</h2>\n<p>Drawn beside ours where device, ranks and shape agree. "
+      "Times of other "
+      "machines stand here only.</p>\n";
   out += head({"name", "machine", "op", "dtype", "tokens: µs", "leaves out", "source"});
   for (const Peer& peer : peers.peers) {
     std::string points;
-    for (const auto& [tokens, us] : peer.points) points += (points.empty() ? "" : ", ") + number(tokens, 0) + ": " + number(us, 1);
-    out += "<tr>" + cell(peer.name) + cell(std::to_string(peer.shape.ranks) + "x " + peer.shape.device) + cell(peer.op) + cell(peer.dtype) +
-           cell(points, "wide") + cell(peer.leaves_out, "wide") + cell(peer.source, "wide") + "</tr>\n";
+    for (const auto& [tokens, us] : peer.points)
+      points += (points.empty() ? "" : ", ") + number(tokens, 0) + ": " + number(us, 1);
+    out += "<tr>" + cell(peer.name) + cell(std::to_string(peer.shape.ranks) + "x " + peer.shape.device) +
+           cell(peer.op) + cell(peer.dtype) + cell(points, "wide") + cell(peer.leaves_out, "wide") +
+           cell(peer.source, "wide") + "</tr>\n";
   }
   for (const Floor& floor : peers.floors)
     out += "<tr>" + cell("floor: " + number(floor.us, 1) + " µs + bytes / " + number(floor.gbps, 0) + " GB/s") +
-           cell(std::to_string(floor.ranks) + "x " + floor.device) + "<td></td><td></td><td></td><td></td>" + cell(floor.source, "wide") + "</tr>\n";
+           cell(std::to_string(floor.ranks) + "x " + floor.device) + "<td></td><td></td><td></td><td></td>" +
+           cell(floor.source, "wide") + "</tr>\n";
   return out + "</tbody></table></div>\n";
 }
 

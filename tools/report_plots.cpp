@@ -16,7 +16,9 @@ std::string figure(double value, const char* unit) {
   return text;
 }
 
-std::string tokens_text(double tokens) { return std::to_string(static_cast<int>(tokens)) + (tokens == 1 ? " token" : " tokens"); }
+std::string tokens_text(double tokens) {
+  return std::to_string(static_cast<int>(tokens)) + (tokens == 1 ? " token" : " tokens");
+}
 
 /// "fp8_e4m3" -> "fp8"
 std::string short_type(const std::string& dtype) { return dtype.substr(0, dtype.find('_')); }
@@ -36,7 +38,8 @@ std::vector<Line> plain_lines(const std::vector<Line>& lines) {
   std::vector<Line> plain;
   for (const char* mode : {"graph", "graph1", "eager"}) {
     for (const Line& line : lines)
-      if (line.mode == mode && line.layout == "token_major" && line.routing == "random" && line.wire == "own" && line.own_geometry)
+      if (line.mode == mode && line.layout == "token_major" && line.routing == "random" && line.wire == "own" &&
+          line.own_geometry)
         plain.push_back(line);
     if (!plain.empty()) break;
   }
@@ -54,7 +57,8 @@ template <class Value>
 Series series_of(std::string label, Look look, const std::vector<Line>& lines, const char* unit, Value value) {
   Series series{std::move(label), look, {}};
   for (const auto& [tokens, line] : by_tokens(lines))
-    if (const double y = value(line); y > 0) series.points.push_back({double(tokens), y, tokens_text(tokens) + ", " + figure(y, unit)});
+    if (const double y = value(line); y > 0)
+      series.points.push_back({double(tokens), y, tokens_text(tokens) + ", " + figure(y, unit)});
   return series;
 }
 
@@ -71,7 +75,8 @@ std::string described(const Plot& plot) {
 
 void add(Section& section, Plot plot) {
   std::erase_if(plot.series, [](const Series& series) { return series.points.empty(); });
-  if (std::none_of(plot.series.begin(), plot.series.end(), [](const Series& s) { return s.look == Look::ours; })) return;
+  if (std::none_of(plot.series.begin(), plot.series.end(), [](const Series& s) { return s.look == Look::ours; }))
+    return;
   plot.description = described(plot);
   section.plots.push_back(std::move(plot));
 }
@@ -86,14 +91,15 @@ std::vector<std::string> values_of(const std::vector<Line>& lines, std::string L
 
 std::vector<Line> only(const std::vector<Line>& lines, std::string Line::*member, const std::string& value) {
   std::vector<Line> some;
-  std::copy_if(lines.begin(), lines.end(), std::back_inserter(some), [&](const Line& line) { return line.*member == value; });
+  std::copy_if(lines.begin(), lines.end(), std::back_inserter(some),
+               [&](const Line& line) { return line.*member == value; });
   return some;
 }
 
 bool about(const Peer& peer, const Line& line) {
   const bool same_scales = line.op == "combine" || peer.scale_bytes == line.scale_bytes;
-  return peer.shape == line.shape && peer.op == line.op && peer.dtype == line.dtype && same_scales && line.layout == "token_major" &&
-         line.routing == "random" && line.wire == "own";
+  return peer.shape == line.shape && peer.op == line.op && peer.dtype == line.dtype && same_scales &&
+         line.layout == "token_major" && line.routing == "random" && line.wire == "own";
 }
 
 void plot_times(Section& section, const std::vector<Line>& plain, const Peers& peers) {
@@ -102,12 +108,17 @@ void plot_times(Section& section, const std::vector<Line>& plain, const Peers& p
     for (const std::string& dtype : values_of(of_op, &Line::dtype)) {
       const std::vector<Line> lines = only(of_op, &Line::dtype, dtype);
       Plot plot{std::string(op) + "-" + short_type(dtype) + "-" + slug_of(section),
-                (std::string(op) == "pair" ? "dispatch, then combine" : op) + std::string(", ") + short_type(dtype) + ", " + section.host,
-                "", {"tokens per rank", true}, {"µs per call", true}, {}};
+                (std::string(op) == "pair" ? "dispatch, then combine" : op) + std::string(", ") + short_type(dtype) +
+                    ", " + section.host,
+                "",
+                {"tokens per rank", true},
+                {"µs per call", true},
+                {}};
       for (const Peer& peer : peers.peers)
         if (about(peer, lines.front())) {
           Series series{peer.name, Look::other, {}};
-          for (const auto& [tokens, us] : peer.points) series.points.push_back({tokens, us, tokens_text(tokens) + ", " + figure(us, "µs")});
+          for (const auto& [tokens, us] : peer.points)
+            series.points.push_back({tokens, us, tokens_text(tokens) + ", " + figure(us, "µs")});
           plot.series.push_back(std::move(series));
         }
       std::vector<std::string> paths = values_of(lines, &Line::path);
@@ -115,7 +126,8 @@ void plot_times(Section& section, const std::vector<Line>& plain, const Peers& p
       for (const std::string& path : paths)
         plot.series.push_back(series_of(paths.size() > 1 ? "Crossdock, " + path_text(path) : "Crossdock", Look::ours,
                                         only(lines, &Line::path, path), "µs", [](const Line& l) { return l.us; }));
-      plot.series.push_back(series_of("floor", Look::bound, lines, "µs", [&](const Line& l) { return floor_us(l, peers).value_or(0); }));
+      plot.series.push_back(
+          series_of("floor", Look::bound, lines, "µs", [&](const Line& l) { return floor_us(l, peers).value_or(0); }));
       add(section, std::move(plot));
     }
   }
@@ -123,7 +135,8 @@ void plot_times(Section& section, const std::vector<Line>& plain, const Peers& p
 
 /// "dispatch bf16" and the like, for lines of one plot that shows several.
 std::string what(const Line& line) {
-  return line.op + " " + short_type(line.dtype) + (line.op == "dispatch" || line.path == "staged" ? "" : ", " + path_text(line.path));
+  return line.op + " " + short_type(line.dtype) +
+         (line.op == "dispatch" || line.path == "staged" ? "" : ", " + path_text(line.path));
 }
 
 /// Lines of each operator, type and path, in the order in which they appear.
@@ -131,7 +144,8 @@ std::vector<std::vector<Line>> kinds(const std::vector<Line>& lines) {
   std::vector<std::vector<Line>> all;
   for (const Line& line : lines) {
     if (line.op == "pair" || (line.op == "dispatch" && line.path != lines.front().path)) continue;
-    auto same = std::find_if(all.begin(), all.end(), [&](const auto& kind) { return what(kind.front()) == what(line); });
+    auto same =
+        std::find_if(all.begin(), all.end(), [&](const auto& kind) { return what(kind.front()) == what(line); });
     if (same == all.end()) same = all.insert(all.end(), std::vector<Line>());
     same->push_back(line);
   }
@@ -139,10 +153,16 @@ std::vector<std::vector<Line>> kinds(const std::vector<Line>& lines) {
 }
 
 void plot_share(Section& section, const std::vector<Line>& plain) {
-  Plot plot{"share-" + slug_of(section), "share of the link's limit, " + section.host, "", {"tokens per rank", true}, {"% of the limit", false}, {}};
+  Plot plot{"share-" + slug_of(section),
+            "share of the link's limit, " + section.host,
+            "",
+            {"tokens per rank", true},
+            {"% of the limit", false},
+            {}};
   for (const std::vector<Line>& kind : kinds(plain))
-    plot.series.push_back(series_of(what(kind.front()), Look::ours, kind, "%",
-                                    [](const Line& l) { return l.limit_gbps > 0 ? 100 * l.wire_gbps() / l.limit_gbps : 0; }));
+    plot.series.push_back(series_of(what(kind.front()), Look::ours, kind, "%", [](const Line& l) {
+      return l.limit_gbps > 0 ? 100 * l.wire_gbps() / l.limit_gbps : 0;
+    }));
   add(section, std::move(plot));
 }
 
@@ -158,14 +178,19 @@ void plot_sms(Section& section, const std::vector<Line>& plain) {
   double limit = 0;
   for (const Line& line : plain)
     if (line.num_sms > 0 && line.tokens == tokens) lines.push_back(line), limit = std::max(limit, line.limit_gbps);
-  Plot plot{"sms-" + slug_of(section), "rate against SMs, " + tokens_text(tokens) + ", " + section.host, "", {"SMs (num_sms)", true},
-            {"GB/s on the wire", false}, {}};
+  Plot plot{"sms-" + slug_of(section),
+            "rate against SMs, " + tokens_text(tokens) + ", " + section.host,
+            "",
+            {"SMs (num_sms)", true},
+            {"GB/s on the wire", false},
+            {}};
   Series bound{"limit of the link", Look::bound, {}};
   for (const std::vector<Line>& kind : kinds(lines)) {
     Series series{what(kind.front()), Look::ours, {}};
     std::map<int, double> rates;
     for (const Line& line : kind) rates[line.num_sms] = line.wire_gbps();
-    for (const auto& [sms, gbps] : rates) series.points.push_back({double(sms), gbps, std::to_string(sms) + " SMs, " + figure(gbps, "GB/s")});
+    for (const auto& [sms, gbps] : rates)
+      series.points.push_back({double(sms), gbps, std::to_string(sms) + " SMs, " + figure(gbps, "GB/s")});
     plot.series.push_back(series);
   }
   for (const auto sms : tried[tokens])
@@ -194,7 +219,8 @@ const Peer* best_peer(const Line& line, const Peers& peers, double& us) {
 std::vector<Section> sections_of(const std::vector<Line>& lines, const Peers& peers) {
   std::vector<Section> sections;
   for (const Line& line : lines) {
-    auto same = std::find_if(sections.begin(), sections.end(), [&](const Section& s) { return s.host == line.host && s.shape == line.shape; });
+    auto same = std::find_if(sections.begin(), sections.end(),
+                             [&](const Section& s) { return s.host == line.host && s.shape == line.shape; });
     if (same == sections.end()) same = sections.insert(sections.end(), {line.host, line.shape, {}, {}});
     same->lines.push_back(line);
   }
@@ -202,7 +228,8 @@ std::vector<Section> sections_of(const std::vector<Line>& lines, const Peers& pe
   for (Section& section : sections) {
     const std::vector<Line> plain = plain_lines(section.lines);
     std::vector<Line> own_sms;
-    std::copy_if(plain.begin(), plain.end(), std::back_inserter(own_sms), [](const Line& line) { return line.num_sms == 0; });
+    std::copy_if(plain.begin(), plain.end(), std::back_inserter(own_sms),
+                 [](const Line& line) { return line.num_sms == 0; });
     plot_times(section, own_sms, peers);
     plot_share(section, own_sms);
     plot_sms(section, plain);

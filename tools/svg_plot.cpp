@@ -9,7 +9,8 @@ namespace crossdock::tools {
 namespace {
 
 /// Sizes in units of the viewBox. About as wide as a phone, so that text stays readable there.
-constexpr double kWidth = 460, kHeight = 340, kLeft = 50, kRight = 330, kTop = 40, kBottom = 292, kLabelX = 338, kLabelStep = 13.5;
+constexpr double kWidth = 460, kHeight = 340, kLeft = 50, kRight = 330, kTop = 40, kBottom = 292, kLabelX = 338,
+                 kLabelStep = 13.5;
 constexpr std::size_t kLabelLetters = 16;
 constexpr int kOurColours = 4, kMarks = 4;
 /// So many values may be ticks of their own.
@@ -61,9 +62,11 @@ struct Scale {
 std::vector<double> log_ticks(double least, double most, double base) {
   std::vector<double> ticks;
   const bool dense = base == 10 && most / least < 2e3;
-  for (double power = std::pow(base, std::floor(std::log(least) / std::log(base) + 1e-9)); power <= most * 1.0001; power *= base)
+  for (double power = std::pow(base, std::floor(std::log(least) / std::log(base) + 1e-9)); power <= most * 1.0001;
+       power *= base)
     for (const double step : {1.0, 2.0, 5.0})
-      if ((step == 1 || dense) && power * step >= least * 0.9999 && power * step <= most * 1.0001) ticks.push_back(power * step);
+      if ((step == 1 || dense) && power * step >= least * 0.9999 && power * step <= most * 1.0001)
+        ticks.push_back(power * step);
   return ticks;
 }
 
@@ -80,14 +83,16 @@ void own_ticks(const Plot& plot, Scale& x) {
   std::vector<double> values;
   for (const Series& series : plot.series)
     for (const Point& point : series.points)
-      if (series.look == Look::ours && std::find(values.begin(), values.end(), point.x) == values.end()) values.push_back(point.x);
+      if (series.look == Look::ours && std::find(values.begin(), values.end(), point.x) == values.end())
+        values.push_back(point.x);
   if (values.size() <= kMostTicks) x.ticks = values;
 }
 
 Scale scale_of(const Plot& plot, double Point::*member, bool log, double base, double from, double to) {
   Scale s{1e300, 0, from, to, log, {}};
   for (const Series& series : plot.series)
-    for (const Point& point : series.points) s.least = std::min(s.least, point.*member), s.most = std::max(s.most, point.*member);
+    for (const Point& point : series.points)
+      s.least = std::min(s.least, point.*member), s.most = std::max(s.most, point.*member);
   if (!log) {
     s.least = 0;
     s.most = s.most > 0 ? s.most * 1.05 : 1;
@@ -101,23 +106,27 @@ Scale scale_of(const Plot& plot, double Point::*member, bool log, double base, d
   return s;
 }
 
-std::string text_at(double x, double y, const char* classes, const char* anchor, const std::string& text, const char* more = "") {
-  return "<text class=\"" + std::string(classes) + "\" x=\"" + number(x) + "\" y=\"" + number(y) + "\" text-anchor=\"" + anchor + "\"" + more +
-         ">" + escaped(text) + "</text>\n";
+std::string text_at(double x, double y, const char* classes, const char* anchor, const std::string& text,
+                    const char* more = "") {
+  return "<text class=\"" + std::string(classes) + "\" x=\"" + number(x) + "\" y=\"" + number(y) + "\" text-anchor=\"" +
+         anchor + "\"" + more + ">" + escaped(text) + "</text>\n";
 }
 
 std::string line_at(double x1, double y1, double x2, double y2) {
-  return "<line class=\"grid\" x1=\"" + number(x1) + "\" y1=\"" + number(y1) + "\" x2=\"" + number(x2) + "\" y2=\"" + number(y2) + "\"/>\n";
+  return "<line class=\"grid\" x1=\"" + number(x1) + "\" y1=\"" + number(y1) + "\" x2=\"" + number(x2) + "\" y2=\"" +
+         number(y2) + "\"/>\n";
 }
 
 std::string axes(const Plot& plot, const Scale& x, const Scale& y) {
   std::string out;
   for (const double tick : x.ticks)
-    out += line_at(x.at(tick), kTop, x.at(tick), kBottom) + text_at(x.at(tick), kBottom + 16, "soft", "middle", tick_text(tick));
+    out += line_at(x.at(tick), kTop, x.at(tick), kBottom) +
+           text_at(x.at(tick), kBottom + 16, "soft", "middle", tick_text(tick));
   for (const double tick : y.ticks)
-    out += line_at(kLeft, y.at(tick), kRight, y.at(tick)) + text_at(kLeft - 6, y.at(tick) + 4, "soft", "end", tick_text(tick));
-  out += "<rect class=\"frame\" x=\"" + number(kLeft) + "\" y=\"" + number(kTop) + "\" width=\"" + number(kRight - kLeft) + "\" height=\"" +
-         number(kBottom - kTop) + "\"/>\n";
+    out += line_at(kLeft, y.at(tick), kRight, y.at(tick)) +
+           text_at(kLeft - 6, y.at(tick) + 4, "soft", "end", tick_text(tick));
+  out += "<rect class=\"frame\" x=\"" + number(kLeft) + "\" y=\"" + number(kTop) + "\" width=\"" +
+         number(kRight - kLeft) + "\" height=\"" + number(kBottom - kTop) + "\"/>\n";
   out += text_at((kLeft + kRight) / 2, kBottom + 36, "soft", "middle", plot.x.title);
   return out + text_at(14, (kTop + kBottom) / 2, "soft", "middle", plot.y.title,
                        (" transform=\"rotate(-90 14 " + number((kTop + kBottom) / 2) + ")\"").c_str());
@@ -134,7 +143,8 @@ std::string mark(int shape, double x, double y, const std::string& classes, cons
   if (shape == 1) return path({{-3, -3}, {3, -3}, {3, 3}, {-3, 3}}) + title + "</path>\n";
   if (shape == 2) return path({{0, -4}, {4, 0}, {0, 4}, {-4, 0}}) + title + "</path>\n";
   if (shape == 3) return path({{0, -4}, {4, 3}, {-4, 3}}) + title + "</path>\n";
-  return "<circle class=\"" + classes + "\" cx=\"" + number(x) + "\" cy=\"" + number(y) + "\" r=\"3.5\">" + title + "</circle>\n";
+  return "<circle class=\"" + classes + "\" cx=\"" + number(x) + "\" cy=\"" + number(y) + "\" r=\"3.5\">" + title +
+         "</circle>\n";
 }
 
 /// A label beside the last point of a line, and where it ends up.
@@ -174,11 +184,11 @@ std::string drawn(std::vector<Label> labels) {
   std::string out;
   for (const Label& label : labels) {
     const std::vector<std::string> lines = lines_of(label.series->label);
-    out += "<path class=\"lead " + label.classes + "\" d=\"M" + number(label.x + 5) + " " + number(label.wanted_y) + " L" +
-           number(kLabelX - 3) + " " + number(label.y + 7 * lines.size()) + "\"/>\n";
+    out += "<path class=\"lead " + label.classes + "\" d=\"M" + number(label.x + 5) + " " + number(label.wanted_y) +
+           " L" + number(kLabelX - 3) + " " + number(label.y + 7 * lines.size()) + "\"/>\n";
     for (std::size_t i = 0; i < lines.size(); ++i)
-      out += text_at(kLabelX, label.y + 11 + kLabelStep * i, ("label strong " + label.classes).c_str(), "start", lines[i],
-                     label.series->look == Look::ours ? "" : " style=\"font-weight:400\"");
+      out += text_at(kLabelX, label.y + 11 + kLabelStep * i, ("label strong " + label.classes).c_str(), "start",
+                     lines[i], label.series->look == Look::ours ? "" : " style=\"font-weight:400\"");
   }
   return out;
 }
@@ -190,7 +200,9 @@ std::string lines(const Plot& plot, const Scale& x, const Scale& y) {
   for (const Series& series : plot.series) {
     if (series.points.empty()) continue;
     const bool is_ours = series.look == Look::ours;
-    const std::string classes = is_ours ? "ours" + std::to_string(ours % kOurColours) : series.look == Look::other ? "other" : "bound";
+    const std::string classes = is_ours                      ? "ours" + std::to_string(ours % kOurColours)
+                                : series.look == Look::other ? "other"
+                                                             : "bound";
     const int shape = (is_ours ? ours : others) % kMarks;
     std::string& out = is_ours ? front : back;
     out += "<path class=\"line " + classes + "\" d=\"";
@@ -217,11 +229,16 @@ std::string lines(const Plot& plot, const Scale& x, const Scale& y) {
 std::string escaped(const std::string& text) {
   std::string out;
   for (const char c : text)
-    if (c == '&') out += "&amp;";
-    else if (c == '<') out += "&lt;";
-    else if (c == '>') out += "&gt;";
-    else if (c == '"') out += "&quot;";
-    else out += c;
+    if (c == '&')
+      out += "&amp;";
+    else if (c == '<')
+      out += "&lt;";
+    else if (c == '>')
+      out += "&gt;";
+    else if (c == '"')
+      out += "&quot;";
+    else
+      out += c;
   return out;
 }
 
@@ -229,7 +246,8 @@ std::string svg_of(const Plot& plot) {
   const Scale x = scale_of(plot, &Point::x, plot.x.log, 4, kLeft, kRight);
   const Scale y = scale_of(plot, &Point::y, plot.y.log, 10, kBottom, kTop);
   std::string out = "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 " + std::to_string(int(kWidth)) + " " +
-                    std::to_string(int(kHeight)) + "\" role=\"img\" aria-labelledby=\"" + plot.name + "-t " + plot.name + "-d\">\n";
+                    std::to_string(int(kHeight)) + "\" role=\"img\" aria-labelledby=\"" + plot.name + "-t " +
+                    plot.name + "-d\">\n";
   out += "<title id=\"" + plot.name + "-t\">" + escaped(plot.title) + "</title>\n<desc id=\"" + plot.name + "-d\">" +
          escaped(plot.description) + "</desc>\n" + kStyle;
   out += "<rect class=\"ground\" width=\"100%\" height=\"100%\"/>\n" + text_at(12, 22, "head ink", "start", plot.title);

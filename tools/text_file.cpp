@@ -17,7 +17,8 @@ namespace fs = std::filesystem;
 fs::path file_above(fs::path start, const std::string& path) {
   std::error_code ignored;
   for (;; start = start.parent_path()) {
-    if (fs::exists(start / "include/crossdock/lists.h", ignored) && fs::exists(start / path, ignored)) return start / path;
+    if (fs::exists(start / "include/crossdock/lists.h", ignored) && fs::exists(start / path, ignored))
+      return start / path;
     if (!start.has_relative_path()) return {};
   }
 }
@@ -82,9 +83,9 @@ Text read_text(const std::string& path, bool binary_allowed, std::size_t most) {
 std::string shipped_file(const std::string& name) {
   std::error_code ignored;
   const fs::path here = fs::current_path(ignored), program = fs::read_symlink("/proc/self/exe", ignored);
-  const fs::path candidates[] = {file_above(here, name), file_above(program.parent_path(), name),
-                                 program.parent_path().parent_path() / "share/doc/crossdock" / fs::path(name).filename(),
-                                 here / name};
+  const fs::path candidates[] = {
+      file_above(here, name), file_above(program.parent_path(), name),
+      program.parent_path().parent_path() / "share/doc/crossdock" / fs::path(name).filename(), here / name};
   for (const fs::path& path : candidates)
     if (!path.empty() && fs::exists(path, ignored)) return path.lexically_proximate(here).string();
   return "";

@@ -45,7 +45,8 @@ GroupOptions untuned(const Machine& machine, int rank) {
 std::string title_of(const Options& o, Machine& machine) {
   machine.use(0);
   const std::string model = Group::join(Team(1), 0, untuned(machine, 0)).device_model();
-  return std::string("crossdock-tuning 1 version=") + version() + " ranks=" + std::to_string(o.num_ranks) + " device=" + model;
+  return std::string("crossdock-tuning 1 version=") + version() + " ranks=" + std::to_string(o.num_ranks) +
+         " device=" + model;
 }
 
 /// The keys of a call, but for its tokens.
@@ -82,7 +83,8 @@ Mode mode_of(const Options& o, Op op) { return o.path == Path::fused && op == Op
 Found search_on(Bench& bench, const Options& o, Op op, const std::function<bool()>& out_of_time) {
   const Time time = [&](const CallOptions& asked, int repeat) {
     const Timing timing = bench.time({op, mode_of(o, op), asked, repeat, 2});
-    if (!timing.wrong.empty()) throw Failed("tune: with " + wish_of(asked) + " the result differs from the oracle's: " + timing.wrong);
+    if (!timing.wrong.empty())
+      throw Failed("tune: with " + wish_of(asked) + " the result differs from the oracle's: " + timing.wrong);
     return Trial{asked, op == Op::dispatch ? timing.dispatch : timing.combine, quantile(timing.us, 0.5)};
   };
   return search(time, o.repeat, out_of_time);
@@ -102,7 +104,8 @@ void try_file(const Options& o, Machine& machine) {
 void summarise(const Options& o, const Summary& s) {
   const double mean = s.calls ? 100 * (1 - std::exp(s.log_gain / s.calls)) : 0;
   std::printf("%d of %d calls are faster than by the rule; %.1f %% less time on average", s.faster, s.calls, mean);
-  if (s.left_out) std::printf("; %d calls were left out: the time limit of %d s had passed", s.left_out, o.time_limit_s);
+  if (s.left_out)
+    std::printf("; %d calls were left out: the time limit of %d s had passed", s.left_out, o.time_limit_s);
   std::printf("\n%s: set CROSSDOCK_TUNING_FILE to it, or GroupOptions::tuning_file\n", o.out.c_str());
 }
 
@@ -119,8 +122,8 @@ void tune_tokens(Options& o, int tokens, Measurer& measurer, const std::function
     ++summary.calls;
     summary.faster += found.gain() > 0;
     summary.log_gain += std::log(1 - found.gain());
-    std::printf("%-8s %6d tokens  rule %s  best %s  gain %4.1f %%, %d tried\n", kOpNames[static_cast<int>(op)].data(), tokens,
-                shown(found.rule).c_str(), shown(found.best).c_str(), 100 * found.gain(), found.tried);
+    std::printf("%-8s %6d tokens  rule %s  best %s  gain %4.1f %%, %d tried\n", kOpNames[static_cast<int>(op)].data(),
+                tokens, shown(found.rule).c_str(), shown(found.best).c_str(), 100 * found.gain(), found.tried);
     std::fflush(stdout);
   }
 }
@@ -167,7 +170,9 @@ void add_tune(CLI::App& app) {
       ->delimiter(',')
       ->check(CLI::Range(1, (1 << 24) - 1))
       ->capture_default_str();
-  verb->add_option("--repeat", o->repeat, "Timed repetitions of each trial")->check(CLI::Range(1, 100000))->capture_default_str();
+  verb->add_option("--repeat", o->repeat, "Timed repetitions of each trial")
+      ->check(CLI::Range(1, 100000))
+      ->capture_default_str();
   verb->add_option("--time-limit-s", o->time_limit_s, "No trial begins after so many seconds")
       ->check(CLI::Range(0, 1 << 20))
       ->capture_default_str();

@@ -14,7 +14,8 @@ TuningFile::TuningFile(std::string path, std::string title) : path_(std::move(pa
   for (std::string line; std::getline(in, line);) {
     if (line.empty() || line[0] == '#') continue;
     if (!titled && line != title_)
-      throw BadInput(path_ + " begins with `" + line.substr(0, 120) + "`, not with `" + title_ + "`; give another file");
+      throw BadInput(path_ + " begins with `" + line.substr(0, 120) + "`, not with `" + title_ +
+                     "`; give another file");
     if (titled) {
       std::size_t end = line.find("tokens=");
       end = end == std::string::npos ? line.size() : std::min(line.find(' ', end), line.size());

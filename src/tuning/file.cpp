@@ -34,7 +34,8 @@ std::int32_t number_of(const Place& place, const std::string& key, const std::st
 }
 
 template <class Enum, std::size_t kCount>
-Enum named(const Place& place, const std::string& key, const std::string& value, const std::string_view (&names)[kCount]) {
+Enum named(const Place& place, const std::string& key, const std::string& value,
+           const std::string_view (&names)[kCount]) {
   std::string all;
   for (std::size_t i = 0; i < kCount; ++i) {
     if (names[i] == value) return static_cast<Enum>(i);
@@ -45,9 +46,11 @@ Enum named(const Place& place, const std::string& key, const std::string& value,
 
 /// `crossdock-tuning 1 version=V ranks=N device=the rest of the line`
 void check_stamp(const Place& place, const std::string& line, const Stamp& here) {
-  const std::string expected = "version=" + here.version + " ranks=" + std::to_string(here.num_ranks) + " device=" + here.device;
+  const std::string expected =
+      "version=" + here.version + " ranks=" + std::to_string(here.num_ranks) + " device=" + here.device;
   if (line.rfind(kTitle, 0) != 0)
-    place.refuse("`" + line.substr(0, 80) + "` is no title; `crossdock tune` begins a file with `" + std::string(kTitle) + "version=...`");
+    place.refuse("`" + line.substr(0, 80) + "` is no title; `crossdock tune` begins a file with `" +
+                 std::string(kTitle) + "version=...`");
   if (const std::string stamp = line.substr(kTitle.size()); stamp != expected)
     place.refuse("it is for " + stamp + ", and here is " + expected + "; run `crossdock tune` here, or unset it");
 }
@@ -88,7 +91,8 @@ Entry entry_of(const Place& place, const std::string& line) {
   for (const std::string_view key : kRequired)
     if (!seen.contains(std::string(key))) place.refuse("`" + std::string(key) + "` is missing");
   if (entry.key.combine != seen.contains("path"))
-    place.refuse(entry.key.combine ? "`path` is missing, which combine has" : "`path` is given, which dispatch has not");
+    place.refuse(entry.key.combine ? "`path` is missing, which combine has"
+                                   : "`path` is given, which dispatch has not");
   return entry;
 }
 
@@ -96,7 +100,8 @@ Entry entry_of(const Place& place, const std::string& line) {
 
 std::vector<Entry> read_file(const std::string& path, const Stamp& here) {
   std::ifstream in(path);
-  if (!in) throw ConfigError("tuning file " + path + ": it cannot be read; write it with `crossdock tune`, or unset it");
+  if (!in)
+    throw ConfigError("tuning file " + path + ": it cannot be read; write it with `crossdock tune`, or unset it");
   std::vector<Entry> all;
   bool stamped = false;
   std::string line;
@@ -111,7 +116,8 @@ std::vector<Entry> read_file(const std::string& path, const Stamp& here) {
     }
     const Entry entry = entry_of(place, line);
     for (const Entry& before : all)
-      if (before.key == entry.key && before.tokens == entry.tokens) place.refuse("an earlier line is about the same calls");
+      if (before.key == entry.key && before.tokens == entry.tokens)
+        place.refuse("an earlier line is about the same calls");
     all.push_back(entry);
   }
   if (!stamped) throw ConfigError("tuning file " + path + ": it is empty");

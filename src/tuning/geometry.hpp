@@ -31,22 +31,26 @@ inline constexpr int kMostPieces = 32;
 /// `resident`: blocks that fit at once.
 /// Few rows: each is split over the warps of a few blocks; many rows: a warp takes whole rows on all multiprocessors.
 /// `idle_blocks`: blocks to have besides those that find an item for every warp, if they fit.
-inline Choice choose(const platform::Limits& limits, std::int64_t rows, std::int64_t row_bytes, const Wish& wish, int resident,
-                     int idle_blocks = 0) {
+inline Choice choose(const platform::Limits& limits, std::int64_t rows, std::int64_t row_bytes, const Wish& wish,
+                     int resident, int idle_blocks = 0) {
   Choice choice;
   if (wish.pieces > 0) choice.pieces = smaller(wish.pieces, kMostPieces);
   if (limits.max_threads == 1) return choice;
   const int most_warps = smaller(kMoveThreads, limits.max_threads) / limits.width;
   const int warps = wish.num_warps > 0 ? smaller(wish.num_warps, most_warps) : most_warps;
-  const int most_blocks = larger(1, smaller(resident, wish.num_sms > 0 ? wish.num_sms : larger(limits.num_sms, wish.num_blocks)));
+  const int most_blocks =
+      larger(1, smaller(resident, wish.num_sms > 0 ? wish.num_sms : larger(limits.num_sms, wish.num_blocks)));
   const std::int64_t all_warps = std::int64_t{most_blocks} * warps;
-  const std::int64_t most_pieces = larger<std::int64_t>(1, row_bytes / (std::int64_t{limits.width} * kPieceBytesPerLane));
+  const std::int64_t most_pieces =
+      larger<std::int64_t>(1, row_bytes / (std::int64_t{limits.width} * kPieceBytesPerLane));
   const std::int64_t wanted = larger<std::int64_t>(1, all_warps / larger<std::int64_t>(1, rows));
   const std::int64_t least_pieces = ceil_div<std::int64_t>(row_bytes, kMostPieceBytes);
   if (wish.pieces <= 0)
-    choice.pieces = static_cast<int>(smaller<std::int64_t>(smaller(larger(wanted, least_pieces), most_pieces), kMostPieces));
+    choice.pieces =
+        static_cast<int>(smaller<std::int64_t>(smaller(larger(wanted, least_pieces), most_pieces), kMostPieces));
   const std::int64_t items = larger<std::int64_t>(1, rows * choice.pieces);
-  const std::int64_t blocks = wish.num_blocks > 0 ? wish.num_blocks : ceil_div<std::int64_t>(items, warps) + idle_blocks;
+  const std::int64_t blocks =
+      wish.num_blocks > 0 ? wish.num_blocks : ceil_div<std::int64_t>(items, warps) + idle_blocks;
   choice.geometry.num_threads = warps * limits.width;
   choice.geometry.num_blocks = static_cast<int>(smaller<std::int64_t>(most_blocks, blocks));
   return choice;

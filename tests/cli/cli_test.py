@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 import unittest
+import xml.etree.ElementTree
 
 COMMAND = os.environ.get("COMMAND_UNDER_TEST", "crossdock")
 SOURCE = os.environ.get("SOURCE_DIR", os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", ".."))
@@ -454,6 +455,43 @@ class Compare(Case):
         done = self.crossdock(*self.BENCH, "--tokens", "4", "--hidden", "100,101", code=BAD_INPUT)
         self.assertIn("every case was refused; the first: hidden = 100 makes", done.stderr)
         self.crossdock(*self.BENCH, "--tokens", "4", "--hidden", "100,256")  # one that runs is enough
+
+
+class Report(Case):
+    LINES = [os.path.join(SOURCE, "bench", "baselines", name) for name in ("h200x4.jsonl", "h200x2.jsonl")]
+
+    def test_page(self):
+        self.crossdock("report", *self.LINES, "-o", "report.html")
+        page = self.read("report.html").decode()
+        for path in self.LINES:
+            with open(path) as file:
+                for line in map(json.loads, file):
+                    self.assertIn(f">{line['us_median']:.2f}<", page)
+        plots = self.crossdock("report", *self.LINES, "--list").stdout.splitlines()
+        self.assertEqual(page.count("<svg "), len(plots))
+        self.assertEqual(page.count("<figure>"), len(plots))
+        for peer in "NCCL EP 0.1 low-latency", "DeepEP V2, 64 SMs", "MORI-EP":
+            self.assertIn(peer, page)
+
+    def test_picture(self):
+        self.crossdock("report", self.LINES[0], "--svg", "dispatch-bf16-4xh200", "-o", "p.svg")
+        picture = xml.etree.ElementTree.fromstring(self.read("p.svg"))
+        self.assertEqual(picture.tag, "{http://www.w3.org/2000/svg}svg")
+        self.assertRegex(picture.find("{*}desc").text, r"Crossdock: 1 token, \d+\.\d+ µs")
+        error = self.crossdock("report", self.LINES[0], "--svg", "abacus", "-o", "p.svg", code=BAD_INPUT).stderr
+        self.assertIn("there is no plot `abacus`; there are dispatch-bf16-4xh200, ", error)
+
+    def test_lines_of_a_bench(self):
+        self.crossdock(*Compare.ONE, "--jsonl", "cpu.jsonl")
+        self.crossdock("report", "cpu.jsonl", "-o", "cpu.html")
+        self.assertIn("dispatch, then combine, bf16", self.read("cpu.html").decode())
+
+    def test_bad_input(self):
+        self.write("bad.jsonl", b"{}\n")
+        for words, flags in (("bad.jsonl line 1 is no line", ["bad.jsonl", "-o", "r"]), ("cannot read", ["missing", "-o", "r"]),
+                             ("--out is required", self.LINES), ("cannot write", [*self.LINES, "-o", "/no/such/folder/r"]),
+                             ("bad.jsonl: ", [*self.LINES, "--peers", "bad.jsonl", "-o", "r"])):
+            self.assertIn(words, self.crossdock("report", *flags, code=BAD_INPUT).stderr)
 
 
 if __name__ == "__main__":

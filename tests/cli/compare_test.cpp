@@ -11,14 +11,16 @@
 namespace crossdock::tools {
 namespace {
 
-constexpr const char* kKeys[] = {"op",     "ranks",   "tokens",  "hidden", "experts", "topk",      "dtype", "scale_bytes", "layout", "path",
-                                 "wire",   "routing", "num_sms", "mode",   "commit",  "us_median", "us_p99", "wire_bytes",
-                                 "wire_gbps", "limit_gbps", "bit_exact", "host", "driver", "date"};
+constexpr const char* kKeys[] = {"op",        "ranks",       "tokens",    "hidden",    "experts", "topk",
+                                 "dtype",     "scale_bytes", "layout",    "path",      "wire",    "routing",
+                                 "num_sms",   "mode",        "commit",    "us_median", "us_p99",  "wire_bytes",
+                                 "wire_gbps", "limit_gbps",  "bit_exact", "host",      "driver",  "date"};
 constexpr std::int64_t kSmall = 1 << 20, kLarge = 64 << 20;  // wire bytes: a matter of latency, of bandwidth
 
 Record record(double us, std::int64_t wire_bytes) {
   Record r;
-  r.problem.shape.num_ranks = 4, r.problem.shape.hidden = 7168, r.problem.shape.num_experts = 256, r.problem.shape.top_k = 8;
+  r.problem.shape.num_ranks = 4, r.problem.shape.hidden = 7168, r.problem.shape.num_experts = 256,
+  r.problem.shape.top_k = 8;
   r.problem.shape.max_tokens = 128;
   r.run.op = Op::dispatch, r.run.mode = Mode::graph;
   r.setting = {"abc", "4x NVIDIA H200", "580", "2026-11-22", true};
@@ -38,7 +40,8 @@ class Regression : public testing::Test {
   }
   bool worse(const Record& r) const { return compare_with_baseline(file_, {r}); }
 
-  const std::string file_ = testing::TempDir() + "compare-" + testing::UnitTest::GetInstance()->current_test_info()->name();
+  const std::string file_ =
+      testing::TempDir() + "compare-" + testing::UnitTest::GetInstance()->current_test_info()->name();
 };
 
 TEST_F(Regression, LatencyMayGrowByFivePercent) {
@@ -77,8 +80,9 @@ TEST_F(Regression, WhatOnlySomeLinesSayCountsWhereBothSayIt) {
 /// Nothing compared is no success.
 TEST_F(Regression, AFileAboutOtherCallsIsRefused) {
   before(record(100, kSmall));
-  for (const auto& change : {+[](Record& r) { r.problem.shape.max_tokens = 64; }, +[](Record& r) { r.run.geometry.num_sms = 16; },
-                             +[](Record& r) { r.setting.host = "2x NVIDIA H200"; }, +[](Record& r) { r.run.mode = Mode::eager; }}) {
+  for (const auto& change :
+       {+[](Record& r) { r.problem.shape.max_tokens = 64; }, +[](Record& r) { r.run.geometry.num_sms = 16; },
+        +[](Record& r) { r.setting.host = "2x NVIDIA H200"; }, +[](Record& r) { r.run.mode = Mode::eager; }}) {
     Record other = record(100, kSmall);
     change(other);
     EXPECT_THROW(worse(other), BadInput);

@@ -43,8 +43,11 @@ TEST(TuningSearch, FindsWhatIsBest) {
 }
 
 TEST(TuningSearch, LeavesTheRuleWhereNothingIsFaster) {
-  const Found found = search([](const CallOptions& asked, int) { return Trial{asked, {1, 1, 1, Decider::rule}, asked.num_blocks ? 10.0 : 9.9}; },
-                             5, kForever);
+  const Found found = search(
+      [](const CallOptions& asked, int) {
+        return Trial{asked, {1, 1, 1, Decider::rule}, asked.num_blocks ? 10.0 : 9.9};
+      },
+      5, kForever);
   EXPECT_EQ(found.best.asked.num_blocks, 0);
   EXPECT_EQ(found.gain(), 0);
   EXPECT_LE(found.tried, 7);  // no axis goes on once nothing more fits
@@ -53,16 +56,19 @@ TEST(TuningSearch, LeavesTheRuleWhereNothingIsFaster) {
 /// One lucky measurement is no gain: the second one decides.
 TEST(TuningSearch, LuckIsNoGain) {
   int n = 0;
-  const Found found = search([&](const CallOptions& asked, int) { return Trial{asked, {1, 1, 1, Decider::rule}, n++ == 1 ? 5.0 : 10.0}; }, 5,
-                             kForever);
+  const Found found = search(
+      [&](const CallOptions& asked, int) {
+        return Trial{asked, {1, 1, 1, Decider::rule}, n++ == 1 ? 5.0 : 10.0};
+      },
+      5, kForever);
   EXPECT_EQ(found.best.asked.num_blocks, 0);
   EXPECT_EQ(found.best.us, found.rule.us);
 }
 
 TEST(TuningSearch, StopsWhenTimeIsUp) {
   Device device;
-  const Found found =
-      search([&](const CallOptions& asked, int repeat) { return device(asked, repeat); }, 5, [&] { return device.trials >= 3; });
+  const Found found = search([&](const CallOptions& asked, int repeat) { return device(asked, repeat); }, 5,
+                             [&] { return device.trials >= 3; });
   EXPECT_EQ(found.tried, 3);
 }
 

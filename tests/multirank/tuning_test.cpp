@@ -38,7 +38,8 @@ void expect_launch(Rank& rank, const std::string& expected) {
 }
 
 TEST(Tuning, NoGeometryChangesABit) {
-  constexpr int kAsked[][3] = {{1, 1, 1}, {1, 3, 5}, {2, 4, 32}, {5, 1, 3}, {7, 3, 7}, {9, 2, 2}};  // blocks, warps, pieces
+  constexpr int kAsked[][3] = {{1, 1, 1}, {1, 3, 5}, {2, 4, 32},
+                               {5, 1, 3}, {7, 3, 7}, {9, 2, 2}};  // blocks, warps, pieces
   int n = 0;
   for (const auto& [blocks, warps, pieces] : kAsked)
     for (const Path path : {Path::staged, Path::zero_copy, Path::fused})
@@ -77,7 +78,8 @@ TEST(Tuning, RanksMayDiffer) {
     Round round(test, answers, rank.rank());
     Received received = rank.exchange.dispatch(round.input(), options);
     stream.synchronize();
-    expect_launch(rank, rank.rank() == 0 ? "2 blocks of 3 warps, 5 pieces, by call" : "7 blocks of 2 warps, 5 pieces, by call");
+    expect_launch(
+        rank, rank.rank() == 0 ? "2 blocks of 3 warps, 5 pieces, by call" : "7 blocks of 2 warps, 5 pieces, by call");
     round.check(view_of(received), log);
     const CombineInput input = round.run_experts(received, stream.handle());
     rank.exchange.combine(std::move(received), input, round.output(), options);
@@ -91,8 +93,11 @@ TEST(Tuning, RanksMayDiffer) {
 class FileOfTests {
  public:
   FileOfTests(const TestCase& test, const std::string& entries) {
-    const std::string model = Group::join(Team(1), 0, options_of(test.backend, 0, std::chrono::seconds(10))).device_model();
-    std::ofstream(path_) << "crossdock-tuning 1 version=" << version() << " ranks=" << test.num_ranks << " device=" << model << "\n" << entries;
+    const std::string model =
+        Group::join(Team(1), 0, options_of(test.backend, 0, std::chrono::seconds(10))).device_model();
+    std::ofstream(path_) << "crossdock-tuning 1 version=" << version() << " ranks=" << test.num_ranks
+                         << " device=" << model << "\n"
+                         << entries;
     ::setenv("CROSSDOCK_TUNING_FILE", path_.c_str(), 1);
   }
   ~FileOfTests() {
@@ -108,8 +113,9 @@ TEST(Tuning, TheCallIsHeardBeforeTheConfigBeforeTheFileBeforeTheRule) {
   TestCase test = case_on_lanes(32);
   test.recipe.routing = oracle::Routing::random;
   const std::string shape = "dtype=bf16 hidden=640 topk=4 experts_per_rank=5 ";
-  const FileOfTests file(test, "op=dispatch " + shape + "tokens=37 num_blocks=6 num_warps=2 pieces=4\n" + "op=dispatch " + shape +
-                                   "tokens=39 num_sms=3\n" + "op=combine path=staged " + shape + "tokens=40 num_blocks=8 pieces=2\n");
+  const FileOfTests file(test, "op=dispatch " + shape + "tokens=37 num_blocks=6 num_warps=2 pieces=4\n" +
+                                   "op=dispatch " + shape + "tokens=39 num_sms=3\n" + "op=combine path=staged " +
+                                   shape + "tokens=40 num_blocks=8 pieces=2\n");
   test.config.num_warps = 3;
   const Answers answers = answers_of(test);
   Log log;
@@ -124,8 +130,10 @@ TEST(Tuning, TheCallIsHeardBeforeTheConfigBeforeTheFileBeforeTheRule) {
       return received;
     };
     const bool first = rank.rank() == 0;  // has 40 tokens, beyond the file's; the other 37
-    if (first) dispatch();
-    else dispatch(), expect_launch(rank, "6 blocks of 3 warps, 4 pieces, by config");
+    if (first)
+      dispatch();
+    else
+      dispatch(), expect_launch(rank, "6 blocks of 3 warps, 4 pieces, by config");
     if (first && rank.exchange.last_launch().decided_by != Decider::config) log.add("the config was not heard");
     options.num_blocks = 2;
     (void)dispatch();
@@ -154,14 +162,16 @@ TEST(Tuning, NegativeIsRefused) {
   Log log;
   run_ranks(test, log, [&](Rank& rank) {
     Round round(test, answers, rank.rank());
-    for (int CallOptions::*member : {&CallOptions::num_sms, &CallOptions::num_blocks, &CallOptions::num_warps, &CallOptions::pieces}) {
+    for (int CallOptions::*member :
+         {&CallOptions::num_sms, &CallOptions::num_blocks, &CallOptions::num_warps, &CallOptions::pieces}) {
       CallOptions options;
       options.*member = -1;
       try {
         (void)rank.exchange.dispatch(round.input(), options);
         log.add("-1 was taken");
       } catch (const UsageError& error) {
-        if (std::string(error.what()).find("= -1; must be 0 (not chosen here) or more") == std::string::npos) log.add(error.what());
+        if (std::string(error.what()).find("= -1; must be 0 (not chosen here) or more") == std::string::npos)
+          log.add(error.what());
       }
     }
     rank.run(answers);

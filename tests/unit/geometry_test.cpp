@@ -18,8 +18,8 @@ TEST(Geometry, StaysWithinItsBounds) {
         for (const int num_sms : {0, 1, 16, 5000})
           for (const int resident : {1, 66, 256}) {
             const Choice choice = choose(limits, rows, row_bytes, {.num_sms = num_sms}, resident, 1);
-            SCOPED_TRACE(testing::Message() << limits.num_sms << " SMs, " << rows << " rows of " << row_bytes << " bytes, num_sms "
-                                            << num_sms << ", resident " << resident);
+            SCOPED_TRACE(testing::Message() << limits.num_sms << " SMs, " << rows << " rows of " << row_bytes
+                                            << " bytes, num_sms " << num_sms << ", resident " << resident);
             EXPECT_GE(choice.geometry.num_blocks, 1);
             EXPECT_LE(choice.geometry.num_blocks, resident);
             EXPECT_LE(choice.geometry.num_blocks, num_sms ? num_sms : limits.num_sms);
@@ -78,7 +78,8 @@ TEST(Geometry, WhatDoesNotFitIsCut) {
 }
 
 TEST(Geometry, TheCallIsHeardBeforeTheConfigBeforeTheFile) {
-  const Wish call{.num_sms = 1}, config{.num_sms = 2, .num_blocks = 3}, file{.num_sms = 4, .num_blocks = 5, .num_warps = 6, .pieces = 7};
+  const Wish call{.num_sms = 1}, config{.num_sms = 2, .num_blocks = 3},
+      file{.num_sms = 4, .num_blocks = 5, .num_warps = 6, .pieces = 7};
   EXPECT_EQ(decide(call, config, file).wish, (Wish{1, 3, 6, 7}));
   EXPECT_EQ(decide(call, config, file).by, Decider::call);
   EXPECT_EQ(decide({}, config, file).wish, (Wish{2, 3, 6, 7}));

@@ -38,14 +38,15 @@ class TuningFile : public testing::Test {
     EXPECT_NE(is.find(reason), std::string::npos) << is << "\nmust say: " << reason;
   }
   ~TuningFile() override { std::remove(path_.c_str()); }
-  const std::string path_ = testing::TempDir() + "tuning-" + testing::UnitTest::GetInstance()->current_test_info()->name();
+  const std::string path_ =
+      testing::TempDir() + "tuning-" + testing::UnitTest::GetInstance()->current_test_info()->name();
 };
 
 TEST_F(TuningFile, IsReadAndSortedByTokens) {
   const std::string more = "op=dispatch dtype=bf16 hidden=7168 topk=8 experts_per_rank=64 tokens=";
   const std::vector<Entry> all = read_file(
-      write("# a comment\n\n" + kTitle + more + "128 num_warps=4 pieces=3 num_sms=9\n" + kEntry +
-            more + "64\nop=combine path=zero_copy dtype=fp8_e4m3 hidden=64 topk=2 experts_per_rank=3 tokens=5 pieces=2\n"),
+      write("# a comment\n\n" + kTitle + more + "128 num_warps=4 pieces=3 num_sms=9\n" + kEntry + more +
+            "64\nop=combine path=zero_copy dtype=fp8_e4m3 hidden=64 topk=2 experts_per_rank=3 tokens=5 pieces=2\n"),
       kHere);
   ASSERT_EQ(all.size(), 4u);
   EXPECT_EQ(all[3].key, (Key{true, Path::zero_copy, Dtype::fp8_e4m3, 64, 2, 3}));
@@ -58,9 +59,10 @@ TEST_F(TuningFile, IsReadAndSortedByTokens) {
   EXPECT_EQ(wish_for(mine, 65), (Wish{.num_sms = 9, .num_warps = 4, .pieces = 3}));
   EXPECT_EQ(wish_for(mine, 128), (Wish{.num_sms = 9, .num_warps = 4, .pieces = 3}));
   EXPECT_EQ(wish_for(mine, 129), Wish{});
-  for (const Key& other : {Key{true, Path::staged, Dtype::bf16, 7168, 8, 64}, Key{false, Path::staged, Dtype::f16, 7168, 8, 64},
-                           Key{false, Path::staged, Dtype::bf16, 7160, 8, 64}, Key{false, Path::staged, Dtype::bf16, 7168, 7, 64},
-                           Key{false, Path::staged, Dtype::bf16, 7168, 8, 63}})
+  for (const Key& other :
+       {Key{true, Path::staged, Dtype::bf16, 7168, 8, 64}, Key{false, Path::staged, Dtype::f16, 7168, 8, 64},
+        Key{false, Path::staged, Dtype::bf16, 7160, 8, 64}, Key{false, Path::staged, Dtype::bf16, 7168, 7, 64},
+        Key{false, Path::staged, Dtype::bf16, 7168, 8, 63}})
     EXPECT_TRUE(entries_of(all, other).empty());
 }
 
@@ -70,14 +72,18 @@ TEST_F(TuningFile, OfElsewhereIsRefused) {
   for (const char* stamp : {"version=0.1.0 ranks=4 device=NVIDIA H100", "version=0.1.0 ranks=2 device=NVIDIA H200",
                             "version=0.2.0 ranks=4 device=NVIDIA H200"}) {
     expect_refusal("crossdock-tuning 1 " + std::string(stamp) + "\n" + kEntry, here);
-    expect_refusal("crossdock-tuning 1 " + std::string(stamp) + "\n" + kEntry, "line 1: it is for " + std::string(stamp));
+    expect_refusal("crossdock-tuning 1 " + std::string(stamp) + "\n" + kEntry,
+                   "line 1: it is for " + std::string(stamp));
   }
 }
 
 TEST_F(TuningFile, ThatIsNoneIsRefused) {
   expect_refusal("", "it is empty");
   expect_refusal("# nothing\n", "it is empty");
-  expect_refusal("\x7f" "ELF\n", "is no title");
+  expect_refusal(
+      "\x7f"
+      "ELF\n",
+      "is no title");
   expect_refusal("crossdock-tuning 2 version=0.1.0 ranks=4 device=NVIDIA H200\n", "is no title");
   expect_refusal(kEntry + kTitle, "line 1: `op=dispatch");
   EXPECT_THROW(read_file("/no/such/file", kHere), ConfigError);
