@@ -8,6 +8,8 @@ namespace {
 
 constexpr int kBlocks[] = {1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256}, kWarps[] = {1, 2, 4, 8, 16},
               kPieces[] = {1, 2, 3, 4, 7, 8, 14, 16, 28, 32};
+/// Nothing below a sixteenth of the rule's value is tried: it would be slow, and slow to try.
+constexpr int kFarBelow = 16;
 /// Second measurements of the rule and of the best, in turns.
 constexpr int kDuels = 3;
 
@@ -43,6 +45,7 @@ Found search(const Time& time, int repeat, const std::function<bool()>& out_of_t
     int before = 0;
     for (const int value : axis.values) {
       if (out_of_time()) break;
+      if (value * kFarBelow < found.rule.launch.*axis.launched) continue;
       CallOptions asked = found.best.asked;
       asked.*axis.asked = value;
       const Trial trial = time(asked, repeat);

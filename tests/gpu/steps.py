@@ -31,7 +31,7 @@ def bench(name, gpus, arguments, limit_s=200):
 
 def quick(gpus):
     """Steps for `gpus` GPUs, two of which stand for the smaller group."""
-    steps = [Step("doctor", 1, 60, "{bin}/crossdock doctor"),
+    steps = [Step("doctor", 2, 60, "{bin}/crossdock doctor"),
              Step(f"limits_{gpus}", gpus, 120, f"{{bin}}/crossdock bench --limits --ranks {gpus}", {}, ALONE)]
     for n in sorted({2, gpus}):
         cases = "{bin}/crossdock check --cases {root}/tests/cases"
