@@ -43,8 +43,7 @@ GroupState::GroupState(memory::Sharing sharing, BackendKind backend, int device,
     : sharing_(std::move(sharing)) {
   told_to_all("Group::join", [&] {
     sharing_.device = platform::open_device(backend, device);
-    if (tuning_file != "none")
-      tuned_ = tuning::read_file(tuning_file, {sharing_.device->model(), num_ranks(), CROSSDOCK_VERSION});
+    if (tuning_file != "none") read_tuning(tuning_file);
   });
   Hello mine{
       {}, sharing_.device->id(), num_ranks(), rank(), static_cast<std::int32_t>(backend), sharing_.device->ordinal()};
@@ -71,6 +70,14 @@ GroupState::GroupState(memory::Sharing sharing, BackendKind backend, int device,
     failure_ = sharing_.device->allocate_host_visible(sizeof(sync::FailureRecord));
     set_deadline(sharing_.deadline);  // before any rank's first kernel
   });
+}
+
+void GroupState::read_tuning(const std::string& file) {
+  try {
+    tuned_ = tuning::read_file(file, {device().model(), num_ranks(), CROSSDOCK_VERSION});
+  } catch (const ConfigError& error) {
+    throw ConfigError(text("Group::join on rank ", rank(), ": ", error.what()));
+  }
 }
 
 void GroupState::told_to_all(const char* what, const std::function<void()>& step) const {

@@ -47,6 +47,7 @@ class GroupState {
  private:
   sync::Control* control(int rank) const { return reinterpret_cast<sync::Control*>(control_.base(rank)); }
   const sync::FailureRecord& failure() const { return *reinterpret_cast<const sync::FailureRecord*>(failure_->data()); }
+  void read_tuning(const std::string& file);
   std::string reason_of(int origin) const;
   std::string story_of(const Status& status, const sync::FailureRecord& record) const;
 

@@ -115,7 +115,16 @@ TEST_F(TuningFile, OfAnotherMachineKeepsAGroupFromForming) {
   options.backend = BackendKind::cpu;
   options.tuning_file = write(kTitle + kEntry);
   const Team team(1);
-  EXPECT_THROW(Group::join(team, 0, options), ConfigError);
+  try {
+    Group::join(team, 0, options);
+    ADD_FAILURE() << "the group formed";
+  } catch (const ConfigError& error) {
+    EXPECT_EQ(std::string(error.what()).rfind("Group::join on rank 0: tuning file " + path_ + " line 1: it is for ", 0),
+              0u)
+        << error.what();
+  }
+  options.tuning_file = "none";
+  EXPECT_NO_THROW(Group::join(team, 0, options));
 }
 
 }  // namespace
