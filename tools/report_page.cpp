@@ -26,7 +26,7 @@ figure{margin:0;border:1px solid var(--rule);border-radius:8px;overflow:hidden;m
 table{border-collapse:collapse;font-size:.85rem;white-space:nowrap;width:100%}
 th,td{padding:.3rem .6rem;text-align:left;border-bottom:1px solid var(--rule)}th{background:var(--panel)}
 td.n{text-align:right;font-variant-numeric:tabular-nums}tr:last-child td{border-bottom:0}
-td.wide{white-space:normal;min-width:16rem}
+td.wide{white-space:normal;min-width:10rem}
 </style></head><body>
 <h1>Crossdock bench</h1>
 <p>Times are µs of a call, median, slowest rank, with all costs inside: routing, counts, metadata, completion. Each result was
