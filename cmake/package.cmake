@@ -10,7 +10,7 @@ if(TARGET crossdock_cli)
   install(TARGETS crossdock_cli)
 endif()
 install(DIRECTORY include/crossdock DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
-install(FILES README.md LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR} OPTIONAL)
+install(FILES README.md LICENSE bench/peers.json DESTINATION ${CMAKE_INSTALL_DOCDIR} OPTIONAL)
 
 get_target_property(library_type crossdock TYPE)
 string(COMPARE EQUAL ${library_type} STATIC_LIBRARY CROSSDOCK_IS_STATIC)

@@ -2,7 +2,7 @@
 // `crossdock bench`: times of dispatch and combine along axes. Nothing is timed whose result differs from the oracle.
 #include <algorithm>
 #include <cstdio>
-#include <ctime>
+#include <cstdlib>
 #include <iterator>
 #include <memory>
 
@@ -16,7 +16,8 @@ namespace {
 
 /// Axes as they were given: names and numbers, lists by commas.
 struct Options {
-  std::vector<int> ranks{4}, tokens{1024}, hidden{7168}, experts{256}, topk{8}, scale_bytes{0}, num_sms{0};
+  std::vector<int> ranks{4}, tokens{1024}, hidden{7168}, experts{256}, topk{8}, scale_bytes{0}, num_sms{0},
+      num_blocks{0}, num_warps{0}, pieces{0};
   std::vector<std::string> dtype{"bf16"}, combine_dtype, layout{"token_major"}, path{"staged"}, wire{"own"},
       routing{"random"};
   std::vector<std::string> op{"dispatch", "combine", "pair"}, mode;
@@ -24,7 +25,7 @@ struct Options {
   std::int64_t copy_mib = 2048;
   bool limits = false, by_queues = false;
   std::vector<int> devices;
-  std::string jsonl, csv, compare;
+  std::string jsonl, csv, compare, tuning;
 };
 
 std::string joined(const std::vector<std::string>& names) {
@@ -89,23 +90,29 @@ std::vector<Problem> problems_of(const Options& o) {
   return all;
 }
 
+std::vector<CallOptions> geometries_of(const Options& o) {
+  std::vector<CallOptions> all;
+  for (const int num_sms : o.num_sms)
+    for (const int num_blocks : o.num_blocks)
+      for (const int num_warps : o.num_warps)
+        for (const int pieces : o.pieces) all.push_back({nullptr, num_sms, num_blocks, num_warps, pieces});
+  return all;
+}
+
 std::vector<Run> runs_of(const Options& o, Mode usual_mode) {
   std::vector<Run> runs;
   const int repeat = o.repeat ? o.repeat : usual_mode == Mode::graph ? 200 : 20;
   const auto modes = o.mode.empty() ? std::vector<std::string>{std::string(kModeNames[int(usual_mode)])} : o.mode;
   for (const std::string& op : o.op)
     for (const std::string& mode : modes)
-      for (const int num_sms : o.num_sms)
+      for (const CallOptions& geometry : geometries_of(o))
         runs.push_back({static_cast<Op>(index_of("op", op, kOpNames)),
-                        static_cast<Mode>(index_of("mode", mode, kModeNames)), num_sms, repeat, o.warm_up});
+                        static_cast<Mode>(index_of("mode", mode, kModeNames)), geometry, repeat, o.warm_up});
   return runs;
 }
 
 Setting setting_of(const Measurer& measurer) {
-  char date[32];
-  const std::time_t now = std::time(nullptr);
-  std::strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%SZ", std::gmtime(&now));
-  return {CROSSDOCK_COMMIT, measurer.host(), measurer.driver(), date, measurer.limit_is_of_link()};
+  return {CROSSDOCK_COMMIT, measurer.host(), measurer.driver(), now(), measurer.limit_is_of_link()};
 }
 
 Record refused(const Problem& problem, const Run& run, const std::string& reason) {
@@ -140,15 +147,18 @@ void print_limits(Measurer& measurer, int num_ranks) {
                  : std::printf("%-56s %8.2f GB/s\n", limit.what.c_str(), limit.gbps);
 }
 
-/// The CPU's own way interleaves memcpy; `--by-queues` takes the way of GPUs there too.
-std::unique_ptr<Measurer> make_measurer(const Options& o) {
-  const BackendKind backend = backend_of_verbs();
-  if (backend == BackendKind::cpu && !o.by_queues) return make_cpu_measurer(o.copy_mib << 20);
-  return make_queue_measurer(open_machine(backend, o.devices));
+/// Throws for whatever makes a bench fail: a wrong result, a regression, or nothing that was timed.
+void judge(const Options& o, const std::vector<Record>& all) {
+  for (const Record& record : all)
+    if (!record.wrong.empty()) throw Failed("bench: a result differs from the oracle's: " + record.wrong);
+  if (std::none_of(all.begin(), all.end(), [](const Record& r) { return r.refused.empty(); }))
+    throw BadInput("bench: every case was refused; the first: " + all.front().refused);
+  if (!o.compare.empty() && compare_with_baseline(o.compare, all)) throw Failed("bench: slower than " + o.compare);
 }
 
 void bench(const Options& o) {
-  const std::unique_ptr<Measurer> measurer = make_measurer(o);
+  if (!o.tuning.empty()) ::setenv("CROSSDOCK_TUNING_FILE", o.tuning.c_str(), 1);
+  const std::unique_ptr<Measurer> measurer = make_measurer(o.devices, o.copy_mib << 20, o.by_queues);
   if (o.limits) return print_limits(*measurer, *std::max_element(o.ranks.begin(), o.ranks.end()));
   const Setting setting = setting_of(*measurer);
   const std::vector<Problem> problems = problems_of(o);
@@ -165,10 +175,7 @@ void bench(const Options& o) {
     std::move(records.begin(), records.end(), std::back_inserter(all));
   }
   if (!o.csv.empty()) write_csv(o.csv, all);
-  const bool worse = !o.compare.empty() && compare_with_baseline(o.compare, all);
-  for (const Record& record : all)
-    if (!record.wrong.empty()) throw Failed("bench: a result differs from the oracle's: " + record.wrong);
-  if (worse) throw Failed("bench: slower than " + o.compare);
+  judge(o, all);
 }
 
 void add_axes(CLI::App& app, Options& o) {
@@ -189,7 +196,10 @@ void add_axes(CLI::App& app, Options& o) {
   axis("--routing", o.routing, "Where tokens go");
   axis("--op", o.op, "What is timed: dispatch, combine, pair");
   axis("--mode", o.mode, "graph (of 20 calls), graph1, eager; without it what suits the machine");
-  axis("--num-sms", o.num_sms, "Most thread blocks of a call; 0: the library's choice");
+  axis("--num-sms", o.num_sms, "Most thread blocks of a call; 0, here and below: not chosen by the call");
+  axis("--num-blocks", o.num_blocks, "Thread blocks of a call");
+  axis("--num-warps", o.num_warps, "Warps of a block");
+  axis("--pieces", o.pieces, "Parts of a row that different warps take");
 }
 
 void add_bench(CLI::App& app) {
@@ -206,6 +216,8 @@ void add_bench(CLI::App& app) {
       ->capture_default_str();
   verb->add_option("--jsonl", o->jsonl, "Append a JSON line per time to this file");
   verb->add_option("--csv", o->csv, "Write the times to this file as CSV");
+  verb->add_option("--tuning", o->tuning, "Tuning file of `crossdock tune`, heard where the call chooses nothing")
+      ->check(CLI::ExistingFile);
   verb->add_option("--compare", o->compare, "JSON lines of an earlier run; exit code 1 if something got slower")
       ->check(CLI::ExistingFile);
   add_device_flag(*verb, o->devices);

@@ -74,6 +74,7 @@ void BenchRank::place_outputs() {
 void BenchRank::start_dispatch(const CallOptions& options) {
   received_.reset();
   received_.emplace(exchange_.dispatch(input_, options));
+  dispatched_ = exchange_.last_launch();
 }
 
 void BenchRank::finish_combine(const CallOptions& options) {
@@ -81,13 +82,16 @@ void BenchRank::finish_combine(const CallOptions& options) {
     exchange_.combine_fused(std::move(*received_), out_, -1, options);
   else
     exchange_.combine(std::move(*received_), in_, out_, options);
+  combined_ = exchange_.last_launch();
   received_.reset();
 }
 
 void BenchRank::call(Op op, const CallOptions& options) {
   if (op != Op::combine) start_dispatch(options);
   if (op == Op::pair || (op == Op::combine && fused())) finish_combine(options);
-  if (op == Op::combine && !fused()) exchange_.combine(*plan_, in_, out_, options);
+  if (op != Op::combine || fused()) return;
+  exchange_.combine(*plan_, in_, out_, options);
+  combined_ = exchange_.last_launch();
 }
 
 std::string BenchRank::refuses(const Problem& problem, const Run& run) {

@@ -25,6 +25,9 @@ class BenchRank {
   /// The same by rows, without their metadata, where they lie; the oracle's answer is brought there once.
   std::string judge_in_place(Op op, const oracle::RankResult& expected);
 
+  /// How the newest calls were launched.
+  const Launch& dispatched() const { return dispatched_; }
+  const Launch& combined() const { return combined_; }
   std::vector<TraceEvent> trace() const { return exchange_.trace(); }
   bool fused() const { return data_.problem.path == Path::fused; }
   /// What cannot be timed, and why.
@@ -47,6 +50,7 @@ class BenchRank {
   void *arrived_ = nullptr, *arrived_by_expert_ = nullptr;  // one in flight, so they lie in one place
   DeviceBytes outputs_, results_;
   std::int64_t result_bytes_;
+  Launch dispatched_, combined_;
   CombineInput in_;
   CombineOutput out_;
   DeviceBytes expected_rows_, expected_slots_, expected_results_;  // of the oracle, brought there once

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <ctime>
 
 namespace crossdock::tools {
 namespace {
@@ -73,6 +74,13 @@ double rounded(double value, double unit) { return std::round(value / unit) * un
 
 }  // namespace
 
+std::string now() {
+  char text[32];
+  const std::time_t time = std::time(nullptr);
+  std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", std::gmtime(&time));
+  return text;
+}
+
 double quantile(std::vector<double> samples, double share) {
   if (samples.empty()) return 0;
   std::sort(samples.begin(), samples.end());
@@ -91,7 +99,15 @@ Record record_of(const Data& data, const Run& run, const Timing& timing) {
   record.wire_bytes = wire_bytes_of(data, run.op);
   record.payload_bytes = payload_bytes_of(data, run.op);
   record.limit_gbps = timing.limit_gbps;
+  record.dispatch = timing.dispatch;
+  record.combine = timing.combine;
   return record;
+}
+
+std::string Record::decided_by() const {
+  const std::string first(name_of(run.op == Op::combine ? combine.decided_by : dispatch.decided_by));
+  const std::string second(name_of(run.op == Op::dispatch ? dispatch.decided_by : combine.decided_by));
+  return first == second ? first : first + "+" + second;
 }
 
 nlohmann::ordered_json to_json(const Record& r) {
@@ -111,7 +127,11 @@ nlohmann::ordered_json to_json(const Record& r) {
   j["path"] = name_of(r.problem.path);
   j["wire"] = name_of(c.wire);
   j["routing"] = oracle::name_of(r.problem.routing);
-  j["num_sms"] = r.run.num_sms;
+  j["num_sms"] = r.run.geometry.num_sms;
+  j["num_blocks"] = r.run.geometry.num_blocks;
+  j["num_warps"] = r.run.geometry.num_warps;
+  j["pieces"] = r.run.geometry.pieces;
+  j["decided_by"] = r.decided_by();
   j["mode"] = kModeNames[static_cast<int>(r.run.mode)];
   j["repeat"] = r.run.repeat;
   j["commit"] = r.setting.commit;
@@ -135,10 +155,16 @@ nlohmann::ordered_json to_json(const Record& r) {
 
 std::string identity_of(const nlohmann::ordered_json& line) {
   std::string identity;
-  for (const char* key : {"op", "ranks", "tokens", "hidden", "experts", "topk", "dispatch_dtype", "combine_dtype",
-                          "scale_bytes", "layout", "path", "wire", "routing", "num_sms", "mode", "host"})
+  for (const char* key : {"op", "ranks", "tokens", "hidden", "experts", "topk", "dtype", "scale_bytes", "layout",
+                          "path", "wire", "routing", "num_sms", "mode", "host"})
     identity += line.value(key, nlohmann::ordered_json()).dump() + " ";
   return identity;
+}
+
+bool same_run(const nlohmann::ordered_json& a, const nlohmann::ordered_json& b) {
+  for (const char* key : {"dispatch_dtype", "combine_dtype", "num_blocks", "num_warps", "pieces"})
+    if (a.contains(key) && b.contains(key) && a[key] != b[key]) return false;
+  return true;
 }
 
 }  // namespace crossdock::tools

@@ -27,6 +27,7 @@ struct Record {
   std::int64_t wire_bytes = 0;     // stored to other ranks but flags, by the busiest rank; or into the busiest, if more
   std::int64_t payload_bytes = 0;  // rows received by all ranks, own rows included
   double limit_gbps = 0;           // of one rank, from the same run
+  Launch dispatch, combine;        // of rank 0
 
   double wire_gbps() const { return us_median > 0 ? wire_bytes / us_median / 1e3 : 0; }
   double payload_gbps() const { return us_median > 0 ? payload_bytes / us_median / 1e3 : 0; }
@@ -35,18 +36,25 @@ struct Record {
   /// Rate between ranks over what one rank can send.
   double link_share() const { return limit_gbps > 0 ? wire_gbps() / limit_gbps : 0; }
   double share() const { return setting.limit_of_link ? link_share() : payload_share(); }
+  /// Who chose the geometry; of a pair both, where they differ.
+  std::string decided_by() const;
   bool counts() const { return refused.empty() && wrong.empty(); }
 };
 
 /// Fills everything but the setting.
 Record record_of(const Data& data, const Run& run, const Timing& timing);
 
+/// "2026-11-22T17:00:00Z"
+std::string now();
+
 /// Median and the like of unsorted samples: the value that `share` of them do not exceed.
 double quantile(std::vector<double> samples, double share);
 
 nlohmann::ordered_json to_json(const Record& record);
 
-/// Members that say what was run; two lines with equal ones can be compared.
+/// What every line says of what was run: a key of it, for look-ups.
 std::string identity_of(const nlohmann::ordered_json& line);
+/// Whether two lines with the same identity also agree in what only some lines say.
+bool same_run(const nlohmann::ordered_json& a, const nlohmann::ordered_json& b);
 
 }  // namespace crossdock::tools

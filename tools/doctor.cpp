@@ -3,17 +3,21 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
+#include <functional>
 #include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
-#include <random>
+#include <optional>
 #include <thread>
 
+#include "check_run.hpp"
 #include "crossdock/crossdock.hpp"
 #include "flags.hpp"
+#include "rank_threads.hpp"
 #include "verbs.hpp"
 
 extern char** environ;
@@ -91,21 +95,71 @@ void find_unknown_variables(ordered_json& problems) {
   }
 }
 
-/// Whether processes of this user could meet, tried with one rank; and whether the variables above can be understood.
-void try_rendezvous(ordered_json& problems) {
-  std::random_device random;
+/// What `attempt` throws, or an empty text.
+std::string failure_of(const std::function<void()>& attempt) {
   try {
-    GroupOptions options;
-    options.backend = BackendKind::cpu;
-    Group::rendezvous("doctor-" + std::to_string(random()) + "-" + std::to_string(random()), 0, 1, options);
+    attempt();
+    return "";
   } catch (const std::exception& error) {
-    problems.push_back(std::string("rendezvous of processes: ") + error.what());
+    return error.what();
   }
-  try {
-    Group::join(Team(1), 0);
-  } catch (const std::exception& error) {
-    problems.push_back(std::string("a group of one thread on the default backend: ") + error.what());
+}
+
+/// A variable as something else while this lives.
+class Pretended {
+ public:
+  Pretended(const char* name, const char* value) : name_(name) {
+    if (const char* is = std::getenv(name)) before_ = is;
+    ::setenv(name, value, 1);
   }
+  ~Pretended() { before_ ? ::setenv(name_, before_->c_str(), 1) : ::unsetenv(name_); }
+  Pretended(const Pretended&) = delete;
+  Pretended& operator=(const Pretended&) = delete;
+
+ private:
+  const char* const name_;
+  std::optional<std::string> before_;
+};
+
+/// Two ranks dispatch and combine four tokens, and every bit is checked. Throws what goes wrong.
+void exchange_tiny(bool processes) {
+  Problem problem;
+  problem.shape.num_ranks = 2, problem.shape.hidden = 64, problem.shape.num_experts = 4, problem.shape.top_k = 2;
+  problem.shape.max_tokens = 4;
+  problem.second_result = true;
+  CheckOptions options;
+  options.processes = processes;
+  options.backend = backend_of_verbs();
+  options.deadline = std::chrono::seconds(10);
+  const Verdict verdict = check_problem(problem, options);
+  if (!verdict.right) throw Failed(verdict.why);
+}
+
+/// Tried in this order: processes are forked before anybody speaks to a driver. "" where all is well.
+ordered_json trials() {
+  const Pretended untuned("CROSSDOCK_TUNING_FILE", "none");  // a file is for groups of its own size
+  ordered_json all;
+  all["two processes exchange tokens"] = failure_of([] { exchange_tiny(true); });
+  all["two threads exchange tokens"] = failure_of([] { exchange_tiny(false); });
+  all["a group of one thread on the default backend"] = failure_of([] { Group::join(Team(1), 0); });
+  return all;
+}
+
+/// A group of as many ranks as the tuning file says reads it.
+std::string tuning_failure() {
+  const char* file = std::getenv("CROSSDOCK_TUNING_FILE");
+  if (!file || !*file || std::string_view(file) == "none") return "";
+  const std::string title = first_line(file);
+  const std::size_t at = title.find(" ranks=");
+  const int ranks = std::clamp(at == std::string::npos ? 1 : std::atoi(title.c_str() + at + 7), 1, kMaxRanks);
+  return failure_of([ranks] {
+    const std::shared_ptr<Machine> machine = open_machine(backend_of_verbs());
+    const Team team(ranks);
+    RankThreads(ranks).run([&](int rank) {
+      machine->use(rank);
+      Group::join(team, rank, group_options(*machine, rank));
+    });
+  });
 }
 
 void print(const ordered_json& report) {
@@ -128,6 +182,9 @@ void print(const ordered_json& report) {
     std::printf("  %-22s %-30s %s\n", text(v["name"]).c_str(),
                 v["value"].is_null() ? ("(" + text(v["default"]) + ")").c_str() : text(v["value"]).c_str(),
                 text(v["meaning"]).c_str());
+  std::printf("\nTried\n");
+  for (const auto& [what, why] : report["trials"].items())
+    std::printf("  %-46s %s\n", what.c_str(), text(why).empty() ? "ok" : "FAILED, see below");
   std::printf("\nProblems\n");
   for (const ordered_json& problem : report["problems"]) std::printf("  %s\n", text(problem).c_str());
   if (report["problems"].empty()) std::printf("  none\n");
@@ -136,12 +193,16 @@ void print(const ordered_json& report) {
 void examine(bool as_json) {
   ordered_json report;
   report["version"] = version();
+  const ordered_json tried = trials();  // first: see there
   report["backends"] = backends();
   report["machine"] = machine();
   report["environment"] = environment();
+  report["trials"] = tried;
   ordered_json problems = ordered_json::array();
   find_unknown_variables(problems);
-  try_rendezvous(problems);
+  for (const auto& [what, why] : tried.items())
+    if (why != "") problems.push_back(what + ": " + why.get<std::string>());
+  if (const std::string why = tuning_failure(); !why.empty()) problems.push_back("CROSSDOCK_TUNING_FILE: " + why);
   report["problems"] = problems;
   if (as_json)
     std::cout << report.dump(2) << "\n";

@@ -10,7 +10,6 @@
 #include <cstdlib>
 #include <cstring>
 #include <deque>
-#include <fstream>
 #include <functional>
 #include <thread>
 
@@ -53,14 +52,10 @@ class CpuMachine : public Machine {
   BackendKind kind() const override { return BackendKind::cpu; }
   bool is_host() const override { return !is_far_; }
   std::string host() const override {
-    std::ifstream info("/proc/cpuinfo");
-    std::string line, model = "CPU";
-    while (std::getline(info, line))
-      if (line.starts_with("model name")) {
-        model = line.substr(line.find(':') + 2);
-        break;
-      }
-    return std::to_string(std::thread::hardware_concurrency()) + "x " + model;
+    GroupOptions options;
+    options.backend = BackendKind::cpu;
+    options.tuning_file = "none";
+    return std::to_string(std::thread::hardware_concurrency()) + "x " + Group::join(Team(1), 0, options).device_model();
   }
   std::string driver() const override {
     utsname system{};

@@ -39,15 +39,16 @@ inline constexpr int kModeCalls[] = {XD_BENCH_MODES(XD_BENCH_CALLS)};
 struct Run {
   Op op = Op::pair;
   Mode mode = Mode::eager;
-  int num_sms = 0;
-  int repeat = 20;  // timed repetitions, after `warm_up` others
+  CallOptions geometry;  // without a stream
+  int repeat = 20;       // timed repetitions, after `warm_up` others
   int warm_up = 2;
 };
 
 struct Timing {
-  std::vector<double> us;  // per call, of the slowest rank, one per repetition
-  double limit_gbps = 0;   // what the machine can do at best per rank, measured between the repetitions
-  std::string wrong;       // empty, or how the result of the last repetition differs from the oracle
+  std::vector<double> us;    // per call, of the slowest rank, one per repetition
+  double limit_gbps = 0;     // what the machine can do at best per rank, measured between the repetitions
+  Launch dispatch, combine;  // how rank 0 launched what was timed
+  std::string wrong;         // empty, or how the result of the last repetition differs from the oracle
 };
 
 /// The ranks of one problem, ready to run.
@@ -77,6 +78,9 @@ class Measurer {
 
 /// `copy_bytes`: source and destination of memcpy, all threads together; more than the caches hold.
 std::unique_ptr<Measurer> make_cpu_measurer(std::int64_t copy_bytes);
+
+/// The CPU's own way interleaves memcpy; GPUs, and the CPU where it is told so, are timed by marks in queues.
+std::unique_ptr<Measurer> make_measurer(const std::vector<int>& devices, std::int64_t copy_bytes, bool by_queues);
 
 /// Times by marks in the ranks' queues: the way of GPUs, and of any machine.
 std::unique_ptr<Measurer> make_queue_measurer(std::shared_ptr<Machine> machine);

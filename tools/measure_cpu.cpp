@@ -63,6 +63,8 @@ class CpuBench : public Bench {
     for (const std::string& wrong : wrong_)
       if (timing.wrong.empty()) timing.wrong = wrong;
     timing.limit_gbps = copied_ / copy_us_ / 1e3 / threads_.num_ranks();
+    timing.dispatch = ranks_[0]->dispatched();
+    timing.combine = ranks_[0]->combined();
     return timing;
   }
 
@@ -70,8 +72,7 @@ class CpuBench : public Bench {
   void repeat(const Run& run, int r, std::vector<double>& us) {
     BenchRank& rank = *ranks_[r];
     const int calls = kModeCalls[static_cast<int>(run.mode)];
-    CallOptions options;
-    options.num_sms = run.num_sms;
+    CallOptions options = run.geometry;
     CpuStream stream;
     CpuGraph graph;
     threads_.barrier().wait();

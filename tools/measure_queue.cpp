@@ -57,6 +57,8 @@ class QueueBench : public Bench {
     for (const std::string& wrong : wrong_)
       if (timing.wrong.empty()) timing.wrong = wrong;
     timing.limit_gbps = limit_gbps_;
+    timing.dispatch = ranks_[0]->dispatched();
+    timing.combine = ranks_[0]->combined();
     return timing;
   }
 
@@ -80,8 +82,7 @@ class QueueBench : public Bench {
     BenchRank& rank = *ranks_[r];
     const int calls = kModeCalls[static_cast<int>(run.mode)];
     const std::unique_ptr<Queue> queue = machine_.make_queue();
-    CallOptions options;
-    options.num_sms = run.num_sms;
+    CallOptions options = run.geometry;
     options.stream = queue->handle();
     rank.spoil();
     threads_.barrier().wait();
@@ -140,6 +141,12 @@ class QueueMeasurer : public Measurer {
 
 std::unique_ptr<Measurer> make_queue_measurer(std::shared_ptr<Machine> machine) {
   return std::make_unique<QueueMeasurer>(std::move(machine));
+}
+
+std::unique_ptr<Measurer> make_measurer(const std::vector<int>& devices, std::int64_t copy_bytes, bool by_queues) {
+  const BackendKind backend = backend_of_verbs();
+  if (backend == BackendKind::cpu && !by_queues) return make_cpu_measurer(copy_bytes);
+  return make_queue_measurer(open_machine(backend, devices));
 }
 
 }  // namespace crossdock::tools

@@ -124,8 +124,8 @@ void add_run(CLI::App& app) {
       ->capture_default_str();
   run->add_flag("--processes", o.processes, "Ranks are processes, not threads");
   add_device_flag(*run, o.devices);
-  run->add_option("--deadline", o.deadline_ms,
-                  "Longest wait for another rank in ms, 0: no limit. Default: CROSSDOCK_DEADLINE_MS")
+  run->add_option("--deadline-ms", o.deadline_ms,
+                  "Longest wait for another rank, 0: no limit. Default: CROSSDOCK_DEADLINE_MS")
       ->check(CLI::Range(std::int64_t{0}, std::int64_t{1} << 40));
   run->add_flag("--json", o.json, "Print JSON");
   run->add_flag("--progress", o.progress, "Show progress on stderr even if it is no terminal");

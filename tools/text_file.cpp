@@ -13,12 +13,12 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// README.md of the nearest folder from `start` upwards that is this repository; empty if there is none.
-fs::path readme_above(fs::path start) {
+/// `path` in the nearest folder from `start` upwards that is this repository; empty if there is none.
+fs::path file_above(fs::path start, const std::string& path) {
   std::error_code ignored;
   for (;; start = start.parent_path()) {
-    if (fs::exists(start / "include/crossdock/lists.h", ignored) && fs::exists(start / "README.md", ignored))
-      return start / "README.md";
+    if (fs::exists(start / "include/crossdock/lists.h", ignored) && fs::exists(start / path, ignored))
+      return start / path;
     if (!start.has_relative_path()) return {};
   }
 }
@@ -80,14 +80,19 @@ Text read_text(const std::string& path, bool binary_allowed, std::size_t most) {
   return text;
 }
 
-std::string default_text_path() {
+std::string shipped_file(const std::string& name) {
   std::error_code ignored;
   const fs::path here = fs::current_path(ignored), program = fs::read_symlink("/proc/self/exe", ignored);
-  const fs::path candidates[] = {readme_above(here), readme_above(program.parent_path()),
-                                 program.parent_path().parent_path() / "share/doc/crossdock/README.md",
-                                 here / "README.md"};
+  const fs::path candidates[] = {
+      file_above(here, name), file_above(program.parent_path(), name),
+      program.parent_path().parent_path() / "share/doc/crossdock" / fs::path(name).filename(), here / name};
   for (const fs::path& path : candidates)
     if (!path.empty() && fs::exists(path, ignored)) return path.lexically_proximate(here).string();
+  return "";
+}
+
+std::string default_text_path() {
+  if (const std::string path = shipped_file("README.md"); !path.empty()) return path;
   throw BadInput(
       "found no README.md to run over, neither of the repository nor of an installation; name a text: --text FILE");
 }

@@ -35,6 +35,10 @@ struct Config {
   std::int32_t in_flight = 1;    ///< `Received` that may live at once, 1 to 16
   std::int32_t kept_plans = 1;   ///< plans that may be kept at once, 0 to 64
   std::int32_t trace_events = 0; ///< time stamps kept per Received in flight, 0 (off) to 2^20; see Exchange::trace
+  std::int32_t num_sms = 0;      ///< geometry of every call that chooses none: see CallOptions
+  std::int32_t num_blocks = 0;
+  std::int32_t num_warps = 0;
+  std::int32_t pieces = 0;
 
   bool operator==(const Config&) const = default;
 };

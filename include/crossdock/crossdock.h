@@ -57,6 +57,7 @@ typedef struct {
   int32_t zero_copy, fused, combine_weights;
   int32_t in_flight; /* 0 is taken as 1 */
   int32_t kept_plans; /* 0: none, unlike the C++ default of 1 */
+  int32_t num_sms, num_blocks, num_warps, pieces; /* geometry of every call; 0: not chosen */
 } xd_config;
 
 typedef struct {
@@ -65,6 +66,7 @@ typedef struct {
   int32_t choose_device; /* 0: the current device; 1: `device` */
   int32_t device;
   int64_t deadline_ms; /* 0: CROSSDOCK_DEADLINE_MS; negative: no limit */
+  const char* tuning_file; /* null: CROSSDOCK_TUNING_FILE */
 } xd_group_options;    /* null where a call takes it, or cleared: the defaults */
 
 typedef struct {
@@ -77,7 +79,7 @@ typedef struct {
   int32_t num_tokens;
   const int32_t* num_tokens_on_device;
   void* stream;
-  int32_t num_sms;
+  int32_t num_sms, num_blocks, num_warps, pieces; /* 0: not chosen */
 } xd_dispatch_input;
 
 typedef struct {
@@ -89,7 +91,7 @@ typedef struct {
   float* out_weights;
   int32_t num_tokens; /* xd_combine_fused: T, -1 = of the plan; else ignored */
   void* stream;
-  int32_t num_sms;
+  int32_t num_sms, num_blocks, num_warps, pieces; /* 0: not chosen */
 } xd_combine_input;
 
 typedef struct {

@@ -54,10 +54,20 @@ struct DispatchInput {
   const std::int32_t* num_tokens_on_device = nullptr;
 };
 
-/// Per-call choices; each may stay at its default.
+/// Per-call choices. A geometry changes times, never results; what is 0 is left to the Config, then to a tuning file, then
+/// to the rule. More than fits is taken as what fits; negative: UsageError. The CPU has one block of one warp.
 struct CallOptions {
   StreamHandle stream = nullptr;
-  int num_sms = 0;  ///< upper bound on thread blocks, honoured; 0: the tuning rule decides. No effect on the CPU
+  int num_sms = 0;     ///< upper bound on thread blocks, whoever chooses them; honoured by every kernel of the call
+  int num_blocks = 0;  ///< thread blocks of the kernel that crosses the link
+  int num_warps = 0;   ///< warps of each of its blocks
+  int pieces = 0;      ///< parts of a row that different warps take, up to 32
+};
+
+/// The geometry of a call, and the first of call, config, file and rule that had a say in it.
+struct Launch {
+  int num_blocks = 0, num_warps = 0, pieces = 0;
+  Decider decided_by = Decider::rule;
 };
 
 /// Token-major rows as they arrived, in the order (home rank, token). Owned by the library; see Received for how long.
@@ -199,6 +209,7 @@ class XD_PUBLIC Exchange {
   /// The newest time stamps (config.trace_events), oldest first. Waits for nothing: synchronise before.
   std::vector<TraceEvent> trace() const;
 
+  Launch last_launch() const;  ///< of the newest call; zeros before the first
   Status poll() const;   ///< the group's failure, else a report: capacity, bad ids, clamped T in this order; no waiting
   void clear_status();   ///< forgets all reports that are not fatal, also those that poll() has not shown yet
   void close();          ///< local, legal twice; memory lives on while peers may touch it

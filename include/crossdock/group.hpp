@@ -19,6 +19,8 @@ struct GroupOptions {
   int device = -1;  ///< device ordinal as the driver counts; -1: the current device (CUDA, HIP). Unused on the CPU
   /// Longest wait for a peer, in kernels and while the group forms. 0: no limit. Negative: CROSSDOCK_DEADLINE_MS.
   std::chrono::milliseconds deadline{-1};
+  /// Written by `crossdock tune` for these devices, ranks and version, else ConfigError. `none`; empty: CROSSDOCK_TUNING_FILE.
+  std::string tuning_file = {};
 };
 
 /// Collects `bytes` bytes of every rank into `all` (rank order, num_ranks * bytes). Collective; may throw.
@@ -66,6 +68,7 @@ class XD_PUBLIC Group {
   int num_ranks() const;
   BackendKind backend() const;
   int device() const;
+  std::string device_model() const;  ///< as its driver calls it
 
   /// The first failure that a call of this rank has met, without waiting. A rank that runs no call does not hear of a
   /// peer's failure: its next call falls through, and poll() tells after that. See Exchange::poll for other reports.

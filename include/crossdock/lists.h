@@ -80,12 +80,20 @@
   X(reduce, "combine", "sums the rows of its tokens")                                  \
   X(end, "any", "the block is done")
 
+/* Who chose the geometry of a call, in the order in which they are heard: name, where it is said */
+#define XD_DECIDERS(X)                                                                 \
+  X(call, "CallOptions of the call")                                                   \
+  X(config, "Config of the exchange")                                                  \
+  X(file, "a tuning file, GroupOptions::tuning_file")                                  \
+  X(rule, "the library's own rule")
+
 /* variable, default, what it sets */
 #define XD_ENVIRONMENT(X)                                                              \
   X(CROSSDOCK_BACKEND, "automatic", "machine to use where a call leaves the choice")   \
   X(CROSSDOCK_DEADLINE_MS, "30000", "longest wait for a peer; 0 = no limit")           \
   X(CROSSDOCK_SHARE, "automatic", "GPUs: `vmm` or `ipc` memory between processes")     \
   X(CROSSDOCK_RUNTIME_DIR, "$XDG_RUNTIME_DIR or /tmp", "where rendezvous sockets live") \
+  X(CROSSDOCK_TUNING_FILE, "none", "geometries that `crossdock tune` has found")       \
   X(CROSSDOCK_PLUGIN_DIR, "beside the library", "where backend plug-ins are looked up")
 
 #define XD_MAX_RANKS 8

@@ -23,6 +23,7 @@ enum class StatusCode : std::uint8_t { XD_STATUSES(XD_ENUMERATOR) };
 enum class BackendKind : std::uint8_t { XD_BACKENDS(XD_ENUMERATOR) };
 enum class Edge : std::uint8_t { XD_EDGES(XD_ENUMERATOR) };
 enum class Phase : std::uint8_t { XD_PHASES(XD_ENUMERATOR) };
+enum class Decider : std::uint8_t { XD_DECIDERS(XD_ENUMERATOR) };
 #undef XD_ENUMERATOR
 
 inline constexpr int kMaxRanks = XD_MAX_RANKS;
@@ -38,6 +39,7 @@ inline constexpr std::string_view kStatusNames[] = {XD_STATUSES(XD_NAME)};
 inline constexpr std::string_view kBackendNames[] = {XD_BACKENDS(XD_NAME)};
 inline constexpr std::string_view kEdgeNames[] = {XD_EDGES(XD_NAME)};
 inline constexpr std::string_view kPhaseNames[] = {XD_PHASES(XD_NAME)};
+inline constexpr std::string_view kDeciderNames[] = {XD_DECIDERS(XD_NAME)};
 #undef XD_NAME
 
 constexpr std::string_view name_of(Dtype v) { return kDtypeNames[static_cast<int>(v)]; }
@@ -48,6 +50,7 @@ constexpr std::string_view name_of(Overflow v) { return kOverflowNames[static_ca
 constexpr std::string_view name_of(StatusCode v) { return kStatusNames[static_cast<int>(v)]; }
 constexpr std::string_view name_of(BackendKind v) { return kBackendNames[static_cast<int>(v)]; }
 constexpr std::string_view name_of(Phase v) { return kPhaseNames[static_cast<int>(v)]; }
+constexpr std::string_view name_of(Decider v) { return kDeciderNames[static_cast<int>(v)]; }
 constexpr std::string_view name_of(Edge v) { return kEdgeNames[static_cast<int>(v)]; }
 
 #define XD_BITS(name, NAME, bits, ...) bits,

@@ -37,6 +37,10 @@ void visit(Visitor&& v) {
   v("in_flight", &Config::in_flight);
   v("kept_plans", &Config::kept_plans);
   v("trace_events", &Config::trace_events);
+  v("num_sms", &Config::num_sms);
+  v("num_blocks", &Config::num_blocks);
+  v("num_warps", &Config::num_warps);
+  v("pieces", &Config::pieces);
 }
 
 /// Python's integer, or a UsageError that names the member and its range.
@@ -137,7 +141,8 @@ constexpr const char* kInit =
     "expert_capacity: int = 0, alignment: int = 1, zero_padding: bool = False, overflow: str = 'drop', zero_copy: bool "
     "= False, "
     "fused: bool = False, combine_weights: bool = False, in_flight: int = 1, kept_plans: int = 1, trace_events: int = "
-    "0) -> None";
+    "0, "
+    "num_sms: int = 0, num_blocks: int = 0, num_warps: int = 0, pieces: int = 0) -> None";
 
 constexpr const char* kDoc =
     R"(The shape of one exchange, alike on every rank. Frozen and hashable; all members are scalars.
@@ -161,6 +166,8 @@ combine_weights combine can return a second result: summed rows of top_k weights
 in_flight       Received that may live at once, 1 to 16
 kept_plans      plans that may be kept at once, 0 to 64
 trace_events    time stamps kept per place
+num_sms, num_blocks, num_warps, pieces   geometry of calls: most thread blocks, blocks, warps of a block, parts of a row.
+                0: a tuning file says it (CROSSDOCK_TUNING_FILE), else the library's rule. Results never depend on it
 
 Only the types are checked here: `supports` says whether a group can serve it, and why not.)";
 

@@ -28,6 +28,17 @@ nb::list trace_of(const Exchange& exchange) {
   return events;
 }
 
+nb::dict launch_of(const Exchange& exchange) {
+  const Launch launch = exchange.last_launch();
+  const std::string_view by = name_of(launch.decided_by);
+  nb::dict line;
+  line["num_blocks"] = launch.num_blocks;
+  line["num_warps"] = launch.num_warps;
+  line["pieces"] = launch.pieces;
+  line["decided_by"] = nb::str(by.data(), by.size());
+  return line;
+}
+
 constexpr const char* kDispatch =
     R"(Routes and sends the tokens of this rank. Enqueues on the stream and returns; all ranks call it, with 0 tokens too.
 
@@ -38,7 +49,7 @@ scales   [T, ...] of config.scale_bytes bytes a row
 plan     a kept Plan: another payload along the same routing
 num_tokens  T as an int, or as one int32 word on the device, read when the call runs
 stream   None: torch's current stream, or that of the innermost `with CpuStream()`; else a stream or its handle
-num_sms  upper bound on thread blocks; 0: the tuning rule decides
+num_sms  upper bound on thread blocks; 0: the config's, else what a tuning file or the rule says
 
 Returns a Received. Raises UsageError, StateError (too many in flight), CapacityError, PeerLostError, AbortedError; then nothing was
 enqueued. Arrays are read when the call runs: on a GPU in stream order, as any kernel of torch.)";
@@ -129,6 +140,9 @@ float type but fp4), in stream order, so that a view used too late shows at once
   type.def(
       "trace", [](const PyExchange& e) { return trace_of(e.use("Exchange.trace")); },
       "The newest time stamps (config.trace_events), oldest first.");
+  type.def_prop_ro(
+      "last_launch", [](const PyExchange& e) { return launch_of(e.use("Exchange.last_launch")); },
+      "Geometry of the newest call, and who decided it: call, config, file or rule.");
   type.def(
       "poll", [](const PyExchange& e) { return status_of(e.use("Exchange.poll").poll()); },
       "The first unclear report of this exchange or its group, without waiting.");

@@ -95,6 +95,10 @@ Config config_of(const xd_config* given_config, const char* call) {
   config.combine_weights = c.combine_weights != 0;
   config.in_flight = c.in_flight ? c.in_flight : 1;
   config.kept_plans = c.kept_plans;
+  config.num_sms = c.num_sms;
+  config.num_blocks = c.num_blocks;
+  config.num_warps = c.num_warps;
+  config.pieces = c.pieces;
   return config;
 }
 
@@ -104,12 +108,19 @@ GroupOptions options_of(const xd_group_options* given_options, const char* call)
   const xd_group_options& o = sized(given_options, call, "options");
   options.backend = enumerator<BackendKind>(o.backend, XD_NUM_BACKENDS, "options.backend");
   if (o.choose_device) options.device = o.device;
+  if (o.tuning_file) options.tuning_file = o.tuning_file;
   if (o.deadline_ms) options.deadline = std::chrono::milliseconds(std::max<std::int64_t>(0, o.deadline_ms));
   return options;
 }
 
 DispatchInput input_of(const xd_dispatch_input& in) {
   return {in.rows, in.ids, in.ids_are_int64 != 0, in.weights, in.scales, in.num_tokens, in.num_tokens_on_device};
+}
+
+/// Of xd_dispatch_input and xd_combine_input alike.
+template <class Input>
+CallOptions options_of(const Input& in) {
+  return {in.stream, in.num_sms, in.num_blocks, in.num_warps, in.pieces};
 }
 
 template <class T>
@@ -222,7 +233,7 @@ xd_status xd_dispatch(xd_exchange* exchange, const xd_plan* plan, const xd_dispa
     Exchange& e = given(exchange, call, "exchange").exchange;
     const xd_dispatch_input& in = sized(input, call, "input");
     given(received, call, "received");
-    const CallOptions options{in.stream, in.num_sms};
+    const CallOptions options = options_of(in);
     *received = new xd_received{plan ? e.dispatch(plan->plan, input_of(in), options) : e.dispatch(input_of(in), options)};
   });
 }
@@ -236,7 +247,7 @@ xd_status xd_combine(xd_exchange* exchange, xd_received** received, const xd_pla
       throw UsageError(text(call, ": pass either received or plan, not both and not neither"));
     const CombineInput from{in.rows, in.with_weights != 0, in.weights};
     const CombineOutput to{in.out_rows, in.out_weights};
-    const CallOptions options{in.stream, in.num_sms};
+    const CallOptions options = options_of(in);
     if (plan) return e.combine(plan->plan, from, to, options);
     e.combine(std::move((*received)->received), from, to, options);
     delete std::exchange(*received, nullptr);
@@ -249,7 +260,7 @@ xd_status xd_combine_fused(xd_exchange* exchange, xd_received** received, const 
     Exchange& e = given(exchange, call, "exchange").exchange;
     const xd_combine_input& in = sized(input, call, "input");
     given(given(received, call, "received"), call, "*received");
-    e.combine_fused(std::move((*received)->received), {in.out_rows, in.out_weights}, in.num_tokens, {in.stream, in.num_sms});
+    e.combine_fused(std::move((*received)->received), {in.out_rows, in.out_weights}, in.num_tokens, options_of(in));
     delete std::exchange(*received, nullptr);
   });
 }

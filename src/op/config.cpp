@@ -62,6 +62,9 @@ Support sizes_supported(const Config& c, int num_ranks) {
   if (c.kept_plans < 0 || c.kept_plans > 64) return no(text("kept_plans = ", c.kept_plans, "; must be 0 to 64"));
   if (c.trace_events < 0 || c.trace_events > (1 << 20))
     return no(text("trace_events = ", c.trace_events, "; must be 0 to 2^20"));
+  for (const auto& [name, value] : {std::pair("num_sms", c.num_sms), std::pair("num_blocks", c.num_blocks),
+                                    std::pair("num_warps", c.num_warps), std::pair("pieces", c.pieces)})
+    if (value < 0) return no(text(name, " = ", value, "; must be 0 (not chosen) or more"));
   for (const Dtype dtype : {c.dispatch_dtype, c.combine_dtype})
     if (std::int64_t{c.hidden} * bits_of(dtype) % 128 != 0) {
       const NearHidden near = near_hidden(c);
@@ -198,6 +201,10 @@ std::string difference(const Config& mine, const Config& theirs) {
   XD_COMPARE(in_flight)
   XD_COMPARE(kept_plans)
   XD_COMPARE(trace_events)
+  XD_COMPARE(num_sms)
+  XD_COMPARE(num_blocks)
+  XD_COMPARE(num_warps)
+  XD_COMPARE(pieces)
 #undef XD_COMPARE
   return mine == theirs ? "" : "an unnamed member differs";
 }

@@ -37,6 +37,8 @@ std::chrono::milliseconds environment_deadline() {
   return std::chrono::milliseconds(ms);
 }
 
+std::string environment_tuning_file() { return value_of("CROSSDOCK_TUNING_FILE"); }
+
 BackendKind environment_backend() {
   const std::string value = value_of("CROSSDOCK_BACKEND");
   for (std::size_t i = 0; i < std::size(kBackendNames); ++i)

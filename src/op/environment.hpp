@@ -3,6 +3,7 @@
 #pragma once
 
 #include <chrono>
+#include <string>
 
 #include "crossdock/types.hpp"
 
@@ -10,6 +11,9 @@ namespace crossdock::op {
 
 /// CROSSDOCK_DEADLINE_MS. ConfigError if it is not a number.
 std::chrono::milliseconds environment_deadline();
+
+/// CROSSDOCK_TUNING_FILE, `none` if there is none.
+std::string environment_tuning_file();
 
 /// CROSSDOCK_BACKEND. ConfigError if it names no machine.
 BackendKind environment_backend();

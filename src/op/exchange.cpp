@@ -42,8 +42,10 @@ struct Argument {
 
 /// True if the stream is capturing.
 bool check_options(const ExchangeState& e, const char* call, const CallOptions& options) {
-  if (options.num_sms < 0)
-    throw UsageError(text(call, " on rank ", e.group->rank(), ": num_sms = ", options.num_sms, "; must be 0 (the rule decides) or more"));
+  for (const auto& [name, value] : {std::pair("num_sms", options.num_sms), std::pair("num_blocks", options.num_blocks),
+                                    std::pair("num_warps", options.num_warps), std::pair("pieces", options.pieces)})
+    if (value < 0)
+      throw UsageError(text(call, " on rank ", e.group->rank(), ": ", name, " = ", value, "; must be 0 (not chosen here) or more"));
   if (!options.stream && e.default_stream_is_shared)
     throw UsageError(text(call, " on rank ", e.group->rank(), ": ranks of this process share device ", e.group->device().ordinal(),
                           "; on the default stream one would queue up behind the other and wait for it. Pass a stream of the rank's own"));
@@ -90,14 +92,21 @@ kernels::Pieces pieces_of(std::int64_t bytes, int count, int grain) {
   return kernels::Pieces::of(units, each);
 }
 
-void launch_dispatch(const ExchangeState& e, kernels::DispatchArgs& args, const CallOptions& options) {
+/// What Exchange::last_launch tells.
+void note_launch(ExchangeState& e, platform::Geometry geometry, const kernels::Pieces& pieces, Decider by) {
+  e.last_launch = {geometry.num_blocks, geometry.num_threads / e.limits.width, pieces.count, by};
+}
+
+void launch_dispatch(ExchangeState& e, kernels::DispatchArgs& args, const CallOptions& options) {
   const std::int64_t tokens = args.num_tokens_on_device || args.replay ? e.shape.max_tokens : args.num_tokens;
-  const tuning::Choice choice = e.choose(tokens, e.shape.row_bytes, options.num_sms, 1);  // one to count and publish
+  const tuning::Decision decision = e.decide_dispatch(options, tokens);
+  const tuning::Choice choice = e.choose(tokens, e.shape.row_bytes, decision.wish, 1);  // one to count and publish
   args.pieces = pieces_of(e.shape.row_bytes, choice.pieces, 1);
+  note_launch(e, choice.geometry, args.pieces, decision.by);
   const platform::CurrentDevice current(e.group->device());
   e.launches->dispatch(choice.geometry, options.stream, args);
   if (e.shape.layout == Layout::token_major) return;
-  const tuning::Choice rows = e.choose(e.shape.row_capacity, e.shape.row_bytes, options.num_sms);
+  const tuning::Choice rows = e.choose(e.shape.row_capacity, e.shape.row_bytes, {.num_sms = decision.wish.num_sms});
   const kernels::ExpertRowsArgs by_expert{args.call, pieces_of(e.shape.row_bytes, rows.pieces, 1), args.replay};
   if (!args.replay) e.launches->expert_counts(rows.geometry, options.stream, by_expert);
   e.launches->expert_rows(rows.geometry, options.stream, by_expert);
@@ -134,15 +143,19 @@ void run_combine(ExchangeState& e, int place, int plan, const CombineInput& in, 
   args.num_tokens = -1;
   args.with_weights = in.with_weights;
   args.source = owner >= 0 && !by_expert ? kernels::Source::peers : kernels::Source::landing;
-  const tuning::Choice send = e.choose(e.shape.row_capacity, e.shape.combine_row_bytes, options.num_sms);
   const std::int64_t tokens = e.plan_tokens[plan] < 0 ? e.shape.max_tokens : e.plan_tokens[plan];
-  const tuning::Choice reduce = e.choose(tokens, e.shape.combine_row_bytes, options.num_sms);
+  const tuning::Decision decision = e.decide_combine(options, owner >= 0 ? Path::zero_copy : Path::staged, tokens);
+  const tuning::Choice send = e.choose(e.shape.row_capacity, e.shape.combine_row_bytes, decision.wish);
+  const tuning::Choice reduce = e.choose(tokens, e.shape.combine_row_bytes, decision.wish);
   // Units of a wire row: 16 bytes of it, however many of the row they carry; a block of fp8_block128 has eight.
   const std::int64_t wire_units = ceil_div<std::int64_t>(e.config.combine_wire == Wire::own ? e.shape.combine_row_bytes : e.shape.hidden, 16);
   args.send = pieces_of(wire_units * 16, send.pieces, 8);
   args.reduce = pieces_of(wire_units * 16, reduce.pieces, 1);
-  e.launches->combine[static_cast<int>(e.config.combine_dtype)][static_cast<int>(e.config.combine_wire)][by_expert](
-      args.source == kernels::Source::peers && !args.with_weights ? reduce.geometry : send.geometry, options.stream, args);
+  const bool pull = args.source == kernels::Source::peers && !args.with_weights;
+  const platform::Geometry geometry = pull ? reduce.geometry : send.geometry;
+  note_launch(e, geometry, pull ? args.reduce : args.send, decision.by);
+  e.launches->combine[static_cast<int>(e.config.combine_dtype)][static_cast<int>(e.config.combine_wire)][by_expert](geometry, options.stream,
+                                                                                                               args);
   e.landing_free[used] = false;
 }
 
@@ -250,13 +263,18 @@ void Exchange::combine_fused(Received&& received, const CombineOutput& output, s
   args.num_tokens = num_tokens;
   args.source = kernels::Source::fused;
   args.with_weights = output.weights != nullptr;
-  const tuning::Choice choice = e.choose(tokens < 0 ? e.shape.max_tokens : tokens, e.shape.combine_row_bytes, options.num_sms);
+  const std::int64_t rows = tokens < 0 ? e.shape.max_tokens : tokens;
+  const tuning::Decision decision = e.decide_combine(options, Path::fused, rows);
+  const tuning::Choice choice = e.choose(rows, e.shape.combine_row_bytes, decision.wish);
   args.send = pieces_of(e.shape.combine_row_bytes, 1, 1);
   args.reduce = pieces_of(e.shape.combine_row_bytes, choice.pieces, 1);
+  note_launch(e, choice.geometry, args.reduce, decision.by);
   e.launches->combine[static_cast<int>(e.config.combine_dtype)][0][0](choice.geometry, options.stream, args);
   e.landing_free[received.state_->place] = false;
   received.state_.reset();
 }
+
+Launch Exchange::last_launch() const { return alive(state_, "Exchange::last_launch").last_launch; }
 
 std::vector<TraceEvent> Exchange::trace() const {
   const ExchangeState& e = alive(state_, "Exchange::trace");

@@ -19,6 +19,7 @@ ExchangeState::ExchangeState(std::shared_ptr<GroupState> g, const Config& c) : g
   limits = group->device().limits();
   const platform::CurrentDevice current(group->device());
   group->told_to_all("Exchange", [&] { find_residency(); });
+  find_tuned();
   default_stream_is_shared = group->device().kind() == BackendKind::cuda && group->threads_on_device() > 1;
   place_busy.assign(shape.in_flight, false);
   landing_free.assign(shape.in_flight, false);
@@ -35,6 +36,17 @@ ExchangeState::ExchangeState(std::shared_ptr<GroupState> g, const Config& c) : g
 void ExchangeState::find_residency() {
   resident_blocks = smaller(memory::kMaxBlocks, launches->max_resident_blocks(smaller(tuning::kMoveThreads, limits.max_threads)) / group->ranks_on_device());
   if (resident_blocks < 1) throw TopologyError(text("Exchange on rank ", group->rank(), ": ", group->ranks_on_device(), " ranks share device ", group->device().ordinal(), ", more than its multiprocessors can hold together"));
+}
+
+void ExchangeState::find_tuned() {
+  tuning::Key key{false, Path::staged, config.dispatch_dtype, config.hidden, config.top_k, shape.experts_per_rank};
+  tuned_dispatch = tuning::entries_of(group->tuned(), key);
+  key.combine = true;
+  key.dtype = config.combine_dtype;
+  for (std::size_t path = 0; path < std::size(kPathNames); ++path) {
+    key.path = static_cast<Path>(path);
+    tuned_combine[path] = tuning::entries_of(group->tuned(), key);
+  }
 }
 
 /// Every rank shows its config; the first that differs is named. A refused config is told to all.
@@ -163,8 +175,21 @@ int ExchangeState::place_of_combine_buffer(const void* rows) const {
   return -1;
 }
 
-tuning::Choice ExchangeState::choose(std::int64_t rows, std::int64_t row_bytes, int num_sms, int idle_blocks) const {
-  return tuning::choose(limits, rows, row_bytes, num_sms, resident_blocks, idle_blocks);
+tuning::Decision ExchangeState::decide_dispatch(const CallOptions& options, std::int64_t tokens) const {
+  return decide(options, tuned_dispatch, tokens);
+}
+
+tuning::Decision ExchangeState::decide_combine(const CallOptions& options, Path path, std::int64_t tokens) const {
+  return decide(options, tuned_combine[static_cast<int>(path)], tokens);
+}
+
+tuning::Decision ExchangeState::decide(const CallOptions& options, const std::vector<tuning::Entry>& tuned, std::int64_t tokens) const {
+  return tuning::decide({options.num_sms, options.num_blocks, options.num_warps, options.pieces},
+                        {config.num_sms, config.num_blocks, config.num_warps, config.pieces}, tuning::wish_for(tuned, tokens));
+}
+
+tuning::Choice ExchangeState::choose(std::int64_t rows, std::int64_t row_bytes, const tuning::Wish& wish, int idle_blocks) const {
+  return tuning::choose(limits, rows, row_bytes, wish, resident_blocks, idle_blocks);
 }
 
 }  // namespace crossdock::detail

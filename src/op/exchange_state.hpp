@@ -41,7 +41,10 @@ class ExchangeState {
   sync::ReportRecord& report() const { return *reinterpret_cast<sync::ReportRecord*>(report_block->data()); }
   /// Place whose combine buffer `rows` is, or -1.
   int place_of_combine_buffer(const void* rows) const;
-  tuning::Choice choose(std::int64_t rows, std::int64_t row_bytes, int num_sms, int idle_blocks = 0) const;
+  /// Who is heard in a dispatch of so many tokens, and in a combine.
+  tuning::Decision decide_dispatch(const CallOptions& options, std::int64_t tokens) const;
+  tuning::Decision decide_combine(const CallOptions& options, Path path, std::int64_t tokens) const;
+  tuning::Choice choose(std::int64_t rows, std::int64_t row_bytes, const tuning::Wish& wish, int idle_blocks = 0) const;
 
   std::shared_ptr<GroupState> group;
   Config config;
@@ -60,10 +63,14 @@ class ExchangeState {
   std::vector<std::int32_t> plan_tokens;  // T of this rank, -1: known to the device only
   int num_kept = 0;
   bool closed = false;
+  Launch last_launch;
+  std::vector<tuning::Entry> tuned_dispatch, tuned_combine[std::size(kPathNames)];  // of the tuning file
 
  private:
   void agree_on_config() const;
   void find_residency();
+  void find_tuned();
+  tuning::Decision decide(const CallOptions& options, const std::vector<tuning::Entry>& tuned, std::int64_t tokens) const;
   void mark_empty_rows();
 };
 

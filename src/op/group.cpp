@@ -47,7 +47,8 @@ std::shared_ptr<detail::GroupState> form(AllGather all_gather, int rank, int num
   sharing.rank = rank;
   sharing.num_ranks = num_ranks;
   sharing.deadline = deadline_of(options);
-  return std::make_shared<detail::GroupState>(std::move(sharing), backend_of(options), options.device);
+  const std::string tuning_file = options.tuning_file.empty() ? op::environment_tuning_file() : options.tuning_file;
+  return std::make_shared<detail::GroupState>(std::move(sharing), backend_of(options), options.device, tuning_file);
 }
 
 }  // namespace
@@ -88,6 +89,7 @@ int Group::rank() const { return open(state_, "Group::rank").rank(); }
 int Group::num_ranks() const { return open(state_, "Group::num_ranks").num_ranks(); }
 BackendKind Group::backend() const { return open(state_, "Group::backend").device().kind(); }
 int Group::device() const { return open(state_, "Group::device").device().ordinal(); }
+std::string Group::device_model() const { return open(state_, "Group::device_model").device().model(); }
 Status Group::poll() const { return open(state_, "Group::poll").poll(); }
 
 void Group::abort(const std::string& reason) {

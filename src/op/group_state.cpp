@@ -25,12 +25,13 @@ std::vector<Hello> exchange_hellos(const memory::Sharing& s, const Hello& mine) 
   s.all_gather(&mine, sizeof mine, all.data());
   for (int r = 0; r < s.num_ranks; ++r) {
     if (all[r].num_ranks != s.num_ranks || all[r].rank != r)
-      throw UsageError(text("Group::join on rank ", s.rank, ": entry ", r, " of the all-gather says rank ", all[r].rank, " of ",
-                            all[r].num_ranks, ", expected rank ", r, " of ", s.num_ranks,
+      throw UsageError(text("Group::join on rank ", s.rank, ": entry ", r, " of the all-gather says rank ", all[r].rank,
+                            " of ", all[r].num_ranks, ", expected rank ", r, " of ", s.num_ranks,
                             "; the callback must place every rank's bytes in rank order"));
     if (all[r].backend != mine.backend)
-      throw TopologyError(text("Group::join on rank ", s.rank, ": backend ", name_of(static_cast<BackendKind>(mine.backend)),
-                               " here and ", name_of(static_cast<BackendKind>(all[r].backend)), " on rank ", r,
+      throw TopologyError(text("Group::join on rank ", s.rank, ": backend ",
+                               name_of(static_cast<BackendKind>(mine.backend)), " here and ",
+                               name_of(static_cast<BackendKind>(all[r].backend)), " on rank ", r,
                                "; name the backend in GroupOptions on every rank"));
   }
   return all;
@@ -38,9 +39,14 @@ std::vector<Hello> exchange_hellos(const memory::Sharing& s, const Hello& mine) 
 
 }  // namespace
 
-GroupState::GroupState(memory::Sharing sharing, BackendKind backend, int device) : sharing_(std::move(sharing)) {
-  told_to_all("Group::join", [&] { sharing_.device = platform::open_device(backend, device); });
-  Hello mine{{}, sharing_.device->id(), num_ranks(), rank(), static_cast<std::int32_t>(backend), sharing_.device->ordinal()};
+GroupState::GroupState(memory::Sharing sharing, BackendKind backend, int device, const std::string& tuning_file)
+    : sharing_(std::move(sharing)) {
+  told_to_all("Group::join", [&] {
+    sharing_.device = platform::open_device(backend, device);
+    if (tuning_file != "none") read_tuning(tuning_file);
+  });
+  Hello mine{
+      {}, sharing_.device->id(), num_ranks(), rank(), static_cast<std::int32_t>(backend), sharing_.device->ordinal()};
   const auto process = platform::cpu::process_id128();
   static_assert(sizeof process == sizeof mine.process);
   std::memcpy(mine.process, &process, sizeof process);
@@ -54,8 +60,8 @@ GroupState::GroupState(memory::Sharing sharing, BackendKind backend, int device)
     threads_on_device_ += same_device && same_process;
     const std::string why = sharing_.device->why_not_reach_id(other.device_id);
     if (!why.empty() && unreachable.empty())
-      unreachable = text("Group::join: rank ", rank(), " (device ", mine.device, ") cannot reach the memory of rank ", other.rank,
-                         " (device ", other.device, "): ", why);
+      unreachable = text("Group::join: rank ", rank(), " (device ", mine.device, ") cannot reach the memory of rank ",
+                         other.rank, " (device ", other.device, "): ", why);
   }
   ranks_on_device_ = std::max(1, ranks_on_device_);
   memory::agree(sharing_, unreachable, "Group::join", StatusCode::topology);
@@ -64,6 +70,14 @@ GroupState::GroupState(memory::Sharing sharing, BackendKind backend, int device)
     failure_ = sharing_.device->allocate_host_visible(sizeof(sync::FailureRecord));
     set_deadline(sharing_.deadline);  // before any rank's first kernel
   });
+}
+
+void GroupState::read_tuning(const std::string& file) {
+  try {
+    tuned_ = tuning::read_file(file, {device().model(), num_ranks(), CROSSDOCK_VERSION});
+  } catch (const ConfigError& error) {
+    throw ConfigError(text("Group::join on rank ", rank(), ": ", error.what()));
+  }
 }
 
 void GroupState::told_to_all(const char* what, const std::function<void()>& step) const {
@@ -119,12 +133,15 @@ std::string GroupState::reason_of(int origin) const {
 std::string GroupState::story_of(const Status& status, const sync::FailureRecord& record) const {
   const int origin = static_cast<int>(record.origin);
   if (status.code == StatusCode::aborted)
-    return text("rank ", origin, " aborted the group: ", reason_of(origin), ". Seen by rank ", rank(), ". Close the group");
+    return text("rank ", origin, " aborted the group: ", reason_of(origin), ". Seen by rank ", rank(),
+                ". Close the group");
   if (status.code == StatusCode::usage)
-    return text("ranks ", origin, " and ", status.peer, " combine in different manners (rows in the combine buffer, fused, or ",
-                "with_weights on one of them only); seen by rank ", rank(), ". Pass the same kind of rows on every rank. Close the group");
-  const std::string advice = text(". Every rank must make the same calls in the same order within the deadline; rank ", status.peer,
-                                  " is late, has stopped, or skipped a call. Close the group");
+    return text("ranks ", origin, " and ", status.peer,
+                " combine in different manners (rows in the combine buffer, fused, or ",
+                "with_weights on one of them only); seen by rank ", rank(),
+                ". Pass the same kind of rows on every rank. Close the group");
+  const std::string advice = text(". Every rank must make the same calls in the same order within the deadline; rank ",
+                                  status.peer, " is late, has stopped, or skipped a call. Close the group");
   if (origin != rank())
     return text("rank ", origin, " gave up waiting for rank ", status.peer, " on edge `", name_of(status.edge),
                 "` and stopped the group; seen by rank ", rank(), advice);
@@ -152,7 +169,8 @@ void GroupState::abort(const std::string& reason) {
 
 void GroupState::set_deadline(std::chrono::milliseconds deadline) {
   sharing_.deadline = deadline;
-  device().post_word(&control(rank())->deadline_ns, static_cast<std::uint64_t>(std::max<std::int64_t>(0, deadline.count())) * 1'000'000);
+  device().post_word(&control(rank())->deadline_ns,
+                     static_cast<std::uint64_t>(std::max<std::int64_t>(0, deadline.count())) * 1'000'000);
 }
 
 }  // namespace crossdock::detail

@@ -6,22 +6,26 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "crossdock/group.hpp"
 #include "memory/peer_memory.hpp"
 #include "sync/status.hpp"
+#include "tuning/file.hpp"
 
 namespace crossdock::detail {
 
 class GroupState {
  public:
   /// Collective over `sharing.all_gather`.
-  GroupState(memory::Sharing sharing, BackendKind backend, int device);
+  GroupState(memory::Sharing sharing, BackendKind backend, int device, const std::string& tuning_file);
 
   int rank() const { return sharing_.rank; }
   int num_ranks() const { return sharing_.num_ranks; }
   const memory::Sharing& sharing() const { return sharing_; }
   platform::Device& device() const { return *sharing_.device; }
+  /// Entries of the tuning file, none if there is no file.
+  const std::vector<tuning::Entry>& tuned() const { return tuned_; }
   /// Ranks of this group on this rank's device, itself included: their grids must be resident together.
   int ranks_on_device() const { return ranks_on_device_; }
   /// Those of them that are threads of this process.
@@ -43,10 +47,12 @@ class GroupState {
  private:
   sync::Control* control(int rank) const { return reinterpret_cast<sync::Control*>(control_.base(rank)); }
   const sync::FailureRecord& failure() const { return *reinterpret_cast<const sync::FailureRecord*>(failure_->data()); }
+  void read_tuning(const std::string& file);
   std::string reason_of(int origin) const;
   std::string story_of(const Status& status, const sync::FailureRecord& record) const;
 
   memory::Sharing sharing_;
+  std::vector<tuning::Entry> tuned_;
   memory::PeerMemory control_;
   platform::BlockPtr failure_;
   std::string own_abort_;  // set once, by any thread

@@ -46,6 +46,8 @@ class Device {
   /// The same in every process, whatever number the device has there; its number where a backend has no better.
   virtual DeviceId id() const { return {0, static_cast<std::uint64_t>(ordinal())}; }
   virtual Limits limits() const = 0;
+  /// What its driver calls it: the same name for devices that are as fast.
+  virtual std::string model() const = 0;
 
   /// Zeroed memory that kernels of this device and, if `shareable`, other processes can reach.
   virtual BlockPtr allocate(std::uint64_t bytes, bool shareable) = 0;

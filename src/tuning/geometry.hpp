@@ -4,6 +4,7 @@
 
 #include "platform/device.hpp"
 #include "platform/machine.hpp"
+#include "tuning/wish.hpp"
 #include "types/shape.hpp"
 
 namespace crossdock::tuning {
@@ -23,23 +24,35 @@ inline constexpr int kPieceBytesPerLane = 16;
 /// 345 (2026-11-22).
 inline constexpr int kMostPieceBytes = 7168;
 
-/// For `rows` rows of `row_bytes` bytes. `num_sms` 0: as many as help. `resident`: blocks that fit at once.
+/// Most parts of a row: kernels count those of 2^24 tokens in 32 bits.
+inline constexpr int kMostPieces = 32;
+
+/// For `rows` rows of `row_bytes` bytes. What `wish` leaves open is chosen here, what it asks is cut to what fits.
+/// `resident`: blocks that fit at once.
 /// Few rows: each is split over the warps of a few blocks; many rows: a warp takes whole rows on all multiprocessors.
 /// `idle_blocks`: blocks to have besides those that find an item for every warp, if they fit.
-inline Choice choose(const platform::Limits& limits, std::int64_t rows, std::int64_t row_bytes, int num_sms, int resident,
-                     int idle_blocks = 0) {
+inline Choice choose(const platform::Limits& limits, std::int64_t rows, std::int64_t row_bytes, const Wish& wish,
+                     int resident, int idle_blocks = 0) {
   Choice choice;
+  if (wish.pieces > 0) choice.pieces = smaller(wish.pieces, kMostPieces);
   if (limits.max_threads == 1) return choice;
-  const int threads = smaller(kMoveThreads, limits.max_threads), warps = threads / limits.width;
-  const int most_blocks = larger(1, smaller(resident, num_sms > 0 ? num_sms : limits.num_sms));
+  const int most_warps = smaller(kMoveThreads, limits.max_threads) / limits.width;
+  const int warps = wish.num_warps > 0 ? smaller(wish.num_warps, most_warps) : most_warps;
+  const int most_blocks =
+      larger(1, smaller(resident, wish.num_sms > 0 ? wish.num_sms : larger(limits.num_sms, wish.num_blocks)));
   const std::int64_t all_warps = std::int64_t{most_blocks} * warps;
-  const std::int64_t most_pieces = larger<std::int64_t>(1, row_bytes / (std::int64_t{limits.width} * kPieceBytesPerLane));
+  const std::int64_t most_pieces =
+      larger<std::int64_t>(1, row_bytes / (std::int64_t{limits.width} * kPieceBytesPerLane));
   const std::int64_t wanted = larger<std::int64_t>(1, all_warps / larger<std::int64_t>(1, rows));
   const std::int64_t least_pieces = ceil_div<std::int64_t>(row_bytes, kMostPieceBytes);
-  choice.pieces = static_cast<int>(smaller<std::int64_t>(smaller(larger(wanted, least_pieces), most_pieces), 32));
+  if (wish.pieces <= 0)
+    choice.pieces =
+        static_cast<int>(smaller<std::int64_t>(smaller(larger(wanted, least_pieces), most_pieces), kMostPieces));
   const std::int64_t items = larger<std::int64_t>(1, rows * choice.pieces);
-  choice.geometry.num_threads = threads;
-  choice.geometry.num_blocks = static_cast<int>(smaller<std::int64_t>(most_blocks, ceil_div<std::int64_t>(items, warps) + idle_blocks));
+  const std::int64_t blocks =
+      wish.num_blocks > 0 ? wish.num_blocks : ceil_div<std::int64_t>(items, warps) + idle_blocks;
+  choice.geometry.num_threads = warps * limits.width;
+  choice.geometry.num_blocks = static_cast<int>(smaller<std::int64_t>(most_blocks, blocks));
   return choice;
 }
 

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 import unittest
+import xml.etree.ElementTree
 
 COMMAND = os.environ.get("COMMAND_UNDER_TEST", "crossdock")
 SOURCE = os.environ.get("SOURCE_DIR", os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", ".."))
@@ -140,7 +141,7 @@ class Processes(Case):
 
     def killed(self, rank, deadline_ms):
         """(seconds until the end, stderr) of a job one of whose ranks is killed while it exchanges."""
-        job = subprocess.Popen([COMMAND, "run", *LONG, "--processes", "--deadline", str(deadline_ms)],
+        job = subprocess.Popen([COMMAND, "run", *LONG, "--processes", "--deadline-ms", str(deadline_ms)],
                                cwd=self.folder.name, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         children, until = [], time.monotonic() + 60
         while len(children) < 4 and time.monotonic() < until:
@@ -340,6 +341,157 @@ class Doctor(Case):
         self.assertIn("7000", [v["value"] for v in report["environment"]])
         report = json.loads(self.crossdock("doctor", "--json", code=FAILED, environment={"CROSSDOCK_BACKEND": "abacus"}).stdout)
         self.assertTrue(any("abacus" in problem for problem in report["problems"]), report["problems"])
+
+    def problems(self, **environment):
+        """Of a doctor that must find some."""
+        return json.loads(self.crossdock("doctor", "--json", code=FAILED, environment=environment).stdout)["problems"]
+
+    def test_two_ranks_are_tried(self):
+        report = json.loads(self.crossdock("doctor", "--json").stdout)
+        self.assertEqual(report["trials"]["two processes exchange tokens"], "")
+        self.assertEqual(report["trials"]["two threads exchange tokens"], "")
+        self.assertRegex(self.crossdock("doctor").stdout, "two processes exchange tokens +ok")
+
+    def test_runtime_directory(self):
+        for folder in "/no/such/folder", "/dev/null", self.path("README.md"):
+            problems = self.problems(CROSSDOCK_RUNTIME_DIR=folder)
+            self.assertEqual(len(problems), 1, problems)
+            self.assertIn("two processes exchange tokens: ", problems[0])
+            self.assertIn(folder, problems[0])
+
+    def test_tuning_file(self):
+        self.assertIn("it cannot be read", self.problems(CROSSDOCK_TUNING_FILE="/no/such/file")[0])
+        self.write("other", b"crossdock-tuning 1 version=9.9.9 ranks=3 device=abacus\n")
+        problems = self.problems(CROSSDOCK_TUNING_FILE=self.path("other"))
+        self.assertEqual(len(problems), 1, problems)
+        self.assertIn("it is for version=9.9.9 ranks=3 device=abacus, and here is version=", problems[0])
+        self.crossdock("tune", *Tune.SHAPE, "--tokens", "2", "--repeat", "1", "-o", "mine")
+        self.crossdock("doctor", environment={"CROSSDOCK_TUNING_FILE": self.path("mine")})
+
+
+class Tune(Case):
+    SHAPE = ["--ranks", "3", "--hidden", "256", "--experts", "10", "--topk", "3"]
+
+    def lines(self, name):
+        return [line for line in self.read(name).decode().splitlines() if not line.startswith("#")]
+
+    def test_writes_what_the_library_takes(self):
+        done = self.crossdock("tune", *self.SHAPE, "--tokens", "1,9", "--repeat", "2", "-o", "t")
+        title, *entries = self.lines("t")
+        self.assertRegex(title, r"^crossdock-tuning 1 version=\d+\.\d+\.\d+ ranks=3 device=.+")
+        shape = "dtype=bf16 hidden=256 topk=3 experts_per_rank=4 tokens="
+        self.assertEqual([entry[:entry.index("tokens=") + 8] for entry in entries],
+                         [f"op=combine path=staged {shape}{n}" for n in (1, 9)] + [f"op=dispatch {shape}{n}" for n in (1, 9)])
+        self.assertIn("of 4 calls are faster than by the rule", done.stdout)
+        self.assertEqual(len([line for line in done.stdout.splitlines() if " tokens  rule " in line]), 4, done.stdout)
+
+    def test_keeps_what_the_file_says_of_other_calls(self):
+        self.crossdock("tune", *self.SHAPE, "--tokens", "1", "--repeat", "1", "-o", "t")
+        self.crossdock("tune", *self.SHAPE, "--tokens", "1,10", "--repeat", "1", "--path", "zero_copy", "--dtype", "f16", "-o", "t")
+        self.assertEqual(len(self.lines("t")), 1 + 2 + 4)
+        done = self.crossdock("tune", *self.SHAPE[2:], "--ranks", "2", "--tokens", "1", "-o", "t", code=BAD_INPUT)
+        self.assertIn("t begins with `crossdock-tuning", done.stderr)
+
+    def test_time_limit(self):
+        done = self.crossdock("tune", *self.SHAPE, "--tokens", "1,2,3", "--time-limit-s", "0", "-o", "t")
+        self.assertIn("6 calls were left out: the time limit of 0 s had passed", done.stdout)
+        self.assertEqual(len(self.lines("t")), 1)
+
+    def test_bad_input(self):
+        for words, flags in (("--out is required", []), ("cannot write", ["-o", "/no/such/folder/t"]),
+                             ("Nearest sizes", ["-o", "t", "--hidden", "100"]), ("--tokens", ["-o", "t", "--tokens", "0"]),
+                             ("none of bf16", ["-o", "t", "--dtype", "int8"])):
+            done = self.crossdock("tune", *flags, code=BAD_INPUT)
+            self.assertIn(words, done.stderr)
+
+    def bench(self, *arguments, **more):
+        path = self.path("lines.jsonl")
+        if os.path.exists(path):
+            os.remove(path)
+        self.crossdock("bench", *self.SHAPE, "--by-queues", "--repeat", "2", "--op", "dispatch,combine", "--jsonl", path, *arguments, **more)
+        with open(path) as file:
+            return [json.loads(line) for line in file]
+
+    def test_bench_says_who_decided(self):
+        self.crossdock("tune", *self.SHAPE, "--tokens", "4", "--time-limit-s", "0", "-o", "t")
+        with open(self.path("t"), "a") as file:
+            file.write("op=dispatch dtype=bf16 hidden=256 topk=3 experts_per_rank=4 tokens=4 pieces=2\n")
+        who = lambda *more, **environment: [line["decided_by"] for line in self.bench(*more, environment=environment)]
+        self.assertEqual(who("--tokens", "4"), ["rule", "rule"])
+        self.assertEqual(who("--tokens", "4", "--tuning", "t"), ["file", "rule"])
+        self.assertEqual(who("--tokens", "4", CROSSDOCK_TUNING_FILE="t"), ["file", "rule"])
+        self.assertEqual(who("--tokens", "5", "--tuning", "t"), ["rule", "rule"])
+        self.assertEqual(who("--tokens", "4", "--tuning", "t", "--pieces", "3"), ["call", "call"])
+        self.assertEqual([line["decided_by"] for line in self.bench("--tokens", "4", "--tuning", "t", "--op", "pair")][-1:], ["file+rule"])
+
+
+class Compare(Case):
+    BENCH = ["bench", "--ranks", "2", "--experts", "8", "--topk", "2", "--op", "pair", "--repeat", "3", "--by-queues"]
+    ONE = [*BENCH, "--hidden", "256", "--tokens", "4"]
+
+    def baseline(self, factor):
+        """The lines of a run, as an older file might hold them: other times, and the keys that every line has."""
+        if not os.path.exists(self.path("now.jsonl")):
+            self.crossdock(*self.ONE, "--jsonl", "now.jsonl")
+        with open(self.path("now.jsonl")) as file:
+            line = json.loads(file.readline())
+        for key in "dispatch_dtype", "combine_dtype", "num_blocks", "num_warps", "pieces", "decided_by", "repeat", "us_min":
+            del line[key]
+        line["us_median"] *= factor
+        return self.write("old.jsonl", json.dumps(line).encode() + b"\n")
+
+    def test_regression(self):
+        done = self.crossdock(*self.ONE, "--compare", self.baseline(0.01), code=FAILED)
+        self.assertIn("REGRESSION", done.stdout)
+        self.assertIn("slower than old.jsonl", done.stderr)
+        self.assertIn("1 lines compared, 0 regressions", self.crossdock(*self.ONE, "--compare", self.baseline(100)).stdout)
+
+    def test_nothing_to_compare(self):
+        done = self.crossdock(*self.BENCH, "--hidden", "256", "--tokens", "5", "--compare", self.baseline(1),
+                              code=BAD_INPUT)
+        self.assertIn("has no line about any of these calls", done.stderr)
+
+    def test_nothing_timed(self):
+        done = self.crossdock(*self.BENCH, "--tokens", "4", "--hidden", "100,101", code=BAD_INPUT)
+        self.assertIn("every case was refused; the first: hidden = 100 makes", done.stderr)
+        self.crossdock(*self.BENCH, "--tokens", "4", "--hidden", "100,256")  # one that runs is enough
+
+
+class Report(Case):
+    LINES = [os.path.join(SOURCE, "bench", "baselines", name) for name in ("h200x4.jsonl", "h200x2.jsonl")]
+
+    def test_page(self):
+        self.crossdock("report", *self.LINES, "-o", "report.html")
+        page = self.read("report.html").decode()
+        for path in self.LINES:
+            with open(path) as file:
+                for line in map(json.loads, file):
+                    self.assertIn(f">{line['us_median']:.2f}<", page)
+        plots = self.crossdock("report", *self.LINES, "--list").stdout.splitlines()
+        self.assertEqual(page.count("<svg "), len(plots))
+        self.assertEqual(page.count("<figure>"), len(plots))
+        for peer in "NCCL EP 0.1 low-latency", "DeepEP V2, 64 SMs", "MORI-EP":
+            self.assertIn(peer, page)
+
+    def test_picture(self):
+        self.crossdock("report", self.LINES[0], "--svg", "dispatch-bf16-4xh200", "-o", "p.svg")
+        picture = xml.etree.ElementTree.fromstring(self.read("p.svg"))
+        self.assertEqual(picture.tag, "{http://www.w3.org/2000/svg}svg")
+        self.assertRegex(picture.find("{*}desc").text, r"Crossdock: 1 token, \d+\.\d+ µs")
+        error = self.crossdock("report", self.LINES[0], "--svg", "abacus", "-o", "p.svg", code=BAD_INPUT).stderr
+        self.assertIn("there is no plot `abacus`; there are dispatch-bf16-4xh200, ", error)
+
+    def test_lines_of_a_bench(self):
+        self.crossdock(*Compare.ONE, "--jsonl", "cpu.jsonl")
+        self.crossdock("report", "cpu.jsonl", "-o", "cpu.html")
+        self.assertIn("dispatch, then combine, bf16", self.read("cpu.html").decode())
+
+    def test_bad_input(self):
+        self.write("bad.jsonl", b"{}\n")
+        for words, flags in (("bad.jsonl line 1 is no line", ["bad.jsonl", "-o", "r"]), ("cannot read", ["missing", "-o", "r"]),
+                             ("--out is required", self.LINES), ("cannot write", [*self.LINES, "-o", "/no/such/folder/r"]),
+                             ("bad.jsonl: ", [*self.LINES, "--peers", "bad.jsonl", "-o", "r"])):
+            self.assertIn(words, self.crossdock("report", *flags, code=BAD_INPUT).stderr)
 
 
 if __name__ == "__main__":

@@ -277,13 +277,13 @@ TEST_F(FarMemory, times_are_of_right_results_only) {
     std::vector<oracle::RankResult> expected = expected_results(data);
     const auto measurer = make_queue_measurer(open_machine(BackendKind::cpu));
     for (const Op op : {Op::dispatch, Op::combine, Op::pair}) {
-      const tools::Run run{op, op == Op::combine ? Mode::eager : Mode::graph, 0, 3, 1};
+      const tools::Run run{op, op == Op::combine ? Mode::eager : Mode::graph, {}, 3, 1};
       const Timing timing = measurer->open(data, expected)->time(run);
       EXPECT_EQ(timing.wrong, "");
       EXPECT_EQ(timing.us.size(), 3u);
     }
     expected[1].rows.back() ^= 1;  // the oracle says otherwise: no time counts
-    const Timing wrong = measurer->open(data, expected)->time({Op::pair, Mode::graph1, 0, 2, 0});
+    const Timing wrong = measurer->open(data, expected)->time({Op::pair, Mode::graph1, {}, 2, 0});
     EXPECT_NE(wrong.wrong.find("combine, rank 1: row 3 differs"), std::string::npos) << wrong.wrong;
   }
 }

@@ -163,7 +163,8 @@ void abuse_dispatch(Draw& draw, World& w) {
   w.tokens = draw.one_in(2) ? draw.below(9) : wild_int(draw);
   if (draw.one_in(4)) in.num_tokens_on_device = &w.tokens;
   for (std::int64_t& id : w.ids) id = draw.one_in(20) ? static_cast<std::int64_t>(draw.word()) : draw.below(5) - 1;
-  in.num_sms = wild_int(draw);
+  for (std::int32_t* member : {&in.num_sms, &in.num_blocks, &in.num_warps, &in.pieces})
+    if (draw.one_in(2)) *member = wild_int(draw);
   if (draw.one_in(10)) in.stream = reinterpret_cast<void*>(draw.word());
   spoil(draw, in);
   xd_received* received = nullptr;
@@ -183,7 +184,8 @@ void abuse_combine(Draw& draw, World& w) {
   in.out_rows = const_cast<void*>(w.data(draw, w.results));
   in.out_weights = static_cast<float*>(const_cast<void*>(w.data(draw, w.weights)));
   in.num_tokens = wild_int(draw);
-  in.num_sms = wild_int(draw);
+  for (std::int32_t* member : {&in.num_sms, &in.num_blocks, &in.num_warps, &in.pieces})
+    if (draw.one_in(2)) *member = wild_int(draw);
   if (draw.one_in(10)) in.stream = reinterpret_cast<void*>(draw.word());
   spoil(draw, in);
   xd_received** received = draw.one_in(3) ? nullptr : &w.received;

@@ -13,7 +13,7 @@ Step = collections.namedtuple("Step", "name gpus limit_s command env company", d
 CPU_ONLY = "Fibers.*:*OnFibers*:FiberMachine.*"
 # Those that fork must find a process in which nobody has spoken to the driver.
 IN_ONE_PROCESS = ":".join(f"{name}.*" for name in (
-    "Shapes Ids Capacity Plans SeedGaps Usage Trace Lifetimes Agreement Streams Graphs Lost Manners Abort").split())
+    "Shapes Ids Capacity Plans SeedGaps Usage Trace Lifetimes Agreement Streams Graphs Lost Manners Abort Tuning").split())
 SIZES = "1,8,32,64,128,256,512,1024,4096,8192"
 DECODE = "--tokens 1,128,4096"
 
@@ -31,7 +31,7 @@ def bench(name, gpus, arguments, limit_s=200):
 
 def quick(gpus):
     """Steps for `gpus` GPUs, two of which stand for the smaller group."""
-    steps = [Step("doctor", 1, 60, "{bin}/crossdock doctor"),
+    steps = [Step("doctor", 2, 60, "{bin}/crossdock doctor"),
              Step(f"limits_{gpus}", gpus, 120, f"{{bin}}/crossdock bench --limits --ranks {gpus}", {}, ALONE)]
     for n in sorted({2, gpus}):
         cases = "{bin}/crossdock check --cases {root}/tests/cases"

@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <map>
@@ -196,6 +197,11 @@ XD_EXPORT hipError_t hipSetDevice(int device) {
 XD_EXPORT hipError_t hipRuntimeGetVersion(int* version) {
   return *version = static_cast<int>(option("version", 60'300'000)), hipSuccess;
 }
+XD_EXPORT hipError_t hipDeviceGetName(char* name, int length, hipDevice_t) {
+  std::snprintf(name, static_cast<std::size_t>(length), "AMD Instinct of cardboard");
+  return hipSuccess;
+}
+
 XD_EXPORT hipError_t hipDeviceGetAttribute(int* value, hipDeviceAttribute_t which, int device) {
   if (device < 0 || device >= num_devices()) return fail(hipErrorInvalidDevice);
   switch (static_cast<int>(which)) {

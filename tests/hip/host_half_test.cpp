@@ -49,6 +49,7 @@ TEST_F(HostHalf, IsThereWithItsDevices) {
   EXPECT_EQ(device->limits().num_sms, 3);
   EXPECT_EQ(device->limits().width, 64);
   EXPECT_EQ(device->limits().max_threads, 128);
+  EXPECT_EQ(device->model(), "AMD Instinct of cardboard");
 }
 
 TEST_F(HostHalf, IsWhatAutomaticTakes) {

@@ -143,3 +143,15 @@ def test_trace_names_phases(crossdock_ranks):
         return {(e["operation"], e["phase"]) for e in exchange.trace()}
     for seen in crossdock_ranks(2)(job):
         assert {("dispatch", "move"), ("combine", "reduce")} <= seen
+
+
+def test_the_last_launch_says_who_decided(crossdock_ranks):
+    def job(group):
+        exchange = group.exchange(CONFIG.replace(pieces=2))
+        received = exchange.dispatch(np.ones((4, 8), np.float32), to_the_other(group))
+        by_config = exchange.last_launch
+        exchange.combine(received, received.rows, num_sms=1)
+        return by_config, exchange.last_launch
+    for dispatch, combine in crossdock_ranks(2)(job):
+        assert dispatch == {"num_blocks": 1, "num_warps": 1, "pieces": 2, "decided_by": "config"}
+        assert combine["decided_by"] == "call"

@@ -33,6 +33,10 @@ inline constexpr ConfigMember kConfigMembers[] = {
     {"in_flight", [](Config& c) { c.in_flight = 2; }},
     {"kept_plans", [](Config& c) { c.kept_plans = 0; }},
     {"trace_events", [](Config& c) { c.trace_events = 16; }},
+    {"num_sms", [](Config& c) { c.num_sms = 3; }},
+    {"num_blocks", [](Config& c) { c.num_blocks = 2; }},
+    {"num_warps", [](Config& c) { c.num_warps = 5; }},
+    {"pieces", [](Config& c) { c.pieces = 7; }},
 };
 
 /// Members that take effect in contiguous layout only are compared with a base that has it.

@@ -63,14 +63,16 @@ FiberRuns make_fiber_runs() {
   return runs;
 }
 
-/// Enqueues a body, with the executor's choices in the arguments.
+/// Enqueues a body, with the executor's choices in the arguments unless it leaves them to the library.
 template <class Args, FiberRun<Args> kRun>
-void launch_fibers(platform::Geometry, StreamHandle stream, const Args& asked) {
+void launch_fibers(platform::Geometry geometry, StreamHandle stream, const Args& asked) {
   Args args = asked;
   const Executor executor = executor_at(args.call.peers.base[args.call.peers.rank]);
-  set_pieces(args, executor);
-  platform::cpu::enqueue_on(
-      stream, [args, executor] { kRun({executor.num_blocks, executor.num_threads}, executor.seed, args); });
+  if (!executor.as_asked) {
+    set_pieces(args, executor);
+    geometry = {executor.num_blocks, executor.num_threads};
+  }
+  platform::cpu::enqueue_on(stream, [args, geometry, seed = executor.seed] { kRun(geometry, seed, args); });
 }
 
 template <int kWidth>

@@ -34,6 +34,10 @@ void visit(Test& t, Member&& member) {
   member("combine_weights", t.config.combine_weights);
   member("in_flight", t.config.in_flight);
   member("kept_plans", t.config.kept_plans);
+  member("num_sms", t.config.num_sms);
+  member("num_blocks", t.config.num_blocks);
+  member("num_warps", t.config.num_warps);
+  member("num_pieces", t.config.pieces);
   member("routing", t.recipe.routing);
   member("fill", t.recipe.fill);
   member("seed", t.recipe.seed);
@@ -45,6 +49,7 @@ void visit(Test& t, Member&& member) {
   member("blocks", t.executor.num_blocks);
   member("threads", t.executor.num_threads);
   member("pieces", t.executor.pieces);
+  member("as_asked", t.executor.as_asked);
   member("push", t.executor.push);
   member("order", t.executor.seed);
   member("int64", t.ids_are_int64);

@@ -17,7 +17,8 @@ struct Executor {
   int num_blocks = 1;
   int num_threads = 64;
   int pieces = 1;
-  bool push = false;       ///< zero-copy rows are pushed, though they could be pulled
+  bool as_asked = false;  ///< as the library asks; num_blocks and num_threads are the most that fit, pieces is not used
+  bool push = false;      ///< zero-copy rows are pushed, though they could be pulled
   std::uint64_t seed = 0;  ///< order of fibers; 0: in turns
   bool operator==(const Executor&) const = default;
 };

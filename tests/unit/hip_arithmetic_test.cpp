@@ -66,7 +66,7 @@ TEST(HipArithmetic, AButterflyGivesEveryLaneTheJoinOfItsGroup) {
 TEST(HipArithmetic, GeometryOfAnMi355x) {
   for (const auto& [tokens, blocks] :
        {std::pair{4, 8}, std::pair{64, 113}, std::pair{512, 256}, std::pair{4096, 256}}) {
-    const tuning::Choice choice = tuning::choose({256, kWidth, 1024}, tokens, 7168 * 2, 0, 256, 1);
+    const tuning::Choice choice = tuning::choose({256, kWidth, 1024}, tokens, 7168 * 2, {}, 256, 1);
     EXPECT_EQ(choice.geometry.num_blocks, blocks) << tokens << " tokens";
     EXPECT_EQ(choice.geometry.num_threads, 8 * kWidth);
   }

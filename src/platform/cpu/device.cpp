@@ -4,6 +4,7 @@
 #include <fcntl.h>
 
 #include <cstring>
+#include <fstream>
 
 #include "crossdock/cpu_stream.hpp"
 #include "platform/cpu/memory.hpp"
@@ -30,6 +31,12 @@ class CpuDevice : public Device {
   BackendKind kind() const override { return BackendKind::cpu; }
   int ordinal() const override { return 0; }
   Limits limits() const override { return {}; }
+  std::string model() const override {
+    std::ifstream info("/proc/cpuinfo");
+    for (std::string line; std::getline(info, line);)
+      if (line.starts_with("model name")) return line.substr(line.find(": ") + 2);
+    return "CPU";
+  }
 
   BlockPtr allocate(std::uint64_t bytes, bool shareable) override {
     return std::make_shared<CpuBlock>(SharedBlock::allocate(bytes, shareable));

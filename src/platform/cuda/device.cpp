@@ -39,6 +39,11 @@ class CudaDevice : public Device {
   BackendKind kind() const override { return BackendKind::cuda; }
   int ordinal() const override { return ordinal_; }
   Limits limits() const override { return {num_sms_, 32, 1024}; }
+  std::string model() const override {
+    cudaDeviceProp properties{};
+    check(cudaGetDeviceProperties(&properties, ordinal_), "reading device properties");
+    return properties.name;
+  }
 
   BlockPtr allocate(std::uint64_t bytes, bool shareable) override {
     const std::uint64_t page = granularity(ordinal_), rounded = (bytes + page - 1) / page * page;

@@ -60,6 +60,12 @@ class HipDevice : public Device {
   BackendKind kind() const override { return BackendKind::hip; }
   int ordinal() const override { return ordinal_; }
   Limits limits() const override { return {num_cus_, kWidth, max_threads_}; }
+  std::string model() const override {
+    char name[256] = {};
+    check(driver().device_name(name, sizeof name, ordinal_),
+          "asking device " + std::to_string(ordinal_) + " for its name");
+    return name;
+  }
 
   BlockPtr allocate(std::uint64_t bytes, bool) override {
     const bool mapped = share_ == Share::descriptor;
@@ -123,7 +129,8 @@ class HipDevice : public Device {
     if (!stream) return false;
     hipStreamCaptureStatus capturing{};
     const Current current(ordinal_);
-    check(driver().stream_is_capturing(static_cast<hipStream_t>(stream), &capturing), "asking a stream whether it captures");
+    check(driver().stream_is_capturing(static_cast<hipStream_t>(stream), &capturing),
+          "asking a stream whether it captures");
     if (capturing != hipStreamCaptureStatusNone) return true;  // such a stream does not tell its device
     const int ordinal = driver().stream_device(static_cast<hipStream_t>(stream));
     if (ordinal != ordinal_)

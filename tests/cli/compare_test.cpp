@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+// `crossdock bench --compare`: what it calls a regression, on lines with no other keys than every line has.
+#include <gtest/gtest.h>
+
+#include <cstdio>
+#include <fstream>
+
+#include "bench_report.hpp"
+#include "verbs.hpp"
+
+namespace crossdock::tools {
+namespace {
+
+constexpr const char* kKeys[] = {"op",        "ranks",       "tokens",    "hidden",    "experts", "topk",
+                                 "dtype",     "scale_bytes", "layout",    "path",      "wire",    "routing",
+                                 "num_sms",   "mode",        "commit",    "us_median", "us_p99",  "wire_bytes",
+                                 "wire_gbps", "limit_gbps",  "bit_exact", "host",      "driver",  "date"};
+constexpr std::int64_t kSmall = 1 << 20, kLarge = 64 << 20;  // wire bytes: a matter of latency, of bandwidth
+
+Record record(double us, std::int64_t wire_bytes) {
+  Record r;
+  r.problem.shape.num_ranks = 4, r.problem.shape.hidden = 7168, r.problem.shape.num_experts = 256,
+  r.problem.shape.top_k = 8;
+  r.problem.shape.max_tokens = 128;
+  r.run.op = Op::dispatch, r.run.mode = Mode::graph;
+  r.setting = {"abc", "4x NVIDIA H200", "580", "2026-11-22", true};
+  r.us_median = r.us_p99 = us;
+  r.wire_bytes = wire_bytes;
+  return r;
+}
+
+class Regression : public testing::Test {
+ protected:
+  ~Regression() override { std::remove(file_.c_str()); }
+  void before(const Record& r, bool all_keys = false) {
+    const nlohmann::ordered_json full = to_json(r);
+    nlohmann::ordered_json line;
+    for (const char* key : kKeys) line[key] = full.at(key);
+    std::ofstream(file_, std::ios::app) << (all_keys ? full : line).dump() << "\n";
+  }
+  bool worse(const Record& r) const { return compare_with_baseline(file_, {r}); }
+
+  const std::string file_ =
+      testing::TempDir() + "compare-" + testing::UnitTest::GetInstance()->current_test_info()->name();
+};
+
+TEST_F(Regression, LatencyMayGrowByFivePercent) {
+  before(record(100, kSmall));
+  EXPECT_FALSE(worse(record(104.9, kSmall)));
+  EXPECT_TRUE(worse(record(105.1, kSmall)));
+  EXPECT_FALSE(worse(record(50, kSmall)));
+}
+
+TEST_F(Regression, BandwidthMayShrinkByThreePercent) {
+  before(record(100, kLarge));
+  EXPECT_FALSE(worse(record(103, kLarge)));  // 2.9 %
+  EXPECT_TRUE(worse(record(103.2, kLarge)));
+}
+
+TEST_F(Regression, OnlyOneOfManyHasToBeWorse) {
+  Record other = record(10, kSmall);
+  other.problem.shape.max_tokens = 1;
+  before(record(100, kSmall)), before(other);
+  Record slow = other;
+  slow.us_median = 11;
+  EXPECT_FALSE(compare_with_baseline(file_, {record(100, kSmall), other}));
+  EXPECT_TRUE(compare_with_baseline(file_, {record(100, kSmall), slow}));
+}
+
+TEST_F(Regression, WhatOnlySomeLinesSayCountsWhereBothSayIt) {
+  Record tuned = record(10, kSmall);
+  tuned.run.geometry.num_blocks = 8;
+  before(tuned, true);
+  EXPECT_THROW(worse(record(100, kSmall)), BadInput);
+  before(record(100, kSmall), true);
+  EXPECT_FALSE(worse(record(100, kSmall)));
+  EXPECT_TRUE(worse(record(106, kSmall)));
+}
+
+/// Nothing compared is no success.
+TEST_F(Regression, AFileAboutOtherCallsIsRefused) {
+  before(record(100, kSmall));
+  for (const auto& change :
+       {+[](Record& r) { r.problem.shape.max_tokens = 64; }, +[](Record& r) { r.run.geometry.num_sms = 16; },
+        +[](Record& r) { r.setting.host = "2x NVIDIA H200"; }, +[](Record& r) { r.run.mode = Mode::eager; }}) {
+    Record other = record(100, kSmall);
+    change(other);
+    EXPECT_THROW(worse(other), BadInput);
+  }
+  Record refused = record(100, kSmall);
+  refused.refused = "no";
+  EXPECT_THROW(worse(refused), BadInput);
+  std::ofstream(file_, std::ios::app) << "{}\n";
+  EXPECT_THROW(worse(record(100, kSmall)), BadInput);
+}
+
+}  // namespace
+}  // namespace crossdock::tools
