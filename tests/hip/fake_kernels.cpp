@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// The kernels that the fake HIP runtime knows by name: the library's and the tools', each the same body as on a GPU, on
+// The kernels that the fake HIP runtime knows by name: the library's, the tools' and the tests', each the same body as on a GPU, on
 // fibers with 64 lanes.
 #include <algorithm>
 #include <stdexcept>
 
 #include "hip/fake_state.hpp"
 #include "platform/cpu/fiber_machine.hpp"
+#include "support/device_steps_device.hpp"
 #include "support/fiber_launch.hpp"
 
 #define XD_BODY inline
@@ -63,15 +64,15 @@ void must_reach_all(int device, const tools::gpu::Site& site) {
   for (int d = 0; d < site.count; ++d) must_reach(device, site.to[d], d), must_reach(device, site.from[d], d);
 }
 
-/// All of them stride over what there is to do, so that fewer threads do it too.
-template <class Args, class Body>
-Kernel of_tools(Body body, int device) {
-  const auto run = [body, device](Geometry geometry, const void* bytes) {
+/// Kernels that stride over what there is to do, so that fewer threads do it too.
+template <class Args, class Body, class MustReach>
+Kernel of_strides(Body body, MustReach must_reach_memory, int device) {
+  const auto run = [=](Geometry geometry, const void* bytes) {
+    struct NoShared {};
     const Args& args = *static_cast<const Args*>(bytes);
-    must_reach_all(device, args);
+    must_reach_memory(device, args);
     const Geometry few{std::min(geometry.num_blocks, 3), std::min(geometry.num_threads, 128)};
-    struct Nothing {};
-    platform::cpu::run_fibers<64, Nothing>(few, [&](auto& m, Nothing&) { body(Words{m}, args); });
+    platform::cpu::run_fibers<64, NoShared>(few, [&](auto& m, NoShared&) { body(m, args); });
   };
   return {run, sizeof(Args), device};
 }
@@ -91,11 +92,18 @@ std::map<std::string, Kernel> all_kernels(int device) {
   add("combine_" #dtype "_" #wire "_by_expert", runs.combine[int(Dtype::dtype)][int(Wire::wire)][1]);
 #include "kernels/instances.def"
 #undef XD_COMBINE
-#define XD_TOOL(name, Arguments, threads)                           \
-  all["crossdock_tools_" #name] = of_tools<tools::gpu::Arguments>( \
-      [](Words words, const tools::gpu::Arguments& args) { tools::gpu::name(words, args); }, device);
+#define XD_TOOL(name, Arguments, threads)                                                                   \
+  all["crossdock_tools_" #name] = of_strides<tools::gpu::Arguments>(                                        \
+      [](auto& m, const tools::gpu::Arguments& args) { tools::gpu::name(Words{m}, args); },                 \
+      [](int device_of_kernel, const tools::gpu::Arguments& args) { must_reach_all(device_of_kernel, args); }, \
+      device);
   XD_GPU_KERNELS(XD_TOOL)
 #undef XD_TOOL
+#define XD_ADD(name)                          \
+  all["crossdock_tests_" #name] = of_strides<Step>( \
+      [](auto& m, const Step& step) { testing::name(m, step); }, [](int, const Step&) {}, device);
+  XD_STEPS(XD_ADD)
+#undef XD_ADD
   return all;
 }
 

@@ -40,6 +40,37 @@ TestCase hip_case(int ranks) {
   return test;
 }
 
+/// Two processes of two ranks each; first of all tests, because they fork, and streams do not outlive that. The runtime refuses to open a handle in the process that made it.
+void ranks_as_processes(const char* share) {
+  ::setenv("CROSSDOCK_SHARE", share, 1);
+  ::setenv("FAKE_HIP", "devices=2", 1);
+  const RuntimeDir runtime_dir;
+  const std::string name = unique_name();
+  const TestCase test = hip_case(4);
+  const Answers answers = answers_of(test);
+  const auto reports = run_processes(2, [&](int process) {
+    Log log;
+    run_threads(2, log, [&](int thread) {
+      const int rank_idx = process * 2 + thread;
+      GroupOptions options;
+      options.backend = BackendKind::hip;
+      options.device = rank_idx % 2;
+      options.deadline = kPatience;
+      use_device(BackendKind::hip, rank_idx % 2);
+      Rank rank(test, Group::rendezvous(name, rank_idx, 4, options), log);
+      rank.run(answers);
+    });
+    return log.text();
+  });
+  for (const ProcessReport& report : reports) {
+    EXPECT_EQ(report.text, "");
+    EXPECT_EQ(report.exit_status, 0);
+  }
+}
+
+TEST_F(HostHalf, ProcessesShareByHandles) { ranks_as_processes("ipc"); }
+TEST_F(HostHalf, ProcessesShareByDescriptors) { ranks_as_processes("vmm"); }
+
 TEST_F(HostHalf, IsThereWithItsDevices) {
   ::setenv("FAKE_HIP", "devices=3", 1);
   const char* note = nullptr;
@@ -89,37 +120,6 @@ TEST_F(HostHalf, ThreadsOverMappedMemory) {
   EXPECT_EQ(run_case(hip_case(3)), "");
   EXPECT_EQ(live(), 0);
 }
-
-/// Two processes of one or two ranks each. The runtime refuses to open a handle in the process that made it.
-void ranks_as_processes(const char* share) {
-  ::setenv("CROSSDOCK_SHARE", share, 1);
-  ::setenv("FAKE_HIP", "devices=2", 1);
-  const RuntimeDir runtime_dir;
-  const std::string name = unique_name();
-  const TestCase test = hip_case(4);
-  const Answers answers = answers_of(test);
-  const auto reports = run_processes(2, [&](int process) {
-    Log log;
-    run_threads(2, log, [&](int thread) {
-      const int rank_idx = process * 2 + thread;
-      GroupOptions options;
-      options.backend = BackendKind::hip;
-      options.device = rank_idx % 2;
-      options.deadline = kPatience;
-      use_device(BackendKind::hip, rank_idx % 2);
-      Rank rank(test, Group::rendezvous(name, rank_idx, 4, options), log);
-      rank.run(answers);
-    });
-    return log.text();
-  });
-  for (const ProcessReport& report : reports) {
-    EXPECT_EQ(report.text, "");
-    EXPECT_EQ(report.exit_status, 0);
-  }
-}
-
-TEST_F(HostHalf, ProcessesShareByHandles) { ranks_as_processes("ipc"); }
-TEST_F(HostHalf, ProcessesShareByDescriptors) { ranks_as_processes("vmm"); }
 
 TEST_F(HostHalf, OnACallersStream) {
   ::setenv("FAKE_HIP", "devices=1", 1);
