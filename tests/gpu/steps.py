@@ -91,7 +91,8 @@ def long(gpus, backend="cuda"):
         suite("replays", gpus, "multirank_tests", "Replays.*", 300, CROSSDOCK_TEST_REPLAYS="10000"),
         suite("faults", gpus, "multirank_tests", "Faults.*", 240),
         suite(f"faults_{share}", gpus, "multirank_tests", "Faults.*", 240, CROSSDOCK_SHARE=share),
-        suite("cycles", gpus, "multirank_tests", "Cycles.*", 240),
+        suite("cycles", gpus, "multirank_tests", "Cycles.OfThreads", 240),
+        suite("cycles_processes", gpus, "multirank_tests", "Cycles.OfProcesses", 240),
         suite("fuzz", gpus, "fuzz_tests", "*", 240),
     ]
     return steps

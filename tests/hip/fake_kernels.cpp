@@ -34,7 +34,7 @@ Kernel of_library(FiberRun<Args> body, int device) {
     for (int r = 0; r < args.call.peers.num_ranks; ++r) must_reach(device, args.call.peers.base[r], r);
     body(geometry, static_cast<std::uint64_t>(option("order", 0)), args);
   };
-  return {run, sizeof(Args), device};
+  return {run, sizeof(Args), device, 0};
 }
 
 /// The words of the tools' kernels on fibers.
@@ -74,7 +74,7 @@ Kernel of_strides(Body body, MustReach must_reach_memory, int device) {
     const Geometry few{std::min(geometry.num_blocks, 3), std::min(geometry.num_threads, 128)};
     platform::cpu::run_fibers<64, NoShared>(few, [&](auto& m, NoShared&) { body(m, args); });
   };
-  return {run, sizeof(Args), device};
+  return {run, sizeof(Args), device, 1024};
 }
 
 }  // namespace

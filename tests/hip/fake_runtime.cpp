@@ -64,12 +64,12 @@ std::map<char*, Memory>::iterator find(const void* pointer) {
 }
 
 /// New pages that are not zero, as real memory.
-hipError_t make_memory(void** out, std::size_t bytes, Kind kind) {
+hipError_t make_memory(void** out, std::size_t bytes, Kind kind, bool shareable) {
   const std::lock_guard lock(mutex);
   if (used_on(current) + bytes > static_cast<std::size_t>(option("memory", 1L << 30))) return fail(hipErrorOutOfMemory);
-  const int fd = ::memfd_create("fake_hip", MFD_CLOEXEC);
-  if (fd < 0 || ::ftruncate(fd, static_cast<off_t>(bytes)) != 0) return fail(hipErrorOutOfMemory);
-  *out = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  const int fd = shareable ? ::memfd_create("fake_hip", MFD_CLOEXEC) : -1;
+  if (shareable && (fd < 0 || ::ftruncate(fd, static_cast<off_t>(bytes)) != 0)) return fail(hipErrorOutOfMemory);
+  *out = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, shareable ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS, fd, 0);
   std::memset(*out, 0xa5, bytes);
   memories[static_cast<char*>(*out)] = {kind, bytes, current, fd, {current}};
   return hipSuccess;
@@ -163,7 +163,7 @@ XD_EXPORT hipError_t hipExtMallocWithFlags(void** out, std::size_t bytes, unsign
 }
 XD_EXPORT hipError_t hipFree(void* pointer) { return drop_memory(pointer, Kind::device); }
 XD_EXPORT hipError_t hipMallocAsync(void** out, std::size_t bytes, hipStream_t) {
-  return make_memory(out, bytes, Kind::device);
+  return make_memory(out, bytes, Kind::device, false);  // of a pool: without a handle
 }
 XD_EXPORT hipError_t hipFreeAsync(void* pointer, hipStream_t stream) {
   return enqueue(stream, [pointer] { (void)drop_memory(pointer, Kind::device); });
@@ -183,7 +183,8 @@ XD_EXPORT hipError_t hipHostFree(void* pointer) { return drop_memory(pointer, Ki
 XD_EXPORT hipError_t hipIpcGetMemHandle(hipIpcMemHandle_t* out, void* pointer) {
   const std::lock_guard lock(mutex);
   const auto found = memories.find(static_cast<char*>(pointer));
-  if (found == memories.end() || found->second.kind != Kind::device) return fail(hipErrorInvalidValue);
+  if (found == memories.end() || found->second.kind != Kind::device || found->second.fd < 0)
+    return fail(hipErrorInvalidValue);
   const IpcHandle handle{"fakehip", ::getpid(), found->second.fd, found->second.bytes};
   std::memset(out, 0, sizeof *out);
   std::memcpy(out, &handle, sizeof handle);

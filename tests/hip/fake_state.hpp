@@ -45,7 +45,7 @@ long option(const std::string& name, long standard);
 
 /// What holds an address.
 std::map<char*, Memory>::iterator find(const void* pointer);
-hipError_t make_memory(void** out, std::size_t bytes, Kind kind);
+hipError_t make_memory(void** out, std::size_t bytes, Kind kind, bool shareable = true);
 hipError_t drop_memory(void* pointer, Kind kind);
 
 /// Runs on the stream's queue, or at once on the null stream.
@@ -63,6 +63,7 @@ struct Kernel {
   std::function<void(platform::Geometry, const void* arguments)> run;
   std::size_t argument_bytes;
   int device;
+  int most_threads;  // of a block; 0: what the option says
 };
 /// Of one device, by name.
 std::map<std::string, Kernel> all_kernels(int device);

@@ -72,6 +72,7 @@ XD_EXPORT hipError_t hipStreamDestroy(hipStream_t stream) {
   return delete stream, hipSuccess;
 }
 XD_EXPORT hipError_t hipStreamSynchronize(hipStream_t stream) {
+  if (capturing(stream)) return fail(hipErrorStreamCaptureUnsupported);
   if (stream) stream->queue.synchronize();
   return hipSuccess;
 }
@@ -166,7 +167,8 @@ XD_EXPORT hipError_t hipModuleLaunchKernel(hipFunction_t f, unsigned gx, unsigne
                                            unsigned by, unsigned bz, unsigned shared, hipStream_t stream,
                                            void** parameters, void** extra) {
   const bool flat = gy == 1 && gz == 1 && by == 1 && bz == 1 && shared == 0 && !extra;
-  if (!flat || gx == 0 || bx == 0 || bx > static_cast<unsigned>(option("threads", 128)))
+  const long most = f->kernel.most_threads ? f->kernel.most_threads : option("threads", 128);
+  if (!flat || gx == 0 || bx == 0 || static_cast<long>(bx) > most)
     return fail(hipErrorInvalidValue);
   if (f->kernel.device != current || (stream && stream->device != current)) return fail(hipErrorInvalidHandle);
   if (!option("launch", 1)) return fail(hipErrorLaunchFailure);
