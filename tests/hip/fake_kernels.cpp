@@ -6,6 +6,7 @@
 
 #include "hip/fake_state.hpp"
 #include "platform/cpu/fiber_machine.hpp"
+#include "litmus/litmus_device.hpp"
 #include "support/device_steps_device.hpp"
 #include "support/fiber_launch.hpp"
 
@@ -64,6 +65,24 @@ void must_reach_all(int device, const tools::gpu::Site& site) {
   for (int d = 0; d < site.count; ++d) must_reach(device, site.to[d], d), must_reach(device, site.from[d], d);
 }
 
+/// The litmus loops: what one vendor adds.
+struct Own {
+  void fence() const {}
+  template <class C>
+  bool bulk_from_a(const C& c, std::uint64_t) const {
+    return c.give_up();
+  }
+};
+Kernel of_litmus(int device) {
+  const auto run = [device](Geometry geometry, const void* bytes) {
+    struct NoShared {};
+    const auto& loop = *static_cast<const litmus::Loop*>(bytes);
+    must_reach(device, loop.far.rows, 1), must_reach(device, loop.far.words, 1);
+    platform::cpu::run_fibers<64, NoShared>(geometry, [&](auto& m, NoShared&) { litmus::run_loop(m, Own{}, loop); });
+  };
+  return {run, sizeof(litmus::Loop), device, litmus::kThreads};
+}
+
 /// Kernels that stride over what there is to do, so that fewer threads do it too.
 template <class Args, class Body, class MustReach>
 Kernel of_strides(Body body, MustReach must_reach_memory, int device) {
@@ -104,6 +123,7 @@ std::map<std::string, Kernel> all_kernels(int device) {
       [](auto& m, const Step& step) { testing::name(m, step); }, [](int, const Step&) {}, device);
   XD_STEPS(XD_ADD)
 #undef XD_ADD
+  all["crossdock_litmus"] = of_litmus(device);
   return all;
 }
 
