@@ -5,8 +5,8 @@
 #include <stdexcept>
 
 #include "hip/fake_state.hpp"
-#include "platform/cpu/fiber_machine.hpp"
 #include "litmus/litmus_device.hpp"
+#include "platform/cpu/fiber_machine.hpp"
 #include "support/device_steps_device.hpp"
 #include "support/fiber_launch.hpp"
 
@@ -102,25 +102,27 @@ std::map<std::string, Kernel> all_kernels(int device) {
   using namespace kernels;
   const FiberRuns& runs = fiber_runs_64();
   std::map<std::string, Kernel> all;
-  const auto add = [&](const char* name, auto body) { all["crossdock_" + std::string(name)] = of_library(body, device); };
+  const auto add = [&](const char* name, auto body) {
+    all["crossdock_" + std::string(name)] = of_library(body, device);
+  };
   add("dispatch", runs.dispatch);
   add("expert_counts", runs.expert_counts);
   add("expert_rows", runs.expert_rows);
-#define XD_COMBINE(dtype, wire)                                                      \
+#define XD_COMBINE(dtype, wire)                                                          \
   add("combine_" #dtype "_" #wire, runs.combine[int(Dtype::dtype)][int(Wire::wire)][0]); \
   add("combine_" #dtype "_" #wire "_by_expert", runs.combine[int(Dtype::dtype)][int(Wire::wire)][1]);
 #include "kernels/instances.def"
 #undef XD_COMBINE
-#define XD_TOOL(name, Arguments, threads)                                                                   \
-  all["crossdock_tools_" #name] = of_strides<tools::gpu::Arguments>(                                        \
-      [](auto& m, const tools::gpu::Arguments& args) { tools::gpu::name(Words{m}, args); },                 \
+#define XD_TOOL(name, Arguments, threads)                                                                      \
+  all["crossdock_tools_" #name] = of_strides<tools::gpu::Arguments>(                                           \
+      [](auto& m, const tools::gpu::Arguments& args) { tools::gpu::name(Words{m}, args); },                    \
       [](int device_of_kernel, const tools::gpu::Arguments& args) { must_reach_all(device_of_kernel, args); }, \
       device);
   XD_GPU_KERNELS(XD_TOOL)
 #undef XD_TOOL
-#define XD_ADD(name)                          \
-  all["crossdock_tests_" #name] = of_strides<Step>( \
-      [](auto& m, const Step& step) { testing::name(m, step); }, [](int, const Step&) {}, device);
+#define XD_ADD(name)              \
+  all["crossdock_tests_" #name] = \
+      of_strides<Step>([](auto& m, const Step& step) { testing::name(m, step); }, [](int, const Step&) {}, device);
   XD_STEPS(XD_ADD)
 #undef XD_ADD
   all["crossdock_litmus"] = of_litmus(device);

@@ -126,7 +126,8 @@ XD_EXPORT hipError_t hipGraphAddEventRecordNode(hipGraphNode_t* out, hipGraph_t 
 }
 XD_EXPORT hipError_t hipStreamUpdateCaptureDependencies(hipStream_t stream, hipGraphNode_t* nodes, std::size_t count,
                                                         unsigned int flags) {
-  const bool fits = capturing(stream) && count == 1 && nodes[0] == &some_node && flags == hipStreamSetCaptureDependencies;
+  const bool fits =
+      capturing(stream) && count == 1 && nodes[0] == &some_node && flags == hipStreamSetCaptureDependencies;
   return fits ? hipSuccess : fail(hipErrorInvalidValue);
 }
 XD_EXPORT hipError_t hipGraphGetNodes(hipGraph_t graph, hipGraphNode_t*, std::size_t* count) {
@@ -168,8 +169,7 @@ XD_EXPORT hipError_t hipModuleLaunchKernel(hipFunction_t f, unsigned gx, unsigne
                                            void** parameters, void** extra) {
   const bool flat = gy == 1 && gz == 1 && by == 1 && bz == 1 && shared == 0 && !extra;
   const long most = f->kernel.most_threads ? f->kernel.most_threads : option("threads", 128);
-  if (!flat || gx == 0 || bx == 0 || static_cast<long>(bx) > most)
-    return fail(hipErrorInvalidValue);
+  if (!flat || gx == 0 || bx == 0 || static_cast<long>(bx) > most) return fail(hipErrorInvalidValue);
   if (f->kernel.device != current || (stream && stream->device != current)) return fail(hipErrorInvalidHandle);
   if (!option("launch", 1)) return fail(hipErrorLaunchFailure);
   auto bytes = std::make_shared<std::string>(static_cast<const char*>(parameters[0]), f->kernel.argument_bytes);

@@ -8,10 +8,10 @@
 
 #include "backend/matrix.hpp"
 #include "hip/fake_runtime.hpp"
-#include "support/processes.hpp"
 #include "platform/device.hpp"
 #include "platform/hip/driver.hpp"
 #include "support/harness.hpp"
+#include "support/processes.hpp"
 
 namespace crossdock::testing {
 namespace {

@@ -25,8 +25,9 @@ TEST(Limits, EveryLineIsThere) {
     all += limit.what + "\n";
     EXPECT_TRUE(limit.gbps > 0 || limit.us > 0) << limit.what;
   }
-  for (const char* wanted : {"graph of empty kernels", "push, 16-byte stores, all others in turn, 8 blocks", "7 blocks",
-                             "pull, 16-byte loads", "copy engines, ring", "all others at once", "barrier inside a kernel", "flag one way"})
+  for (const char* wanted :
+       {"graph of empty kernels", "push, 16-byte stores, all others in turn, 8 blocks", "7 blocks",
+        "pull, 16-byte loads", "copy engines, ring", "all others at once", "barrier inside a kernel", "flag one way"})
     EXPECT_NE(all.find(wanted), std::string::npos) << wanted << " is missing in\n" << all;
   EXPECT_EQ(all.find("bulk"), std::string::npos) << "AMD GPUs have no bulk copies";
   EXPECT_GT(gpu::best_push<Runtime>({0, 1}, kLittle), 0);

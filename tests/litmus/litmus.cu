@@ -13,26 +13,26 @@ struct Own {
   template <class C>
   __device__ static bool bulk_from_a(const C& c, std::uint64_t n) {
 #if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
-  alignas(128) __shared__ std::uint32_t rows[kUnits * 4];
-  for (int i = c.m.thread(); i < kUnits * 4; i += kThreads) rows[i] = static_cast<std::uint32_t>(n);
-  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
-  c.m.sync_block();
-  if (c.m.thread() == 0) {
-    constexpr int kPieces = 8;
-    for (int piece = 0; piece < kPieces; ++piece)
-      asm volatile("cp.async.bulk.global.shared::cta.bulk_group [%0], [%1], %2;" ::"l"(
-                       __cvta_generic_to_global(c.unit(c.loop.far, piece * kUnits / kPieces))),
-                   "r"(static_cast<unsigned>(__cvta_generic_to_shared(rows + piece * kUnits / kPieces * 4))),
-                   "r"(kUnits / kPieces * 16)
-                   : "memory");
-    asm volatile("cp.async.bulk.commit_group;" ::: "memory");
-    if (c.weak(Weakening::read_wait))
-      asm volatile("cp.async.bulk.wait_group.read 0;" ::: "memory");
-    else
-      asm volatile("cp.async.bulk.wait_group 0;" ::: "memory");
-    c.store(c.word(c.loop.far, 0), n, c.weak(Weakening::relaxed_signal));
-  }
-  return await_answer(c, n);
+    alignas(128) __shared__ std::uint32_t rows[kUnits * 4];
+    for (int i = c.m.thread(); i < kUnits * 4; i += kThreads) rows[i] = static_cast<std::uint32_t>(n);
+    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+    c.m.sync_block();
+    if (c.m.thread() == 0) {
+      constexpr int kPieces = 8;
+      for (int piece = 0; piece < kPieces; ++piece)
+        asm volatile("cp.async.bulk.global.shared::cta.bulk_group [%0], [%1], %2;" ::"l"(
+                         __cvta_generic_to_global(c.unit(c.loop.far, piece * kUnits / kPieces))),
+                     "r"(static_cast<unsigned>(__cvta_generic_to_shared(rows + piece * kUnits / kPieces * 4))),
+                     "r"(kUnits / kPieces * 16)
+                     : "memory");
+      asm volatile("cp.async.bulk.commit_group;" ::: "memory");
+      if (c.weak(Weakening::read_wait))
+        asm volatile("cp.async.bulk.wait_group.read 0;" ::: "memory");
+      else
+        asm volatile("cp.async.bulk.wait_group 0;" ::: "memory");
+      c.store(c.word(c.loop.far, 0), n, c.weak(Weakening::relaxed_signal));
+    }
+    return await_answer(c, n);
 #else
     return c.give_up();  // older devices have no bulk copies
 #endif

@@ -175,7 +175,9 @@ XD_FN bool play(const C& c, std::uint64_t n, int part) {
   if (shape == Shape::permit) return c.loop.is_a ? permit_from_a(c, n) : permit_from_b(c, n);
   if (shape == Shape::second_look) return c.loop.is_a ? second_look_from_a(c, n) : second_look_from_b(c, n);
   if (c.loop.is_a)
-    return shape == Shape::push ? push_from_a(c, n, part) : shape == Shape::pull ? pull_from_a(c, n) : c.own.bulk_from_a(c, n);
+    return shape == Shape::push   ? push_from_a(c, n, part)
+           : shape == Shape::pull ? pull_from_a(c, n)
+                                  : c.own.bulk_from_a(c, n);
   if (!await_signal(c, n)) return false;
   read_rows(c, shape == Shape::pull ? c.loop.far : c.loop.near, static_cast<std::uint32_t>(n));
   return answer_and_go_on(c, n);

@@ -27,7 +27,7 @@ Options options_of(int argc, char** argv) {
 int run(int argc, char** argv) {
   const char* wanted = std::getenv("CROSSDOCK_BACKEND");
   const Options options = options_of(argc, argv);
-#define XD_MACHINE(name)                                                                  \
+#define XD_MACHINE(name) \
   if (!wanted || !*wanted || std::string_view(wanted) == #name) return run_on_##name(options);
 #include "litmus_machines.def"
 #undef XD_MACHINE

@@ -105,8 +105,8 @@ inline bool is_wrong(const Litmus& litmus, const Sum& sum, long rounds) {
                         : sum.violations ? "fails, as it should"
                                          : "hidden by this hardware";
   std::printf("%-7s %-12s %-16s %2d directions %12llu rounds %12llu violations  %s\n", name_of(litmus.edge).data(),
-              kShapeNames[static_cast<int>(litmus.shape)], kWeakeningNames[static_cast<int>(litmus.weakening)], sum.pairs,
-              sum.rounds, sum.violations, verdict);
+              kShapeNames[static_cast<int>(litmus.shape)], kWeakeningNames[static_cast<int>(litmus.weakening)],
+              sum.pairs, sum.rounds, sum.violations, verdict);
   std::fflush(stdout);
   return wrong;
 }

@@ -47,25 +47,25 @@ void step(StepKind kind, StreamHandle stream, const Step& step) {
 
 const Machine& cpu_machine() {
   constexpr std::align_val_t kAlign{64};
-  static constexpr Machine table{
-      [] { return 1; },
-      [] { return -1; },
-      [](int) {},
-      [] { return std::uint64_t{0}; },
-      [] { return std::string(); },
-      [](std::size_t bytes) {
-        return std::shared_ptr<void>(::operator new(bytes, kAlign), [](void* p) { ::operator delete(p, kAlign); });
-      },
-      [](void* to, std::uint8_t value, std::size_t bytes) { std::memset(to, value, bytes); },
-      [](void* to, const void* from, std::size_t bytes) { std::memcpy(to, from, bytes); },
-      enqueue_copy,
-      [](StreamHandle stream) {
-        if (stream) static_cast<CpuStream*>(stream)->synchronize();
-      },
-      []() -> StreamHandle { return nullptr; },
-      []() -> std::unique_ptr<Stream::State> { return std::make_unique<CpuState>(); },
-      step,
-      nullptr};
+  static constexpr Machine table{[] { return 1; },
+                                 [] { return -1; },
+                                 [](int) {},
+                                 [] { return std::uint64_t{0}; },
+                                 [] { return std::string(); },
+                                 [](std::size_t bytes) {
+                                   return std::shared_ptr<void>(::operator new(bytes, kAlign),
+                                                                [](void* p) { ::operator delete(p, kAlign); });
+                                 },
+                                 [](void* to, std::uint8_t value, std::size_t bytes) { std::memset(to, value, bytes); },
+                                 [](void* to, const void* from, std::size_t bytes) { std::memcpy(to, from, bytes); },
+                                 enqueue_copy,
+                                 [](StreamHandle stream) {
+                                   if (stream) static_cast<CpuStream*>(stream)->synchronize();
+                                 },
+                                 []() -> StreamHandle { return nullptr; },
+                                 []() -> std::unique_ptr<Stream::State> { return std::make_unique<CpuState>(); },
+                                 step,
+                                 nullptr};
   return table;
 }
 

@@ -6,10 +6,10 @@
 namespace crossdock::testing::cuda {
 namespace {
 
-#define XD_ENTRY(name)                                                            \
+#define XD_ENTRY(name)                                                             \
   __global__ void __launch_bounds__(kStepThreads) name##_kernel(const Step step) { \
-    platform::cuda::CudaMachine m;                                                \
-    name(m, step);                                                                \
+    platform::cuda::CudaMachine m;                                                 \
+    name(m, step);                                                                 \
   }
 XD_STEPS(XD_ENTRY)
 #undef XD_ENTRY

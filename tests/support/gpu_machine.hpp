@@ -106,9 +106,9 @@ struct GpuMachine {
   }
 
   template <auto kLaunch>
-  static constexpr Machine table{num_devices, current_device, use,         free_bytes,  last_error,  allocate,    fill,
-                                 copy,        enqueue_copy,   synchronize, own_stream,  make_stream, step<kLaunch>,
-                                 R::kVisible};
+  static constexpr Machine table{num_devices, current_device, use,           free_bytes,   last_error,
+                                 allocate,    fill,           copy,          enqueue_copy, synchronize,
+                                 own_stream,  make_stream,    step<kLaunch>, R::kVisible};
 
  private:
   /// Allocations and frees in the order of a stream of each device that runs nothing else: a plain free would wait for the

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "support/gpu_machine.hpp"
 #include "support/device_steps_hip.hpp"
+#include "support/gpu_machine.hpp"
 
 namespace crossdock::testing {
 namespace {

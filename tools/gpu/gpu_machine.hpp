@@ -62,7 +62,8 @@ class GpuMachine : public Machine {
     int count = 0;
     const auto error = R::GetDeviceCount(&count);
     if (error != typename R::Error{} || count == 0)
-      throw BadInput(backend + (count == 0 && error == typename R::Error{} ? "there is no device" : R::GetErrorString(error)) +
+      throw BadInput(backend +
+                     (count == 0 && error == typename R::Error{} ? "there is no device" : R::GetErrorString(error)) +
                      "; choose cpu");
     for (const int device : devices_)
       if (device < 0 || device >= count)

@@ -99,8 +99,8 @@ class Bed {
     double best = 1e30;
     for (int i = 0; i < 3; ++i)
       best = std::min(best, slowest_us([&](const Site& site, Stream stream) {
-        check<R>(static_cast<typename R::Error>(method.launch(site, blocks, stream)), method.what);
-      }));
+                        check<R>(static_cast<typename R::Error>(method.launch(site, blocks, stream)), method.what);
+                      }));
     return static_cast<double>(bytes()) * work().passes / best / 1e3;
   }
 

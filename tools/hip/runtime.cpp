@@ -40,8 +40,8 @@ std::string look_up() {
   const std::string path = loaded_runtime();
   void* library = path.empty() ? nullptr : ::dlopen(path.c_str(), RTLD_NOW | RTLD_NOLOAD);
   if (!library) return "the plug-in has loaded no libamdhip64.so that can be found";
-#define XD_LOOK_UP(name)                                                                      \
-  Runtime::name = reinterpret_cast<decltype(Runtime::name)>(::dlsym(library, "hip" #name));   \
+#define XD_LOOK_UP(name)                                                                    \
+  Runtime::name = reinterpret_cast<decltype(Runtime::name)>(::dlsym(library, "hip" #name)); \
   if (!Runtime::name) return path + " has no hip" #name;
   XD_RUNTIME_FUNCTIONS(XD_LOOK_UP)
   XD_HIP_OWN_FUNCTIONS(XD_LOOK_UP)
@@ -66,7 +66,8 @@ std::string Runtime::name_of(int device) {
 std::string Runtime::driver() {
   int version = 0;
   check(RuntimeGetVersion(&version), "hipRuntimeGetVersion");
-  const std::string text = "HIP " + std::to_string(version / 10'000'000) + "." + std::to_string(version / 100'000 % 100);
+  const std::string text =
+      "HIP " + std::to_string(version / 10'000'000) + "." + std::to_string(version / 100'000 % 100);
   std::ifstream module("/sys/module/amdgpu/version");
   std::string word;
   return module >> word ? "amdgpu " + word + ", " + text : text;

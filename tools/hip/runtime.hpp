@@ -18,18 +18,18 @@
 #include "gpu/runtime.hpp"
 
 /* Beside XD_RUNTIME_FUNCTIONS */
-#define XD_HIP_OWN_FUNCTIONS(X)     \
-  X(DeviceGetName)                  \
-  X(DeviceGetAttribute)             \
-  X(RuntimeGetVersion)              \
-  X(ExtMallocWithFlags)             \
-  X(HostMalloc)                     \
-  X(HostFree)                       \
-  X(StreamGetCaptureInfo_v2)        \
+#define XD_HIP_OWN_FUNCTIONS(X)      \
+  X(DeviceGetName)                   \
+  X(DeviceGetAttribute)              \
+  X(RuntimeGetVersion)               \
+  X(ExtMallocWithFlags)              \
+  X(HostMalloc)                      \
+  X(HostFree)                        \
+  X(StreamGetCaptureInfo_v2)         \
   X(StreamUpdateCaptureDependencies) \
-  X(GraphAddEventRecordNode)        \
-  X(ModuleLoadData)                 \
-  X(ModuleGetFunction)              \
+  X(GraphAddEventRecordNode)         \
+  X(ModuleLoadData)                  \
+  X(ModuleGetFunction)               \
   X(ModuleLaunchKernel)
 
 namespace crossdock::tools::hip {
