@@ -16,18 +16,27 @@ struct GpuMachine {
 
   static void check(typename R::Error error) { tools::gpu::check<R>(error, "tests: a call of the runtime"); }
 
+  /// A runtime that is looked up is there from here on.
+  static void need_runtime() {
+    if (const std::string problem = R::problem(); !problem.empty()) throw std::runtime_error("tests: " + problem);
+  }
+
   static int num_devices() {
     int count = 0;
-    if (const std::string problem = R::problem(); !problem.empty()) throw std::runtime_error("tests: " + problem);
+    need_runtime();
     check(R::GetDeviceCount(&count));
     return count;
   }
   static int current_device() {
     int device = 0;
+    need_runtime();
     check(R::GetDevice(&device));
     return device;
   }
-  static void use(int device) { check(R::SetDevice(device)); }
+  static void use(int device) {
+    need_runtime();
+    check(R::SetDevice(device));
+  }
   static std::uint64_t free_bytes() {
     std::size_t free = 0, all = 0;
     typename R::MemPool pool{};
@@ -38,6 +47,7 @@ struct GpuMachine {
     return free;
   }
   static std::string last_error() {
+    need_runtime();
     const auto error = R::PeekAtLastError();
     return error == typename R::Error{} ? "" : R::GetErrorString(error);
   }
@@ -59,13 +69,17 @@ struct GpuMachine {
     if (!stream) check(R::StreamSynchronize(own()));
   }
   static void synchronize(StreamHandle stream) {
+    need_runtime();
     check(R::StreamSynchronize(stream ? static_cast<Stream>(stream) : own()));
   }
   static StreamHandle own_stream() { return own(); }
 
   struct State : testing::Stream::State {
     Stream stream = nullptr;
-    State() { check(R::StreamCreateWithFlags(&stream, R::kNonBlocking)); }
+    State() {
+      need_runtime();
+      check(R::StreamCreateWithFlags(&stream, R::kNonBlocking));
+    }
     ~State() override {
       (void)R::StreamSynchronize(stream);
       (void)R::StreamDestroy(stream);

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The tools' kernels for AMD GPUs, found by name. Compiled once per architecture into a code object that the command carries.
-#include "gpu/kernels_device.hpp"
 #include "hip/words_device.hpp"
+
+#include "gpu/kernels_device.hpp"
 
 using namespace crossdock::tools;
 using namespace crossdock::tools::gpu;
