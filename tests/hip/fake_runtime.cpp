@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <sstream>
@@ -103,6 +104,10 @@ XD_EXPORT hipError_t hipRuntimeGetVersion(int* version) {
 }
 XD_EXPORT hipError_t hipDeviceGetName(char* name, int length, hipDevice_t) {
   std::strncpy(name, "AMD Fake GPU", static_cast<std::size_t>(length));
+  return hipSuccess;
+}
+XD_EXPORT hipError_t hipDeviceGetUuid(hipUUID* uuid, hipDevice_t device) {
+  std::snprintf(uuid->bytes, sizeof uuid->bytes, "fake GPU %d", device);
   return hipSuccess;
 }
 XD_EXPORT hipError_t hipDeviceGetAttribute(int* value, hipDeviceAttribute_t which, int device) {

@@ -80,6 +80,9 @@ TEST_F(HostHalf, IsThereWithItsDevices) {
   EXPECT_EQ(device->limits().num_sms, 3);
   EXPECT_EQ(device->limits().width, 64);
   EXPECT_EQ(device->limits().max_threads, 128);
+  EXPECT_EQ(device->id(), platform::open_device(BackendKind::hip, 2)->id());
+  EXPECT_NE(device->id(), platform::open_device(BackendKind::hip, 1)->id());
+  EXPECT_EQ(device->why_not_reach_id(platform::open_device(BackendKind::hip, 1)->id()), "");
 }
 
 TEST_F(HostHalf, IsWhatAutomaticTakes) {
@@ -98,6 +101,13 @@ TEST_F(HostHalf, EveryCellIsBitExact) {
   });
   EXPECT_EQ(sum.failures, "");
   EXPECT_EQ(sum.run, static_cast<int>(cells.size()));
+  EXPECT_EQ(live(), 0);
+}
+
+/// Each on a GPU of its own, joined pairwise.
+TEST_F(HostHalf, TwoToEightGpus) {
+  ::setenv("FAKE_HIP", "devices=8", 1);
+  for (int ranks = 2; ranks <= 8; ++ranks) EXPECT_EQ(run_case(hip_case(ranks)), "") << ranks;
   EXPECT_EQ(live(), 0);
 }
 

@@ -24,6 +24,7 @@ namespace crossdock::platform::hip {
   X(get_device, hipGetDevice)                           \
   X(set_device, hipSetDevice)                           \
   X(device_attribute, hipDeviceGetAttribute)            \
+  X(device_uuid, hipDeviceGetUuid)                      \
   X(can_access_peer, hipDeviceCanAccessPeer)            \
   X(enable_peer_access, hipDeviceEnablePeerAccess)      \
   X(get_last_error, hipGetLastError)                    \
