@@ -17,10 +17,10 @@
 
 #include "crossdock/cpu_stream.hpp"
 #include "crossdock/crossdock.hpp"
+#include "failures.hpp"
 #include "machine.hpp"
 #include "machines.hpp"
 #include "pages.hpp"
-#include "verbs.hpp"
 
 namespace crossdock::tools {
 namespace {
@@ -143,7 +143,7 @@ BackendKind backend_of_verbs() {
   const char* name = std::getenv("CROSSDOCK_BACKEND");
   if (name && *name && name != name_of(BackendKind::automatic)) {
     std::string all;
-    for (std::size_t i = 0; i < std::size(kBackendNames); all += " " + std::string(kBackendNames[i++]))
+    for (std::size_t i = 0; i < std::size(kBackendNames); (all += " ") += kBackendNames[i++])
       if (kBackendNames[i] == name) return static_cast<BackendKind>(i);
     throw BadInput("CROSSDOCK_BACKEND = `" + std::string(name) + "`; must be one of" + all);
   }
