@@ -273,7 +273,6 @@ TEST(Lost, SurvivorsMakeANewGroup) {
     expect_lost(rank, Edge::counts, 0, 1, 0, round);
     rank.exchange.close();
     rank.group.close();
-    use_device(smaller.backend, rank.rank() - 1);
     Rank again(smaller, survivors, rank.rank() - 1, rank.log);
     again.run(answers);
   });

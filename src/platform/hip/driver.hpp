@@ -34,7 +34,6 @@ namespace crossdock::platform::hip {
   X(malloc_with_flags, hipExtMallocWithFlags)           \
   X(free_memory, hipFree)                               \
   X(host_malloc, hipHostMalloc)                         \
-  X(host_free, hipHostFree)                             \
   X(ipc_get_handle, hipIpcGetMemHandle)                 \
   X(ipc_open_handle, hipIpcOpenMemHandle)               \
   X(ipc_close_handle, hipIpcCloseMemHandle)             \
