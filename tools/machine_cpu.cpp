@@ -11,14 +11,15 @@
 #include <cstring>
 #include <deque>
 #include <functional>
+#include <map>
 #include <thread>
 
 #include "crossdock/cpu_stream.hpp"
 #include "crossdock/crossdock.hpp"
+#include "failures.hpp"
 #include "machine.hpp"
 #include "machines.hpp"
 #include "pages.hpp"
-#include "verbs.hpp"
 
 namespace crossdock::tools {
 namespace {
@@ -104,19 +105,30 @@ int in_a_process_of_its_own(const std::function<int()>& ask) {
   return WIFEXITED(status) ? WEXITSTATUS(status) : 0;
 }
 
-bool has_devices(BackendKind kind) {
+std::map<BackendKind, OpenMachine>& registry() {  // made on first use: machines register before main
+  static std::map<BackendKind, OpenMachine> machines;
+  return machines;
+}
+
+std::shared_ptr<Machine> open_cpu(const std::vector<int>&) { return std::make_shared<CpuMachine>(cpu_is_far); }
+const MachineKind kCpu(BackendKind::cpu, open_cpu);
+
+/// The first GPUs in the order of the list that are there and that these tools have a machine for; else the CPU.
+BackendKind best_backend() {
   BackendInfo all[std::size(kBackendNames)];
   const int count = list_backends(all, static_cast<int>(std::size(all)));
   for (int i = 0; i < count; ++i)
-    if (all[i].kind == kind && all[i].num_devices > 0) return true;
-  return false;
+    if (all[i].kind != BackendKind::cpu && all[i].num_devices > 0 && registry().contains(all[i].kind))
+      return all[i].kind;
+  return BackendKind::cpu;
 }
 
 }  // namespace
 
+MachineKind::MachineKind(BackendKind kind, OpenMachine open) { registry().emplace(kind, open); }
+
 std::shared_ptr<Machine> open_machine(BackendKind kind, const std::vector<int>& devices) {
-  if (kind == BackendKind::cpu) return std::make_shared<CpuMachine>(cpu_is_far);
-  if (std::shared_ptr<Machine> machine = open_gpu_machine(kind, devices)) return machine;
+  if (const auto found = registry().find(kind); found != registry().end()) return found->second(devices);
   throw BadInput("backend " + std::string(name_of(kind)) + ": this build has no tools for it; choose cpu");
 }
 
@@ -126,12 +138,12 @@ BackendKind backend_of_verbs() {
   const char* name = std::getenv("CROSSDOCK_BACKEND");
   if (name && *name && name != name_of(BackendKind::automatic)) {
     std::string all;
-    for (std::size_t i = 0; i < std::size(kBackendNames); all += " " + std::string(kBackendNames[i++]))
+    for (std::size_t i = 0; i < std::size(kBackendNames); (all += " ") += kBackendNames[i++])
       if (kBackendNames[i] == name) return static_cast<BackendKind>(i);
     throw BadInput("CROSSDOCK_BACKEND = `" + std::string(name) + "`; must be one of" + all);
   }
-  return in_a_process_of_its_own([] { return has_devices(BackendKind::cuda) ? 1 : 0; }) ? BackendKind::cuda
-                                                                                        : BackendKind::cpu;
+  const int best = in_a_process_of_its_own([] { return static_cast<int>(best_backend()); });
+  return best > 0 ? static_cast<BackendKind>(best) : BackendKind::cpu;
 }
 
 GroupOptions group_options(const Machine& machine, int rank) {

@@ -1,12 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-// Which machines beside the CPU this build of the tools holds.
+// How a machine joins the tools: one static MachineKind in a file of its own. Builds without a vendor's compiler leave its
+// folder out, and nothing else changes.
 #pragma once
 
 #include "machine.hpp"
 
 namespace crossdock::tools {
 
-/// Null if this build has none of that kind. In cuda/machine.cpp, or in machines_none.cpp where there is no nvcc.
-std::shared_ptr<Machine> open_gpu_machine(BackendKind kind, const std::vector<int>& devices);
+using OpenMachine = std::shared_ptr<Machine> (*)(const std::vector<int>& devices);
+
+/// `static const MachineKind machine(BackendKind::cuda, ...);` is all that open_machine needs to know.
+class MachineKind {
+ public:
+  MachineKind(BackendKind kind, OpenMachine open);
+};
 
 }  // namespace crossdock::tools

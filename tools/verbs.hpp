@@ -3,21 +3,11 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
-#include <stdexcept>
 #include <vector>
 
+#include "failures.hpp"
+
 namespace crossdock::tools {
-
-/// What was asked cannot be done as asked: one line on stderr, exit code 2.
-struct BadInput : std::runtime_error {
-  using std::runtime_error::runtime_error;
-};
-
-/// The job ran, and what it shows is wrong: one line on stderr, exit code 1. Library errors other than `usage` and
-/// `config`, which count as bad input, end the same way.
-struct Failed : std::runtime_error {
-  using std::runtime_error::runtime_error;
-};
 
 /// Adds a subcommand and gives it a callback. The callback prints its result on stdout and throws what went wrong.
 using AddVerb = void (*)(CLI::App& app);

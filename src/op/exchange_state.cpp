@@ -20,7 +20,7 @@ ExchangeState::ExchangeState(std::shared_ptr<GroupState> g, const Config& c) : g
   const platform::CurrentDevice current(group->device());
   group->told_to_all("Exchange", [&] { find_residency(); });
   find_tuned();
-  default_stream_is_shared = group->device().kind() == BackendKind::cuda && group->threads_on_device() > 1;
+  default_stream_is_shared = group->device().kind() != BackendKind::cpu && group->threads_on_device() > 1;
   place_busy.assign(shape.in_flight, false);
   landing_free.assign(shape.in_flight, false);
   plan_holders.assign(shape.num_plans, 0);

@@ -3,28 +3,25 @@
 // driver stays behind. Nothing of it can be told on the CPU, where all memory is the host's.
 #include <gtest/gtest.h>
 
-#include "support/cuda.hpp"
+#include <optional>
+
 #include "support/harness.hpp"
 
 namespace crossdock::testing {
 namespace {
 
+const BackendKind kBackend = backend_of_tests();
+
 /// Memory of the device after `rank`'s, and a stream there.
 struct Elsewhere {
   explicit Elsewhere(int rank) {
-    check(cudaGetDevice(&here));
-    check(cudaSetDevice(device_of(BackendKind::cuda, rank + 1)));
-    check(cudaMalloc(&memory, 1 << 16));
-    check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
-    check(cudaSetDevice(here));
+    use_device(kBackend, rank + 1);
+    memory = Buffer(kBackend, 1 << 16);
+    stream.emplace();
+    use_device(kBackend, rank);
   }
-  ~Elsewhere() {
-    cudaFree(memory);
-    cudaStreamDestroy(stream);
-  }
-  int here = 0;
-  void* memory = nullptr;
-  cudaStream_t stream = nullptr;
+  Buffer memory;
+  std::optional<Stream> stream;
 };
 
 /// Runs `call`, which must be refused with every word; the driver must be as it was.
@@ -41,15 +38,13 @@ void expect_refusal(Rank& rank, const std::vector<std::string>& words, const std
     if (text.find(word) == std::string::npos) rank.log.add("`", word, "` missing in: ", text);
   if (text.find("rank " + std::to_string(rank.rank())) == std::string::npos && text.find("stream") == std::string::npos)
     rank.log.add("no rank in: ", text);
-  const cudaError_t left = cudaPeekAtLastError();
-  if (left != cudaSuccess) rank.log.add("left behind: ", cudaGetErrorString(left));
+  if (const std::string left = last_error(kBackend); !left.empty()) rank.log.add("left behind: ", left);
 }
 
 struct Pointers : ::testing::Test {
   void SetUp() override {
-    int count = 0;
-    check(cudaGetDeviceCount(&count));
-    ASSERT_GE(count, 2) << "needs two GPUs";
+    ASSERT_NE(kBackend, BackendKind::cpu) << "needs GPUs: CROSSDOCK_BACKEND names them";
+    ASSERT_EQ(device_of(kBackend, 1), 1) << "needs two GPUs";
   }
   TestCase test = [] {
     TestCase c = small_case(2);
@@ -70,7 +65,7 @@ struct Pointers : ::testing::Test {
         const Round round(test, answers, 1);
         DispatchInput input = round.input();
         const auto at = reinterpret_cast<std::uintptr_t>(host.data()) % 16;
-        spoil(input, elsewhere ? other.memory : host.data() + (16 - at));
+        spoil(input, elsewhere ? other.memory.data() : host.data() + (16 - at));
         expect_refusal(rank, words, [&] { (void)rank.exchange.dispatch(input); });
       }
       rank.run(answers);
@@ -130,7 +125,7 @@ TEST_F(Pointers, InCombine) {
       expect_refusal(rank, words, [&] { rank.exchange.combine(std::move(received), in, out); });
     };
     for (const auto& [memory, word] :
-         {std::pair<void*, const char*>{host, "is a host pointer"}, {other.memory, "lies on device"}}) {
+         {std::pair<void*, const char*>{host, "is a host pointer"}, {other.memory.data(), "lies on device"}}) {
       CombineInput in = from;
       CombineOutput out = to;
       in.rows = memory;
@@ -153,9 +148,9 @@ TEST_F(Pointers, InCombine) {
 TEST_F(Pointers, AStreamOfAnotherDevice) {
   Log log;
   run_ranks(test, log, [&](Rank& rank) {
-    const Elsewhere other(rank.rank());
+    Elsewhere other(rank.rank());
     CallOptions wrong;
-    wrong.stream = other.stream;
+    wrong.stream = other.stream->handle();
     Round round(test, answers, rank.rank());
     const std::vector<std::string> words = {"stream belongs to device", "the group is on device"};
     expect_refusal(rank, words, [&] { (void)rank.exchange.dispatch(round.input(), wrong); });
@@ -172,13 +167,11 @@ TEST_F(Pointers, AStreamOfAnotherDevice) {
 TEST_F(Pointers, TheCurrentDeviceIsLeftAlone) {
   Log log;
   run_ranks(test, log, [&](Rank& rank) {
-    check(cudaSetDevice(device_of(BackendKind::cuda, rank.rank() + 1)));
-    Stream stream;  // of the wrong device: not used
+    use_device(kBackend, rank.rank() + 1);
     const Exchange another(rank.group, test.config);
-    int device = -1;
-    check(cudaGetDevice(&device));
-    if (device != device_of(BackendKind::cuda, rank.rank() + 1)) log.add("now on device ", device);
-    check(cudaSetDevice(device_of(BackendKind::cuda, rank.rank())));
+    const int device = current_device(kBackend);
+    if (device != device_of(kBackend, rank.rank() + 1)) log.add("now on device ", device);
+    use_device(kBackend, rank.rank());
     rank.run(answers);
   });
   EXPECT_EQ(log.text(), "");

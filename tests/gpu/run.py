@@ -2,7 +2,7 @@
 """Runs on GPUs what needs them: suites, cases, benches (./dev gpu), sanitizers, litmus loops and long replays (--long).
 Prints a line a step and the end of the log of each that failed; leaves logs, results and a baseline in --out.
 
-usage: run.py --build DIR [--out DIR] [--gpus N] [--long] [--only NAME,...] [--limit S] [--list] [--backend cuda|cpu] [--baseline]"""
+usage: run.py --build DIR [--out DIR] [--gpus N] [--long] [--only NAME,...] [--limit S] [--list] [--backend cuda|hip|cpu] [--baseline]"""
 import argparse
 import json
 import os
@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 
+import gpus as known
 import steps as plan
 
 ROOT = os.path.normpath(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", ".."))
@@ -28,9 +29,11 @@ class Running:
         words = {"bin": os.path.join(args.build, "bin"), "root": ROOT, "out": args.out}
         # Ranks that share a device need hardware queues of their own: a kernel that waits for its stream's turn would hold
         # up the peer's kernel that it waits for.
-        env = {**os.environ, "CROSSDOCK_BACKEND": args.backend, "CUDA_DEVICE_MAX_CONNECTIONS": "32",
-               "PATH": os.environ.get("PATH", "") + ":/usr/local/cuda/bin", **step.env,
-               "CUDA_VISIBLE_DEVICES": ",".join(str(gpu) for gpu in gpus)}
+        vendor = known.vendor_of(args.backend)
+        env = {**os.environ, "CROSSDOCK_BACKEND": args.backend, **vendor.queues,
+               "CROSSDOCK_PLUGIN_DIR": os.path.join(args.build, "lib"),
+               "PATH": os.environ.get("PATH", "") + ":/usr/local/cuda/bin:/opt/rocm/bin", **step.env,
+               vendor.visible: ",".join(str(gpu) for gpu in gpus)}
         with open(self.log, "w", encoding="utf-8") as log:
             command = shlex.split(step.command.format(**words))
             log.write(" ".join(command) + "\n")
@@ -111,21 +114,13 @@ def tail_of(log):
     return "\n".join("      " + line[:300] for line in failures + lines[-TAIL:])
 
 
-def gpu_names():
-    try:
-        done = subprocess.run(["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"], capture_output=True, text=True)
-    except OSError:
-        return []
-    return done.stdout.splitlines() if done.returncode == 0 else []
-
-
 def write_baseline(args, names):
-    """bench/baselines/h200x4.jsonl and the like, from the lines of this run."""
-    model = re.sub(r"[^a-z0-9]", "", names[0].lower().replace("nvidia", ""))
+    """bench/baselines/h200x4.jsonl, mi300x8.jsonl and the like, from the lines of this run."""
+    model = known.model_of(args.backend, names[0])
     for n in sorted({2, args.gpus}):
         lines = os.path.join(args.out, f"bench_{n}.jsonl")
         if os.path.exists(lines):
-            to = os.path.join(args.out if not args.baseline else os.path.join(ROOT, "bench", "baselines"), f"{model}x{n}.jsonl")
+            to = os.path.join(args.out if not args.baseline else os.path.join(ROOT, "bench", "baselines"), f"{model.removesuffix('x')}x{n}.jsonl")
             shutil.copyfile(lines, to)
             print("baseline:", os.path.relpath(to, ROOT))
 
@@ -140,7 +135,7 @@ def arguments():
     parser.add_argument("--limit", type=float, default=600.0, help="seconds that no step may exceed, whatever its own limit")
     parser.add_argument("--only", default="")
     parser.add_argument("--list", action="store_true")
-    parser.add_argument("--backend", default="cuda")
+    parser.add_argument("--backend", default="", help="by default that of the GPUs that are here")
     parser.add_argument("--baseline", action="store_true")
     args = parser.parse_args()
     args.build, args.out = os.path.abspath(args.build), os.path.abspath(args.out)
@@ -149,11 +144,12 @@ def arguments():
 
 def main():
     args = arguments()
-    names = gpu_names()
+    args.backend = args.backend or known.backend_here() or "cuda"
+    names = known.names_of(args.backend)
     args.gpus = args.gpus or len(names) or (4 if args.list else 0)
-    if args.gpus < 1 or (args.backend == "cuda" and len(names) < args.gpus and not args.list):
-        sys.exit(f"{len(names)} GPUs found, {max(args.gpus, 1)} wanted; nvidia-smi -L lists them")
-    steps = plan.long(args.gpus) if args.long else plan.quick(args.gpus)
+    if args.gpus < 1 or (args.backend != "cpu" and len(names) < args.gpus and not args.list):
+        sys.exit(f"{len(names)} GPUs found for backend {args.backend}, {max(args.gpus, 1)} wanted; nvidia-smi -L or rocminfo lists them")
+    steps = plan.long(args.gpus, args.backend) if args.long else plan.quick(args.gpus, args.backend)
     wanted = [w for w in args.only.split(",") if w]
     steps = [s._replace(limit_s=min(s.limit_s, args.limit)) for s in steps if s.gpus <= args.gpus and (not wanted or any(s.name.startswith(w) for w in wanted))]
     if args.list:

@@ -10,6 +10,7 @@ import types
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import gpus as known  # noqa: E402
 import run as runner  # noqa: E402
 import steps as plan  # noqa: E402
 
@@ -18,11 +19,46 @@ SLEEPER = (sys.executable + " -c \"import os,time; t=time.time(); time.sleep(0.3
            "print('SPAN', os.environ['CUDA_VISIBLE_DEVICES'], t, time.time())\"")
 
 
-def play(steps, gpus=4, minutes=1.0):
+NVIDIA_SMI = "echo 'NVIDIA H200'; echo 'NVIDIA H200'"
+AGENT = """*******
+Agent {number}
+*******
+  Name:                    {name}
+  Uuid:                    {kind}-XX
+  Marketing Name:          {marketing}
+  Device Type:             {kind}
+"""
+ROCMINFO = "cat <<'END'\nROCk module is loaded\n" + AGENT.format(number=1, name="AMD EPYC", marketing="AMD EPYC 9575F", kind="CPU") + "".join(
+    AGENT.format(number=n, name="gfx942", marketing="AMD Instinct MI300X", kind="GPU") for n in (2, 3)) + "END"
+
+
+class StandIns:
+    """A folder of programs that come first on PATH, and hide what this machine has."""
+
+    def __init__(self, **programs):
+        self.programs = {"nvidia-smi": "exit 9", "rocminfo": "exit 9", **{k.replace("_", "-"): v for k, v in programs.items()}}
+
+    def __enter__(self):
+        self.folder = tempfile.TemporaryDirectory()
+        for name, text in self.programs.items():
+            path = os.path.join(self.folder.name, name)
+            with open(path, "w", encoding="utf-8") as f:
+                f.write("#!/bin/sh\n" + text + "\n")
+            os.chmod(path, 0o755)
+        self.before = os.environ["PATH"]
+        os.environ["PATH"] = self.folder.name + ":" + self.before
+        return self.folder.name
+
+    def __exit__(self, *_):
+        os.environ["PATH"] = self.before
+        self.folder.cleanup()
+
+
+def play(steps, gpus=4, minutes=1.0, backend="cpu"):
     """Runs steps; (name, status, log) of each in the order in which they ended."""
     ended = []
     with tempfile.TemporaryDirectory() as folder:
-        args = types.SimpleNamespace(build=BUILD, out=folder, gpus=gpus, backend="cpu", minutes=minutes)
+        args = types.SimpleNamespace(build=BUILD, out=folder, gpus=gpus, backend=backend, minutes=minutes)
 
         def report(r):
             with open(r.log, encoding="utf-8") as f:
@@ -82,9 +118,10 @@ class Runner(unittest.TestCase):
                 self.assertEqual(runner.summary_of(f.name), summary)
 
     def test_every_step_names_what_there_is(self):
-        programs = {"backend_tests", "device_tests", "multirank_tests", "property_tests", "fuzz_tests", "crossdock", "litmus"}
+        programs = {"backend_tests", "device_tests", "multirank_tests", "property_tests", "fuzz_tests", "hip_machine_tests", "crossdock",
+                    "litmus"}
         helps = {}
-        for step in plan.quick(4) + plan.long(4):
+        for step in plan.quick(4) + plan.long(4) + plan.quick(4, "hip") + plan.long(4, "hip"):
             words = [w for w in shlex.split(step.command) if w.startswith("{bin}/")]
             program = os.path.basename(words[0])
             self.assertIn(program, programs, step.name)
@@ -100,9 +137,73 @@ class Runner(unittest.TestCase):
 
     def test_names_of_steps_are_unique_and_two_gpus_do(self):
         for gpus in (1, 2, 4):
-            names = [step.name for step in plan.quick(gpus) + plan.long(gpus) if step.gpus <= gpus]
-            self.assertEqual(len(names), len(set(names)))
-            self.assertTrue(names)
+            for backend in ("cuda", "hip"):
+                names = [step.name for step in plan.quick(gpus, backend) + plan.long(gpus, backend) if step.gpus <= gpus]
+                self.assertEqual(len(names), len(set(names)))
+                self.assertTrue(names)
+
+
+class Vendors(unittest.TestCase):
+    """Stand-ins for the programs that know GPUs."""
+
+    def test_names_and_backend(self):
+        with StandIns(nvidia_smi=NVIDIA_SMI):
+            self.assertEqual((known.backend_here(), known.names_of("cuda")), ("cuda", ["NVIDIA H200"] * 2))
+        with StandIns(rocminfo=ROCMINFO):
+            self.assertEqual((known.backend_here(), known.names_of("hip")), ("hip", ["AMD Instinct MI300X"] * 2))
+        with StandIns(), tempfile.TemporaryDirectory() as nodes:
+            self.assertEqual(known.amd_names(nodes), [])
+
+    def test_without_rocminfo_the_drivers_topology_is_read(self):
+        with StandIns(), tempfile.TemporaryDirectory() as nodes:
+            for node, version in enumerate((0, 90402, 90500)):
+                os.mkdir(os.path.join(nodes, str(node)))
+                with open(os.path.join(nodes, str(node), "properties"), "w", encoding="utf-8") as f:
+                    f.write(f"simd_count {node}\ngfx_target_version {version}\n")
+            self.assertEqual(known.amd_names(nodes), ["gfx942", "gfx950"])
+
+    def test_names_of_baselines(self):
+        for backend, name, model in [("cuda", "NVIDIA H200", "h200"), ("cuda", "NVIDIA H100 80GB HBM3", "h10080gbhbm3"),
+                                     ("hip", "AMD Instinct MI300X", "mi300x"), ("hip", "AMD Instinct MI355X OAM", "mi355x"),
+                                     ("hip", "gfx950", "gfx950")]:
+            self.assertEqual(known.model_of(backend, name), model)
+        with tempfile.TemporaryDirectory() as folder:
+            for n in (2, 8):
+                with open(os.path.join(folder, f"bench_{n}.jsonl"), "w", encoding="utf-8") as f:
+                    f.write(f"{n}\n")
+            args = types.SimpleNamespace(out=folder, gpus=8, backend="hip", baseline=False)
+            runner.write_baseline(args, ["AMD Instinct MI300X"] * 8)
+            self.assertTrue({"mi300x2.jsonl", "mi300x8.jsonl"} <= set(os.listdir(folder)), os.listdir(folder))
+
+    def test_a_step_sees_the_gpus_of_its_vendor(self):
+        show = sys.executable + " -c \"import os; print([os.environ.get(n) for n in ('CROSSDOCK_BACKEND', '{}')])\""
+        for backend, variable in (("cuda", "CUDA_VISIBLE_DEVICES"), ("hip", "HIP_VISIBLE_DEVICES")):
+            (_, status, log), = play([plan.Step("show", 2, 10, show.format(variable))], backend=backend)
+            self.assertEqual(status, 0, log)
+            self.assertIn(f"['{backend}', '0,1']", log)
+
+    def test_sanitizers_only_where_there_are_any(self):
+        tools = {"memcheck", "racecheck", "synccheck"}
+        self.assertTrue(tools <= {s.name for s in plan.long(4)})
+        self.assertFalse(tools & {s.name for s in plan.long(4, "hip")})
+
+    def test_dev_gpu_takes_the_preset_and_the_backend_of_the_machine(self):
+        for preset, stand_in in (("hip", {"rocminfo": ROCMINFO}), ("cuda", {"nvidia_smi": NVIDIA_SMI})):
+            with StandIns(cmake='echo "cmake $*" >> "$CALLS"', **stand_in) as folder:
+                calls, out = os.path.join(folder, "calls"), os.path.join(folder, "out")
+                done = subprocess.run(["bash", os.path.join(runner.ROOT, "dev"), "gpu", "--only", "doctor", "--out", out],
+                                      capture_output=True, text=True, env={**os.environ, "CALLS": calls})
+                with open(calls, encoding="utf-8") as f:
+                    self.assertEqual(f.read().splitlines()[0], f"cmake --preset {preset} -DCROSSDOCK_WERROR=OFF", done.stderr)
+                with open(os.path.join(out, "doctor.log"), encoding="utf-8") as f:
+                    self.assertTrue(f.readline().startswith(os.path.join(runner.ROOT, "build", preset, "bin", "crossdock")))
+
+    def test_dev_gpu_without_gpus_says_so(self):
+        with StandIns(cmake="exit 8"):
+            done = subprocess.run(["bash", os.path.join(runner.ROOT, "dev"), "gpu"], capture_output=True, text=True)
+        if not known.amd_names():
+            self.assertIn("knows a GPU", done.stderr)
+            self.assertEqual(done.returncode, 1)
 
 
 if __name__ == "__main__":

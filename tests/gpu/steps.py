@@ -29,9 +29,15 @@ def bench(name, gpus, arguments, limit_s=200):
     return Step(f"{name}_{gpus}", gpus, limit_s, command, {}, QUIET)
 
 
-def quick(gpus):
+# What only one vendor has.
+OWN_QUICK = {"hip": [Step("hip_machine", 1, 240, "{bin}/hip_machine_tests --gtest_brief=1 --gtest_filter=OnAGpu.*")]}
+OTHER_SHARE = {"cuda": "ipc", "hip": "vmm"}  # how processes share memory if not as they do by themselves
+
+
+def quick(gpus, backend="cuda"):
     """Steps for `gpus` GPUs, two of which stand for the smaller group."""
-    steps = [Step("doctor", 2, 60, "{bin}/crossdock doctor"),
+    steps = [*OWN_QUICK.get(backend, []),
+             Step("doctor", 2, 60, "{bin}/crossdock doctor"),
              Step(f"limits_{gpus}", gpus, 120, f"{{bin}}/crossdock bench --limits --ranks {gpus}", {}, ALONE)]
     for n in sorted({2, gpus}):
         cases = "{bin}/crossdock check --cases {root}/tests/cases"
@@ -74,14 +80,19 @@ def sanitizer(tool, limit_s=240):
     return Step(tool, 2, limit_s, command)
 
 
-def long(gpus):
-    steps = [sanitizer(tool) for tool in ("memcheck", "racecheck", "synccheck")]
+SANITIZERS = {"cuda": ("memcheck", "racecheck", "synccheck")}  # AMD's asks for code that was built for it
+
+
+def long(gpus, backend="cuda"):
+    steps = [sanitizer(tool) for tool in SANITIZERS.get(backend, ())]
+    share = OTHER_SHARE.get(backend, "automatic")
     steps += [
         Step("litmus", gpus, 300, "{bin}/litmus --rounds 1000000"),
         suite("replays", gpus, "multirank_tests", "Replays.*", 300, CROSSDOCK_TEST_REPLAYS="10000"),
         suite("faults", gpus, "multirank_tests", "Faults.*", 240),
-        suite("faults_ipc", gpus, "multirank_tests", "Faults.*", 240, CROSSDOCK_SHARE="ipc"),
-        suite("cycles", gpus, "multirank_tests", "Cycles.*", 240),
+        suite(f"faults_{share}", gpus, "multirank_tests", "Faults.*", 240, CROSSDOCK_SHARE=share),
+        suite("cycles", gpus, "multirank_tests", "Cycles.OfThreads", 240),
+        suite("cycles_processes", gpus, "multirank_tests", "Cycles.OfProcesses", 240),
         suite("fuzz", gpus, "fuzz_tests", "*", 240),
     ]
     return steps

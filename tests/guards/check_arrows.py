@@ -47,7 +47,7 @@ FREE = ("tools", "bench", "examples", "python")  # may use libraries of theirs
 SYSTEM_HEADERS = {"platform", "platform/cpu", "platform/cuda", "platform/hip", "memory", "op"}
 # Headers of a vendor, by how they start, and the only files that may include them.
 VENDOR = {"cuda": ("src/platform/cuda/", "src/kernels/launch_cuda", "tools/cuda/"), "nv": ("src/platform/cuda/",),
-          "hip": ("src/platform/hip/", "src/kernels/launch_hip"), "rocm": ("src/platform/hip/",)}
+          "hip": ("src/platform/hip/", "src/kernels/launch_hip", "tools/hip/"), "rocm": ("src/platform/hip/",)}
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')
 

@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""No body knows a machine. Outside src/platform there is no #if but include guards and __cplusplus, and no
-`if constexpr` on platform, architecture or warp width."""
+"""No body knows a machine. Outside src/platform and the vendors' folders of the tools there is no #if but include guards and
+__cplusplus, and no `if constexpr` on platform, architecture or warp width."""
 import re
 
 import common
+
+FOLDERS = ["src", "include", "oracle", "tools"]
+MACHINES = ("src/platform/", "tools/cuda/", "tools/hip/")
 
 CONDITIONAL = re.compile(r"^\s*#\s*(if|ifdef|ifndef|elif)\b(.*)$")
 ALLOWED = re.compile(r"^\s*\(?\s*(defined\s*\(?\s*)?__cplusplus\b[\s\d<>=L)]*$")
@@ -56,9 +59,9 @@ def self_test():
 def main():
     self_test()
     root = common.repository_root()
-    paths = [p for p in common.files(root, ["src", "include", "oracle"], common.CPP_ENDINGS) if not p.startswith("src/platform/")]
+    paths = [p for p in common.files(root, FOLDERS, common.CPP_ENDINGS) if not p.startswith(MACHINES)]
     problems = [problem for path in paths for problem in check(path, common.read(root, path))]
-    common.finish("conditionals", problems, f"{len(paths)} files outside src/platform")
+    common.finish("conditionals", problems, f"{len(paths)} files outside {', '.join(MACHINES)}")
 
 
 if __name__ == "__main__":

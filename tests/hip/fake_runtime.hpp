@@ -6,7 +6,7 @@
 // occupancy, order (seed of the fibers); and with 0 what it refuses: peer, map, load, launch.
 #pragma once
 
-/// Memory, mappings and streams that nobody has given back.
+/// Device memory, mappings and streams of the library that nobody has given back.
 extern "C" int fake_hip_live();
 /// The calling thread's sticky error.
 extern "C" int fake_hip_last_error();

@@ -53,10 +53,11 @@ struct Litmus {
 
 /// What a loop found.
 struct Found {
-  unsigned long long rounds, violations, stuck;
+  std::uint32_t rounds, violations, stuck;
 };
 
-inline constexpr int kChannels = 32;   // independent loops side by side
+inline constexpr int kThreads = 256;   // of a block
+inline constexpr int kChannels = 32;   // most independent loops side by side
 inline constexpr int kUnits = 512;     // 16-byte units of rows per channel
 inline constexpr int kWords = 16;      // of 8 bytes per channel, each 128 bytes from the next
 
@@ -66,6 +67,15 @@ struct Side {
   std::uint32_t* rows;    // [kChannels][kUnits * 4]
   std::uint32_t* arrivals;  // [kChannels]
   Found* found;
+};
+
+/// Arguments of the kernel on one of the two devices.
+struct Loop {
+  Litmus litmus;
+  Side near, far;        // its own device's, the other's
+  std::uint64_t* stuck;  // somebody on this device has given up
+  int rounds;
+  bool is_a;
 };
 
 }  // namespace crossdock::litmus

@@ -170,8 +170,8 @@ void replay(TestCase test, bool spoil = false) {
 /// As many ranks as there are GPUs, up to four.
 TestCase replay_case() {
   int ranks = 3;
-  if (backend_of_tests() == BackendKind::cuda)
-    for (ranks = 1; ranks < 4 && device_of(BackendKind::cuda, ranks) == ranks;) ++ranks;
+  if (const BackendKind backend = backend_of_tests(); backend != BackendKind::cpu)
+    for (ranks = 1; ranks < 4 && device_of(backend, ranks) == ranks;) ++ranks;
   TestCase test = small_case(ranks);
   test.config.max_tokens = 24;
   test.config.num_experts = 16;

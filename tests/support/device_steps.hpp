@@ -23,7 +23,24 @@ struct Versions {
 
 /// Where a difference was found: the turn + 1 of the first one and what was compared; 0: none. `number` of them.
 struct Difference {
-  unsigned long long turn, what, number;
+  std::uint64_t turn, what;
+  std::uint32_t number;
+};
+
+/* The steps, each a kernel of at most kStepThreads threads a block. */
+#define XD_STEPS(X) X(next_turn) X(choose) X(compare) X(delay)
+#define XD_NAME(name) name,
+enum class StepKind { XD_STEPS(XD_NAME) };
+#undef XD_NAME
+inline constexpr int kStepThreads = 256;
+
+/// Arguments of every step; each reads what it needs.
+struct Step {
+  Turn* turn = nullptr;
+  std::uint32_t* words = nullptr;  ///< what is written, or compared
+  Versions versions{};
+  Difference* difference = nullptr;
+  int what = 0, rank = 0, most_us = 0;
 };
 
 void enqueue_next_turn(StreamHandle stream, Turn* turn);

@@ -17,7 +17,7 @@
 #include <string_view>
 #include <thread>
 
-#include "support/rank_memory.hpp"
+#include "support/machine.hpp"
 
 namespace crossdock::testing {
 namespace {
@@ -106,8 +106,9 @@ void SharedCount::await(int count, std::chrono::milliseconds patience) const {
 }
 
 int ranks_with_devices(int most) {
-  const char* visible = std::getenv("CUDA_VISIBLE_DEVICES");
-  if (backend_of_tests() == BackendKind::cpu || !visible) return 3;
+  const char* variable = machine_of(backend_of_tests()).visible;
+  const char* visible = variable ? std::getenv(variable) : nullptr;
+  if (!visible) return 3;
   const std::string_view list = visible;
   return std::clamp(1 + static_cast<int>(std::count(list.begin(), list.end(), ',')), 2, most);
 }

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Memory that kernels of a rank can use, and how a test reaches it. The only place of the tests that knows machines:
-// on the CPU these are plain pointers; a GPU adds its copies here.
+// Memory that kernels of a rank can use, and how a test reaches it, on any machine (machine.hpp): on the CPU these are
+// plain pointers.
 #pragma once
 
 #include <cstddef>
 #include <memory>
+#include <string>
 
 #include "crossdock/types.hpp"
 
@@ -16,6 +17,11 @@ BackendKind backend_of_tests();
 int device_of(BackendKind backend, int rank);
 /// Makes it the calling thread's current device.
 void use_device(BackendKind backend, int rank);
+
+/// Which it is; -1 on the CPU.
+int current_device(BackendKind backend);
+/// What the driver remembers of a call that failed; empty: nothing.
+std::string last_error(BackendKind backend);
 
 /// Bytes that are free on the calling thread's device; 0 on the CPU, where processes have other means to count.
 std::uint64_t free_device_bytes(BackendKind backend);

@@ -1,34 +1,36 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "cuda/kernels.hpp"
+#include "cuda/launch.hpp"
+#include "cuda/words_device.hpp"
+#include "gpu/kernels_device.hpp"
 
 namespace crossdock::tools::cuda {
 namespace {
 
-constexpr int kThreads = 256, kBlocks = 1024;
+using namespace gpu;
 
-/// A block takes a row at a time, `Unit` by `Unit`.
-template <class Unit>
-__global__ void find(const Unit* is, const Unit* should, const std::int64_t* index, std::int64_t num_rows,
-                     std::int64_t units, unsigned long long* first) {
-  for (std::int64_t row = blockIdx.x; row < num_rows; row += gridDim.x) {
-    const std::int64_t of = index ? index[row] : row;
-    if (of < 0) continue;
-    for (std::int64_t i = threadIdx.x; i < units; i += blockDim.x)
-      if (is[row * units + i] != should[of * units + i]) atomicMin(first, static_cast<unsigned long long>(row));
-  }
-}
+#define XD_ENTRY(name, Arguments, threads) \
+  __global__ void __launch_bounds__(threads, 1) name##_kernel(const Arguments arguments) { name(Words{}, arguments); }
+XD_GPU_KERNELS(XD_ENTRY)
+#undef XD_ENTRY
+
+#define XD_ENTRY(name, Arguments, threads) reinterpret_cast<const void*>(&name##_kernel),
+const void* const kEntries[] = {XD_GPU_KERNELS(XD_ENTRY)};
+#undef XD_ENTRY
 
 }  // namespace
 
-cudaError_t find_difference(const void* is, const void* should, const std::int64_t* index, std::int64_t num_rows,
-                            std::int64_t row_bytes, unsigned long long* first, cudaStream_t stream) {
-  const auto launch = [&](auto unit) {
-    using Unit = decltype(unit);
-    find<Unit><<<kBlocks, kThreads, 0, stream>>>(static_cast<const Unit*>(is), static_cast<const Unit*>(should), index,
-                                                 num_rows, row_bytes / static_cast<std::int64_t>(sizeof(Unit)), first);
-  };
-  row_bytes % 8 == 0 ? launch(std::uint64_t{}) : launch(std::uint8_t{});
-  return cudaGetLastError();
+cudaError_t load_kernels(int device) {
+  for (const void* entry : kEntries) {
+    cudaFuncAttributes ignored{};
+    if (const cudaError_t error = cudaFuncGetAttributes(&ignored, entry)) return error;
+  }
+  return load_bulk_kernels(device);
+}
+
+cudaError_t launch(Kernel kernel, int blocks, int threads, cudaStream_t stream, const void* arguments) {
+  void* parameters[] = {const_cast<void*>(arguments)};
+  return cudaLaunchKernel(kEntries[static_cast<int>(kernel)], static_cast<unsigned>(blocks),
+                          static_cast<unsigned>(threads), parameters, 0, stream);
 }
 
 }  // namespace crossdock::tools::cuda

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <cstring>
 
 #include "platform/hip/arithmetic.hpp"
 #include "platform/hip/code_objects.hpp"
@@ -30,6 +31,15 @@ int attribute(hipDeviceAttribute_t which, int ordinal, const char* what) {
   return value;
 }
 
+DeviceId id_of(int ordinal) {
+  hipUUID uuid{};
+  check(driver().device_uuid(&uuid, ordinal), "asking device " + std::to_string(ordinal) + " for its id");
+  DeviceId id;
+  static_assert(sizeof id == sizeof uuid);
+  std::memcpy(&id, &uuid, sizeof id);
+  return id;
+}
+
 /// TopologyError unless the library's code fits the device.
 void check_fits(int ordinal) {
   (void)code_object_of(ordinal);
@@ -46,7 +56,7 @@ void check_fits(int ordinal) {
 
 class HipDevice : public Device {
  public:
-  explicit HipDevice(int ordinal) : ordinal_(ordinal), share_(wanted_share()) {
+  explicit HipDevice(int ordinal) : ordinal_(ordinal), id_(id_of(ordinal)), share_(wanted_share()) {
     check_fits(ordinal_);
     const Current current(ordinal_);
     num_cus_ = attribute(hipDeviceAttributeMultiprocessorCount, ordinal_, "compute units");
@@ -59,6 +69,7 @@ class HipDevice : public Device {
 
   BackendKind kind() const override { return BackendKind::hip; }
   int ordinal() const override { return ordinal_; }
+  DeviceId id() const override { return id_; }
   Limits limits() const override { return {num_cus_, kWidth, max_threads_}; }
   std::string model() const override {
     char name[256] = {};
@@ -89,13 +100,18 @@ class HipDevice : public Device {
 
   std::string why_not_reach(int other) override {
     if (other == ordinal_) return {};
-    int reachable = 0, count = 0;
-    check(driver().get_device_count(&count), "hipGetDeviceCount");
-    if (other >= count) return {};  // another process numbers devices differently; mapping its memory will tell
+    int reachable = 0;
     check(driver().can_access_peer(&reachable, ordinal_, other), "hipDeviceCanAccessPeer");
     return reachable ? ""
                      : "the driver reports no peer access between them; choose devices joined by xGMI, or one PCIe "
                        "root with IOMMU passthrough";
+  }
+  std::string why_not_reach_id(const DeviceId& other) override {
+    int count = 0;
+    check(driver().get_device_count(&count), "hipGetDeviceCount");
+    for (int ordinal = 0; ordinal < count; ++ordinal)
+      if (id_of(ordinal) == other) return why_not_reach(ordinal);
+    return {};  // hidden from this process; mapping its memory will tell
   }
 
   void fill(void* to, std::uint8_t value, std::uint64_t bytes) override {
@@ -158,6 +174,7 @@ class HipDevice : public Device {
   }
 
   int ordinal_;
+  DeviceId id_;
   Share share_;
   int num_cus_ = 0, max_threads_ = 0;
   hipStream_t aside_ = nullptr;

@@ -25,6 +25,7 @@ namespace crossdock::platform::hip {
   X(set_device, hipSetDevice)                           \
   X(device_attribute, hipDeviceGetAttribute)            \
   X(device_name, hipDeviceGetName)                      \
+  X(device_uuid, hipDeviceGetUuid)                      \
   X(can_access_peer, hipDeviceCanAccessPeer)            \
   X(enable_peer_access, hipDeviceEnablePeerAccess)      \
   X(get_last_error, hipGetLastError)                    \
@@ -34,7 +35,6 @@ namespace crossdock::platform::hip {
   X(malloc_with_flags, hipExtMallocWithFlags)           \
   X(free_memory, hipFree)                               \
   X(host_malloc, hipHostMalloc)                         \
-  X(host_free, hipHostFree)                             \
   X(ipc_get_handle, hipIpcGetMemHandle)                 \
   X(ipc_open_handle, hipIpcOpenMemHandle)               \
   X(ipc_close_handle, hipIpcCloseMemHandle)             \

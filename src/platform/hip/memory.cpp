@@ -6,6 +6,7 @@
 #include <mutex>
 
 #include "platform/hip/driver.hpp"
+#include "platform/pinned_pages.hpp"
 
 namespace crossdock::platform::hip {
 namespace {
@@ -141,9 +142,7 @@ class PinnedBlock : public Block {
     data_ = static_cast<std::byte*>(data);
     bytes_ = bytes;
   }
-  ~PinnedBlock() override {
-    if (runtime_lives()) (void)driver().host_free(data_);
-  }
+  ~PinnedBlock() override { pinned_pages().keep(data_, bytes_); }
 };
 
 AllocationProperties properties(int ordinal) {
@@ -230,9 +229,10 @@ void grant(int ordinal, const Block& block) { static_cast<const DeviceBlock&>(bl
 
 BlockPtr allocate_pinned(int ordinal, std::uint64_t bytes) {
   const Current current(ordinal);
-  void* data = nullptr;
-  check(driver().host_malloc(&data, bytes, hipHostMallocMapped | hipHostMallocPortable | hipHostMallocCoherent),
-        "hipHostMalloc of " + std::to_string(bytes) + " bytes");
+  void* data = pinned_pages().take(bytes);
+  if (!data)
+    check(driver().host_malloc(&data, bytes, hipHostMallocMapped | hipHostMallocPortable | hipHostMallocCoherent),
+          "hipHostMalloc of " + std::to_string(bytes) + " bytes");
   std::memset(data, 0, bytes);
   return std::make_shared<PinnedBlock>(data, bytes);
 }

@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+// Runs every loop of patterns.hpp between every two devices of one vendor, in both directions.
+#pragma once
+
+#include <cstdio>
+#include <vector>
+
+#include "gpu/runtime.hpp"
+#include "litmus/patterns.hpp"
+
+namespace crossdock::litmus {
+
+struct Options {
+  long rounds = 1'000'000;  // of each loop and direction, all channels together
+  int channels = kChannels;
+};
+
+#define XD_NAME(name, ...) #name,
+inline constexpr const char* kShapeNames[] = {XD_SHAPES(XD_NAME)};
+inline constexpr const char* kWeakeningNames[] = {XD_WEAKENINGS(XD_NAME)};
+#undef XD_NAME
+#define XD_ROW(edge, shape, weakening) {Edge::edge, Shape::shape, Weakening::weakening},
+inline constexpr Litmus kAll[] = {XD_LITMUS(XD_ROW)};
+#undef XD_ROW
+
+/// `kLaunch(blocks, stream, loop)` starts the kernel and returns the runtime's error.
+template <class R, auto kLaunch>
+class Device {
+ public:
+  Device(int ordinal, int count) : ordinal_(ordinal) {
+    use();
+    for (int other = 0; other < count; ++other)
+      if (other != ordinal) check(R::DeviceEnablePeerAccess(other, 0), "peer access");
+    make(side_.words, kChannels * kWords * 16);
+    make(side_.rows, kChannels * kUnits * 4);
+    make(side_.arrivals, kChannels);
+    make(side_.found, 1);
+    make(stuck_, 1);
+    check(R::StreamCreateWithFlags(&stream_, R::kNonBlocking), "a stream");
+  }
+  int ordinal() const { return ordinal_; }
+
+  void clear() const {
+    use();
+    zero(side_.words, kChannels * kWords * 16);
+    zero(side_.rows, kChannels * kUnits * 4);
+    zero(side_.arrivals, kChannels);
+    zero(side_.found, 1);
+    zero(stuck_, 1);
+    check(R::DeviceSynchronize(), "clearing");
+  }
+  void launch(const Litmus& litmus, bool is_a, const Device& other, const Options& options) const {
+    use();
+    const int parts = is_a && litmus.shape == Shape::push ? 2 : 1;
+    const auto rounds = static_cast<int>((options.rounds + options.channels - 1) / options.channels);
+    const Loop loop{litmus, side_, other.side_, stuck_, rounds, is_a};
+    check(kLaunch(options.channels * parts, stream_, &loop), "launching a loop");
+  }
+  Found finish() const {
+    Found found{};
+    check(R::StreamSynchronize(stream_), "a loop");
+    check(R::MemcpyAsync(&found, side_.found, sizeof found, R::kCopy, stream_), "reading what was found");
+    check(R::StreamSynchronize(stream_), "reading what was found");
+    return found;
+  }
+
+ private:
+  static void check(typename R::Error error, const char* what) { tools::gpu::check<R>(error, what); }
+  void use() const { check(R::SetDevice(ordinal_), "choosing a device"); }
+  template <class T>
+  static void make(T*& data, std::size_t count) {
+    check(R::malloc_for_peers(reinterpret_cast<void**>(&data), count * sizeof(T)), "memory");
+  }
+  template <class T>
+  void zero(T* data, std::size_t count) const {
+    check(R::MemsetAsync(data, 0, count * sizeof(T), stream_), "clearing");
+  }
+
+  int ordinal_;
+  Side side_{};
+  std::uint64_t* stuck_ = nullptr;
+  typename R::Stream stream_ = nullptr;  // all of it lives as long as the program
+};
+
+/// What the loops of all pairs have found together.
+struct Sum {
+  unsigned long long rounds = 0, violations = 0, stuck = 0;
+  int pairs = 0;
+  void add(const Found& a, const Found& b) {
+    rounds += a.rounds < b.rounds ? a.rounds : b.rounds;
+    violations += a.violations + b.violations;
+    stuck += a.stuck + b.stuck;
+    ++pairs;
+  }
+};
+
+/// Whether a loop went wrong; prints its line.
+inline bool is_wrong(const Litmus& litmus, const Sum& sum, long rounds) {
+  const bool strong = litmus.weakening == Weakening::none;
+  const bool wrong = sum.stuck > 0 || (strong && sum.violations > 0) ||
+                     sum.rounds < static_cast<unsigned long long>(rounds) * static_cast<unsigned>(sum.pairs);
+  const char* verdict = sum.stuck        ? "STUCK"
+                        : wrong          ? "WRONG"
+                        : strong         ? "in order"
+                        : sum.violations ? "fails, as it should"
+                                         : "hidden by this hardware";
+  std::printf("%-7s %-12s %-16s %2d directions %12llu rounds %12llu violations  %s\n", name_of(litmus.edge).data(),
+              kShapeNames[static_cast<int>(litmus.shape)], kWeakeningNames[static_cast<int>(litmus.weakening)],
+              sum.pairs, sum.rounds, sum.violations, verdict);
+  std::fflush(stdout);
+  return wrong;
+}
+
+/// Exit status of the program. `has_bulk`: the vendor's GPUs copy in bulk.
+template <class R, auto kLaunch>
+int run_all(const Options& options, bool has_bulk) {
+  int count = 0, wrong = 0, loops = 0;
+  if (const std::string problem = R::problem(); !problem.empty()) throw std::runtime_error(problem);
+  tools::gpu::check<R>(R::GetDeviceCount(&count), "counting devices");
+  if (count < 2) return std::fprintf(stderr, "litmus: %d device(s); two are needed\n", count), 2;
+  std::vector<Device<R, kLaunch>> devices;
+  for (int d = 0; d < count; ++d) devices.emplace_back(d, count);
+  bool covered[std::size(kEdgeNames)] = {true};  // the edge `none`
+  for (const Litmus& litmus : kAll) {
+    if (litmus.shape == Shape::bulk && !has_bulk) continue;
+    Sum sum;
+    for (const auto& a : devices)
+      for (const auto& b : devices) {
+        if (a.ordinal() == b.ordinal()) continue;
+        a.clear(), b.clear();
+        a.launch(litmus, true, b, options), b.launch(litmus, false, a, options);
+        const Found of_a = a.finish();
+        sum.add(of_a, b.finish());
+      }
+    covered[static_cast<int>(litmus.edge)] |= litmus.weakening == Weakening::none;
+    wrong += is_wrong(litmus, sum, options.rounds);
+    ++loops;
+  }
+  for (std::size_t e = 0; e < std::size(covered); ++e)
+    if (!covered[e]) ++wrong, std::printf("edge %s has no loop\n", kEdgeNames[e].data());
+  std::printf("%zu edges, %d loops, %d wrong\n", std::size(kEdgeNames) - 1, loops, wrong);
+  return wrong ? 1 : 0;
+}
+
+}  // namespace crossdock::litmus

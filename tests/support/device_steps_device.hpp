@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the steps do, on any machine.
+#pragma once
+
+#include "platform/attributes.hpp"
+#include "support/device_steps.hpp"
+
+namespace crossdock::testing {
+
+template <class M>
+XD_FN void next_turn(M& m, const Step& s) {
+  if (m.thread() == 0) ++*s.turn;
+}
+
+/// Number of the version that is in turn, and where it lies.
+XD_FN int version_of(const Step& s) { return static_cast<int>(*s.turn % static_cast<unsigned>(s.versions.count)); }
+XD_FN const std::uint32_t* words_of(const Step& s) {
+  return reinterpret_cast<const std::uint32_t*>(s.versions.base + version_of(s) * s.versions.stride);
+}
+
+template <class M>
+XD_FN void choose(M& m, const Step& s) {
+  const std::uint32_t* from = words_of(s);
+  const std::int64_t count = s.versions.bytes[version_of(s)] / 4, all = m.num_blocks() * m.num_threads();
+  for (std::int64_t i = m.block() * m.num_threads() + m.thread(); i < count; i += all) s.words[i] = from[i];
+}
+
+template <class M>
+XD_FN void compare(M& m, const Step& s) {
+  const std::uint32_t* should = words_of(s);
+  const std::int64_t count = s.versions.bytes[version_of(s)] / 4, all = m.num_blocks() * m.num_threads();
+  for (std::int64_t i = m.block() * m.num_threads() + m.thread(); i < count; i += all) {
+    if (s.words[i] == should[i] || m.add_relaxed(&s.difference->number, 1) != 0) continue;
+    s.difference->turn = *s.turn + 1;
+    s.difference->what = static_cast<std::uint64_t>(s.what);
+  }
+}
+
+template <class M>
+XD_FN void delay(M& m, const Step& s) {
+  const std::uint64_t draw = (*s.turn * 8 + static_cast<unsigned>(s.rank)) * 0x9e3779b97f4a7c15u >> 33;
+  const std::uint64_t ns = draw % 4 ? 0 : draw / 4 % static_cast<unsigned>(s.most_us) * 1000, began = m.now_ns();
+  while (m.now_ns() - began < ns) m.pause();
+}
+
+}  // namespace crossdock::testing

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the tools themselves run on a GPU: a list of kernels with their arguments. The bodies are in kernels_device.hpp;
+// each vendor's folder compiles them.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace crossdock::tools::gpu {
+
+inline constexpr int kSearchThreads = 256, kMoveThreads = 512, kWordThreads = 64;
+inline constexpr int kMostDevices = 8, kRowBytes = 14336;
+
+/// Arguments: finds the first row in which `is` differs from its row of `should`; `*first` must hold the largest value.
+struct Search {
+  const void *is, *should;
+  const std::int64_t* index;
+  std::int64_t num_rows, row_bytes;
+  std::uint64_t* first;
+};
+
+/// How much a measurement does: rows and passes over them, rounds of latencies.
+struct Work {
+  int rows, passes, rounds;
+};
+
+struct Clock {
+  std::uint64_t begin, end;
+};
+
+/// Arguments: one device's part of a measurement. All devices begin behind a gate in host memory, which opens when every
+/// kernel has been launched; a device's time runs from its first block past the gate to its last block done, by its own
+/// clock.
+struct Site {
+  std::byte* from[kMostDevices];  // of every device
+  std::byte* to[kMostDevices];
+  Clock* clock;
+  const std::uint64_t* gate;
+  Work work;
+  int me, count;
+};
+
+struct Nothing {};
+
+/* name, arguments, most threads of a block */
+#define XD_GPU_KERNELS(X)               \
+  X(find_words, Search, kSearchThreads) \
+  X(find_bytes, Search, kSearchThreads) \
+  X(push, Site, kMoveThreads)           \
+  X(pull, Site, kMoveThreads)           \
+  X(ping_pong, Site, kWordThreads)      \
+  X(barriers, Site, kWordThreads)       \
+  X(nothing, Nothing, kWordThreads)
+
+#define XD_NAME(name, arguments, threads) name,
+enum class Kernel { XD_GPU_KERNELS(XD_NAME) };
+#undef XD_NAME
+
+}  // namespace crossdock::tools::gpu

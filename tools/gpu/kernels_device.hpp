@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+// Bodies of the tools' kernels, `G` being the words of a vendor. The including file says by XD_BODY how its compiler marks
+// functions of a kernel.
+#pragma once
+
+#include "gpu/kernels.hpp"
+
+namespace crossdock::tools::gpu {
+
+/// A block takes a row at a time, `Unit` by `Unit`.
+template <class Unit, class G>
+XD_BODY void find(G g, const Search& s) {
+  const Unit *is = static_cast<const Unit*>(s.is), *should = static_cast<const Unit*>(s.should);
+  const std::int64_t units = s.row_bytes / static_cast<std::int64_t>(sizeof(Unit));
+  for (std::int64_t row = g.block(); row < s.num_rows; row += g.num_blocks()) {
+    const std::int64_t of = s.index ? s.index[row] : row;
+    if (of < 0) continue;
+    for (std::int64_t i = g.thread(); i < units; i += g.num_threads())
+      if (is[row * units + i] != should[of * units + i]) g.lower(s.first, static_cast<std::uint64_t>(row));
+  }
+}
+template <class G>
+XD_BODY void find_words(G g, const Search& s) {
+  find<std::uint64_t>(g, s);
+}
+template <class G>
+XD_BODY void find_bytes(G g, const Search& s) {
+  find<std::uint8_t>(g, s);
+}
+
+template <class G>
+XD_BODY void pass_gate(G g, const Site& site) {
+  if (g.thread() == 0) {
+    while (g.load_acquire(site.gate) == 0) g.pause();
+    g.lower(&site.clock->begin, g.now_ns());
+  }
+  g.sync_block();
+}
+
+template <class G>
+XD_BODY void leave(G g, const Site& site) {
+  g.await_arrival();  // of what was stored
+  g.sync_block();
+  if (g.thread() == 0) g.raise(&site.clock->end, g.now_ns());
+}
+
+/// The device that row `row` goes to or comes from: each row of a device has one writer.
+XD_BODY int peer_of(const Site& site, int row) {
+  return site.count == 1 ? 0 : (site.me + 1 + row % (site.count - 1)) % site.count;
+}
+
+/// A warp takes a row at a time, 2 KiB at once.
+template <bool kPull, class G>
+XD_BODY void move(G g, const Site& site) {
+  constexpr int kUnitBytes = 16, kAtOnce = 128, kInFlight = kAtOnce / G::kWidth, kStride = G::kWidth * kUnitBytes;
+  static_assert(kRowBytes % (kAtOnce * kUnitBytes) == 0, "no row has a tail");
+  using Unit = decltype(g.load16_once(nullptr));
+  pass_gate(g, site);
+  const int in_block = g.num_threads() / G::kWidth, warps = g.num_blocks() * in_block,
+            warp = g.block() * in_block + g.thread() / G::kWidth, lane = g.thread() % G::kWidth;
+  for (int pass = 0; pass < site.work.passes; ++pass)
+    for (int row = warp; row < site.work.rows; row += warps) {
+      const int peer = peer_of(site, row);
+      const std::int64_t at = std::int64_t{row} * kRowBytes + lane * kUnitBytes;
+      const std::byte* from = site.from[kPull ? peer : site.me] + at;
+      std::byte* to = site.to[kPull ? site.me : peer] + at;
+      for (int done = 0; done < kRowBytes; done += kAtOnce * kUnitBytes) {
+        Unit v[kInFlight];
+        for (int i = 0; i < kInFlight; ++i) v[i] = g.load16_once(from + done + i * kStride);
+        for (int i = 0; i < kInFlight; ++i) g.store16_away(to + done + i * kStride, v[i]);
+      }
+    }
+  leave(g, site);
+}
+template <class G>
+XD_BODY void push(G g, const Site& site) {
+  move<false>(g, site);
+}
+template <class G>
+XD_BODY void pull(G g, const Site& site) {
+  move<true>(g, site);
+}
+
+/// Word [source] of device `to`.
+XD_BODY std::uint64_t* word_of(const Site& site, int to, int source) {
+  return reinterpret_cast<std::uint64_t*>(site.to[to]) + source;
+}
+template <class G>
+XD_BODY void await(G g, const std::uint64_t* word, std::uint64_t value) {
+  while (g.load_acquire(word) < value) g.poll();
+}
+
+/// A word to the other device and one back.
+template <class G>
+XD_BODY void ping_pong(G g, const Site& site) {
+  pass_gate(g, site);
+  for (int round = 1; g.thread() == 0 && round <= site.work.rounds; ++round) {
+    const auto value = static_cast<std::uint64_t>(round);
+    if (site.me == 1) await(g, word_of(site, 1, 0), value);
+    g.store_release(word_of(site, 1 - site.me, site.me), value);
+    if (site.me == 0) await(g, word_of(site, 0, 1), value);
+  }
+  leave(g, site);
+}
+
+/// Every device tells every other and waits for all.
+template <class G>
+XD_BODY void barriers(G g, const Site& site) {
+  pass_gate(g, site);
+  for (int round = 1; round <= site.work.rounds; ++round) {
+    const auto value = static_cast<std::uint64_t>(round);
+    if (g.thread() < site.count) {
+      g.store_release(word_of(site, g.thread(), site.me), value);
+      await(g, word_of(site, site.me, g.thread()), value);
+    }
+    g.sync_block();
+  }
+  leave(g, site);
+}
+
+template <class G>
+XD_BODY void nothing(G, const Nothing&) {}
+
+}  // namespace crossdock::tools::gpu

@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the links between GPUs can do, whatever library asks them: rates by method and number of blocks, latencies.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <thread>
+#include <vector>
+
+#include "gpu/methods.hpp"
+#include "gpu/runtime.hpp"
+#include "machine.hpp"
+
+namespace crossdock::tools::gpu {
+
+/// 84 MiB, four times: past the caches.
+inline constexpr Work kFullWork{6144, 4, 2000};
+
+/// Devices with their memory, streams and clocks; peers can reach each other.
+template <class R>
+class Bed {
+ public:
+  using Stream = typename R::Stream;
+
+  Bed(const std::vector<int>& devices, const Work& work) : devices_(devices), streams_(devices.size()) {
+    all_.work = work;
+    check<R>(R::GetDevice(&before_), "asking for the current device");
+    check<R>(R::malloc_host(reinterpret_cast<void**>(&gate_), sizeof *gate_), "pinned memory");
+    for (int d = 0; d < count(); ++d) {
+      use(d);
+      for (const int other : devices_)
+        if (other != devices_[d] && R::DeviceEnablePeerAccess(other, 0) != typename R::Error{}) (void)R::GetLastError();
+      for (void** data : memory_of(d))
+        check<R>(R::malloc_for_peers(data, data == memory_of(d)[2] ? sizeof(Clock) : bytes()), "memory for --limits");
+      check<R>(R::StreamCreateWithFlags(&streams_[d], R::kNonBlocking), "creating a stream");
+      check<R>(R::MemsetAsync(all_.from[d], d + 1, bytes(), streams_[d]), "filling");
+      check<R>(R::StreamSynchronize(streams_[d]), "filling");
+      check<R>(R::load_kernels(devices_[d]), "loading kernels");
+    }
+  }
+  ~Bed() {
+    for (int d = 0; d < count(); ++d) {
+      (void)R::SetDevice(devices_[d]);
+      (void)R::StreamDestroy(streams_[d]);
+      for (void** data : memory_of(d)) (void)R::Free(*data);
+    }
+    (void)R::free_host(gate_);
+    (void)R::SetDevice(before_);
+  }
+  Bed(const Bed&) = delete;
+  Bed& operator=(const Bed&) = delete;
+
+  int count() const { return static_cast<int>(devices_.size()); }
+  const Work& work() const { return all_.work; }
+  std::size_t bytes() const { return static_cast<std::size_t>(all_.work.rows) * kRowBytes; }
+
+  /// Launches on all devices, opens the gate; the slowest device's time.
+  template <class Launch>
+  double slowest_us(Launch launch) {
+    *gate_ = 0;
+    for (int d = 0; d < count(); ++d) {
+      const Clock fresh{~std::uint64_t{0}, 0};
+      use(d);
+      check<R>(R::MemsetAsync(all_.to[d], 0, kMostDevices * sizeof(std::uint64_t), streams_[d]), "preparing");
+      check<R>(R::MemcpyAsync(clocks_[d], &fresh, sizeof fresh, R::kCopy, streams_[d]), "preparing");
+      check<R>(R::DeviceSynchronize(), "preparing");
+    }
+    for (int d = 0; d < count(); ++d) {
+      use(d);
+      Site site = all_;
+      site.clock = clocks_[d];
+      site.gate = gate_;
+      site.me = d;
+      site.count = count();
+      launch(site, streams_[d]);
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));  // all are at the gate
+    *static_cast<volatile std::uint64_t*>(gate_) = 1;
+    std::uint64_t slowest = 0;
+    for (int d = 0; d < count(); ++d) {
+      Clock clock{};
+      check<R>(R::StreamSynchronize(streams_[d]), "measuring");
+      check<R>(R::MemcpyAsync(&clock, clocks_[d], sizeof clock, R::kCopy, streams_[d]), "reading a clock");
+      check<R>(R::StreamSynchronize(streams_[d]), "reading a clock");
+      slowest = std::max(slowest, clock.end - clock.begin);
+    }
+    return static_cast<double>(slowest) / 1e3;
+  }
+
+  /// µs of a kernel of one block that exchanges words.
+  double words_us(Kernel kernel) {
+    return slowest_us([&](const Site& site, Stream stream) {
+      check<R>(R::launch(kernel, 1, R::kWidth, stream, &site), "launching a measurement");
+    });
+  }
+
+  double gbps(const Method& method, int blocks) {
+    double best = 1e30;
+    for (int i = 0; i < 3; ++i)
+      best = std::min(best, slowest_us([&](const Site& site, Stream stream) {
+                        check<R>(static_cast<typename R::Error>(method.launch(site, blocks, stream)), method.what);
+                      }));
+    return static_cast<double>(bytes()) * work().passes / best / 1e3;
+  }
+
+  /// Copy engines: every device to its next one, or to all others at once.
+  double copy_engines(bool to_all) {
+    constexpr int kSizeOfRing = 2;
+    std::vector<Stream> streams(static_cast<std::size_t>(count()) * kMostDevices);
+    for (std::size_t i = 0; i < streams.size(); ++i) {
+      use(static_cast<int>(i) / kMostDevices);
+      check<R>(R::StreamCreateWithFlags(&streams[i], R::kNonBlocking), "creating a stream");
+    }
+    const auto copy = [&] {
+      for (int pass = 0; pass < work().passes; ++pass)
+        for (int d = 0; d < count(); ++d)
+          for (int step = 1; step < (to_all ? count() : kSizeOfRing); ++step) {
+            const std::size_t part = to_all ? bytes() / (count() - 1) : bytes();
+            const int other = (d + step) % count();
+            check<R>(R::MemcpyPeerAsync(all_.to[other] + (step - 1) * part, devices_[other], all_.from[d], devices_[d],
+                                        part, streams[d * kMostDevices + step]),
+                     "copying to a peer");
+          }
+      for (const Stream stream : streams) check<R>(R::StreamSynchronize(stream), "copying to a peer");
+    };
+    copy();
+    const auto began = std::chrono::steady_clock::now();
+    copy();
+    const std::chrono::duration<double, std::micro> us = std::chrono::steady_clock::now() - began;
+    for (const Stream stream : streams) (void)R::StreamDestroy(stream);
+    return static_cast<double>(bytes()) * work().passes / us.count() / 1e3;
+  }
+
+  /// A graph of empty kernels on the first device, µs each.
+  double empty_kernel_us() {
+    constexpr int kKernels = 200;
+    const Nothing nothing;
+    typename R::Graph graph = nullptr;
+    typename R::GraphExec exec = nullptr;
+    typename R::Event marks[2];
+    use(0);
+    check<R>(R::StreamBeginCapture(streams_[0], R::kCaptureMode), "capturing");
+    for (int i = 0; i < kKernels; ++i)
+      check<R>(R::launch(Kernel::nothing, 1, R::kWidth, streams_[0], &nothing), "capturing");
+    check<R>(R::StreamEndCapture(streams_[0], &graph), "capturing");
+    check<R>(R::GraphInstantiateWithFlags(&exec, graph, 0), "instantiating a graph");
+    for (auto& mark : marks) check<R>(R::EventCreate(&mark), "an event");
+    for (int i = 0; i < 2; ++i) {  // the first warms up
+      check<R>(R::EventRecord(marks[0], streams_[0]), "an event");
+      check<R>(R::GraphLaunch(exec, streams_[0]), "launching a graph");
+      check<R>(R::EventRecord(marks[1], streams_[0]), "an event");
+      check<R>(R::StreamSynchronize(streams_[0]), "launching a graph");
+    }
+    float ms = 0;
+    check<R>(R::EventElapsedTime(&ms, marks[0], marks[1]), "an event");
+    for (const auto mark : marks) (void)R::EventDestroy(mark);
+    (void)R::GraphExecDestroy(exec);
+    (void)R::GraphDestroy(graph);
+    return static_cast<double>(ms) * 1e3 / kKernels;
+  }
+
+ private:
+  void use(int d) { check<R>(R::SetDevice(devices_[d]), "choosing a device"); }
+  std::array<void**, 3> memory_of(int d) {
+    return {reinterpret_cast<void**>(&all_.from[d]), reinterpret_cast<void**>(&all_.to[d]),
+            reinterpret_cast<void**>(&clocks_[d])};
+  }
+
+  std::vector<int> devices_;
+  std::vector<Stream> streams_;
+  Site all_{};
+  Clock* clocks_[kMostDevices] = {};
+  std::uint64_t* gate_ = nullptr;
+  int before_ = 0;
+};
+
+template <class R>
+std::vector<Method> methods_of(int device) {
+  const auto launch_of = [](Kernel kernel) {
+    return [kernel](const Site& site, int blocks, StreamHandle stream) -> int {
+      return R::launch(kernel, blocks, kMoveThreads, static_cast<typename R::Stream>(stream), &site);
+    };
+  };
+  std::vector<Method> all = {{"push, 16-byte stores", true, launch_of(Kernel::push)},
+                             {"pull, 16-byte loads", false, launch_of(Kernel::pull)}};
+  for (Method& method : R::own_methods(device)) all.push_back(std::move(method));
+  return all;
+}
+
+/// GB/s out of each device at its best, all devices at once, to all others in turn.
+template <class R>
+double best_push(const std::vector<int>& devices, const Work& work = kFullWork) {
+  if (devices.size() < 2) return 0;
+  double best = 0;
+  Bed<R> bed(devices, work);
+  for (const Method& method : methods_of<R>(devices[0]))
+    for (const int blocks : {8, 64, R::num_sms(devices[0])})
+      if (method.pushes) best = std::max(best, bed.gbps(method, blocks));
+  return best;
+}
+
+/// All lines of `crossdock bench --limits` for ranks on these devices.
+template <class R>
+std::vector<Limit> measure_limits(const std::vector<int>& devices, const Work& work = kFullWork) {
+  std::vector<Limit> limits;
+  Bed<R> bed(devices, work);
+  const auto add_us = [&](const char* what, double us) { limits.push_back({what, 0, us}); };
+  add_us("graph of empty kernels, each", bed.empty_kernel_us());
+  if (bed.count() < 2) return limits;
+  for (const Method& method : methods_of<R>(devices[0]))
+    for (const int blocks : {8, 16, 32, 64, R::num_sms(devices[0])})
+      limits.push_back({std::string(method.what) + ", all others in turn, " + std::to_string(blocks) + " blocks",
+                        bed.gbps(method, blocks)});
+  limits.push_back({"copy engines, ring", bed.copy_engines(false)});
+  limits.push_back({"copy engines, all others at once", bed.copy_engines(true)});
+  add_us("barrier inside a kernel", bed.words_us(Kernel::barriers) / work.rounds);
+  Bed<R> two({devices[0], devices[1]}, work);
+  add_us("flag one way", two.words_us(Kernel::ping_pong) / work.rounds / 2);
+  return limits;
+}
+
+}  // namespace crossdock::tools::gpu

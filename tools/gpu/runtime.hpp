@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the tools ask of a vendor's runtime. Most functions of CUDA and HIP differ by their first letters only and are
+// members of the struct `Runtime` of either folder by the rest of their name; for what differs in more, Runtime has a
+// function of its own, the same in both.
+#pragma once
+
+#include <stdexcept>
+#include <string>
+
+#include "gpu/kernels.hpp"
+
+#define XD_RUNTIME_FUNCTIONS(X) \
+  X(GetDeviceCount)             \
+  X(GetDevice)                  \
+  X(SetDevice)                  \
+  X(DeviceEnablePeerAccess)     \
+  X(DeviceGetDefaultMemPool)    \
+  X(DeviceSynchronize)          \
+  X(GetLastError)               \
+  X(PeekAtLastError)            \
+  X(GetErrorString)             \
+  X(Free)                       \
+  X(FreeAsync)                  \
+  X(MemPoolTrimTo)              \
+  X(MemGetInfo)                 \
+  X(MemcpyAsync)                \
+  X(MemcpyPeerAsync)            \
+  X(MemsetAsync)                \
+  X(StreamCreateWithFlags)      \
+  X(StreamDestroy)              \
+  X(StreamSynchronize)          \
+  X(StreamIsCapturing)          \
+  X(StreamBeginCapture)         \
+  X(StreamEndCapture)           \
+  X(LaunchHostFunc)             \
+  X(GraphGetNodes)              \
+  X(GraphInstantiateWithFlags)  \
+  X(GraphLaunch)                \
+  X(GraphDestroy)               \
+  X(GraphExecDestroy)           \
+  X(EventCreate)                \
+  X(EventDestroy)               \
+  X(EventRecord)                \
+  X(EventElapsedTime)
+
+namespace crossdock::tools::gpu {
+
+/// Throws "<what> failed: <text>" and leaves no sticky error behind.
+template <class R>
+void check(typename R::Error error, const char* what) {
+  if (error == typename R::Error{}) return;  // 0 is success
+  (void)R::GetLastError();
+  throw std::runtime_error(std::string(what) + " failed: " + R::GetErrorString(error));
+}
+
+}  // namespace crossdock::tools::gpu
