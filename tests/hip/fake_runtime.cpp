@@ -167,6 +167,7 @@ XD_EXPORT hipError_t hipExtMallocWithFlags(void** out, std::size_t bytes, unsign
   return flags == hipDeviceMallocFinegrained ? make_memory(out, bytes, Kind::device) : fail(hipErrorInvalidValue);
 }
 XD_EXPORT hipError_t hipFree(void* pointer) { return drop_memory(pointer, Kind::device); }
+XD_EXPORT hipError_t hipMemPoolSetAttribute(hipMemPool_t, hipMemPoolAttr, void*) { return hipSuccess; }
 XD_EXPORT hipError_t hipMallocAsync(void** out, std::size_t bytes, hipStream_t) {
   return make_memory(out, bytes, Kind::device, false);  // of a pool: without a handle
 }

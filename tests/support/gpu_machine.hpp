@@ -133,7 +133,7 @@ struct GpuMachine {
     const int device = current_device();
     const std::lock_guard lock(mutex);
     Stream& stream = streams[device];
-    if (!stream) check(R::StreamCreateWithFlags(&stream, R::kNonBlocking));
+    if (!stream) stream = tools::gpu::make_side_stream<R>();
     return stream;
   }
   static Stream own() {

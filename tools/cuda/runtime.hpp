@@ -31,6 +31,7 @@ struct Runtime {
   static constexpr auto kCopy = cudaMemcpyDefault;
   static constexpr auto kCaptureMode = cudaStreamCaptureModeThreadLocal;
   static constexpr unsigned kNonBlocking = cudaStreamNonBlocking;
+  static constexpr auto kReleaseThreshold = cudaMemPoolAttrReleaseThreshold;
 
   /// Empty, or why there is no runtime.
   static std::string problem() { return {}; }

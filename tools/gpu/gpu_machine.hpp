@@ -129,7 +129,7 @@ class GpuMachine : public Machine {
     check<R>(R::GetDevice(&device), "asking for the current device");
     const std::lock_guard lock(mutex_);
     auto& stream = copies_[device];
-    if (!stream) check<R>(R::StreamCreateWithFlags(&stream, R::kNonBlocking), "creating a stream");
+    if (!stream) stream = make_side_stream<R>();
     return stream;
   }
 

@@ -22,6 +22,7 @@
   X(Free)                       \
   X(FreeAsync)                  \
   X(MemPoolTrimTo)              \
+  X(MemPoolSetAttribute)        \
   X(MemGetInfo)                 \
   X(MemcpyAsync)                \
   X(MemcpyPeerAsync)            \
@@ -51,6 +52,21 @@ void check(typename R::Error error, const char* what) {
   if (error == typename R::Error{}) return;  // 0 is success
   (void)R::GetLastError();
   throw std::runtime_error(std::string(what) + " failed: " + R::GetErrorString(error));
+}
+
+/// A stream of the current device for allocations and copies, past the kernels of ranks. What is freed there stays in the pool:
+/// to unmap memory may wait for kernels, of which one may wait for the rank that frees.
+template <class R>
+typename R::Stream make_side_stream() {
+  int device = 0;
+  typename R::Stream stream{};
+  typename R::MemPool pool{};
+  std::uint64_t all = ~std::uint64_t{0};
+  check<R>(R::GetDevice(&device), "asking for the current device");
+  check<R>(R::StreamCreateWithFlags(&stream, R::kNonBlocking), "creating a stream");
+  check<R>(R::DeviceGetDefaultMemPool(&pool, device), "asking for the memory pool");
+  check<R>(R::MemPoolSetAttribute(pool, R::kReleaseThreshold, &all), "keeping memory in the pool");
+  return stream;
 }
 
 }  // namespace crossdock::tools::gpu

@@ -55,6 +55,7 @@ struct Runtime {
   static constexpr auto kCopy = hipMemcpyDefault;
   static constexpr auto kCaptureMode = hipStreamCaptureModeThreadLocal;
   static constexpr unsigned kNonBlocking = hipStreamNonBlocking;
+  static constexpr auto kReleaseThreshold = hipMemPoolAttrReleaseThreshold;
 
   /// Looks everything up; empty, or why there is no runtime with a device. First of all to be called.
   static std::string problem();
