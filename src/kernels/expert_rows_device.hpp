@@ -16,6 +16,7 @@ namespace crossdock::kernels {
 
 inline constexpr int kRowChunk = 64;      // rows placed at once: one bit each in a word
 inline constexpr int kExpertGroup = 256;  // local experts handled at once
+inline constexpr int kLoadsAtOnce = 16;   // of a thread that adds up: one after the other each would wait for memory
 
 struct ExpertRowsShared {
   Bits named[kExpertGroup];  // bit i: row i of the chunk goes to this expert
@@ -53,12 +54,20 @@ XD_FN void close_expert_books(M& m, const Call& call) {
   const bool fixed = shape.layout == Layout::expert_major;
   call.mine<memory::PlanFill>(call.plan.fill)->expert_rows = offsets[shape.experts_per_rank];
   std::int64_t needed = 0, dropped = 0, first = 0;
-  for (int x = 0; x < shape.experts_per_rank; ++x) {
-    offsets[x] = static_cast<std::int32_t>(first);
-    kept_rows[x] = static_cast<std::uint32_t>(layout::fitting_rows(first, needed_rows[x], shape));
-    dropped += needed_rows[x] - kept_rows[x];
-    first += fixed ? shape.expert_capacity : layout::padded_rows(needed_rows[x], shape);
-    needed = fixed ? larger<std::int64_t>(needed, needed_rows[x]) : first;
+  for (int group = 0; group < shape.experts_per_rank; group += kLoadsAtOnce) {
+    std::uint32_t want[kLoadsAtOnce];
+    XD_UNROLL(16)
+    for (int i = 0; i < kLoadsAtOnce; ++i) want[i] = group + i < shape.experts_per_rank ? needed_rows[group + i] : 0;
+    XD_UNROLL(16)
+    for (int i = 0; i < kLoadsAtOnce; ++i) {
+      if (group + i >= shape.experts_per_rank) break;
+      const std::uint32_t kept = static_cast<std::uint32_t>(layout::fitting_rows(first, want[i], shape));
+      offsets[group + i] = static_cast<std::int32_t>(first);
+      kept_rows[group + i] = kept;
+      dropped += want[i] - kept;
+      first += fixed ? shape.expert_capacity : layout::padded_rows(want[i], shape);
+      needed = fixed ? larger<std::int64_t>(needed, want[i]) : first;
+    }
   }
   offsets[shape.experts_per_rank] = static_cast<std::int32_t>(first);
   Counts* all = call.mine<Counts>(call.plan.counts);
@@ -68,6 +77,22 @@ XD_FN void close_expert_books(M& m, const Call& call) {
   sync::ReportRecord* report = call.watch.report;
   m.store_relaxed(&report->expert_rows_needed, needed);
   m.store_release(&report->expert_rows_over, m.load_relaxed(&report->expert_rows_over) + 1);
+}
+
+/// Turns what blocks have counted of one expert into the rows before each; gives their sum.
+XD_FN std::uint32_t add_up_blocks(std::uint32_t* counts, int num_blocks, int stride) {
+  std::uint32_t before = 0;
+  for (int group = 0; group < num_blocks; group += kLoadsAtOnce) {
+    std::uint32_t count[kLoadsAtOnce];
+    XD_UNROLL(16)
+    for (int i = 0; i < kLoadsAtOnce; ++i) count[i] = group + i < num_blocks ? counts[(group + i) * stride] : 0;
+    XD_UNROLL(16)
+    for (int i = 0; i < kLoadsAtOnce; ++i) {
+      if (group + i < num_blocks) counts[(group + i) * stride] = before;
+      before += count[i];
+    }
+  }
+  return before;
 }
 
 template <class M>
@@ -86,15 +111,9 @@ XD_FN void expert_counts(M& m, const ExpertRowsArgs& args) {
   memory::PlaceState* state = args.call.mine<memory::PlaceState>(args.call.place.state);
   if (!arrive_last(m, &state->arrivals)) return;
   std::uint32_t* all = args.call.mine<std::uint32_t>(args.call.plan.block_counts);
-  for (int x = m.thread(); x < shape.experts_per_rank; x += m.num_threads()) {
-    std::uint32_t before = 0;
-    for (int b = 0; b < m.num_blocks(); ++b) {
-      const std::uint32_t count = all[b * shape.experts_per_rank + x];
-      all[b * shape.experts_per_rank + x] = before;
-      before += count;
-    }
-    args.call.mine<std::uint32_t>(args.call.plan.expert_needed)[x] = before;
-  }
+  std::uint32_t* needed = args.call.mine<std::uint32_t>(args.call.plan.expert_needed);
+  for (int x = m.thread(); x < shape.experts_per_rank; x += m.num_threads())
+    needed[x] = add_up_blocks(all + x, m.num_blocks(), shape.experts_per_rank);
   m.sync_block();
   if (m.thread() == 0) close_expert_books(m, args.call);
 }

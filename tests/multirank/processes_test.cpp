@@ -164,13 +164,14 @@ TEST(Processes, WhatIsMappedIsWhatTheBillSays) {
   }));
 }
 
-/// Rounds until the group fails; gives the status that it failed with.
-std::string work_until_failure(const TestCase& test, const std::vector<Answers>& rounds, Group group) {
+/// Rounds until the group fails; gives the status that it failed with. Calls `begun` after the first.
+std::string work_until_failure(const TestCase& test, const std::vector<Answers>& rounds, Group group, const std::function<void(Rank&)>& begun = {}) {
   Log ignored;
   Rank rank(test, std::move(group), ignored);
-  for (;;) {
+  for (int n = 0;; ++n) {
     try {
       rank.run(rounds[0]);
+      if (n == 0 && begun) begun(rank);
     } catch (const Error&) {
       const Status status = rank.exchange.poll();
       return std::string(name_of(status.code)) + " peer " + std::to_string(status.peer) + ": " + status.text;
@@ -183,17 +184,17 @@ TEST(Processes, AKilledMemberIsNamedWithinTheDeadline) {
   const TestCase test = process_case(4);
   const std::vector<Answers> rounds = rounds_of(test, 1);
   const std::string name = unique_name();
-  const SharedCount joined;
+  const SharedCount working;
   std::chrono::steady_clock::time_point killed;
   const auto reports = run_processes(
       4, [&](int r) {
-        Group group = Group::rendezvous(name, r, 4, options_with(r, kPatience));
-        group.set_deadline(1500ms);
-        joined.add();
-        return work_until_failure(test, rounds, std::move(group));
+        return work_until_failure(test, rounds, Group::rendezvous(name, r, 4, options_with(r, kPatience)), [&](Rank& rank) {
+          rank.group.set_deadline(1500ms);
+          working.add();
+        });
       },
       [&](const std::vector<pid_t>& pids) {
-        joined.await(4, kPatience);
+        working.await(4, kPatience);
         std::this_thread::sleep_for(500ms);
         ::kill(pids[2], SIGKILL);
         killed = std::chrono::steady_clock::now();

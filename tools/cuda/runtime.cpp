@@ -1,9 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cuda/runtime.hpp"
 
+#include <cstdlib>
 #include <fstream>
 
 namespace crossdock::tools::cuda {
+namespace {
+
+/// Before anybody speaks to the driver. A kernel that is loaded by its first launch waits for those that run on its device, and
+/// where ranks share one, a rank's kernel may be waiting for the rank that launches.
+[[maybe_unused]] const int kLoadAllKernelsAtOnce = ::setenv("CUDA_MODULE_LOADING", "EAGER", 0);
+
+}  // namespace
 
 std::string Runtime::name_of(int device) {
   cudaDeviceProp properties{};
