@@ -31,7 +31,7 @@ class Tools(unittest.TestCase):
             self.assertIn("64 of 64 tokens equal bit for bit", out)
 
     def test_automatic_takes_them(self):
-        self.assertIn("AMD Fake GPU", self.done("trace", "--ranks", "2", "--tokens", "8", "--out", os.devnull, CROSSDOCK_BACKEND=""))
+        self.assertIn("AMD Instinct of cardboard", self.done("trace", "--ranks", "2", "--tokens", "8", "--out", os.devnull, CROSSDOCK_BACKEND=""))
 
     def test_check(self):
         with tempfile.NamedTemporaryFile("w", suffix=".json") as f:
