@@ -78,8 +78,7 @@ struct Combine {
   /// Tells all ranks, this one included, in their words at `words`. `of_this_kernel`: what it has written is told of too.
   XD_FN void tell(std::uint64_t words, bool of_this_kernel) {
     for (int p = m.thread(); p < shape.num_ranks && !failed; p += m.num_threads()) {
-      const int peer = rank + p < shape.num_ranks ? rank + p : rank + p - shape.num_ranks;
-      std::uint64_t* word = call.at<std::uint64_t>(peer, words) + rank;
+      std::uint64_t* word = call.at<std::uint64_t>(call.peers.after(p), words) + rank;
       of_this_kernel ? m.store_release(word, epoch * kManners + manner()) : m.store_begun(word, epoch * kManners + manner());
     }
   }

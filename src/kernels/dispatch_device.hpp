@@ -71,8 +71,6 @@ struct Dispatch {
     if (told_failure(m, call, poison)) failed = true;
     if (publisher) mark(Phase::publish);
     if (publisher) publish_counts();
-    if (publisher && !args.replay) failed = m.any_in_block(failed);
-    if (publisher && !args.replay && !failed) pair_books().send(args.ids, num_tokens);
     if (holds) hold_item();
     mark(Phase::wait_counts);
     if (!await_counts()) return;
@@ -128,10 +126,10 @@ struct Dispatch {
   /// the block that has its first piece.
   XD_FN void route_share() {
     for (int d = m.thread(); d < memory::kShareCounts; d += m.num_threads()) shared.counts[d] = shared.before[d] = 0;
-    if (routes_at_once()) return route_tokens(0, num_tokens, num_tokens);
     const bool alone = items.first == items.end && num_tokens <= kRoutedSooner;  // a publisher that moves nothing
-    alone ? route_tokens(0, num_tokens, num_tokens) : route_tokens(first_token, end_token, token_of(items.end));
-    add_earlier_shares(alone);
+    if (routes_at_once() || alone) return route_tokens(0, num_tokens, num_tokens);
+    route_tokens(first_token, end_token, token_of(items.end));
+    add_earlier_shares();
   }
 
   /// Finds tokens [first, end), chunk by chunk, and counts those before `own_end`.
@@ -143,15 +141,14 @@ struct Dispatch {
   /// Finds a chunk and counts its first `own` tokens.
   XD_FN void route_chunk(std::int64_t chunk, int count, std::int64_t own) {
     find_chunk(chunk, count, own);
-    const std::uint64_t counted = own < 64 ? (std::uint64_t{1} << larger<std::int64_t>(own, 0)) - 1 : ~std::uint64_t{0};
+    const std::uint64_t counted = own < kChunk ? (std::uint64_t{1} << larger<std::int64_t>(own, 0)) - 1 : ~std::uint64_t{0};
     for (int d = m.thread(); d < kMaxRanks; d += m.num_threads())
       shared.counts[d] += __builtin_popcountll(shared.named[d].all() & counted);
   }
 
   /// Blocks exchange what they have counted; a word carries its epoch, so nothing else needs an order.
-  XD_FN void add_earlier_shares(bool knows_all) {
+  XD_FN void add_earlier_shares() {
     m.sync_block();
-    if (knows_all) return;
     std::uint64_t* words = call.mine<std::uint64_t>(call.place.share_counts);
     for (int d = m.thread(); d < memory::kShareCounts; d += m.num_threads())
       m.store_relaxed(words + m.block() * memory::kShareCounts + d, sync::count_word(epoch, shared.counts[d]));
@@ -163,15 +160,18 @@ struct Dispatch {
     failed = m.any_in_block(failed);
   }
 
+  /// Tells all ranks the counts, then the owners of the experts their pairs.
   XD_FN void publish_counts() {
     m.sync_block();
     for (int i = m.thread(); i < shape.num_ranks * (shape.num_ranks + 1) && !failed; i += m.num_threads()) {
       const int p = shape.by_cells(i), cell = i - p * (shape.num_ranks + 1);
-      const int peer = rank + p < shape.num_ranks ? rank + p : rank + p - shape.num_ranks;
-      std::uint64_t* word = call.at<std::uint64_t>(peer, call.place.counts_words) + rank * (shape.num_ranks + 1) + cell;
+      std::uint64_t* word = call.at<std::uint64_t>(call.peers.after(p), call.place.counts_words) + rank * (shape.num_ranks + 1) + cell;
       m.store_begun(word, sync::count_word(epoch, count_for(cell)));  // edge counts: signal
     }
-    if (!args.replay && m.thread() == 0) report_tokens();
+    if (args.replay) return;
+    if (m.thread() == 0) report_tokens();
+    failed = m.any_in_block(failed);
+    if (!failed) pair_books().send(args.ids, num_tokens);
   }
 
   /// Rows for rank d; for d = W T and the plan.
@@ -410,8 +410,8 @@ struct Dispatch {
 
   XD_FN void tell_done() {
     for (int p = m.num_threads() - 1 - m.thread(); p < shape.num_ranks; p += m.num_threads()) {
-      const int peer = rank + p < shape.num_ranks ? rank + p : rank + p - shape.num_ranks;
-      m.store_release(call.at<std::uint64_t>(peer, call.place.done_words) + rank, epoch);  // edge done: signal
+      std::uint64_t* word = call.at<std::uint64_t>(call.peers.after(p), call.place.done_words) + rank;
+      m.store_release(word, epoch);  // edge done: signal
     }
   }
 

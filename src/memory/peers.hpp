@@ -16,6 +16,9 @@ struct Peers {
   std::int32_t rank;
   std::int32_t num_ranks;
 
+  /// The rank `step` (below W) after this one, around: ranks that begin with different peers do not crowd one.
+  XD_FN int after(int step) const { return rank + step < num_ranks ? rank + step : rank + step - num_ranks; }
+
   template <class T>
   XD_FN T* at(int peer, std::uint64_t offset) const {
     return reinterpret_cast<T*>(base[peer] + offset);

@@ -78,10 +78,4 @@ XD_FN bool wait_count(M& m, const Watch& watch, const std::uint64_t* word, std::
   return ok;
 }
 
-/// Tells every rank, this one included, in its word for this rank. The release covers all that this thread has seen.
-template <class M, class WordOf>
-XD_FN void signal_all(M& m, int num_ranks, int rank, std::uint64_t epoch, WordOf&& word_of) {
-  for (int i = 0; i < num_ranks; ++i) m.store_release(word_of((rank + 1 + i) % num_ranks), epoch);
-}
-
 }  // namespace crossdock::sync
