@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Received rows by expert: the copies of a row for each of its local experts, made locally, after dispatch.
 //
-// Two kernels, no signal between ranks. expert_counts: every block counts the rows of its share by expert; the block
-// that finishes last turns the counts into first positions. expert_rows: every block places and copies its share (the
-// same share: both run with as many blocks).
+// One kernel, no signal between ranks. dispatch has told how many pairs every expert has, so every block knows where each
+// expert begins; what it lacks are the pairs of the rows before its own. Of few rows it counts them itself; else blocks
+// tell each other what they have counted, by words that carry the epoch: they must be resident together.
 // Order inside an expert is the order of the received rows: positions come from counts and bit masks, not from time.
 #pragma once
 
@@ -15,26 +15,149 @@
 namespace crossdock::kernels {
 
 inline constexpr int kRowChunk = 64;      // rows placed at once: one bit each in a word
-inline constexpr int kExpertGroup = 256;  // local experts handled at once
+inline constexpr int kExpertGroup = 512;  // local experts handled at once
+inline constexpr int kFewRows = 512;      // rows that a block counts in less time than it takes to hear of the others
 inline constexpr int kLoadsAtOnce = 16;   // of a thread that adds up: one after the other each would wait for memory
 
 struct ExpertRowsShared {
-  Bits named[kExpertGroup];  // bit i: row i of the chunk goes to this expert
+  std::uint32_t before[kExpertGroup];        // pairs of an expert in the rows before those at hand
+  std::uint32_t needed[kExpertGroup];        // in all rows
+  std::uint32_t taken[kExpertGroup];         // rows that the expert occupies, padding included
+  std::int64_t first[kExpertGroup + 1];      // where it begins
+  Bits named[kExpertGroup];                  // bit i: row i of the chunk goes to this expert
+  std::int32_t slots[kRowChunk * kMaxTopk];  // expert row of (row of the chunk, id), -1: none
+  std::uint32_t dropped;
 };
 
-/// What both kernels know of rows and experts.
 template <class M>
-struct ExpertShare {
+struct ExpertRows {
   M& m;
-  const Call& call;
+  ExpertRowsShared& shared;
+  const ExpertRowsArgs& args;
+  const Call& call = args.call;
   const Shape& shape = call.shape;
+  const std::uint64_t epoch = read_clock(m, call).epoch;  // of the coming operation: nobody else's words carry it yet
+  const std::int64_t num_rows = call.mine<Counts>(call.plan.counts)->num_rows;
+  const std::int64_t filled = call.mine<memory::PlanFill>(call.plan.fill)->expert_rows[m.block()];
   const std::int32_t* ids = call.mine<std::int32_t>(call.plan.ids);
   const int first_expert = call.peers.rank * shape.experts_per_rank;
-  const Range rows = share_of(call.mine<Counts>(call.plan.counts)->num_rows, m.block(), m.num_blocks());
+  const bool fixed = shape.layout == Layout::expert_major;
+  const bool one_group = shape.experts_per_rank <= kExpertGroup;
+  const bool few = one_group && num_rows <= kFewRows;
+  const std::uint32_t pieces = args.pieces.count;
+  const Range items = share_of_block();  // pieces of rows
+  const Range rows = rows_of_items();
+  std::int64_t end_of_experts = 0;  // of those placed so far
+  std::int64_t most_needed = 0;
 
-  XD_FN std::uint32_t* positions() const {
-    return call.mine<std::uint32_t>(call.plan.block_counts) + std::int64_t{m.block()} * shape.experts_per_rank;
+  XD_FN void run() {
+    if (m.any_in_block(sees_failure(m, call))) return;
+    if (!args.replay && !place_all()) return;
+    if (args.replay || !one_group) copy_along_plan();
   }
+
+  XD_FN Range share_of_block() const {
+    if (few) return share_of(num_rows * pieces, m.block(), m.num_blocks());
+    const Range whole = share_of(num_rows, m.block(), m.num_blocks());
+    return {whole.first * pieces, whole.end * pieces};
+  }
+  XD_FN Range rows_of_items() const {
+    if (!few) return share_of(num_rows, m.block(), m.num_blocks());
+    if (items.first >= items.end) return {0, 0};
+    const std::uint32_t end = static_cast<std::uint32_t>(items.end) + pieces - 1;
+    return {args.pieces.by_count(static_cast<std::uint32_t>(items.first)), args.pieces.by_count(end)};
+  }
+  /// A row belongs to the block that has its first piece.
+  XD_FN bool owns(std::int64_t row) const { return row * pieces >= items.first && row * pieces < items.end; }
+
+  XD_FN bool place_all() {
+    for (int group = 0; group < shape.experts_per_rank; group += kExpertGroup) {
+      const int some = smaller(kExpertGroup, shape.experts_per_rank - group);
+      if (!begin_group(group, some)) return false;
+      for (std::int64_t chunk = rows.first; chunk < rows.end; chunk += kRowChunk) {
+        const int count = static_cast<int>(smaller<std::int64_t>(kRowChunk, rows.end - chunk));
+        place_chunk(chunk, count, group, some);
+        if (one_group) copy_chunk(chunk, count);
+      }
+      mark_padding(group, some);
+      if (m.block() == m.num_blocks() - 1) keep_books(group, some);
+    }
+    mark_tail();
+    return true;
+  }
+
+  /// Finds where the experts of a group begin, and their pairs before this block's rows. False: the group of ranks has failed.
+  XD_FN bool begin_group(int group, int some) {
+    m.sync_block();
+    const std::uint32_t* needed = call.mine<std::uint32_t>(call.plan.expert_needed) + group;
+    for (int x = m.thread(); x < some; x += m.num_threads()) {
+      shared.needed[x] = needed[x];
+      shared.taken[x] = static_cast<std::uint32_t>(fixed ? shape.expert_capacity : layout::padded_rows(needed[x], shape));
+      shared.before[x] = 0;
+    }
+    if (m.thread() == 0) shared.dropped = 0;
+    m.sync_block();
+    std::int64_t first = end_of_experts;
+    for (int x = m.thread(), y = 0; x <= some; x += m.num_threads()) {
+      for (; y < x; ++y) first += shared.taken[y];
+      shared.first[x] = first;
+    }
+    if (few)
+      count_rows({0, rows.first}, group, some);
+    else if (!hear_of_earlier_blocks(group, some))
+      return false;
+    m.sync_block();
+    end_of_experts = shared.first[some];
+    return true;
+  }
+
+  /// Adds the pairs of `range` to shared.before.
+  XD_FN void count_rows(const Range& range, int group, int some) {
+    const std::int64_t pairs = (range.end - range.first) * shape.top_k;
+    for (std::int64_t i = m.thread(); i < pairs; i += m.num_threads()) {
+      const std::int64_t row = few ? shape.by_top_k(static_cast<std::uint32_t>(i)) : i / shape.top_k;
+      const int x = local_expert(range.first + row, static_cast<int>(i - row * shape.top_k)) - group;
+      if (x >= 0 && x < some) m.add_relaxed(&shared.before[x], 1);
+    }
+  }
+
+  XD_FN bool hear_of_earlier_blocks(int group, int some) {
+    count_rows(rows, group, some);
+    m.sync_block();
+    std::uint64_t* words = call.mine<std::uint64_t>(call.place.expert_words) + group;
+    for (int x = m.thread(); x < some; x += m.num_threads()) {
+      m.store_relaxed(words + std::int64_t{m.block()} * shape.experts_per_rank + x, sync::count_word(epoch, shared.before[x]));
+      shared.before[x] = 0;
+    }
+    m.sync_block();
+    const int parts = larger(1, m.num_threads() / some);  // threads that share an expert
+    bool ok = true;
+    for (int i = m.thread(); i < some * parts && ok; i += m.num_threads()) ok = add_words(words, i % some, i / some, parts);
+    return !m.any_in_block(!ok);
+  }
+
+  /// What blocks part, part + parts, and so on before this one tell of expert x.
+  XD_FN bool add_words(const std::uint64_t* words, int x, int part, int parts) {
+    std::uint64_t sum = 0;
+    for (int b = part; b < m.block(); b += parts * kLoadsAtOnce) {
+      std::uint64_t word[kLoadsAtOnce];
+      XD_UNROLL(16)
+      for (int i = 0; i < kLoadsAtOnce; ++i)
+        word[i] = b + i * parts < m.block() ? m.load_relaxed(words + std::int64_t{b + i * parts} * shape.experts_per_rank + x) : 0;
+      XD_UNROLL(16)
+      for (int i = 0; i < kLoadsAtOnce; ++i) {
+        if (b + i * parts >= m.block()) break;
+        std::uint64_t told = sync::value_of(word[i]);
+        if (sync::epoch_of(word[i]) != sync::epoch_in_word(epoch) &&
+            !sync::wait_count(m, call.watch, words + std::int64_t{b + i * parts} * shape.experts_per_rank + x, epoch, call.peers.rank, &told))
+          return false;
+        sum += told;
+      }
+    }
+    if (sum) m.add_relaxed(&shared.before[x], static_cast<std::uint32_t>(sum));
+    return true;
+  }
+
   /// Local expert that id j of row r is the first to name, or -1.
   XD_FN int local_expert(std::int64_t r, int j) const {
     const std::int32_t* row = ids + r * shape.top_k;
@@ -42,150 +165,76 @@ struct ExpertShare {
     if (row[j] < 0 || local < 0 || local >= shape.experts_per_rank) return -1;
     return route::first_of_its_expert([&](int i) { return row[i]; }, j) ? local : -1;
   }
-};
 
-/// First rows of the experts and the counts for the caller; one thread.
-template <class M>
-XD_FN void close_expert_books(M& m, const Call& call) {
-  const Shape& shape = call.shape;
-  const std::uint32_t* needed_rows = call.mine<std::uint32_t>(call.plan.expert_needed);
-  std::uint32_t* kept_rows = call.mine<std::uint32_t>(call.plan.expert_counts);
-  std::int32_t* offsets = call.mine<std::int32_t>(call.plan.expert_offsets);
-  const bool fixed = shape.layout == Layout::expert_major;
-  call.mine<memory::PlanFill>(call.plan.fill)->expert_rows = offsets[shape.experts_per_rank];
-  std::int64_t needed = 0, dropped = 0, first = 0;
-  for (int group = 0; group < shape.experts_per_rank; group += kLoadsAtOnce) {
-    std::uint32_t want[kLoadsAtOnce];
-    XD_UNROLL(16)
-    for (int i = 0; i < kLoadsAtOnce; ++i) want[i] = group + i < shape.experts_per_rank ? needed_rows[group + i] : 0;
-    XD_UNROLL(16)
-    for (int i = 0; i < kLoadsAtOnce; ++i) {
-      if (group + i >= shape.experts_per_rank) break;
-      const std::uint32_t kept = static_cast<std::uint32_t>(layout::fitting_rows(first, want[i], shape));
-      offsets[group + i] = static_cast<std::int32_t>(first);
-      kept_rows[group + i] = kept;
-      dropped += want[i] - kept;
-      first += fixed ? shape.expert_capacity : layout::padded_rows(want[i], shape);
-      needed = fixed ? larger<std::int64_t>(needed, want[i]) : first;
+  XD_FN std::int64_t kept_of(int x) const { return layout::fitting_rows(shared.first[x], shared.needed[x], shape); }
+
+  /// Fills shared.slots for `count` rows, as far as the experts of one group go.
+  XD_FN void place_chunk(std::int64_t chunk, int count, int group, int some) {
+    m.sync_block();
+    for (int x = m.thread(); x < some; x += m.num_threads()) shared.named[x] = {};
+    m.sync_block();
+    for (int i = m.thread(); i < count * shape.top_k; i += m.num_threads()) {
+      const int row = shape.by_top_k(i), x = local_expert(chunk + row, i - row * shape.top_k) - group;
+      shared.slots[i] = x >= 0 && x < some ? x : -1;
+      if (x >= 0 && x < some) shared.named[x].set(m, row);
     }
-  }
-  offsets[shape.experts_per_rank] = static_cast<std::int32_t>(first);
-  Counts* all = call.mine<Counts>(call.plan.counts);
-  all->expert_rows_needed = needed;
-  all->expert_rows_dropped = dropped;
-  if (!shape.overflow_is_error || dropped == 0) return;
-  sync::ReportRecord* report = call.watch.report;
-  m.store_relaxed(&report->expert_rows_needed, needed);
-  m.store_release(&report->expert_rows_over, m.load_relaxed(&report->expert_rows_over) + 1);
-}
-
-/// Turns what blocks have counted of one expert into the rows before each; gives their sum.
-XD_FN std::uint32_t add_up_blocks(std::uint32_t* counts, int num_blocks, int stride) {
-  std::uint32_t before = 0;
-  for (int group = 0; group < num_blocks; group += kLoadsAtOnce) {
-    std::uint32_t count[kLoadsAtOnce];
-    XD_UNROLL(16)
-    for (int i = 0; i < kLoadsAtOnce; ++i) count[i] = group + i < num_blocks ? counts[(group + i) * stride] : 0;
-    XD_UNROLL(16)
-    for (int i = 0; i < kLoadsAtOnce; ++i) {
-      if (group + i < num_blocks) counts[(group + i) * stride] = before;
-      before += count[i];
+    m.sync_block();
+    for (int i = m.thread(); i < count * shape.top_k; i += m.num_threads()) {
+      const int row = shape.by_top_k(i);
+      shared.slots[i] = slot_of(shared.slots[i], row);
+      if (owns(chunk + row)) keep_pair(chunk + row, i - row * shape.top_k, shared.slots[i], group);
     }
+    m.sync_block();
+    for (int x = m.thread(); x < some; x += m.num_threads())
+      shared.before[x] += __builtin_popcountll(shared.named[x].all());
   }
-  return before;
-}
 
-template <class M>
-XD_FN void expert_counts(M& m, const ExpertRowsArgs& args) {
-  if (m.any_in_block(sees_failure(m, args.call))) return;
-  const ExpertShare<M> share{m, args.call};
-  const Shape& shape = share.shape;
-  std::uint32_t* mine = share.positions();
-  for (int x = m.thread(); x < shape.experts_per_rank; x += m.num_threads()) mine[x] = 0;
-  m.sync_block();
-  const std::int64_t pairs = (share.rows.end - share.rows.first) * shape.top_k;
-  for (std::int64_t i = m.thread(); i < pairs; i += m.num_threads()) {
-    const int x = share.local_expert(share.rows.first + i / shape.top_k, static_cast<int>(i % shape.top_k));
-    if (x >= 0) m.add_relaxed(&mine[x], 1);
+  XD_FN std::int32_t slot_of(int x, int row_of_chunk) const {
+    if (x < 0) return -1;
+    const std::uint64_t earlier = shared.named[x].all() & ((std::uint64_t{1} << row_of_chunk) - 1);
+    const std::int64_t position = shared.before[x] + __builtin_popcountll(earlier);
+    return position < kept_of(x) ? static_cast<std::int32_t>(shared.first[x] + position) : -1;
   }
-  memory::PlaceState* state = args.call.mine<memory::PlaceState>(args.call.place.state);
-  if (!arrive_last(m, &state->arrivals)) return;
-  std::uint32_t* all = args.call.mine<std::uint32_t>(args.call.plan.block_counts);
-  std::uint32_t* needed = args.call.mine<std::uint32_t>(args.call.plan.expert_needed);
-  for (int x = m.thread(); x < shape.experts_per_rank; x += m.num_threads())
-    needed[x] = add_up_blocks(all + x, m.num_blocks(), shape.experts_per_rank);
-  m.sync_block();
-  if (m.thread() == 0) close_expert_books(m, args.call);
-}
 
-template <class M>
-struct ExpertRowsBody {
-  M& m;
-  ExpertRowsShared& shared;
-  const ExpertRowsArgs& args;
-  const Call& call = args.call;
-  const ExpertShare<M> share{m, call};
-  const Shape& shape = call.shape;
-  const std::uint32_t* kept_rows = call.mine<std::uint32_t>(call.plan.expert_counts);
-  const std::int32_t* offsets = call.mine<std::int32_t>(call.plan.expert_offsets);
-  std::int32_t* expert_of_row = call.mine<std::int32_t>(call.plan.expert_of_row);
+  XD_FN void keep_pair(std::int64_t row, int j, std::int32_t slot, int group) {
+    if (slot >= 0 || group == 0) call.mine<std::int32_t>(call.plan.expert_of_row)[row * shape.top_k + j] = slot;
+    if (slot < 0) return;
+    const float* weights = call.mine<float>(call.plan.weights) + row * shape.top_k;
+    call.mine<RowSource>(call.plan.expert_sources)[slot] = call.mine<RowSource>(call.plan.sources)[row];
+    call.mine<float>(call.plan.expert_weights)[slot] =
+        codec::canonical(route::weight_of_expert(ids + row * shape.top_k, weights, j, shape.top_k));
+  }
 
-  XD_FN void run() {
-    if (m.any_in_block(sees_failure(m, call))) return;
-    const Range rows = share.rows;
+  XD_FN void copy_along_plan() {
+    const std::int32_t* slots = call.mine<std::int32_t>(call.plan.expert_of_row);
     for (std::int64_t chunk = rows.first; chunk < rows.end; chunk += kRowChunk) {
       const int count = static_cast<int>(smaller<std::int64_t>(kRowChunk, rows.end - chunk));
-      if (!args.replay)
-        for (int group = 0; group < shape.experts_per_rank; group += kExpertGroup) place_chunk(chunk, count, group);
       m.sync_block();
-      for (std::int64_t item = m.warp(); item < std::int64_t{count} * args.pieces.count; item += m.num_warps())
-        copy_row(chunk + static_cast<std::uint32_t>(item) / args.pieces.count, static_cast<std::uint32_t>(item) % args.pieces.count);
+      for (int i = m.thread(); i < count * shape.top_k; i += m.num_threads()) shared.slots[i] = slots[chunk * shape.top_k + i];
+      m.sync_block();
+      copy_chunk(chunk, count);
     }
-    mark_padding();
   }
 
-  /// Expert rows of `count` received rows, for the experts of one group.
-  XD_FN void place_chunk(std::int64_t chunk, int count, int group) {
-    m.sync_block();
-    for (int x = m.thread(); x < kExpertGroup; x += m.num_threads()) shared.named[x] = {};
-    m.sync_block();
-    for (int i = m.thread(); i < count * shape.top_k; i += m.num_threads()) {
-      const int x = share.local_expert(chunk + i / shape.top_k, i % shape.top_k) - group;
-      if (x >= 0 && x < kExpertGroup) shared.named[x].set(m, i / shape.top_k);
+  /// This block's pieces of rows [chunk, chunk + count), which have their slots.
+  XD_FN void copy_chunk(std::int64_t chunk, int count) {
+    const std::int64_t start = chunk * pieces;
+    const int end = static_cast<int>(smaller<std::int64_t>(items.end - start, std::int64_t{count} * pieces));
+    for (int item = static_cast<int>(larger<std::int64_t>(items.first - start, 0)) + m.warp(); item < end; item += m.num_warps()) {
+      const int row = args.pieces.by_count(item), piece = item - row * static_cast<int>(pieces);
+      copy_row(chunk + row, &shared.slots[row * shape.top_k], piece);
     }
-    m.sync_block();
-    for (int i = m.thread(); i < count * shape.top_k; i += m.num_threads()) {
-      const int j = i % shape.top_k, x = share.local_expert(chunk + i / shape.top_k, j);
-      if (x < 0 ? group == 0 : x >= group && x < group + kExpertGroup) place_pair(chunk, i / shape.top_k, j, x, group);
-    }
-    m.sync_block();
-    for (int x = group + m.thread(); x < smaller(shape.experts_per_rank, group + kExpertGroup); x += m.num_threads())
-      share.positions()[x] += __builtin_popcountll(shared.named[x - group].all());
-  }
-
-  XD_FN void place_pair(std::int64_t chunk, int i, int j, int x, int group) {
-    const std::int64_t row = chunk + i, pair = row * shape.top_k + j;
-    expert_of_row[pair] = -1;
-    if (x < 0) return;
-    const std::uint64_t earlier = shared.named[x - group].all() & ((std::uint64_t{1} << i) - 1);
-    const std::int64_t position = share.positions()[x] + __builtin_popcountll(earlier), first = offsets[x];
-    if (position >= kept_rows[x]) return;
-    const float* weights = call.mine<float>(call.plan.weights) + row * shape.top_k;
-    expert_of_row[pair] = static_cast<std::int32_t>(first + position);
-    call.mine<RowSource>(call.plan.expert_sources)[first + position] = call.mine<RowSource>(call.plan.sources)[row];
-    call.mine<float>(call.plan.expert_weights)[first + position] =
-        codec::canonical(route::weight_of_expert(share.ids + row * shape.top_k, weights, j, shape.top_k));
   }
 
   /// One piece of a received row to all its experts, kMaxFan at a time.
-  XD_FN void copy_row(std::int64_t row, int piece) {
+  XD_FN void copy_row(std::int64_t row, const std::int32_t* slots, int piece) {
     const Units units = units_of_piece(static_cast<std::int32_t>(shape.row_bytes / 16), piece, args.pieces.units_per_piece);
     for (int j0 = 0; j0 < shape.top_k; j0 += wire::kMaxFan) {
       wire::Fan rows, scales;
       bool any = false;
       XD_UNROLL(8)
       for (int i = 0; i < wire::kMaxFan; ++i) {
-        const std::int64_t to = j0 + i < shape.top_k ? expert_of_row[row * shape.top_k + j0 + i] : -1;
+        const std::int64_t to = j0 + i < shape.top_k ? slots[j0 + i] : -1;
         if (to < 0) continue;
         any = true;
         rows.to[i] = call.mine<std::byte>(call.place.expert_rows) + to * shape.row_bytes;
@@ -199,20 +248,24 @@ struct ExpertRowsBody {
     }
   }
 
-  /// Rows of the expert buffer that hold no pair: source -1, weight 0, and zero bytes between experts if asked for.
-  XD_FN void mark_padding() {
-    const bool fixed = shape.layout == Layout::expert_major;
-    for (int x = m.block(); x < shape.experts_per_rank; x += m.num_blocks()) {
-      const std::int64_t end = smaller<std::int64_t>(offsets[x + 1], shape.expert_rows);
-      std::int64_t r = std::int64_t{offsets[x]} + kept_rows[x] + m.warp();
-      for (; r < end; r += m.num_warps())
+  /// Rows of these experts that hold no pair: source -1, weight 0, and zero bytes if asked for.
+  XD_FN void mark_padding(int group, int some) {
+    const int blocks = m.num_blocks();
+    for (int x = (m.block() + blocks - group % blocks) % blocks; x < some; x += blocks) {
+      const std::int64_t end = smaller<std::int64_t>(shared.first[x + 1], shape.expert_rows);
+      for (std::int64_t r = shared.first[x] + kept_of(x) + m.warp(); r < end; r += m.num_warps())
         if (!mark(r) && fixed) break;  // marked already, and so are all rows of this expert behind it
     }
+  }
+  /// contiguous: rows behind the experts that the call before had filled. Every block has its own copy of how far they went.
+  XD_FN void mark_tail() {
     if (fixed) return;
-    const std::int64_t stride = std::int64_t{m.num_blocks()} * m.num_warps();
-    const std::int64_t end = smaller<std::int64_t>(call.mine<memory::PlanFill>(call.plan.fill)->expert_rows, shape.expert_rows);
-    for (std::int64_t r = offsets[shape.experts_per_rank] + std::int64_t{m.block()} * m.num_warps() + m.warp(); r < end; r += stride)
-      mark_row(r);
+    const std::int64_t stride = std::int64_t{m.num_blocks()} * m.num_warps(), end = smaller(filled, shape.expert_rows);
+    for (std::int64_t r = end_of_experts + std::int64_t{m.block()} * m.num_warps() + m.warp(); r < end; r += stride) mark_row(r);
+    m.sync_block();
+    std::uint32_t* fill = call.mine<memory::PlanFill>(call.plan.fill)->expert_rows;
+    for (int b = m.block() + m.thread() * m.num_blocks(); b < memory::kMaxBlocks; b += m.num_threads() * m.num_blocks())
+      fill[b] = static_cast<std::uint32_t>(smaller(end_of_experts, shape.expert_rows));
   }
 
   /// Marks a padding row; true if it held a pair before.
@@ -232,11 +285,37 @@ struct ExpertRowsBody {
     }
     return held;
   }
+
+  /// What the caller and combine read of these experts; one block.
+  XD_FN void keep_books(int group, int some) {
+    for (int x = m.thread(); x < some; x += m.num_threads()) {
+      const std::uint32_t kept = static_cast<std::uint32_t>(kept_of(x));
+      call.mine<std::uint32_t>(call.plan.expert_counts)[group + x] = kept;
+      call.mine<std::int32_t>(call.plan.expert_offsets)[group + x] = static_cast<std::int32_t>(shared.first[x]);
+      if (kept < shared.needed[x]) m.add_relaxed(&shared.dropped, shared.needed[x] - kept);
+    }
+    m.sync_block();
+    if (m.thread() != 0) return;
+    for (int x = 0; x < some; ++x) most_needed = larger<std::int64_t>(most_needed, shared.needed[x]);
+    close_books(group);
+  }
+  /// The sums over all groups so far; one thread.
+  XD_FN void close_books(int group) {
+    call.mine<std::int32_t>(call.plan.expert_offsets)[shape.experts_per_rank] = static_cast<std::int32_t>(end_of_experts);
+    Counts* all = call.mine<Counts>(call.plan.counts);
+    all->expert_rows_needed = fixed ? most_needed : end_of_experts;
+    all->expert_rows_dropped = (group == 0 ? 0 : all->expert_rows_dropped) + shared.dropped;
+    const bool last = group + kExpertGroup >= shape.experts_per_rank;
+    if (!last || !shape.overflow_is_error || all->expert_rows_dropped == 0) return;
+    sync::ReportRecord* report = call.watch.report;
+    m.store_relaxed(&report->expert_rows_needed, all->expert_rows_needed);
+    m.store_release(&report->expert_rows_over, m.load_relaxed(&report->expert_rows_over) + 1);
+  }
 };
 
 template <class M>
 XD_FN void expert_rows(M& m, ExpertRowsShared& shared, const ExpertRowsArgs& args) {
-  ExpertRowsBody<M>{m, shared, args}.run();
+  ExpertRows<M>{m, shared, args}.run();
 }
 
 }  // namespace crossdock::kernels

@@ -16,7 +16,6 @@ using Launch = void (*)(platform::Geometry, StreamHandle, const Args&);
 
 struct LaunchTable {
   Launch<DispatchArgs> dispatch = nullptr;
-  Launch<ExpertRowsArgs> expert_counts = nullptr;
   Launch<ExpertRowsArgs> expert_rows = nullptr;
   Launch<CombineArgs> combine[kNumDtypes][kNumWires][2] = {};  // [rows][wire][by expert]
   /// Most blocks of `num_threads` threads that are resident together for the kernel that needs most.

@@ -19,10 +19,6 @@ void launch_dispatch(Geometry, StreamHandle stream, const DispatchArgs& args) {
   });
 }
 
-void launch_expert_counts(Geometry, StreamHandle stream, const ExpertRowsArgs& args) {
-  enqueue(stream, args, [](ScalarMachine& m, const ExpertRowsArgs& a) { expert_counts(m, a); });
-}
-
 void launch_expert_rows(Geometry, StreamHandle stream, const ExpertRowsArgs& args) {
   enqueue(stream, args, [](ScalarMachine& m, const ExpertRowsArgs& a) {
     ExpertRowsShared shared;
@@ -42,7 +38,6 @@ const LaunchTable& launches() {
   static const LaunchTable table = [] {
     LaunchTable t;
     t.dispatch = launch_dispatch;
-    t.expert_counts = launch_expert_counts;
     t.expert_rows = launch_expert_rows;
     t.max_resident_blocks = [](int) { return 1; };
 #define XD_COMBINE(dtype, wire)                                                                                   \

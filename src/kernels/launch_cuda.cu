@@ -11,19 +11,12 @@ namespace {
 using platform::Geometry;
 using platform::cuda::CudaMachine;
 
-struct Nothing {};
-
 struct DispatchBody {
   using Shared = DispatchShared;
   static constexpr const char* kName = "dispatch";
   __device__ static void run(CudaMachine& m, Shared& shared, const DispatchArgs& args) { dispatch(m, shared, args); }
 };
-struct ExpertCountsBody {
-  using Shared = Nothing;
-  static constexpr const char* kName = "expert_counts";
-  __device__ static void run(CudaMachine& m, Shared&, const ExpertRowsArgs& args) { expert_counts(m, args); }
-};
-struct ExpertRowsBodyOnGpu {
+struct ExpertRowsBody {
   using Shared = ExpertRowsShared;
   static constexpr const char* kName = "expert_rows";
   __device__ static void run(CudaMachine& m, Shared& shared, const ExpertRowsArgs& args) { expert_rows(m, shared, args); }
@@ -41,9 +34,8 @@ struct ExpertRowsBodyOnGpu {
 /// Asks for every kernel, which also loads it: the first launch of one that is not loaded yet waits for the kernels that run
 /// on its device, and those of ranks that share the device may be waiting for it.
 int max_resident_blocks(int num_threads) {
-  (void)resident_blocks<ExpertRowsBodyOnGpu, ExpertRowsArgs>(num_threads);  // waits for nobody: it need not fit
   int fewest = resident_blocks<DispatchBody, DispatchArgs>(num_threads);
-  fewest = smaller(fewest, resident_blocks<ExpertCountsBody, ExpertRowsArgs>(num_threads));
+  fewest = smaller(fewest, resident_blocks<ExpertRowsBody, ExpertRowsArgs>(num_threads));
 #define XD_COMBINE(dtype, wire) fewest = smaller(fewest, resident_combine_##dtype##_##wire(num_threads));
 #include "kernels/instances.def"
 #undef XD_COMBINE
@@ -54,8 +46,7 @@ const LaunchTable& launches() {
   static const LaunchTable table = [] {
     LaunchTable t;
     t.dispatch = launch<DispatchBody, DispatchArgs>;
-    t.expert_counts = launch<ExpertCountsBody, ExpertRowsArgs>;
-    t.expert_rows = launch<ExpertRowsBodyOnGpu, ExpertRowsArgs>;
+    t.expert_rows = launch<ExpertRowsBody, ExpertRowsArgs>;
     t.max_resident_blocks = max_resident_blocks;
 #define XD_COMBINE(dtype, wire)                                                                                   \
   t.combine[static_cast<int>(Dtype::dtype)][static_cast<int>(Wire::wire)][0] = launch_combine_##dtype##_##wire;   \

@@ -23,7 +23,6 @@ using platform::hip::driver;
 
 enum Kernel {
   dispatch,
-  expert_counts,
   expert_rows,
 #define XD_COMBINE(dtype, wire) combine_##dtype##_##wire, combine_##dtype##_##wire##_by_expert,
 #include "kernels/instances.def"
@@ -35,7 +34,6 @@ enum Kernel {
 #define XD_NAME(kernel) XD_TEXT(crossdock_##kernel)
 constexpr const char* kNames[kNumKernels] = {
     XD_NAME(dispatch),
-    XD_NAME(expert_counts),
     XD_NAME(expert_rows),
 #define XD_COMBINE(dtype, wire) XD_NAME(combine_##dtype##_##wire), XD_NAME(combine_##dtype##_##wire##_by_expert),
 #include "kernels/instances.def"
@@ -100,7 +98,6 @@ int max_resident_blocks(int num_threads) {
 LaunchTable make_table() {
   LaunchTable t;
   t.dispatch = launch<Kernel::dispatch, DispatchArgs>;
-  t.expert_counts = launch<Kernel::expert_counts, ExpertRowsArgs>;
   t.expert_rows = launch<Kernel::expert_rows, ExpertRowsArgs>;
   t.max_resident_blocks = max_resident_blocks;
 #define XD_COMBINE(dtype, wire)                                                \

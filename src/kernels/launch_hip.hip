@@ -29,11 +29,6 @@ extern "C" __global__ void XD_BOUNDS crossdock_dispatch(const DispatchArgs args)
   dispatch(m, shared_memory<DispatchShared>(), args);
 }
 
-extern "C" __global__ void XD_BOUNDS crossdock_expert_counts(const ExpertRowsArgs args) {
-  HipMachine m;
-  expert_counts(m, args);
-}
-
 extern "C" __global__ void XD_BOUNDS crossdock_expert_rows(const ExpertRowsArgs args) {
   HipMachine m;
   expert_rows(m, shared_memory<ExpertRowsShared>(), args);

@@ -35,7 +35,7 @@ struct PairBooks {
   /// Pairs by local expert, of all sources; recount() mends them where rows are dropped here. False: the group has failed.
   XD_FN bool sum() {
     const std::uint64_t* words = call.mine<std::uint64_t>(call.place.pair_words);
-    std::uint32_t* counts = call.mine<std::uint32_t>(call.plan.expert_counts);
+    std::uint32_t* counts = this->counts();
     const int local_experts = local_experts_of(shape, rank);
     bool ok = true;
     for (int group = 0; group < shape.experts_per_rank; group += kExpertsAtOnce) {
@@ -56,7 +56,7 @@ struct PairBooks {
 
   /// The senders' pairs include rows that were dropped here: counts those of the rows that were kept.
   XD_FN void recount() {
-    std::uint32_t* counts = call.mine<std::uint32_t>(call.plan.expert_counts);
+    std::uint32_t* counts = this->counts();
     for (int x = m.thread(); x < shape.experts_per_rank; x += m.num_threads()) counts[x] = 0;
     m.sync_block();
     const std::int32_t* ids = call.mine<std::int32_t>(call.plan.ids);
@@ -69,6 +69,10 @@ struct PairBooks {
   }
 
  private:
+  /// Where experts have rows of their own, what is kept of these pairs is known later.
+  XD_FN std::uint32_t* counts() const {
+    return call.mine<std::uint32_t>(shape.layout == Layout::token_major ? call.plan.expert_counts : call.plan.expert_needed);
+  }
   XD_FN void clear() {
     m.sync_block();
     for (int e = m.thread(); e < kExpertsAtOnce; e += m.num_threads()) pairs[e] = 0;

@@ -35,12 +35,12 @@ struct PlaceState {
 
 /// Local facts of a plan.
 struct PlanFill {
-  std::uint64_t rows;         // received rows that hold metadata, so that only they need cleaning
-  std::uint64_t expert_rows;  // contiguous: the same for the expert buffer
+  std::uint64_t rows;                      // received rows that hold metadata, so that only they need cleaning
+  std::uint32_t expert_rows[kMaxBlocks];  // contiguous: the same for the expert buffer, a copy for each block
 };
 
 struct PlaceRegions {
-  std::uint64_t counts_words, pair_words, done_words, enter_words, ready_words, state, share_counts, trace_head, trace;
+  std::uint64_t counts_words, pair_words, done_words, enter_words, ready_words, state, share_counts, expert_words, trace_head, trace;
   std::uint64_t rows, scales, expert_rows, expert_scales, combine_rows, landing, landing_weights;
 
   /// Calls region(name, offset member, element bytes, count, what it holds and who writes it) for each region.
@@ -54,6 +54,8 @@ struct PlaceRegions {
     region("place.ready_words", r.ready_words, 8, w, "edge ready, by source; peers");
     region("place.state", r.state, sizeof(PlaceState), 1, "clock and arrivals; own kernels");
     region("place.share_counts", r.share_counts, 8 * kShareCounts, kMaxBlocks, "what each block has counted; own dispatch");
+    region("place.expert_words", r.expert_words, s.layout == Layout::token_major ? 0 : 8 * s.experts_per_rank, kMaxBlocks,
+           "pairs by block and local expert, with the epoch; own dispatch");
     region("place.trace_head", r.trace_head, 4, s.trace_events ? 1 : 0, "time stamps taken so far; own kernels");
     region("place.trace", r.trace, sizeof(TraceEvent), s.trace_events, "the newest time stamps; own kernels");
     region("place.rows", r.rows, s.row_bytes, s.row_capacity, "received rows; peers");
@@ -70,7 +72,7 @@ struct PlaceRegions {
 
 struct PlanRegions {
   std::uint64_t counts, fill, matrix, expert_counts, expert_needed, sources, ids, weights, routes, kept_ids;
-  std::uint64_t expert_of_row, expert_offsets, expert_sources, expert_weights, block_counts;
+  std::uint64_t expert_of_row, expert_offsets, expert_sources, expert_weights;
 
   template <class Self, class Region>
   static constexpr void visit(Self& r, const Shape& s, Region&& region) {
@@ -91,7 +93,6 @@ struct PlanRegions {
     region("plan.expert_offsets", r.expert_offsets, by_expert ? 4 : 0, local + 1, "first row of each expert; own");
     region("plan.expert_sources", r.expert_sources, sizeof(RowSource), experts, "home of each expert row; own");
     region("plan.expert_weights", r.expert_weights, 4, experts, "its weight; own");
-    region("plan.block_counts", r.block_counts, by_expert ? 4 * local : 0, kMaxBlocks, "rows by block and expert; own");
   }
 };
 

@@ -80,6 +80,20 @@ TEST(Fibers, MoreLocalExpertsThanABlockHandlesAtOnce) {
   }
 }
 
+/// More received rows than a block counts itself: blocks tell each other what they have counted.
+TEST(Fibers, BlocksShareTheCountsOfManyRows) {
+  TestCase test = long_case();
+  test.config.max_tokens = 450;
+  test.recipe.tokens = {450, 440};
+  test.rounds = 2;
+  for (const Layout layout : {Layout::expert_major, Layout::contiguous})
+    for (const int blocks : {1, 5}) {
+      test.config.layout = layout;
+      test.executor = {.width = 32, .num_blocks = blocks, .num_threads = 64, .pieces = 2, .seed = 9};
+      ASSERT_EQ(run_case(test), "");
+    }
+}
+
 TEST(Fibers, RandomOrdersGiveOneAnswer) {
   for (std::uint64_t seed = 1; seed <= (kSlow ? 6 : 40); ++seed) {
     TestCase test = case_of({Dtype::bf16, Dtype::bf16, static_cast<Layout>(seed % 3),

@@ -21,11 +21,6 @@ __global__ void __launch_bounds__(kMaxThreads, 1) dispatch_kernel(XD_KERNEL_ARGS
   dispatch(m, shared_memory<DispatchShared>(), args);
 }
 
-__global__ void __launch_bounds__(kMaxThreads, 1) expert_counts_kernel(XD_KERNEL_ARGS ExpertRowsArgs args) {
-  TestedMachine m;
-  expert_counts(m, args);
-}
-
 __global__ void __launch_bounds__(kMaxThreads, 1) expert_rows_kernel(XD_KERNEL_ARGS ExpertRowsArgs args) {
   TestedMachine m;
   expert_rows(m, shared_memory<ExpertRowsShared>(), args);

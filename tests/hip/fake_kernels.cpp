@@ -106,7 +106,6 @@ std::map<std::string, Kernel> all_kernels(int device) {
     all["crossdock_" + std::string(name)] = of_library(body, device);
   };
   add("dispatch", runs.dispatch);
-  add("expert_counts", runs.expert_counts);
   add("expert_rows", runs.expert_rows);
 #define XD_COMBINE(dtype, wire)                                                          \
   add("combine_" #dtype "_" #wire, runs.combine[int(Dtype::dtype)][int(Wire::wire)][0]); \

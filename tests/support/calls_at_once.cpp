@@ -43,9 +43,6 @@ LaunchTable wrapped() {
   table.dispatch = [](platform::Geometry g, StreamHandle s, const kernels::DispatchArgs& a) {
     launch<kKind>(plain<kKind>().dispatch, g, s, a);
   };
-  table.expert_counts = [](platform::Geometry g, StreamHandle s, const kernels::ExpertRowsArgs& a) {
-    launch<kKind>(plain<kKind>().expert_counts, g, s, a);
-  };
   table.expert_rows = [](platform::Geometry g, StreamHandle s, const kernels::ExpertRowsArgs& a) {
     launch<kKind>(plain<kKind>().expert_rows, g, s, a);
   };

@@ -23,7 +23,7 @@ template <class Args>
 using FiberRun = void (*)(platform::Geometry, std::uint64_t seed, const Args&);
 struct FiberRuns {
   FiberRun<kernels::DispatchArgs> dispatch;
-  FiberRun<kernels::ExpertRowsArgs> expert_counts, expert_rows;
+  FiberRun<kernels::ExpertRowsArgs> expert_rows;
   FiberRun<kernels::CombineArgs> combine[kernels::kNumDtypes][kernels::kNumWires][2];  // [rows][wire][by expert]
 };
 const FiberRuns& fiber_runs_64();

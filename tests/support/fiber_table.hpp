@@ -36,10 +36,6 @@ void run_dispatch(platform::Geometry geometry, std::uint64_t seed, const kernels
                                             [](auto& m, auto& shared, const auto& a) { kernels::dispatch(m, shared, a); });
 }
 template <int kWidth>
-void run_expert_counts(platform::Geometry geometry, std::uint64_t seed, const kernels::ExpertRowsArgs& args) {
-  run_body<kWidth, Nothing>(geometry, seed, args, [](auto& m, Nothing&, const auto& a) { kernels::expert_counts(m, a); });
-}
-template <int kWidth>
 void run_expert_rows(platform::Geometry geometry, std::uint64_t seed, const kernels::ExpertRowsArgs& args) {
   run_body<kWidth, kernels::ExpertRowsShared>(geometry, seed, args,
                                               [](auto& m, auto& shared, const auto& a) { kernels::expert_rows(m, shared, a); });
@@ -52,7 +48,7 @@ void run_combine(platform::Geometry geometry, std::uint64_t seed, const kernels:
 
 template <int kWidth>
 FiberRuns make_fiber_runs() {
-  FiberRuns runs{run_dispatch<kWidth>, run_expert_counts<kWidth>, run_expert_rows<kWidth>, {}};
+  FiberRuns runs{run_dispatch<kWidth>, run_expert_rows<kWidth>, {}};
 #define XD_COMBINE(dtype, wire)                                                                       \
   runs.combine[static_cast<int>(Dtype::dtype)][static_cast<int>(Wire::wire)][0] =                     \
       run_combine<kWidth, Dtype::dtype, Wire::wire, false>;                                           \
@@ -79,7 +75,6 @@ template <int kWidth>
 kernels::LaunchTable make_fiber_launches() {
   kernels::LaunchTable t;
   t.dispatch = launch_fibers<kernels::DispatchArgs, run_dispatch<kWidth>>;
-  t.expert_counts = launch_fibers<kernels::ExpertRowsArgs, run_expert_counts<kWidth>>;
   t.expert_rows = launch_fibers<kernels::ExpertRowsArgs, run_expert_rows<kWidth>>;
   t.max_resident_blocks = [](int) { return 1; };
 #define XD_COMBINE(dtype, wire)                                                                       \
