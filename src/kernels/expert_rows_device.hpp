@@ -78,8 +78,9 @@ struct ExpertRows {
         const int count = static_cast<int>(smaller<std::int64_t>(kRowChunk, rows.end - chunk));
         place_chunk(chunk, count, group, some);
         if (one_group) copy_chunk(chunk, count);
+        keep_chunk(chunk, count, group);
       }
-      mark_padding(group, some);
+      mark_padding(some);
       if (m.block() == m.num_blocks() - 1) keep_books(group, some);
     }
     mark_tail();
@@ -98,9 +99,11 @@ struct ExpertRows {
     if (m.thread() == 0) shared.dropped = 0;
     m.sync_block();
     std::int64_t first = end_of_experts;
-    for (int x = m.thread(), y = 0; x <= some; x += m.num_threads()) {
-      for (; y < x; ++y) first += shared.taken[y];
-      shared.first[x] = first;
+    for (int x = m.thread(), summed = 0; x <= some; summed = x, x += m.num_threads()) {
+      const int end = fixed ? summed : x;
+      XD_UNROLL(16)
+      for (int y = summed; y < end; ++y) first += shared.taken[y];
+      shared.first[x] = fixed ? end_of_experts + x * shape.expert_capacity : first;
     }
     if (few)
       count_rows({0, rows.first}, group, some);
@@ -180,9 +183,7 @@ struct ExpertRows {
     }
     m.sync_block();
     for (int i = m.thread(); i < count * shape.top_k; i += m.num_threads()) {
-      const int row = shape.by_top_k(i);
-      shared.slots[i] = slot_of(shared.slots[i], row);
-      if (owns(chunk + row)) keep_pair(chunk + row, i - row * shape.top_k, shared.slots[i], group);
+      shared.slots[i] = slot_of(shared.slots[i], shape.by_top_k(i));
     }
     m.sync_block();
     for (int x = m.thread(); x < some; x += m.num_threads())
@@ -194,6 +195,14 @@ struct ExpertRows {
     const std::uint64_t earlier = shared.named[x].all() & ((std::uint64_t{1} << row_of_chunk) - 1);
     const std::int64_t position = shared.before[x] + __builtin_popcountll(earlier);
     return position < kept_of(x) ? static_cast<std::int32_t>(shared.first[x] + position) : -1;
+  }
+
+  /// Writes the plan of this block's own rows; after the copies, which do not wait for it.
+  XD_FN void keep_chunk(std::int64_t chunk, int count, int group) {
+    for (int i = m.thread(); i < count * shape.top_k; i += m.num_threads()) {
+      const int row = shape.by_top_k(i);
+      if (owns(chunk + row)) keep_pair(chunk + row, i - row * shape.top_k, shared.slots[i], group);
+    }
   }
 
   XD_FN void keep_pair(std::int64_t row, int j, std::int32_t slot, int group) {
@@ -248,42 +257,45 @@ struct ExpertRows {
     }
   }
 
-  /// Rows of these experts that hold no pair: source -1, weight 0, and zero bytes if asked for.
-  XD_FN void mark_padding(int group, int some) {
-    const int blocks = m.num_blocks();
-    for (int x = (m.block() + blocks - group % blocks) % blocks; x < some; x += blocks) {
+  /// Rows of these experts that hold no pair: source -1, weight 0, and zero bytes if asked for. A warp takes an expert.
+  XD_FN void mark_padding(int some) {
+    for (int x = m.block() * m.num_warps() + m.warp(); x < some; x += m.num_blocks() * m.num_warps()) {
       const std::int64_t end = smaller<std::int64_t>(shared.first[x + 1], shape.expert_rows);
-      for (std::int64_t r = shared.first[x] + kept_of(x) + m.warp(); r < end; r += m.num_warps())
-        if (!mark(r) && fixed) break;  // marked already, and so are all rows of this expert behind it
+      for (std::int64_t r = shared.first[x] + kept_of(x); r < end; r += M::kWidth) {
+        const std::uint64_t held = mark_rows(r, end);
+        // What the call before has not held is marked, and zero, already; between experts that move it may be anything.
+        if (shape.zero_padding) zero_rows(r, end, fixed ? held : ~std::uint64_t{0});
+        if (fixed && !(held >> (M::kWidth - 1) & 1)) break;
+      }
     }
   }
   /// contiguous: rows behind the experts that the call before had filled. Every block has its own copy of how far they went.
   XD_FN void mark_tail() {
     if (fixed) return;
-    const std::int64_t stride = std::int64_t{m.num_blocks()} * m.num_warps(), end = smaller(filled, shape.expert_rows);
-    for (std::int64_t r = end_of_experts + std::int64_t{m.block()} * m.num_warps() + m.warp(); r < end; r += stride) mark_row(r);
+    const std::int64_t stride = std::int64_t{m.num_blocks()} * m.num_threads(), end = smaller(filled, shape.expert_rows);
+    for (std::int64_t r = end_of_experts + std::int64_t{m.block()} * m.num_threads() + m.warp() * M::kWidth; r < end; r += stride)
+      mark_rows(r, end);
     m.sync_block();
     std::uint32_t* fill = call.mine<memory::PlanFill>(call.plan.fill)->expert_rows;
     for (int b = m.block() + m.thread() * m.num_blocks(); b < memory::kMaxBlocks; b += m.num_threads() * m.num_blocks())
       fill[b] = static_cast<std::uint32_t>(smaller(end_of_experts, shape.expert_rows));
   }
 
-  /// Marks a padding row; true if it held a pair before.
-  XD_FN bool mark(std::int64_t r) {
-    if (shape.zero_padding)
-      for (std::int64_t unit = m.lane(); unit < shape.row_bytes / 16; unit += M::kWidth)
-        m.store16(call.mine<std::byte>(call.place.expert_rows) + r * shape.row_bytes + unit * 16, {});
-    return mark_row(r);
-  }
-  XD_FN bool mark_row(std::int64_t r) {
-    RowSource* source = call.mine<RowSource>(call.plan.expert_sources) + r;
-    const bool held = source->rank >= 0;
-    m.sync_warp();
-    if (m.lane() == 0 && held) {
+  /// Marks up to a warp's width of rows from r, a lane each; bit i: row r + i held a pair before.
+  XD_FN std::uint64_t mark_rows(std::int64_t r, std::int64_t end) {
+    const std::int64_t mine = r + m.lane();
+    RowSource* source = call.mine<RowSource>(call.plan.expert_sources) + mine;
+    const bool held = mine < end && source->rank >= 0;
+    if (held) {
       *source = {-1, -1, -1, 0};
-      call.mine<float>(call.plan.expert_weights)[r] = 0.0f;
+      call.mine<float>(call.plan.expert_weights)[mine] = 0.0f;
     }
-    return held;
+    return m.votes(held);
+  }
+  XD_FN void zero_rows(std::int64_t r, std::int64_t end, std::uint64_t wanted) {
+    for (int i = 0; i < M::kWidth && r + i < end; ++i)
+      for (std::int64_t unit = m.lane(); (wanted >> i & 1) && unit < shape.row_bytes / 16; unit += M::kWidth)
+        m.store16(call.mine<std::byte>(call.place.expert_rows) + (r + i) * shape.row_bytes + unit * 16, {});
   }
 
   /// What the caller and combine read of these experts; one block.
@@ -296,6 +308,7 @@ struct ExpertRows {
     }
     m.sync_block();
     if (m.thread() != 0) return;
+    XD_UNROLL(16)
     for (int x = 0; x < some; ++x) most_needed = larger<std::int64_t>(most_needed, shared.needed[x]);
     close_books(group);
   }
