@@ -25,6 +25,17 @@ class Block {
 };
 using BlockPtr = std::shared_ptr<Block>;
 
+/// A point in the work of a stream; tells without waiting whether it has passed.
+class Moment {
+ public:
+  virtual ~Moment() = default;
+  /// Moves it behind all that has been enqueued on `stream`, which may not be capturing and may be destroyed after.
+  /// For the null stream the device must be current.
+  virtual void mark(StreamHandle stream) noexcept = 0;
+  /// Also true before the first mark, and when the device has failed: it runs nothing more.
+  virtual bool passed() const noexcept = 0;
+};
+
 /// What geometry rules need to know.
 struct Limits {
   int num_sms = 1;
@@ -79,6 +90,10 @@ class Device {
   virtual void peek(void* to, const void* from, std::uint64_t bytes) = 0;
   /// Writes one word after all earlier posts, as a release.
   virtual void post_word(std::uint64_t* to, std::uint64_t value) = 0;
+
+  virtual std::unique_ptr<Moment> make_moment() = 0;
+  /// Moves a moment behind all posts so far; where they are done when they return there is nothing to do.
+  virtual void mark_posts(Moment&) noexcept {}
 
   /// Empty if kernels of this device can use the pointer, else what it is.
   virtual std::string why_not_pointer(const void* pointer) = 0;

@@ -2,6 +2,7 @@
 // The fake HIP runtime's streams, events, graphs and modules. A graph is the list of calls that a CPU stream records.
 #include <elf.h>
 
+#include <atomic>
 #include <chrono>
 #include <cstring>
 #include <vector>
@@ -13,6 +14,7 @@ using crossdock::platform::Geometry;
 
 struct ihipEvent_t {
   std::chrono::steady_clock::time_point at;
+  std::atomic<int> under_way{0};  // records that the stream has not reached
 };
 struct ihipGraph {
   crossdock::CpuGraph calls;
@@ -93,10 +95,22 @@ XD_EXPORT hipError_t hipLaunchHostFunc(hipStream_t stream, hipHostFn_t call, voi
 // ---- events and graphs -------------------------------------------------------------------------------------------
 
 XD_EXPORT hipError_t hipEventCreate(hipEvent_t* out) { return *out = new ihipEvent_t{}, hipSuccess; }
+XD_EXPORT hipError_t hipEventCreateWithFlags(hipEvent_t* out, unsigned) { return hipEventCreate(out); }
 XD_EXPORT hipError_t hipEventDestroy(hipEvent_t event) { return delete event, hipSuccess; }
 XD_EXPORT hipError_t hipEventRecord(hipEvent_t event, hipStream_t stream) {
   if (capturing(stream)) return hipSuccess;  // an order, no time
-  return enqueue(stream, [event] { event->at = std::chrono::steady_clock::now(); });
+  ++event->under_way;
+  return enqueue(stream, [event] {
+    event->at = std::chrono::steady_clock::now();
+    --event->under_way;
+  });
+}
+XD_EXPORT hipError_t hipEventQuery(hipEvent_t event) {
+  return event->under_way == 0 ? hipSuccess : fail(hipErrorNotReady);
+}
+XD_EXPORT hipError_t hipThreadExchangeStreamCaptureMode(hipStreamCaptureMode* mode) {
+  static thread_local hipStreamCaptureMode own = hipStreamCaptureModeGlobal;
+  return std::swap(own, *mode), hipSuccess;
 }
 XD_EXPORT hipError_t hipEventElapsedTime(float* ms, hipEvent_t from, hipEvent_t to) {
   if (from->at == decltype(from->at){} || to->at == decltype(to->at){}) return fail(hipErrorInvalidHandle);

@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 
+#include <atomic>
 #include <cstring>
 #include <fstream>
 
@@ -24,6 +25,23 @@ class CpuBlock : public Block {
 
  private:
   SharedBlock pages_;
+};
+
+class CpuMoment : public Moment {
+ public:
+  void mark(StreamHandle stream) noexcept override {
+    if (!stream) return;  // what it is to follow has run
+    ++marks_;
+    try {
+      enqueue_on(stream, [this] { reached_.fetch_add(1, std::memory_order_release); });
+    } catch (...) {  // no memory for the queue: the moment never passes
+    }
+  }
+  bool passed() const noexcept override { return reached_.load(std::memory_order_acquire) == marks_; }
+
+ private:
+  std::uint64_t marks_ = 0;
+  std::atomic<std::uint64_t> reached_{0};
 };
 
 class CpuDevice : public Device {
@@ -60,6 +78,8 @@ class CpuDevice : public Device {
   void post(void* to, const void* from, std::uint64_t bytes) override { std::memcpy(to, from, bytes); }
   void peek(void* to, const void* from, std::uint64_t bytes) override { std::memcpy(to, from, bytes); }
   void post_word(std::uint64_t* to, std::uint64_t value) override { __atomic_store_n(to, value, __ATOMIC_RELEASE); }
+
+  std::unique_ptr<Moment> make_moment() override { return std::make_unique<CpuMoment>(); }
 
   std::string why_not_pointer(const void*) override { return {}; }
   bool check_stream(StreamHandle stream) override {

@@ -23,6 +23,36 @@ Share wanted_share() {
   throw ConfigError("CROSSDOCK_SHARE = `" + share + "`; must be automatic, vmm or ipc");
 }
 
+/// An event. Its record costs the host and the device next to nothing, for it takes no time.
+class EventMoment : public Moment {
+ public:
+  explicit EventMoment(int ordinal) : ordinal_(ordinal) {
+    const Current current(ordinal_);
+    check(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming), "creating an event");
+  }
+  ~EventMoment() override {
+    const Current current(ordinal_, std::nothrow);
+    cudaEventDestroy(event_);
+  }
+
+  void mark(StreamHandle stream) noexcept override {
+    if (cudaEventRecord(event_, static_cast<cudaStream_t>(stream)) != cudaSuccess) (void)cudaGetLastError();
+  }
+  bool passed() const noexcept override {
+    const Current current(ordinal_, std::nothrow);
+    auto mode = cudaStreamCaptureModeRelaxed;  // a question that spoils no capture of another stream
+    cudaThreadExchangeStreamCaptureMode(&mode);
+    const cudaError_t answer = cudaEventQuery(event_);
+    cudaThreadExchangeStreamCaptureMode(&mode);
+    if (answer != cudaSuccess) (void)cudaGetLastError();
+    return answer != cudaErrorNotReady;
+  }
+
+ private:
+  int ordinal_;
+  cudaEvent_t event_ = nullptr;
+};
+
 class CudaDevice : public Device {
  public:
   explicit CudaDevice(int ordinal) : ordinal_(ordinal), share_(wanted_share()), id_(id_of(ordinal)) {
@@ -91,6 +121,9 @@ class CudaDevice : public Device {
     post(to, from, bytes);
     check(cudaStreamSynchronize(aside_), "reading device memory");
   }
+
+  std::unique_ptr<Moment> make_moment() override { return std::make_unique<EventMoment>(ordinal_); }
+  void mark_posts(Moment& moment) noexcept override { moment.mark(aside_); }
 
   std::string why_not_pointer(const void* pointer) override {
     CUmemorytype type{};

@@ -54,6 +54,36 @@ void check_fits(int ordinal) {
                         " kHz, as gfx942 and gfx950 have. Choose cpu");
 }
 
+/// An event without time.
+class EventMoment : public Moment {
+ public:
+  explicit EventMoment(int ordinal) : ordinal_(ordinal) {
+    const Current current(ordinal_);
+    check(driver().event_create(&event_, hipEventDisableTiming), "creating an event");
+  }
+  ~EventMoment() override {
+    const Current current(ordinal_, std::nothrow);
+    (void)driver().event_destroy(event_);
+  }
+
+  void mark(StreamHandle stream) noexcept override {
+    if (driver().event_record(event_, static_cast<hipStream_t>(stream)) != hipSuccess) (void)driver().get_last_error();
+  }
+  bool passed() const noexcept override {
+    const Current current(ordinal_, std::nothrow);
+    auto mode = hipStreamCaptureModeRelaxed;  // a question that spoils no capture of another stream
+    (void)driver().capture_mode(&mode);
+    const hipError_t answer = driver().event_query(event_);
+    (void)driver().capture_mode(&mode);
+    if (answer != hipSuccess) (void)driver().get_last_error();
+    return answer != hipErrorNotReady;
+  }
+
+ private:
+  int ordinal_;
+  hipEvent_t event_ = nullptr;
+};
+
 class HipDevice : public Device {
  public:
   explicit HipDevice(int ordinal) : ordinal_(ordinal), id_(id_of(ordinal)), share_(wanted_share()) {
@@ -126,6 +156,8 @@ class HipDevice : public Device {
   void peek(void* to, const void* from, std::uint64_t bytes) override {
     copy(to, from, bytes, "reading device memory");
   }
+
+  std::unique_ptr<Moment> make_moment() override { return std::make_unique<EventMoment>(ordinal_); }
 
   std::string why_not_pointer(const void* pointer) override {
     int type = 0, ordinal = -1;

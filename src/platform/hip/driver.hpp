@@ -57,6 +57,11 @@ namespace crossdock::platform::hip {
   X(stream_synchronize, hipStreamSynchronize)           \
   X(stream_is_capturing, hipStreamIsCapturing)          \
   X(stream_device, hipGetStreamDeviceId)                \
+  X(capture_mode, hipThreadExchangeStreamCaptureMode)   \
+  X(event_create, hipEventCreateWithFlags)              \
+  X(event_record, hipEventRecord)                       \
+  X(event_query, hipEventQuery)                         \
+  X(event_destroy, hipEventDestroy)                     \
   X(module_load, hipModuleLoadData)                     \
   X(module_function, hipModuleGetFunction)              \
   X(module_launch, hipModuleLaunchKernel)               \
