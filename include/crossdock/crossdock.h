@@ -142,8 +142,8 @@ typedef int (*xd_all_gather)(const void* mine, size_t bytes, void* all, void* us
 XD_API const char* xd_last_error(void);
 XD_API const char* xd_version(void);
 
-/* A handle given out is the caller's: destroy it once, in any order, when the rank's streams are idle. Null is legal. A
- * call that fails writes none of its outputs. */
+/* A handle given out is the caller's: destroy it once, in any order, at any time (see crossdock::Exchange). Null is
+ * legal. A call that fails writes none of its outputs. */
 XD_API xd_status xd_team_create(int32_t num_ranks, xd_team** team);
 XD_API void xd_team_destroy(xd_team* team);
 

@@ -177,7 +177,10 @@ struct TraceEvent {
   bool combine;
 };
 
-/// One kind of exchange on a group: the memory of a Config, the two operators. Move-only, local destructor.
+/// One kind of exchange on a group: the memory of a Config, the two operators. Move-only; the destructor is local, at
+/// any time: memory that calls under way still use goes when, after their end, the process makes or destroys another
+/// group or exchange. Two things must have ended before: replays of graphs that captured calls, and kernels of the
+/// caller that use the memory behind the last call on their stream.
 class XD_PUBLIC Exchange {
  public:
   /// Collective. Errors: config (the reason of supports(), or the rank and member where configs differ), topology (ranks

@@ -43,9 +43,9 @@ class XD_PUBLIC Team {
   std::shared_ptr<detail::TeamState> state_;
 };
 
-/// Membership of one rank. Move-only; the destructor is local (no wait, no collective). Exchanges keep what they need of
-/// it alive, so the order of destruction is free, once this rank's own calls have ended: synchronise its streams first.
-/// One thread at a time, but for abort().
+/// Membership of one rank. Move-only; the destructor is local (no wait, no collective). Exchanges keep what they need
+/// of it alive, so the order of destruction is free, also while calls of this rank are under way (see Exchange). One
+/// thread at a time, but for abort().
 class XD_PUBLIC Group {
  public:
   /// Joins as `rank` of `team`. Collective over the team's threads. Errors of all three: usage, topology, peer_lost, system.

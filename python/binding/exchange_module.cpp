@@ -149,7 +149,8 @@ float type but fp4), in stream order, so that a view used too late shows at once
   type.def(
       "clear_status", [](const PyExchange& e) { e.use("Exchange.clear_status").clear_status(); },
       "Forgets a report that is not fatal.");
-  type.def("close", &PyExchange::close, "Local, legal twice; memory lives on while views of it or peers may use it.");
+  type.def("close", &PyExchange::close,
+           "Local, legal twice; memory lives on while calls under way, views of it or peers may use it.");
   type.def("__enter__", [](nb::object self) { return self; });
   type.def("__exit__", [](PyExchange& e, nb::args) { e.close(); });
   bind_received(module);

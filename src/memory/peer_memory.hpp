@@ -32,7 +32,7 @@ class PeerMemory {
   std::byte* base(int rank) const { return blocks_[rank]->data(); }
   std::uint64_t bytes() const { return blocks_.empty() ? 0 : blocks_[rank_]->bytes(); }
   Peers peers() const;
-  void release() { blocks_.clear(); }
+  const std::vector<platform::BlockPtr>& blocks() const { return blocks_; }
 
  private:
   int rank_ = 0;

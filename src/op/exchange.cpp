@@ -97,13 +97,14 @@ void note_launch(ExchangeState& e, platform::Geometry geometry, const kernels::P
   e.last_launch = {geometry.num_blocks, geometry.num_threads / e.limits.width, pieces.count, by};
 }
 
-void launch_dispatch(ExchangeState& e, kernels::DispatchArgs& args, const CallOptions& options) {
+void launch_dispatch(ExchangeState& e, kernels::DispatchArgs& args, const CallOptions& options, bool capturing) {
   const std::int64_t tokens = args.num_tokens_on_device || args.replay ? e.shape.max_tokens : args.num_tokens;
   const tuning::Decision decision = e.decide_dispatch(options, tokens);
   const tuning::Choice choice = e.choose(tokens, e.shape.row_bytes, decision.wish, 1);  // one to count and publish
   args.pieces = pieces_of(e.shape.row_bytes, choice.pieces, 1);
   note_launch(e, choice.geometry, args.pieces, decision.by);
   const platform::CurrentDevice current(e.group->device());
+  const detail::CallUnderWay under_way(e, options.stream, capturing);
   e.launches->dispatch(choice.geometry, options.stream, args);
   if (e.shape.layout == Layout::token_major) return;
   // As if the others had as many tokens, and no fewer than a decode step.
@@ -128,7 +129,7 @@ void run_combine(ExchangeState& e, int place, int plan, const CombineInput& in, 
   Argument{e, call, "output.weights", out.weights}.required(in.with_weights && any);
   Argument{e, call, "input.weights", in.weights}.aligned(4);
   Argument{e, call, "output.weights", out.weights}.aligned(4);
-  check_options(e, call, options);
+  const bool capturing = check_options(e, call, options);
 
   const platform::CurrentDevice current(e.group->device());
   const int owner = e.place_of_combine_buffer(in.rows);
@@ -156,6 +157,7 @@ void run_combine(ExchangeState& e, int place, int plan, const CombineInput& in, 
   const bool pull = args.source == kernels::Source::peers && !args.with_weights;
   const platform::Geometry geometry = pull ? reduce.geometry : send.geometry;
   note_launch(e, geometry, pull ? args.reduce : args.send, decision.by);
+  const detail::CallUnderWay under_way(e, options.stream, capturing);
   e.launches->combine[static_cast<int>(e.config.combine_dtype)][static_cast<int>(e.config.combine_wire)][by_expert](geometry, options.stream,
                                                                                                                args);
   e.landing_free[used] = false;
@@ -194,7 +196,7 @@ Received Exchange::dispatch(const DispatchInput& input, const CallOptions& optio
   Received received(std::unique_ptr<detail::ReceivedState>(new detail::ReceivedState{state_, place, plan, capturing}));
   e.plan_tokens[plan] = input.num_tokens_on_device ? -1 : input.num_tokens;
   kernels::DispatchArgs args = dispatch_args(e, input, place, plan, false);
-  launch_dispatch(e, args, options);
+  launch_dispatch(e, args, options, capturing);
   return received;
 }
 
@@ -209,12 +211,12 @@ Received Exchange::dispatch(const Plan& kept, const DispatchInput& input, const 
   const bool known = e.plan_tokens[plan] >= 0 && !input.num_tokens_on_device;
   if (known && input.num_tokens != e.plan_tokens[plan])
     throw UsageError(text("dispatch on rank ", e.group->rank(), ": num_tokens = ", input.num_tokens, "; the plan routes ", e.plan_tokens[plan]));
-  check_options(e, "dispatch", options);
+  const bool capturing = check_options(e, "dispatch", options);
   const int place = e.take_place("dispatch");
   e.hold_plan(plan);
   auto state = std::unique_ptr<detail::ReceivedState>(new detail::ReceivedState{state_, place, plan, true});
   kernels::DispatchArgs args = dispatch_args(e, input, place, plan, true);
-  launch_dispatch(e, args, options);
+  launch_dispatch(e, args, options, capturing);
   return Received(std::move(state));
 }
 
@@ -256,7 +258,7 @@ void Exchange::combine_fused(Received&& received, const CombineOutput& output, s
   Argument{e, "combine_fused", "output.rows", output.rows}.aligned(16);
   if (output.weights && !e.shape.combine_weights)
     throw UsageError(text("combine_fused on rank ", e.group->rank(), ": output.weights needs config.combine_weights; set it in the Config of a new Exchange on every rank"));
-  check_options(e, "combine_fused", options);
+  const bool capturing = check_options(e, "combine_fused", options);
   const platform::CurrentDevice current(e.group->device());
   kernels::CombineArgs args{};
   args.call = e.call(received.state_->place, plan);
@@ -271,6 +273,7 @@ void Exchange::combine_fused(Received&& received, const CombineOutput& output, s
   args.send = pieces_of(e.shape.combine_row_bytes, 1, 1);
   args.reduce = pieces_of(e.shape.combine_row_bytes, choice.pieces, 1);
   note_launch(e, choice.geometry, args.reduce, decision.by);
+  const detail::CallUnderWay under_way(e, options.stream, capturing);
   e.launches->combine[static_cast<int>(e.config.combine_dtype)][0][0](choice.geometry, options.stream, args);
   e.landing_free[received.state_->place] = false;
   received.state_.reset();

@@ -10,7 +10,8 @@ namespace crossdock::detail {
 
 using op::text;
 
-ExchangeState::ExchangeState(std::shared_ptr<GroupState> g, const Config& c) : group(std::move(g)), config(c) {
+ExchangeState::ExchangeState(std::shared_ptr<GroupState> g, const Config& c)
+    : group(std::move(g)), in_use(group->device()), config(c) {
   group->check("Exchange");
   agree_on_config();
   shape = op::shape_of(config, group->num_ranks());
@@ -29,6 +30,9 @@ ExchangeState::ExchangeState(std::shared_ptr<GroupState> g, const Config& c) : g
   memory = memory::PeerMemory::create(group->sharing(), arena.total_bytes, "Exchange");
   group->told_to_all("Exchange", [&] {
     report_block = group->device().allocate_host_visible(op::kReportBytes);
+    in_use.hold(memory);
+    in_use.hold(report_block);
+    group->hold_watched(in_use);
     mark_empty_rows();  // nobody writes before every rank has
   });
 }

@@ -8,6 +8,7 @@
 
 #include "crossdock/exchange.hpp"
 #include "kernels/launch.hpp"
+#include "memory/in_use.hpp"
 #include "memory/peer_memory.hpp"
 #include "op/group_state.hpp"
 #include "tuning/geometry.hpp"
@@ -47,6 +48,7 @@ class ExchangeState {
   tuning::Choice choose(std::int64_t rows, std::int64_t row_bytes, const tuning::Wish& wish, int idle_blocks = 0) const;
 
   std::shared_ptr<GroupState> group;
+  memory::InUse in_use;  // what calls of this exchange touch outlives it until they have ended
   Config config;
   Shape shape;
   memory::Arena arena;
@@ -72,6 +74,23 @@ class ExchangeState {
   void find_tuned();
   tuning::Decision decide(const CallOptions& options, const std::vector<tuning::Entry>& tuned, std::int64_t tokens) const;
   void mark_empty_rows();
+};
+
+/// Stands around the launch of a call, so that it can be told later whether the call has ended. The device must be
+/// current. A captured call is not told of: replays of graphs are the caller's to wait for.
+class CallUnderWay {
+ public:
+  CallUnderWay(ExchangeState& exchange, StreamHandle stream, bool captured)
+      : end_(captured ? nullptr : &exchange.in_use.end_of_calls_on(stream)), stream_(stream) {}
+  ~CallUnderWay() {
+    if (end_) end_->mark(stream_);  // also where the second kernel of a call was refused
+  }
+  CallUnderWay(const CallUnderWay&) = delete;
+  CallUnderWay& operator=(const CallUnderWay&) = delete;
+
+ private:
+  platform::Moment* end_;
+  StreamHandle stream_;
 };
 
 struct PlanState {

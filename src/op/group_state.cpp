@@ -43,6 +43,8 @@ GroupState::GroupState(memory::Sharing sharing, BackendKind backend, int device,
     : sharing_(std::move(sharing)) {
   told_to_all("Group::join", [&] {
     sharing_.device = platform::open_device(backend, device);
+    in_use_.emplace(*sharing_.device);
+    end_of_posts_ = &in_use_->end_of_calls_on(nullptr);
     if (tuning_file != "none") read_tuning(tuning_file);
   });
   Hello mine{
@@ -68,8 +70,16 @@ GroupState::GroupState(memory::Sharing sharing, BackendKind backend, int device,
   control_ = memory::PeerMemory::create(sharing_, sizeof(sync::Control), "Group::join");
   told_to_all("Group::join", [&] {
     failure_ = sharing_.device->allocate_host_visible(sizeof(sync::FailureRecord));
+    hold_watched(*in_use_);
     set_deadline(sharing_.deadline);  // before any rank's first kernel
   });
+}
+
+GroupState::~GroupState() { device().mark_posts(*end_of_posts_); }
+
+void GroupState::hold_watched(memory::InUse& in_use) const {
+  in_use.hold(control_);
+  in_use.hold(failure_);
 }
 
 void GroupState::read_tuning(const std::string& file) {

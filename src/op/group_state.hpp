@@ -5,10 +5,12 @@
 #include <atomic>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "crossdock/group.hpp"
+#include "memory/in_use.hpp"
 #include "memory/peer_memory.hpp"
 #include "sync/status.hpp"
 #include "tuning/file.hpp"
@@ -19,6 +21,7 @@ class GroupState {
  public:
   /// Collective over `sharing.all_gather`.
   GroupState(memory::Sharing sharing, BackendKind backend, int device, const std::string& tuning_file);
+  ~GroupState();
 
   int rank() const { return sharing_.rank; }
   int num_ranks() const { return sharing_.num_ranks; }
@@ -36,6 +39,8 @@ class GroupState {
 
   /// The part of a kernel's view that belongs to the group; `report` is the exchange's.
   sync::Watch watch(sync::ReportRecord* report) const;
+  /// Makes what watch() points to live as long as the calls that were given it.
+  void hold_watched(memory::InUse& in_use) const;
 
   Status poll() const;
   /// Throws the first failure, or StateError after close; `call` names who asks.
@@ -55,6 +60,8 @@ class GroupState {
   std::vector<tuning::Entry> tuned_;
   memory::PeerMemory control_;
   platform::BlockPtr failure_;
+  std::optional<memory::InUse> in_use_;  // by posts, for kernels are the exchanges'
+  platform::Moment* end_of_posts_ = nullptr;
   std::string own_abort_;  // set once, by any thread
   std::atomic<bool> own_abort_claimed_{false}, own_abort_told_{false};
   int ranks_on_device_ = 1, threads_on_device_ = 1;

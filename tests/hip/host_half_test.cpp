@@ -112,6 +112,23 @@ TEST_F(HostHalf, TwoToEightGpus) {
   EXPECT_EQ(live(), 0);
 }
 
+TEST_F(HostHalf, MemoryLeftUnderWayIsFreedByWhoComesNext) {
+  for (const char* share : {"ipc", "vmm"}) {
+    ::setenv("CROSSDOCK_SHARE", share, 1);
+    ::setenv("FAKE_HIP", "devices=2", 1);
+    const TestCase test = hip_case(3);
+    const Answers answers = answers_of(test);
+    const Team team(3);
+    Gate all_gone(3);
+    Log log;
+    run_threads(3, log, [&](int r) { leave_under_way(std::make_unique<Rank>(test, team, r, log), answers, all_gone); });
+    EXPECT_EQ(log.text(), "");
+    EXPECT_GT(live(), 0);
+    EXPECT_EQ(run_case(test), "");
+    EXPECT_EQ(live(), 0);
+  }
+}
+
 TEST_F(HostHalf, FusedAndSeveralRounds) {
   ::setenv("FAKE_HIP", "devices=2", 1);
   TestCase test = hip_case(4);

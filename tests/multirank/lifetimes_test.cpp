@@ -109,6 +109,67 @@ TEST(Lifetimes, AnyOrderOfDestruction) {
   } while (std::next_permutation(order.begin(), order.end()));
 }
 
+/// All ranks, in threads.
+void leave_under_way(const TestCase& test, const Answers& answers, Log& log) {
+  const Team team(test.num_ranks);
+  Gate all_gone(test.num_ranks);
+  run_threads(test.num_ranks, log,
+              [&](int r) { leave_under_way(std::make_unique<Rank>(test, team, r, log), answers, all_gone); });
+}
+
+TEST(Lifetimes, AnExchangeMayGoWhileItsCallsAreUnderWay) {
+  int run = 0;
+  for (const Path path : {Path::staged, Path::zero_copy, Path::fused})
+    for (const Layout layout : {Layout::token_major, Layout::expert_major, Layout::contiguous}) {
+      TestCase test = small_case(3);
+      set_path(test.config, path);
+      test.config.layout = layout;
+      if (!supports(test.config, 3)) continue;
+      Log log;
+      leave_under_way(test, answers_of(test), log);
+      ASSERT_EQ(log.text(), "") << name_of(path) << ", " << name_of(layout);
+      ++run;
+    }
+  EXPECT_EQ(run, 7);  // fused: token_major only
+}
+
+/// Whoever of group, exchange, Received and plan goes last takes the memory along.
+TEST(Lifetimes, AnyOrderOfDestructionUnderWay) {
+  TestCase test = small_case(2);
+  test.config.in_flight = 2;
+  const Answers answers = answers_of(test);
+  std::vector<int> order = {0, 1, 2, 3};
+  do {
+    Log log;
+    const Team team(2);
+    Gate all_gone(2);
+    run_threads(2, log, [&](int r) {
+      Stream stream;
+      Round round(test, answers, r), unused(test, answers, r);
+      round.spoil_output();
+      std::optional<Group> group(Group::join(team, r, options_of(test.backend, r)));
+      std::optional<Exchange> exchange(std::in_place, *group, test.config);
+      all_gone.hold_up(stream);
+      Received combined = exchange->dispatch(round.input(), stream.options());
+      std::optional<Plan> plan = combined.keep();
+      const CombineInput from = round.run_experts(combined, stream.handle());
+      exchange->combine(std::move(combined), from, round.output(), stream.options());
+      exchange->combine(*plan, from, round.output(), stream.options());
+      std::optional<Received> received = exchange->dispatch(unused.input(), stream.options());
+      for (const int what : order) {
+        if (what == 0) group.reset();
+        if (what == 1) exchange.reset();
+        if (what == 2) received.reset();
+        if (what == 3) plan.reset();
+      }
+      all_gone.arrive();
+      stream.synchronize();
+      round.check_output(log);
+    });
+    ASSERT_EQ(log.text(), "");
+  } while (std::next_permutation(order.begin(), order.end()));
+}
+
 TEST(Lifetimes, ATeamMayGoFirst) {
   const TestCase test = small_case(2);
   const Answers answers = answers_of(test);
@@ -171,6 +232,27 @@ TEST(Lifetimes, AHundredCyclesLeakNothing) {
   EXPECT_LT(virtual_bytes(), bytes + (std::uint64_t{48} << 20));  // one leaked arena per cycle would be 300 MB
 #endif
   EXPECT_EQ(mapped_bytes("memfd:crossdock"), 0u);
+}
+
+/// What was kept for calls under way is freed by those who come later.
+TEST(Lifetimes, AHundredLeftUnderWayLeakNothing) {
+  TestCase test = small_case(3);
+  test.config.max_tokens = 64;
+  test.config.hidden = 1024;
+  const Answers answers = answers_of(test);
+  [[maybe_unused]] std::uint64_t bytes = 0;
+  std::uint64_t free = 0;
+  for (int cycle = 0; cycle < 100; ++cycle) {
+    Log log;
+    leave_under_way(test, answers, log);
+    ASSERT_EQ(log.text(), "");
+    if (cycle == 9) bytes = virtual_bytes(), free = free_device_bytes(test.backend);
+  }
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+  EXPECT_LT(virtual_bytes(), bytes + (std::uint64_t{48} << 20));
+#endif
+  const std::uint64_t now = free_device_bytes(test.backend);  // of a GPU; one leaked arena per cycle would be 270 MB
+  EXPECT_LT(free > now ? free - now : 0, std::uint64_t{48} << 20);
 }
 
 TEST(Lifetimes, ExchangesComeAndGoInOneGroup) {

@@ -77,6 +77,23 @@ TEST(Processes, ByRendezvous) {
   EXPECT_EQ(files, 0) << "sockets left in " << dir.path();
 }
 
+/// A process gives up its own mappings of all arenas while its calls use them; the others' are no help.
+TEST(Processes, MayLeaveWhileTheirCallsAreUnderWay) {
+  const RuntimeDir dir;
+  const TestCase test = process_case(3);
+  const Answers answers = answers_of(test);
+  const std::string name = unique_name();
+  expect_quiet(run_processes(3, [&](int r) {
+    Log log;
+    for (int n = 0; n < 3; ++n) {
+      Gate gone(1);
+      Group group = Group::rendezvous(name + std::to_string(n), r, 3, options_with(r, kPatience));
+      leave_under_way(std::make_unique<Rank>(test, std::move(group), log), answers, gone);
+    }
+    return log.text();
+  }));
+}
+
 /// An all-gather over pages that all processes share: every rank posts, then waits for all.
 class SharedGather {
  public:

@@ -208,6 +208,22 @@ void Rank::run(const Answers& answers, StreamHandle stream) {
   if (!test.in_place) round.check(view, log);  // combine leaves what was received alone
 }
 
+void leave_under_way(std::unique_ptr<Rank> rank, const Answers& answers, Gate& all_gone) {
+  const TestCase& test = rank->test;
+  Log& log = rank->log;
+  Stream stream(test.backend);
+  Round round(test, answers, rank->rank());
+  round.spoil_output();
+  all_gone.hold_up(stream);
+  Received received = rank->exchange.dispatch(round.input(), stream.options());
+  const CombineInput from = round.run_experts(received, stream.handle());
+  rank->combine(std::move(received), from, round.output(), stream.handle());
+  rank.reset();
+  all_gone.arrive();
+  stream.synchronize();
+  round.check_output(log);
+}
+
 void run_ranks(const TestCase& test, Log& log, const std::function<void(Rank&)>& body) {
   const Team team(test.num_ranks);
   run_threads(test.num_ranks, log, [&](int r) {

@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <functional>
+#include <memory>
 #include <string>
 
 #include "crossdock/crossdock.hpp"
@@ -12,9 +13,6 @@
 #include "support/stream.hpp"
 
 namespace crossdock::testing {
-
-/// Longer than any honest wait in a test, also under sanitizers on a busy machine.
-inline constexpr std::chrono::milliseconds kPatience{60'000};
 
 /// Runs body(rank) in one thread per rank and waits for all. An exception is a line in the log.
 void run_threads(int num_ranks, Log& log, const std::function<void(int)>& body);
@@ -86,6 +84,10 @@ class Rank {
   Group group;
   Exchange exchange;
 };
+
+/// Enqueues a dispatch, its experts and a combine behind `all_gone`, destroys the rank, arrives there, and checks what its
+/// calls then bring.
+void leave_under_way(std::unique_ptr<Rank> rank, const Answers& answers, Gate& all_gone);
 
 /// Runs body(rank) for every rank of `test` in threads of a team. A rank that throws aborts the group, so that the
 /// others do not wait for it.

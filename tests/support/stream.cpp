@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "support/stream.hpp"
 
+#include <thread>
+
 #include "support/machine.hpp"
 
 namespace crossdock::testing {
@@ -18,5 +20,13 @@ void Stream::synchronize() { state_->synchronize(); }
 void Stream::begin_capture() { state_->begin_capture(); }
 Graph Stream::end_capture() { return state_->end_capture(); }
 void Stream::replay(const Graph& graph) { state_->replay(graph); }
+
+void Gate::hold_up(Stream& stream) {
+  stream.enqueue([this] {
+    const auto give_up = std::chrono::steady_clock::now() + kPatience;
+    while (arrived_ < wanted_ && std::chrono::steady_clock::now() < give_up)
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  });
+}
 
 }  // namespace crossdock::testing

@@ -2,6 +2,8 @@
 // Streams and graphs of the machine that tests run on: CpuStream and CpuGraph, or CUDA's.
 #pragma once
 
+#include <atomic>
+#include <chrono>
 #include <functional>
 #include <memory>
 
@@ -9,6 +11,9 @@
 #include "support/rank_memory.hpp"
 
 namespace crossdock::testing {
+
+/// Longer than any honest wait in a test, also under sanitizers on a busy machine.
+inline constexpr std::chrono::milliseconds kPatience{60'000};
 
 /// A recorded list of calls. Copies share it.
 struct Graph {
@@ -35,6 +40,18 @@ class Stream {
 
  private:
   std::unique_ptr<State> state_;
+};
+
+/// A gate in streams, open once as many as were asked for have arrived; or at the end of all patience.
+class Gate {
+ public:
+  explicit Gate(int wanted) : wanted_(wanted) {}
+  void arrive() { ++arrived_; }
+  void hold_up(Stream& stream);
+
+ private:
+  const int wanted_;
+  std::atomic<int> arrived_{0};
 };
 
 /// From now on calls of `exchange` without a stream are done when they return, as on the CPU; on a GPU they run on a
