@@ -90,6 +90,30 @@ def test_arrays_of_enqueued_calls_live_until_they_have_run(crossdock_ranks):
     assert crossdock_ranks(2)(job) == [(True, True, [5.0]), (None, True, [5.0])]
 
 
+def test_an_exchange_may_be_dropped_while_its_calls_are_queued(crossdock_ranks):
+    """Rank 0's calls cannot end before rank 1's begin, which is after rank 0 has let go of exchange and group."""
+    dropped = threading.Event()
+
+    def layer(exchange, rank, stream, out):
+        if rank == 1:
+            assert dropped.wait(20)
+        rows = np.full((4, 8), 5 + rank, np.float32)
+        received = exchange.dispatch(rows, np.full((4, 1), 1 - rank), stream=stream)
+        exchange.combine(received, received.rows, out=out, stream=stream)
+        return weakref.ref(exchange)
+
+    def job(group):
+        stream, out = crossdock.CpuStream(), np.zeros((4, 8), np.float32)
+        rank, exchange = group.rank, layer(group.exchange(CONFIG), group.rank, stream, out)
+        del group
+        gc.collect()
+        if rank == 0:
+            dropped.set()
+        stream.synchronize()
+        return exchange() is None, np.unique(out).tolist()
+    assert crossdock_ranks(2)(job) == [(True, [5.0]), (True, [6.0])]
+
+
 def test_a_graph_keeps_its_arrays(crossdock_ranks):
     def job(group):
         exchange, stream, out = group.exchange(CONFIG), crossdock.CpuStream(), torch.zeros(4, 8)

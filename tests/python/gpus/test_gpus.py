@@ -5,6 +5,7 @@ import pathlib
 import statistics
 import sys
 import time
+import weakref
 
 import ml_dtypes
 import numpy as np
@@ -128,6 +129,29 @@ def test_moris_interface(group, device, kernel, dtype, quant):
         out, _ = op.combine(received[0].to(torch.bfloat16), None, ids)
         assert torch.allclose(out[:len(rows)].float(), rows.float() * distinct(ids, group), atol=1e-2, rtol=1e-1)
     assert len(op.get_dispatch_src_token_pos()) == received[4].item() and op.local_expert_count.numel() == -(-8 // group.num_ranks)
+
+
+def test_an_exchange_may_be_collected_while_its_calls_are_queued(group, device):
+    """`layer(group.exchange(config))`: the last reference goes when the call returns, and its kernels wait behind a pause."""
+    rows, ids = inputs(device, rank=group.rank)
+
+    def layer(exchange):
+        if device.type == "cuda":
+            torch.cuda._sleep(200_000_000)  # a tenth of a second
+        received = exchange.dispatch(rows, ids)
+        return exchange.combine(received, received.rows), weakref.ref(exchange)
+
+    for layout in crossdock.LAYOUTS:
+        results = []
+        for tokens in (64, 65, 66):  # configs that no other test holds alive, the next made while the one before is under way
+            out, exchange = layer(group.exchange(CONFIG.replace(max_tokens=tokens, layout=layout)))
+            assert exchange() is None
+            results.append(out)
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        wanted = rows.float() * (distinct(ids, group) if layout == "token_major" else 2)  # rows by rank, or by each of 2 experts
+        for out in results:
+            assert torch.equal(out.float(), wanted)
 
 
 def test_an_moe_layer_against_the_dense_one(group, device):
