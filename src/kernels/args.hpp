@@ -4,6 +4,7 @@
 
 #include "memory/peers.hpp"
 #include "memory/regions.hpp"
+#include "platform/machine.hpp"
 #include "route/token_route.hpp"
 #include "sync/status.hpp"
 #include "types/shape.hpp"
@@ -57,6 +58,25 @@ struct DispatchArgs {
   Pieces pieces;
   bool replay;  // along the plan's routes, no routing
 };
+
+/// Tokens whose rows a block of dispatch finds at once: one bit each in a word.
+inline constexpr int kChunk = 64;
+
+/// Blocks of a small launch that move no rows: one counts and publishes, one keeps the books of pairs.
+inline constexpr int kIdleOfSmall = 2;
+
+/// Whether a launch is the small one: one chunk of tokens, an item per warp at most and a unit of it per lane. What is known
+/// beforehand need not be asked in the kernel, whose time is that of its instructions.
+inline bool is_small(const DispatchArgs& args, const platform::Geometry& geometry, int width) {
+  const Shape& shape = args.call.shape;
+  const std::int64_t tokens = args.num_tokens_on_device ? shape.max_tokens : args.num_tokens;
+  const int movers = geometry.num_blocks - kIdleOfSmall;
+  const std::int64_t warps = std::int64_t{movers} * (geometry.num_threads / width);
+  const bool scales_fit = (shape.scale_bytes | static_cast<int>(reinterpret_cast<std::uintptr_t>(args.scales) % 16)) % 16 == 0 &&
+                          shape.scale_bytes / 16 <= width;
+  return !args.replay && movers > 0 && tokens <= kChunk && tokens * args.pieces.count <= warps && args.pieces.units_per_piece <= width &&
+         shape.top_k <= width && scales_fit;
+}
 
 struct ExpertRowsArgs {
   Call call;

@@ -19,8 +19,6 @@
 
 namespace crossdock::kernels {
 
-inline constexpr int kChunk = 64;  // tokens whose rows a block finds at once: one bit each in a word
-
 inline constexpr int kRoutedSooner = 2 * kChunk;  // tokens that one block routes in less time than many take to meet
 
 inline constexpr int kBlocksThatSuffice = 12;  // to fill the link: 4 x H200 reach their best rate with fewer (2026-11-22)
@@ -43,7 +41,7 @@ struct HeldItem {
   float weight;
 };
 
-template <class M>
+template <class M, bool kSmall>
 struct Dispatch {
   M& m;
   DispatchShared& shared;
@@ -60,33 +58,37 @@ struct Dispatch {
   const std::int64_t first_token = token_of(items.first);
   const std::int64_t end_token = token_of(items.end + pieces - 1);
   /// Small batches: every warp has one item at most, every lane one unit of it and one id.
-  const bool holds = items.end - items.first <= m.num_warps() && args.pieces.units_per_piece <= M::kWidth && shape.top_k <= M::kWidth;
+  const bool holds = kSmall || (items.end - items.first <= m.num_warps() && args.pieces.units_per_piece <= M::kWidth && shape.top_k <= M::kWidth);
   HeldItem held{};
   bool failed = false;  // as this thread knows it
 
   XD_FN void run() {
     const bool publisher = m.block() == m.num_blocks() - 1;
+    const bool keeps_pairs = kSmall ? m.block() == m.num_blocks() - 2 : publisher;  // a block of its own: none waits for it
     mark(Phase::begin);
-    if (!args.replay) route_share();
+    if (!replay() && !(kSmall && keeps_pairs)) route_share();
     if (told_failure(m, call, poison)) failed = true;
     if (publisher) mark(Phase::publish);
     if (publisher) publish_counts();
+    if (keeps_pairs && !replay()) tell_pairs();
     if (holds) hold_item();
     mark(Phase::wait_counts);
     if (!await_counts()) return;
     mark(Phase::move);
     move_rows();
-    if (publisher && !args.replay && !pair_books().sum()) return;
+    if (keeps_pairs && !replay() && !pair_books().sum()) return;
     finish();
     mark(Phase::end);
   }
 
   XD_FN void mark(Phase phase) { kernels::mark(m, call, epoch, phase, false); }
 
+  XD_FN bool replay() const { return !kSmall && args.replay; }
+
   XD_FN std::int64_t token_of(std::int64_t item) const { return args.pieces.by_count(static_cast<std::uint32_t>(item)); }
 
   /// A batch of one chunk: every block routes all of it, and needs to hear of no other.
-  XD_FN bool routes_at_once() const { return num_tokens <= kChunk; }
+  XD_FN bool routes_at_once() const { return kSmall || num_tokens <= kChunk; }
   /// Whether the chunk that was routed first is all that this block will ask for.
   XD_FN bool routes_once() const { return routes_at_once() || end_token - first_token <= kChunk; }
   /// Where token 0 of `chunk` lies in what was found.
@@ -94,7 +96,7 @@ struct Dispatch {
 
   /// T of this call, in [0, M]. A T on the device that is out of range is clamped and reported.
   XD_FN std::int64_t count_tokens() const {
-    if (args.replay) return matrix_of_plan().tokens(rank);
+    if (replay()) return matrix_of_plan().tokens(rank);
     const std::int64_t asked = args.num_tokens_on_device ? *args.num_tokens_on_device : args.num_tokens;
     const std::int64_t tokens = larger<std::int64_t>(0, smaller<std::int64_t>(asked, shape.max_tokens));
     if (tokens != asked && m.block() == 0 && m.thread() == 0) {
@@ -118,7 +120,7 @@ struct Dispatch {
     const std::int64_t all = num_tokens * pieces;
     const int others = m.num_blocks() - 1;
     const bool suffice = others >= kBlocksThatSuffice || (others > 0 && all <= std::int64_t{others} * m.num_warps());
-    const int movers = suffice ? others : m.num_blocks();
+    const int movers = kSmall ? m.num_blocks() - kIdleOfSmall : suffice ? others : m.num_blocks();
     return m.block() < movers ? share_of(all, m.block(), movers) : Range{all, all};
   }
 
@@ -126,6 +128,12 @@ struct Dispatch {
   /// the block that has its first piece.
   XD_FN void route_share() {
     for (int d = m.thread(); d < memory::kShareCounts; d += m.num_threads()) shared.counts[d] = shared.before[d] = 0;
+    if constexpr (kSmall)
+      route_chunk(0, static_cast<int>(num_tokens), num_tokens);
+    else
+      route_large_share();
+  }
+  XD_FN void route_large_share() {
     const bool alone = items.first == items.end && num_tokens <= kRoutedSooner;  // a publisher that moves nothing
     if (routes_at_once() || alone) return route_tokens(0, num_tokens, num_tokens);
     route_tokens(first_token, end_token, token_of(items.end));
@@ -160,7 +168,7 @@ struct Dispatch {
     failed = m.any_in_block(failed);
   }
 
-  /// Tells all ranks the counts, then the owners of the experts their pairs.
+  /// Tells all ranks the counts.
   XD_FN void publish_counts() {
     m.sync_block();
     for (int i = m.thread(); i < shape.num_ranks * (shape.num_ranks + 1) && !failed; i += m.num_threads()) {
@@ -168,15 +176,18 @@ struct Dispatch {
       std::uint64_t* word = call.at<std::uint64_t>(call.peers.after(p), call.place.counts_words) + rank * (shape.num_ranks + 1) + cell;
       m.store_begun(word, sync::count_word(epoch, count_for(cell)));  // edge counts: signal
     }
-    if (args.replay) return;
-    if (m.thread() == 0) report_tokens();
+    if (!replay() && m.thread() == 0) report_tokens();
+  }
+
+  /// Tells the owners of the experts their pairs.
+  XD_FN void tell_pairs() {
     failed = m.any_in_block(failed);
     if (!failed) pair_books().send(args.ids, num_tokens);
   }
 
   /// Rows for rank d; for d = W T and the plan.
   XD_FN std::uint64_t count_for(int d) const {
-    if (args.replay) return matrix_of_plan().cells[rank * (shape.num_ranks + 1) + d];
+    if (replay()) return matrix_of_plan().cells[rank * (shape.num_ranks + 1) + d];
     return d == shape.num_ranks ? layout::token_cell(num_tokens, call.plan_idx) : shared.before[d] + shared.counts[d];
   }
 
@@ -214,12 +225,22 @@ struct Dispatch {
 
   XD_FN void move_rows() {
     if (items.first >= items.end) return;
-    if (!args.replay)
+    if (!replay())
       for (int d = m.thread(); d < shape.num_ranks; d += m.num_threads())
         shared.next_row[d] = matrix().first_row(rank, d) + shared.before[d];
+    if constexpr (kSmall) {
+      place_chunk(first_token, static_cast<int>(end_token - first_token));
+      const std::uint32_t item = static_cast<std::uint32_t>(items.first) + m.warp();
+      if (item < items.end) move_item(item, static_cast<std::uint32_t>(first_token));
+    } else {
+      move_chunks();
+    }
+  }
+
+  XD_FN void move_chunks() {
     for (std::int64_t chunk = first_token; chunk < end_token; chunk += kChunk) {
       const int count = static_cast<int>(smaller<std::int64_t>(kChunk, end_token - chunk));
-      if (args.replay) {
+      if (replay()) {
         recall_chunk(chunk, count);
       } else {
         if (!routes_once()) find_chunk(chunk, count, 0);
@@ -228,7 +249,7 @@ struct Dispatch {
       const std::int64_t last = smaller(items.end, (chunk + count) * pieces);
       for (std::int64_t item = larger(items.first, chunk * pieces) + m.warp(); item < last; item += m.num_warps())
         move_item(static_cast<std::uint32_t>(item), static_cast<std::uint32_t>(chunk));
-      if (!args.replay && chunk + count < end_token) keep_chunk(chunk, count);
+      if (!replay() && chunk + count < end_token) keep_chunk(chunk, count);
     }
   }
 
@@ -337,7 +358,7 @@ struct Dispatch {
     const Units units = units_of(piece);
     if (units.first + m.lane() < units.end)
       held.bytes = m.load16_once(args.rows + token * shape.row_bytes + std::int64_t{units.first + m.lane()} * 16);
-    if (args.replay || piece != 0) return;
+    if (replay() || piece != 0) return;
     const int j = m.lane() - static_cast<int>(shape.by_top_k(m.lane())) * shape.top_k;
     held.id = id_of(token, j);
     held.weight = weight_of(token, j);
@@ -346,7 +367,7 @@ struct Dispatch {
   }
 
   XD_FN bool aligned_scales() const { return (shape.scale_bytes | static_cast<int>(reinterpret_cast<std::uintptr_t>(args.scales))) % 16 == 0; }
-  XD_FN bool holds_scales() const { return holds && aligned_scales() && shape.scale_bytes / 16 <= M::kWidth; }
+  XD_FN bool holds_scales() const { return kSmall || (holds && aligned_scales() && shape.scale_bytes / 16 <= M::kWidth); }
 
   /// One piece of one token, to all its destinations, by one warp. The first piece takes the metadata along.
   XD_FN void move_item(std::uint32_t item, std::uint32_t chunk) {  // at most 2^24 tokens, 32 pieces each
@@ -354,18 +375,39 @@ struct Dispatch {
     const int piece = static_cast<int>(item - token * pieces), in_chunk = static_cast<int>(token - chunk);
     const memory::Route* routes = &shared.routes[in_chunk * kMaxRanks];
     const Units units = units_of(piece);
+    if constexpr (kSmall)
+      move_held(token, routes, units, piece);
+    else
+      move_pieces(token, routes, units, piece);
+  }
+  XD_FN void move_pieces(std::int64_t token, const memory::Route* routes, Units units, int piece) {
     const wire::Fan fan = fan_of(routes, call.place.rows, shape.row_bytes);
     if (!holds)
       wire::fan_out(m, args.rows + token * shape.row_bytes, fan, units.first, units.end);
     else if (units.first + m.lane() < units.end)
       wire::store_to_all(m, held.bytes, fan, units.first + m.lane());
     if (piece != 0) return;
-    if (!args.replay) send_metadata(token, routes);
+    if (!replay()) send_metadata(token, routes);
     if (shape.scale_bytes != 0) send_scales(token, fan_of(routes, call.place.scales, shape.scale_bytes));
   }
 
+  /// The small launch's move_item: a lane has at most one unit of the row, and one of the scales.
+  XD_FN void move_held(std::int64_t token, const memory::Route* routes, Units units, int piece) {
+    const std::int64_t unit = units.first + m.lane();
+    const bool has_scales = piece == 0 && m.lane() < shape.scale_bytes / 16;
+    for (int o = 0; o < shape.ranks_per_token; ++o) {
+      const memory::Route to = routes[o];
+      if (to.row < 0) continue;
+      std::byte* rows = call.at<std::byte>(to.rank, call.place.rows) + to.row * shape.row_bytes;
+      if (unit < units.end) m.store16_away(rows + unit * 16, held.bytes);
+      std::byte* scales = call.at<std::byte>(to.rank, call.place.scales) + to.row * std::int64_t{shape.scale_bytes};
+      if (has_scales) m.store16_away(scales + m.lane() * 16, held.scales);
+    }
+    if (piece == 0) send_metadata(token, routes);
+  }
+
   XD_FN void send_scales(std::int64_t token, const wire::Fan& fan) {
-    if (!holds_scales() || args.replay)
+    if (!holds_scales() || replay())
       wire::fan_out_bytes(m, args.scales + token * shape.scale_bytes, fan, shape.scale_bytes, aligned_scales());
     else if (m.lane() < shape.scale_bytes / 16)
       wire::store_to_all(m, held.scales, fan, m.lane());
@@ -398,13 +440,13 @@ struct Dispatch {
     mark(Phase::signal_done);
     const bool last = arrive_last(m, &call.mine<memory::PlaceState>(call.place.state)->arrivals);
     if (last) tell_done();
-    if (!args.replay) {
+    if (!replay()) {
       keep_last_chunk();
       clean_tail();
     }
-    if (last && !args.replay) keep_matrix();
+    if (last && !replay()) keep_matrix();
     advance_clock(m, call, epoch, false);
-    if (!last || !await_done() || args.replay) return;
+    if (!last || !await_done() || replay()) return;
     if (matrix().rows_needed(rank) > shape.row_capacity) pair_books().recount();
   }
 
@@ -456,9 +498,9 @@ struct Dispatch {
   }
 };
 
-template <class M>
+template <bool kSmall, class M>
 XD_FN void dispatch(M& m, DispatchShared& shared, const DispatchArgs& args) {
-  Dispatch<M>{m, shared, args}.run();
+  Dispatch<M, kSmall>{m, shared, args}.run();
 }
 
 }  // namespace crossdock::kernels

@@ -15,7 +15,7 @@ using platform::cpu::ScalarMachine;
 void launch_dispatch(Geometry, StreamHandle stream, const DispatchArgs& args) {
   enqueue(stream, args, [](ScalarMachine& m, const DispatchArgs& a) {
     DispatchShared shared;
-    dispatch(m, shared, a);
+    dispatch<false>(m, shared, a);  // a warp of one lane holds no item
   });
 }
 

@@ -11,11 +11,16 @@ namespace {
 using platform::Geometry;
 using platform::cuda::CudaMachine;
 
+template <bool kSmall>
 struct DispatchBody {
   using Shared = DispatchShared;
   static constexpr const char* kName = "dispatch";
-  __device__ static void run(CudaMachine& m, Shared& shared, const DispatchArgs& args) { dispatch(m, shared, args); }
+  __device__ static void run(CudaMachine& m, Shared& shared, const DispatchArgs& args) { dispatch<kSmall>(m, shared, args); }
 };
+void launch_dispatch(Geometry geometry, StreamHandle stream, const DispatchArgs& args) {
+  const bool small = is_small(args, geometry, CudaMachine::kWidth);
+  (small ? launch<DispatchBody<true>, DispatchArgs> : launch<DispatchBody<false>, DispatchArgs>)(geometry, stream, args);
+}
 struct ExpertRowsBody {
   using Shared = ExpertRowsShared;
   static constexpr const char* kName = "expert_rows";
@@ -34,7 +39,8 @@ struct ExpertRowsBody {
 /// Asks for every kernel, which also loads it: the first launch of one that is not loaded yet waits for the kernels that run
 /// on its device, and those of ranks that share the device may be waiting for it.
 int max_resident_blocks(int num_threads) {
-  int fewest = resident_blocks<DispatchBody, DispatchArgs>(num_threads);
+  int fewest = resident_blocks<DispatchBody<false>, DispatchArgs>(num_threads);
+  fewest = smaller(fewest, resident_blocks<DispatchBody<true>, DispatchArgs>(num_threads));
   fewest = smaller(fewest, resident_blocks<ExpertRowsBody, ExpertRowsArgs>(num_threads));
 #define XD_COMBINE(dtype, wire) fewest = smaller(fewest, resident_combine_##dtype##_##wire(num_threads));
 #include "kernels/instances.def"
@@ -45,7 +51,7 @@ int max_resident_blocks(int num_threads) {
 const LaunchTable& launches() {
   static const LaunchTable table = [] {
     LaunchTable t;
-    t.dispatch = launch<DispatchBody, DispatchArgs>;
+    t.dispatch = launch_dispatch;
     t.expert_rows = launch<ExpertRowsBody, ExpertRowsArgs>;
     t.max_resident_blocks = max_resident_blocks;
 #define XD_COMBINE(dtype, wire)                                                                                   \

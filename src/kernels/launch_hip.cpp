@@ -23,6 +23,7 @@ using platform::hip::driver;
 
 enum Kernel {
   dispatch,
+  dispatch_small,
   expert_rows,
 #define XD_COMBINE(dtype, wire) combine_##dtype##_##wire, combine_##dtype##_##wire##_by_expert,
 #include "kernels/instances.def"
@@ -34,6 +35,7 @@ enum Kernel {
 #define XD_NAME(kernel) XD_TEXT(crossdock_##kernel)
 constexpr const char* kNames[kNumKernels] = {
     XD_NAME(dispatch),
+    XD_NAME(dispatch_small),
     XD_NAME(expert_rows),
 #define XD_COMBINE(dtype, wire) XD_NAME(combine_##dtype##_##wire), XD_NAME(combine_##dtype##_##wire##_by_expert),
 #include "kernels/instances.def"
@@ -81,6 +83,12 @@ void launch(Geometry geometry, StreamHandle stream, const Args& args) {
         std::string(kNames[kKernel]) + ": the kernel launch");
 }
 
+void launch_dispatch(Geometry geometry, StreamHandle stream, const DispatchArgs& args) {
+  constexpr int kWidth = 64;
+  (is_small(args, geometry, kWidth) ? launch<Kernel::dispatch_small, DispatchArgs> : launch<Kernel::dispatch, DispatchArgs>)(
+      geometry, stream, args);
+}
+
 /// Most blocks of the kernel that needs most; loads the code.
 int max_resident_blocks(int num_threads) {
   const Loaded& code = load();
@@ -97,7 +105,7 @@ int max_resident_blocks(int num_threads) {
 
 LaunchTable make_table() {
   LaunchTable t;
-  t.dispatch = launch<Kernel::dispatch, DispatchArgs>;
+  t.dispatch = launch_dispatch;
   t.expert_rows = launch<Kernel::expert_rows, ExpertRowsArgs>;
   t.max_resident_blocks = max_resident_blocks;
 #define XD_COMBINE(dtype, wire)                                                \

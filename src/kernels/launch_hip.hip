@@ -26,7 +26,12 @@ __device__ T& shared_memory() {
 
 extern "C" __global__ void XD_BOUNDS crossdock_dispatch(const DispatchArgs args) {
   HipMachine m;
-  dispatch(m, shared_memory<DispatchShared>(), args);
+  dispatch<false>(m, shared_memory<DispatchShared>(), args);
+}
+
+extern "C" __global__ void XD_BOUNDS crossdock_dispatch_small(const DispatchArgs args) {
+  HipMachine m;
+  dispatch<true>(m, shared_memory<DispatchShared>(), args);
 }
 
 extern "C" __global__ void XD_BOUNDS crossdock_expert_rows(const ExpertRowsArgs args) {

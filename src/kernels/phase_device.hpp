@@ -26,7 +26,7 @@ XD_FN std::uint64_t first_look(M& m, const Call& call) {
 template <class M>
 XD_FN bool told_failure(M& m, const Call& call, std::uint64_t first_look) {
   // Read again in order: the host, told by fail(), reads the reason that the origin wrote before its poison.
-  if (first_look) sync::fail(m, call.watch, sync::Poison::of(sync::poisoned(m, call.watch)), 0, 0);
+  if (first_look) [[unlikely]] sync::fail(m, call.watch, sync::Poison::of(sync::poisoned(m, call.watch)), 0, 0);
   return first_look != 0;
 }
 template <class M>

@@ -100,7 +100,8 @@ void note_launch(ExchangeState& e, platform::Geometry geometry, const kernels::P
 void launch_dispatch(ExchangeState& e, kernels::DispatchArgs& args, const CallOptions& options, bool capturing) {
   const std::int64_t tokens = args.num_tokens_on_device || args.replay ? e.shape.max_tokens : args.num_tokens;
   const tuning::Decision decision = e.decide_dispatch(options, tokens);
-  const tuning::Choice choice = e.choose(tokens, e.shape.row_bytes, decision.wish, 1);  // one to count and publish
+  const int idle_blocks = tokens <= kernels::kChunk ? kernels::kIdleOfSmall : 1;  // one to count and publish
+  const tuning::Choice choice = e.choose(tokens, e.shape.row_bytes, decision.wish, idle_blocks);
   args.pieces = pieces_of(e.shape.row_bytes, choice.pieces, 1);
   note_launch(e, choice.geometry, args.pieces, decision.by);
   const platform::CurrentDevice current(e.group->device());

@@ -45,7 +45,7 @@ XD_FN bool wait(M& m, const Watch& watch, const std::uint64_t* word, std::uint64
       if (value) *value = now;
       return true;
     }
-    if (polls % kPollsPerLook == 0) {
+    if (polls % kPollsPerLook == 0) [[unlikely]] {
       if (const std::uint64_t word_of_peer = poisoned(m, watch)) {
         fail(m, watch, Poison::of(word_of_peer), expected, epoch);
         return false;

@@ -26,7 +26,7 @@ def read(path):
 def expected_names(root):
     rows = re.findall(r"^XD_COMBINE\((\w+), (\w+)\)", read(os.path.join(root, "src", "kernels", "instances.def")), re.M)
     combines = [f"combine_{dtype}_{wire}{which}" for dtype, wire in rows for which in ("", "_by_expert")]
-    return ["dispatch", "expert_rows", *combines]
+    return ["dispatch", "dispatch_small", "expert_rows", *combines]
 
 
 def check_names(names, expected):

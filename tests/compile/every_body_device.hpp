@@ -16,10 +16,13 @@ __device__ T& shared_memory() {
   return *reinterpret_cast<T*>(bytes);
 }
 
+template <bool kSmall>
 __global__ void __launch_bounds__(kMaxThreads, 1) dispatch_kernel(XD_KERNEL_ARGS DispatchArgs args) {
   TestedMachine m;
-  dispatch(m, shared_memory<DispatchShared>(), args);
+  dispatch<kSmall>(m, shared_memory<DispatchShared>(), args);
 }
+template __global__ void dispatch_kernel<false>(XD_KERNEL_ARGS DispatchArgs);
+template __global__ void dispatch_kernel<true>(XD_KERNEL_ARGS DispatchArgs);
 
 __global__ void __launch_bounds__(kMaxThreads, 1) expert_rows_kernel(XD_KERNEL_ARGS ExpertRowsArgs args) {
   TestedMachine m;

@@ -33,7 +33,10 @@ void run_body(platform::Geometry geometry, std::uint64_t seed, const Args& args,
 template <int kWidth>
 void run_dispatch(platform::Geometry geometry, std::uint64_t seed, const kernels::DispatchArgs& args) {
   run_body<kWidth, kernels::DispatchShared>(geometry, seed, args,
-                                            [](auto& m, auto& shared, const auto& a) { kernels::dispatch(m, shared, a); });
+                                            [&](auto& m, auto& shared, const auto& a) {
+                                              kernels::is_small(a, geometry, kWidth) ? kernels::dispatch<true>(m, shared, a)
+                                                                                     : kernels::dispatch<false>(m, shared, a);
+                                            });
 }
 template <int kWidth>
 void run_expert_rows(platform::Geometry geometry, std::uint64_t seed, const kernels::ExpertRowsArgs& args) {
