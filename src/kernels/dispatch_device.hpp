@@ -12,6 +12,7 @@
 // wait for the counts of those before them.
 #pragma once
 
+#include "kernels/dispatch_shared.hpp"
 #include "kernels/pairs_device.hpp"
 #include "kernels/phase_device.hpp"
 #include "layout/slots.hpp"
@@ -22,17 +23,6 @@ namespace crossdock::kernels {
 inline constexpr int kRoutedSooner = 2 * kChunk;  // tokens that one block routes in less time than many take to meet
 
 inline constexpr int kBlocksThatSuffice = 12;  // to fill the link: 4 x H200 reach their best rate with fewer (2026-11-22)
-
-struct DispatchShared {
-  std::uint64_t matrix[kMaxRanks * (kMaxRanks + 1)];
-  Bits named_by[kChunk * kMaxRanks];           // [token of the chunk][rank], bit j: id j names this rank
-  Bits named[kMaxRanks];                       // bit i: token i of the chunk goes to this rank
-  memory::Route routes[kChunk * kMaxRanks];
-  std::int64_t next_row[kMaxRanks];            // row of the chunk's first token at each rank
-  std::uint32_t counts[memory::kShareCounts];  // rows for every rank and bad ids, of this block's share
-  std::uint32_t before[memory::kShareCounts];  // the same of the blocks before it
-  std::uint32_t pairs[kExpertsAtOnce];
-};
 
 /// What a lane reads of its warp's only item while the counts are under way.
 struct HeldItem {
