@@ -33,8 +33,8 @@ struct Runtime {
   static constexpr unsigned kNonBlocking = cudaStreamNonBlocking;
   static constexpr auto kReleaseThreshold = cudaMemPoolAttrReleaseThreshold;
 
-  /// Empty, or why there is no runtime.
-  static std::string problem() { return {}; }
+  /// Empty: there is always a runtime. First of all to be called: links what loads kernels early (runtime.cpp).
+  static std::string problem();
   static std::string name_of(int device);
   static std::string driver();
   static int num_sms(int device);
