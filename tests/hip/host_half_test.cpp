@@ -119,9 +119,12 @@ TEST_F(HostHalf, MemoryLeftUnderWayIsFreedByWhoComesNext) {
     const TestCase test = hip_case(3);
     const Answers answers = answers_of(test);
     const Team team(3);
-    Gate all_gone(3);
     Log log;
-    run_threads(3, log, [&](int r) { leave_under_way(std::make_unique<Rank>(test, team, r, log), answers, all_gone); });
+    {
+      Gate all_gone(3);  // with memory of its own
+      run_threads(3, log,
+                  [&](int r) { leave_under_way(std::make_unique<Rank>(test, team, r, log), answers, all_gone); });
+    }
     EXPECT_EQ(log.text(), "");
     EXPECT_GT(live(), 0);
     EXPECT_EQ(run_case(test), "");

@@ -33,7 +33,7 @@ TEST(Streams, RoundsAreEnqueuedWithoutWaiting) {
       Stream stream;
       std::vector<std::unique_ptr<Round>> mine;
       std::optional<View> last;
-      stream.enqueue([&] { std::this_thread::sleep_for(std::chrono::milliseconds(rank.rank() * 5)); });
+      stream.pause(std::chrono::milliseconds(rank.rank() * 5));
       for (const Answers& answers : rounds) {
         mine.push_back(std::make_unique<Round>(test, answers, rank.rank()));
         Received received = rank.exchange.dispatch(mine.back()->input(), on(stream));

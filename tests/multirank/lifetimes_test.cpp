@@ -32,10 +32,10 @@ TEST(Lifetimes, ARankLeavesWhilePeersStillWork) {
         Round round(test, answers, r);
         CallOptions options;
         options.stream = stream.handle();
-        if (r != leaver) stream.enqueue([] { std::this_thread::sleep_for(20ms); });
+        if (r != leaver) stream.pause(20ms);
         Received received = rank->exchange.dispatch(round.input(), options);
         const CombineInput from = round.run_experts(received, stream.handle());
-        if (r != leaver) stream.enqueue([] { std::this_thread::sleep_for(20ms); });
+        if (r != leaver) stream.pause(20ms);
         rank->combine(std::move(received), from, round.output(), stream.handle());
         if (r == leaver) stream.synchronize(), rank.reset();
         stream.synchronize();

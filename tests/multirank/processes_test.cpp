@@ -258,7 +258,7 @@ TEST(Processes, AMemberExitsWhilePeersStillPull) {
       const CallOptions options = stream.options();
       Received received = rank.exchange.dispatch(round.input(), options);
       const CombineInput from = round.run_experts(received, stream.handle());
-      if (r != leaver) stream.enqueue([] { std::this_thread::sleep_for(50ms); });
+      if (r != leaver) stream.pause(50ms);
       rank.combine(std::move(received), from, round.output(), stream.handle());
       stream.synchronize();
       round.check_output(log);

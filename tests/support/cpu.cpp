@@ -43,6 +43,9 @@ void step(StepKind kind, StreamHandle stream, const Step& step) {
   });
 }
 
+/// A copy would be a data race with the step that waits.
+void post(std::uint32_t* word, int) { platform::cpu::ScalarMachine::add_acq_rel(word, 1); }
+
 }  // namespace
 
 const Machine& cpu_machine() {
@@ -65,6 +68,7 @@ const Machine& cpu_machine() {
                                  []() -> StreamHandle { return nullptr; },
                                  []() -> std::unique_ptr<Stream::State> { return std::make_unique<CpuState>(); },
                                  step,
+                                 post,
                                  nullptr};
   return table;
 }

@@ -27,7 +27,7 @@ void enqueue_compare(StreamHandle stream, const Turn* turn, const void* is, cons
 }
 
 void enqueue_delay(StreamHandle stream, const Turn* turn, int rank, int most_us) {
-  enqueue(StepKind::delay, stream, {.turn = of(turn), .rank = rank, .most_us = most_us});
+  enqueue(StepKind::delay, stream, {.turn = of(turn), .rank = rank, .us = most_us});
 }
 
 }  // namespace crossdock::testing

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What tests do on a rank's stream without the host: choose one of several inputs, compare with one of several answers,
-// wait a random time. Captured into a graph, each replay takes the next set.
+// wait a random or a given time, or for a word. Captured into a graph, each replay takes the next set.
 #pragma once
 
 #include <cstdint>
@@ -28,7 +28,7 @@ struct Difference {
 };
 
 /* The steps, each a kernel of at most kStepThreads threads a block. */
-#define XD_STEPS(X) X(next_turn) X(choose) X(compare) X(delay)
+#define XD_STEPS(X) X(next_turn) X(choose) X(compare) X(delay) X(pause) X(hold)
 #define XD_NAME(name) name,
 enum class StepKind { XD_STEPS(XD_NAME) };
 #undef XD_NAME
@@ -37,10 +37,11 @@ inline constexpr int kStepThreads = 256;
 /// Arguments of every step; each reads what it needs.
 struct Step {
   Turn* turn = nullptr;
-  std::uint32_t* words = nullptr;  ///< what is written, or compared
+  std::uint32_t* words = nullptr;  ///< what is written, compared, or waited for
   Versions versions{};
   Difference* difference = nullptr;
-  int what = 0, rank = 0, most_us = 0;
+  int what = 0, rank = 0;
+  int us = 0;  ///< of pause; of delay and hold the most
 };
 
 void enqueue_next_turn(StreamHandle stream, Turn* turn);
@@ -51,5 +52,6 @@ void enqueue_compare(StreamHandle stream, const Turn* turn, const void* is, cons
                      Difference* difference);
 /// Waits 0 to `most_us`, by turn and rank; three turns of four not at all.
 void enqueue_delay(StreamHandle stream, const Turn* turn, int rank, int most_us);
+/* pause and hold: members of Stream */
 
 }  // namespace crossdock::testing

@@ -36,11 +36,31 @@ XD_FN void compare(M& m, const Step& s) {
   }
 }
 
+/* Waits by the machine's clock: they end whatever the host does. */
+XD_FN std::uint64_t ns_of(const Step& s) { return static_cast<std::uint64_t>(s.us) * 1000; }
+template <class M>
+XD_FN void wait_ns(M& m, std::uint64_t ns) {
+  const std::uint64_t began = m.now_ns();
+  while (m.now_ns() - began < ns) m.pause();
+}
+
 template <class M>
 XD_FN void delay(M& m, const Step& s) {
   const std::uint64_t draw = (*s.turn * 8 + static_cast<unsigned>(s.rank)) * 0x9e3779b97f4a7c15u >> 33;
-  const std::uint64_t ns = draw % 4 ? 0 : draw / 4 % static_cast<unsigned>(s.most_us) * 1000, began = m.now_ns();
-  while (m.now_ns() - began < ns) m.pause();
+  wait_ns(m, draw % 4 ? 0 : draw / 4 % static_cast<unsigned>(s.us) * 1000);
+}
+
+template <class M>
+XD_FN void pause(M& m, const Step& s) {
+  wait_ns(m, ns_of(s));
+}
+
+/// The word is written once, from outside of the stream.
+template <class M>
+XD_FN void hold(M& m, const Step& s) {
+  if (m.thread() != 0) return;
+  const std::uint64_t began = m.now_ns();
+  while (m.add_acq_rel(s.words, 0) == 0 && m.now_ns() - began < ns_of(s)) m.pause();
 }
 
 }  // namespace crossdock::testing

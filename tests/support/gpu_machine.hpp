@@ -119,18 +119,25 @@ struct GpuMachine {
     check(kLaunch(kind, wide ? kBlocks : 1, wide ? kStepThreads : R::kWidth, static_cast<Stream>(stream), &step));
   }
 
+  static void post(std::uint32_t* word, int device) {
+    const std::uint32_t one = 1;
+    const Stream stream = stream_of_allocations(device);
+    check(R::MemcpyAsync(word, &one, sizeof one, R::kCopy, stream));
+    check(R::StreamSynchronize(stream));
+  }
+
   template <auto kLaunch>
   static constexpr Machine table{num_devices, current_device, use,           free_bytes,   last_error,
                                  allocate,    fill,           copy,          enqueue_copy, synchronize,
-                                 own_stream,  make_stream,    step<kLaunch>, R::kVisible};
+                                 own_stream,  make_stream,    step<kLaunch>, post,         R::kVisible};
 
  private:
   /// Allocations and frees in the order of a stream of each device that runs nothing else: a plain free would wait for the
-  /// kernels of every rank on the device, of which one may wait for the rank that frees.
-  static Stream stream_of_allocations() {
+  /// kernels of every rank on the device, of which one may wait for the rank that frees. The first use of a device's is
+  /// while it is current.
+  static Stream stream_of_allocations(int device = current_device()) {
     static std::mutex mutex;
     static std::map<int, Stream> streams;  // as long as the process
-    const int device = current_device();
     const std::lock_guard lock(mutex);
     Stream& stream = streams[device];
     if (!stream) stream = tools::gpu::make_side_stream<R>();

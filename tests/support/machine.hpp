@@ -41,6 +41,9 @@ struct Machine {
   StreamHandle (*own_stream)();
   std::unique_ptr<Stream::State> (*make_stream)();
   void (*step)(StepKind kind, StreamHandle stream, const Step& step);
+  /// Makes a word 1 that steps of streams of `device` wait for (`allocate` has made it there): past all streams that run
+  /// anything else, and done when it returns.
+  void (*post)(std::uint32_t* word, int device);
 
   const char* visible;  // the variable of the environment that lists its devices
 };

@@ -2,10 +2,12 @@
 // Streams and graphs of the machine that tests run on: CpuStream and CpuGraph, or CUDA's.
 #pragma once
 
-#include <atomic>
 #include <chrono>
+#include <cstdint>
 #include <functional>
 #include <memory>
+#include <mutex>
+#include <vector>
 
 #include "crossdock/exchange.hpp"
 #include "support/rank_memory.hpp"
@@ -29,8 +31,13 @@ class Stream {
   Stream& operator=(const Stream&) = delete;
 
   StreamHandle handle();
-  CallOptions options();                     ///< of calls on this stream
-  void enqueue(std::function<void()> call);  ///< `call` runs on the host; on a GPU it may not speak to the driver
+  CallOptions options();  ///< of calls on this stream
+  /// `call` runs on the host; on a GPU it may not speak to the driver. Where ranks share a GPU, use pause() and Gate: while
+  /// a kernel of another stream of the device waits, the driver need not begin with `call` nor with what is behind it.
+  void enqueue(std::function<void()> call);
+  void pause(std::chrono::milliseconds time);
+  /// Waits until the word, of this stream's device, is not 0, or for kPatience.
+  void hold(std::uint32_t* word);
   void synchronize();
   void begin_capture();
   Graph end_capture();
@@ -39,19 +46,29 @@ class Stream {
   struct State;  // one per machine, in stream.cpp
 
  private:
+  BackendKind backend_;
   std::unique_ptr<State> state_;
 };
 
-/// A gate in streams, open once as many as were asked for have arrived; or at the end of all patience.
+/// A gate in streams, open once as many as were asked for have arrived; or at the end of all patience. Outlives what it
+/// has held up.
 class Gate {
  public:
-  explicit Gate(int wanted) : wanted_(wanted) {}
-  void arrive() { ++arrived_; }
+  explicit Gate(int wanted, BackendKind backend = backend_of_tests()) : wanted_(wanted), backend_(backend) {}
+  void arrive();
+  /// The stream is of the calling thread's current device.
   void hold_up(Stream& stream);
 
  private:
+  struct Word {
+    int device;
+    Buffer memory;
+  };
   const int wanted_;
-  std::atomic<int> arrived_{0};
+  const BackendKind backend_;
+  std::mutex mutex_;
+  int arrived_ = 0;
+  std::vector<Word> words_;  // one of each stream
 };
 
 /// From now on calls of `exchange` without a stream are done when they return, as on the CPU; on a GPU they run on a
