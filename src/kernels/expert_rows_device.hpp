@@ -52,8 +52,7 @@ struct ExpertRows {
 
   XD_FN void run() {
     if (m.any_in_block(sees_failure(m, call))) return;
-    if (!args.replay && !place_all()) return;
-    if (args.replay || !one_group) copy_along_plan();
+    if (go_over_rows() && !args.replay) mark_tail();
   }
 
   XD_FN Range share_of_block() const {
@@ -70,21 +69,23 @@ struct ExpertRows {
   /// A row belongs to the block that has its first piece.
   XD_FN bool owns(std::int64_t row) const { return row * pieces >= items.first && row * pieces < items.end; }
 
-  XD_FN bool place_all() {
-    for (int group = 0; group < shape.experts_per_rank; group += kExpertGroup) {
+  /// Goes over the rows once for each group of experts, to place them, and copies them last: at once if there is one group, else
+  /// along the plan, as a replay does. False: the group of ranks has failed.
+  XD_FN bool go_over_rows() {
+    for (int group = args.replay ? shape.experts_per_rank : 0;; group += kExpertGroup) {
       const int some = smaller(kExpertGroup, shape.experts_per_rank - group);
-      if (!begin_group(group, some)) return false;
+      const bool places = some > 0, copies = one_group || !places;
+      if (places && !begin_group(group, some)) return false;
       for (std::int64_t chunk = rows.first; chunk < rows.end; chunk += kRowChunk) {
         const int count = static_cast<int>(smaller<std::int64_t>(kRowChunk, rows.end - chunk));
-        place_chunk(chunk, count, group, some);
-        if (one_group) copy_chunk(chunk, count);
-        keep_chunk(chunk, count, group);
+        places ? place_chunk(chunk, count, group, some) : recall_chunk(chunk, count);
+        if (copies) copy_chunk(chunk, count);
+        if (places) keep_chunk(chunk, count, group);
       }
-      mark_padding(some);
-      if (m.block() == m.num_blocks() - 1) keep_books(group, some);
+      if (places) mark_padding(some);
+      if (places && m.block() == m.num_blocks() - 1) keep_books(group, some);
+      if (copies) return true;
     }
-    mark_tail();
-    return true;
   }
 
   /// Finds where the experts of a group begin, and their pairs before this block's rows. False: the group of ranks has failed.
@@ -214,15 +215,11 @@ struct ExpertRows {
         codec::canonical(route::weight_of_expert(ids + row * shape.top_k, weights, j, shape.top_k));
   }
 
-  XD_FN void copy_along_plan() {
-    const std::int32_t* slots = call.mine<std::int32_t>(call.plan.expert_of_row);
-    for (std::int64_t chunk = rows.first; chunk < rows.end; chunk += kRowChunk) {
-      const int count = static_cast<int>(smaller<std::int64_t>(kRowChunk, rows.end - chunk));
-      m.sync_block();
-      for (int i = m.thread(); i < count * shape.top_k; i += m.num_threads()) shared.slots[i] = slots[chunk * shape.top_k + i];
-      m.sync_block();
-      copy_chunk(chunk, count);
-    }
+  XD_FN void recall_chunk(std::int64_t chunk, int count) {
+    const std::int32_t* slots = call.mine<std::int32_t>(call.plan.expert_of_row) + chunk * shape.top_k;
+    m.sync_block();
+    for (int i = m.thread(); i < count * shape.top_k; i += m.num_threads()) shared.slots[i] = slots[i];
+    m.sync_block();
   }
 
   /// This block's pieces of rows [chunk, chunk + count), which have their slots.
