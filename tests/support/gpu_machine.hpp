@@ -121,9 +121,12 @@ struct GpuMachine {
 
   static void post(std::uint32_t* word, int device) {
     const std::uint32_t one = 1;
+    const int before = current_device();
+    use(device);  // memory of a pool is copied to by its own device
     const Stream stream = stream_of_allocations(device);
     check(R::MemcpyAsync(word, &one, sizeof one, R::kCopy, stream));
     check(R::StreamSynchronize(stream));
+    use(before);
   }
 
   template <auto kLaunch>
