@@ -84,7 +84,9 @@ struct ExpertRows {
       }
       if (places) mark_padding(some);
       if (places && m.block() == m.num_blocks() - 1) keep_books(group, some);
-      if (copies) return true;
+      if (!copies) continue;
+      if (args.replay && shape.zero_padding) zero_along_plan();
+      return true;
     }
   }
 
@@ -264,6 +266,15 @@ struct ExpertRows {
         if (shape.zero_padding) zero_rows(r, end, fixed ? held : ~std::uint64_t{0});
         if (fixed && !(held >> (M::kWidth - 1) & 1)) break;
       }
+    }
+  }
+  /// A replay's padding: its place may hold rows of another plan.
+  XD_FN void zero_along_plan() {
+    const std::int32_t* offsets = call.mine<std::int32_t>(call.plan.expert_offsets);
+    const std::uint32_t* kept = call.mine<std::uint32_t>(call.plan.expert_counts);
+    for (int x = m.block() * m.num_warps() + m.warp(); x < shape.experts_per_rank; x += m.num_blocks() * m.num_warps()) {
+      const std::int64_t end = smaller<std::int64_t>(offsets[x + 1], shape.expert_rows);
+      for (std::int64_t r = std::int64_t{offsets[x]} + kept[x]; r < end; r += M::kWidth) zero_rows(r, end, ~std::uint64_t{0});
     }
   }
   /// contiguous: rows behind the experts that the call before had filled. Every block has its own copy of how far they went.

@@ -43,20 +43,25 @@ TEST(Plans, ReplayOfDispatchAndCombineInAnyOrderManyTimes) {
   }
 }
 
-/// Two routings kept: each replay must find its own slots again.
+/// Two routings kept: each replay must find its own slots again, and padding that other rows have filled meanwhile is zero.
 TEST(Plans, TwoPlansInTurn) {
-  TestCase test = plan_case(4);
-  test.config.kept_plans = 2;
-  std::vector<Step> script = {dispatch(1), {Do::keep, 0, 1}, {Do::combine, 0, 1}, dispatch(2), {Do::keep, 0, 2}, {Do::combine, 0, 2}};
-  for (int n = 0; n < 6; ++n) {
-    const std::uint64_t routing = 1 + static_cast<std::uint64_t>(n % 2);
-    script.push_back({Do::replay, n % 2, routing, 3});
-    script.push_back({Do::combine, 0, routing, 4});
-    script.push_back({Do::combine_plan, 1 - n % 2, 3 - routing, 5});
-    script.push_back(dispatch(7));  // a plain dispatch between leaves the plans alone
-    script.push_back({Do::drop_received, 0, 7});
+  for (const Layout layout : {Layout::token_major, Layout::contiguous}) {
+    TestCase test = plan_case(4);
+    test.config.kept_plans = 2;
+    test.config.layout = layout;
+    test.config.zero_padding = layout == Layout::contiguous;
+    test.config.alignment = layout == Layout::contiguous ? 8 : 1;
+    std::vector<Step> script = {dispatch(1), {Do::keep, 0, 1}, {Do::combine, 0, 1}, dispatch(2), {Do::keep, 0, 2}, {Do::combine, 0, 2}};
+    for (int n = 0; n < 6; ++n) {
+      const std::uint64_t routing = 1 + static_cast<std::uint64_t>(n % 2);
+      script.push_back({Do::replay, n % 2, routing, 3});
+      script.push_back({Do::combine, 0, routing, 4});
+      script.push_back({Do::combine_plan, 1 - n % 2, 3 - routing, 5});
+      script.push_back(dispatch(7));  // a plain dispatch between leaves the plans alone
+      script.push_back({Do::drop_received, 0, 7});
+    }
+    EXPECT_EQ(run_script(test, script, true), "");
   }
-  EXPECT_EQ(run_script(test, script, true), "");
 }
 
 TEST(Plans, CombineAfterCombineOnEveryPathAndWire) {
