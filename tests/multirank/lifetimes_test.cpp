@@ -237,8 +237,9 @@ TEST(Lifetimes, AHundredCyclesLeakNothing) {
 /// What was kept for calls under way is freed by those who come later.
 TEST(Lifetimes, AHundredLeftUnderWayLeakNothing) {
   TestCase test = small_case(3);
-  test.config.max_tokens = 64;
-  test.config.hidden = 1024;
+  test.config.max_tokens = 2048;  // large arenas, small batches
+  test.recipe.tokens = {64, 64, 64};
+  test.config.hidden = 160;  // CUDA copies more than 64 KiB of pageable memory at once, behind what the stream waits for
   const Answers answers = answers_of(test);
   [[maybe_unused]] std::uint64_t bytes = 0;
   std::uint64_t free = 0;
@@ -251,7 +252,7 @@ TEST(Lifetimes, AHundredLeftUnderWayLeakNothing) {
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
   EXPECT_LT(virtual_bytes(), bytes + (std::uint64_t{48} << 20));
 #endif
-  const std::uint64_t now = free_device_bytes(test.backend);  // of a GPU; one leaked arena per cycle would be 270 MB
+  const std::uint64_t now = free_device_bytes(test.backend);  // of a GPU; a leaked arena of a rank is some MiB
   EXPECT_LT(free > now ? free - now : 0, std::uint64_t{48} << 20);
 }
 
