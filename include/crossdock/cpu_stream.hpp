@@ -29,9 +29,10 @@ class XD_PUBLIC CpuStream {
   CpuStream(const CpuStream&) = delete;
   CpuStream& operator=(const CpuStream&) = delete;
 
-  StreamHandle handle();                     ///< what calls take as their stream
-  void enqueue(std::function<void()> call);  ///< runs `call` after everything enqueued before (or records it); any thread
-  void synchronize();  ///< waits until the queue is empty; throws what a queued call has thrown first since the last time
+  StreamHandle handle();  ///< what calls take as their stream
+  /// Runs `call` after everything enqueued before, or records it. From any thread.
+  void enqueue(std::function<void()> call);
+  void synchronize();  ///< waits until the queue is empty; throws what a queued call threw first since the last time
 
   void begin_capture();      ///< from here on calls are recorded, not run
   CpuGraph end_capture();    ///< ends the recording

@@ -74,7 +74,7 @@ struct Launch {
 struct TokenRows {
   void* rows;                    ///< [row_capacity, hidden] of dispatch_dtype
   const void* scales;            ///< [row_capacity, scale_bytes] or null
-  const std::int32_t* ids;       ///< [row_capacity, k] all global ids of the token, other ranks' too; -1: none, past the count
+  const std::int32_t* ids;       ///< [row_capacity, k] all ids of the token, other ranks' too; -1: none, past the count
   const float* weights;          ///< [row_capacity, k] beside the ids; 0 past the count
   const RowSource* sources;      ///< [row_capacity]; rank and token -1 past the count
   std::int64_t row_capacity;

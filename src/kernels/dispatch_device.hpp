@@ -22,7 +22,7 @@ namespace crossdock::kernels {
 
 inline constexpr int kRoutedSooner = 2 * kChunk;  // tokens that one block routes in less time than many take to meet
 
-inline constexpr int kBlocksThatSuffice = 12;  // to fill the link: 4 x H200 reach their best rate with fewer (2026-11-22)
+inline constexpr int kBlocksThatSuffice = 12;  // to fill the link: 4 x H200 do so with fewer (2026-11-22)
 
 /// What a lane reads of its warp's only item while the counts are under way.
 struct HeldItem {
@@ -54,7 +54,8 @@ struct Dispatch {
 
   XD_FN void run() {
     const bool publisher = m.block() == m.num_blocks() - 1;
-    const bool keeps_pairs = kSmall ? m.block() == m.num_blocks() - 2 : publisher;  // a block of its own: none waits for it
+    // Small launches: a block of its own, which none waits for.
+    const bool keeps_pairs = kSmall ? m.block() == m.num_blocks() - 2 : publisher;
     mark(Phase::begin);
     if (!replay() && !(kSmall && keeps_pairs)) route_share();
     if (told_failure(m, call, poison)) failed = true;

@@ -292,7 +292,8 @@ std::vector<TraceEvent> Exchange::trace() const {
     if (taken == 0) continue;
     std::vector<TraceEvent> ring(smaller(taken, most));
     e.group->device().peek(ring.data(), e.mine<void>(e.arena.place_at(place, e.arena.place.trace)), ring.size() * sizeof(TraceEvent));
-    if (taken > most) std::rotate(ring.begin(), ring.begin() + taken % most, ring.end());  // oldest first: clocks are coarse
+    // Oldest first: clocks are too coarse to sort by.
+    if (taken > most) std::rotate(ring.begin(), ring.begin() + taken % most, ring.end());
     for (TraceEvent& event : ring) event.place = static_cast<std::int16_t>(place);
     all.insert(all.end(), ring.begin(), ring.end());
   }

@@ -23,7 +23,8 @@ TEST(Matrix, EveryCellRunsOrIsRefusedWithAReason) {
   EXPECT_EQ(sum.failures, "");
   EXPECT_EQ(sum.cells, 6 * 6 * 3 * 3 * 3);
   EXPECT_EQ(sum.run + sum.refused, sum.cells);
-  EXPECT_EQ(sum.run, 6 * 6 * 7 + 6 * 2 * 3 * 2);  // all pairs: 3 layouts staged and zero-copy, one fused; two cast wires
+  // All pairs: three layouts staged and zero-copy, one fused; and two cast wires.
+  EXPECT_EQ(sum.run, 6 * 6 * 7 + 6 * 2 * 3 * 2);
 }
 
 /// The cells that run, by a rank that is a process: one group, an exchange a case. Gives what was wrong.

@@ -295,7 +295,7 @@ XD_EXPORT int fake_hip_live() {
   (void)hipDeviceSynchronize();  // what was freed in the order of a stream is gone then
   const std::lock_guard lock(mutex);
   int of_the_library = 0;
-  for (const auto& [at, memory] : memories) of_the_library += memory.kind != Kind::host;  // pinned pages are kept for ever
+  for (const auto& [at, memory] : memories) of_the_library += memory.kind != Kind::host;  // pinned ones are kept
   for (const hipStream_t stream : streams) of_the_library += stream->is_the_librarys;
   return of_the_library + live_handles;
 }

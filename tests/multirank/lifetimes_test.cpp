@@ -257,7 +257,7 @@ TEST(Lifetimes, AHundredLeftUnderWayLeakNothing) {
   TestCase test = small_case(3);
   test.config.max_tokens = 2048;  // large arenas, small batches
   test.recipe.tokens = {64, 64, 64};
-  test.config.hidden = 160;  // CUDA copies more than 64 KiB of pageable memory at once, behind what the stream waits for
+  test.config.hidden = 160;  // a larger pageable copy waits on the host for what the stream waits for
   const Answers answers = answers_of(test);
   [[maybe_unused]] std::uint64_t bytes = 0;
   std::uint64_t free = 0;

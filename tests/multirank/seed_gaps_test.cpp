@@ -181,7 +181,8 @@ void check_all_codes(Dtype dtype, std::uint8_t nan) {
   EXPECT_EQ(log.text(), "");
   for (int i = 0; i < 256; ++i) {
     const bool is_nan = std::isnan(oracle::decode(dtype, static_cast<std::uint32_t>(i)));
-    const int right = is_nan ? nan : oracle::decode(dtype, static_cast<std::uint32_t>(i)) == 0.0f ? 0 : i;  // 0 + -0 is +0
+    const bool is_zero = oracle::decode(dtype, static_cast<std::uint32_t>(i)) == 0.0f;  // 0 + -0 is +0
+    const int right = is_nan ? nan : is_zero ? 0 : i;
     EXPECT_EQ(out[i], right) << name_of(dtype) << " code " << i;
   }
 }

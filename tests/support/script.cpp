@@ -50,7 +50,8 @@ struct Player {
   const std::vector<const Answers*>& answers;  // by step
   std::list<InFlight> in_flight = {};
   std::list<Kept> plans = {};
-  std::map<const void*, bool> may_write = {};  // combine buffer -> a dispatch of its place has completed since the combine
+  /// Combine buffer -> a dispatch of its place has completed since the combine.
+  std::map<const void*, bool> may_write = {};
 
   void step(std::size_t idx) {
     const Step& s = script[idx];
