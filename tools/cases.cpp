@@ -179,9 +179,9 @@ class CaseReader {
   /// FlyDSL's `random` puts a token's experts on distinct ranks; `uniform` is ours for k distinct experts of all.
   oracle::Routing routing(const std::string& name) const {
     static const std::map<std::string, oracle::Routing> of_flydsl = {{"random", oracle::Routing::distinct_ranks},
-                                                                       {"forced_hot_spot", oracle::Routing::hot_spot},
-                                                                       {"soft_hot_pe", oracle::Routing::soft_hot},
-                                                                       {"uniform", oracle::Routing::random}};
+                                                                     {"forced_hot_spot", oracle::Routing::hot_spot},
+                                                                     {"soft_hot_pe", oracle::Routing::soft_hot},
+                                                                     {"uniform", oracle::Routing::random}};
     if (const auto found = of_flydsl.find(name); found != of_flydsl.end()) return found->second;
     if (const auto routing = oracle::routing_named(name)) return *routing;
     complain(result_.name, "unknown routing `" + name + "`");

@@ -133,9 +133,7 @@ void add_check(CLI::App& app) {
   const auto o = std::make_shared<Options>();
   CLI::App* verb =
       app.add_subcommand("check", "Run the cases of a file and compare every bit on every rank with the oracle");
-  verb->add_option("--cases", o->file, "JSON list of cases; keys: docs/cases.md")
-      ->required()
-      ->check(CLI::ExistingFile);
+  verb->add_option("--cases", o->file, "JSON list of cases; keys: docs/cases.md")->required()->check(CLI::ExistingFile);
   verb->add_option("--name", o->name, "Only the case of this name");
   verb->add_option("--part", o->part, "I/N: every N-th case from the I-th on, so that N commands share a file");
   verb->add_option("--ranks", o->cases.num_ranks, "Ranks, instead of each case's world_size")

@@ -29,13 +29,13 @@ struct Config {
   bool zero_padding = false;         ///< contiguous: padding rows between experts are zeroed in every call
   Overflow overflow = Overflow::drop;
 
-  bool zero_copy = false;        ///< own a combine buffer, see Exchange::combine_buffer
-  bool fused = false;            ///< landing rows for Exchange::combine_fused (token_major only)
-  bool combine_weights = false;  ///< combine can return a second result, see CombineOutput::weights
-  std::int32_t in_flight = 1;    ///< `Received` that may live at once, 1 to 16
-  std::int32_t kept_plans = 1;   ///< plans that may be kept at once, 0 to 64
-  std::int32_t trace_events = 0; ///< time stamps kept per Received in flight, 0 (off) to 2^20; see Exchange::trace
-  std::int32_t num_sms = 0;      ///< geometry of every call that chooses none: see CallOptions
+  bool zero_copy = false;         ///< own a combine buffer, see Exchange::combine_buffer
+  bool fused = false;             ///< landing rows for Exchange::combine_fused (token_major only)
+  bool combine_weights = false;   ///< combine can return a second result, see CombineOutput::weights
+  std::int32_t in_flight = 1;     ///< `Received` that may live at once, 1 to 16
+  std::int32_t kept_plans = 1;    ///< plans that may be kept at once, 0 to 64
+  std::int32_t trace_events = 0;  ///< time stamps kept per Received in flight, 0 (off) to 2^20; see Exchange::trace
+  std::int32_t num_sms = 0;       ///< geometry of every call that chooses none: see CallOptions
   std::int32_t num_blocks = 0;
   std::int32_t num_warps = 0;
   std::int32_t pieces = 0;

@@ -34,8 +34,8 @@ class XD_PUBLIC CpuStream {
   void enqueue(std::function<void()> call);
   void synchronize();  ///< waits until the queue is empty; throws what a queued call threw first since the last time
 
-  void begin_capture();      ///< from here on calls are recorded, not run
-  CpuGraph end_capture();    ///< ends the recording
+  void begin_capture();    ///< from here on calls are recorded, not run
+  CpuGraph end_capture();  ///< ends the recording
   bool capturing() const;
   void replay(const CpuGraph& graph);  ///< enqueues the recorded calls
 

@@ -28,7 +28,7 @@ typedef enum { XD_STATUSES(XD_C_STATUS) XD_NUM_STATUSES } xd_status;
 #define XD_C_BACKEND(name, NAME, ...) XD_BACKEND_##NAME,
 typedef enum { XD_BACKENDS(XD_C_BACKEND) XD_NUM_BACKENDS } xd_backend;
 
-typedef struct xd_team xd_team;         /* meeting point of threads */
+typedef struct xd_team xd_team; /* meeting point of threads */
 typedef struct xd_group xd_group;
 typedef struct xd_exchange xd_exchange;
 typedef struct xd_received xd_received;
@@ -36,11 +36,11 @@ typedef struct xd_plan xd_plan;
 
 /* Every struct that a call takes or fills starts with its size; XD_INIT(x) clears and sizes it. A size of another version
  * is refused: recompile after an update. xd_counts and xd_row_source lie in the library's memory and have none. */
-#define XD_INIT(x)                                                     \
-  do {                                                                 \
-    unsigned char* xd_bytes_ = (unsigned char*)&(x);                   \
+#define XD_INIT(x)                                                           \
+  do {                                                                       \
+    unsigned char* xd_bytes_ = (unsigned char*)&(x);                         \
     for (size_t xd_i_ = 0; xd_i_ < sizeof(x); ++xd_i_) xd_bytes_[xd_i_] = 0; \
-    (x).size = sizeof(x);                                              \
+    (x).size = sizeof(x);                                                    \
   } while (0)
 
 typedef struct {
@@ -55,19 +55,19 @@ typedef struct {
   int32_t zero_padding;
   int32_t overflow; /* xd_overflow */
   int32_t zero_copy, fused, combine_weights;
-  int32_t in_flight; /* 0 is taken as 1 */
-  int32_t kept_plans; /* 0: none, unlike the C++ default of 1 */
+  int32_t in_flight;                              /* 0 is taken as 1 */
+  int32_t kept_plans;                             /* 0: none, unlike the C++ default of 1 */
   int32_t num_sms, num_blocks, num_warps, pieces; /* geometry of every call; 0: not chosen */
 } xd_config;
 
 typedef struct {
   size_t size;
-  int32_t backend; /* xd_backend */
+  int32_t backend;       /* xd_backend */
   int32_t choose_device; /* 0: the current device; 1: `device` */
   int32_t device;
-  int64_t deadline_ms; /* 0: CROSSDOCK_DEADLINE_MS; negative: no limit */
+  int64_t deadline_ms;     /* 0: CROSSDOCK_DEADLINE_MS; negative: no limit */
   const char* tuning_file; /* null: CROSSDOCK_TUNING_FILE */
-} xd_group_options;    /* null where a call takes it, or cleared: the defaults */
+} xd_group_options;        /* null where a call takes it, or cleared: the defaults */
 
 typedef struct {
   size_t size;
@@ -147,7 +147,8 @@ XD_API const char* xd_version(void);
 XD_API xd_status xd_team_create(int32_t num_ranks, xd_team** team);
 XD_API void xd_team_destroy(xd_team* team);
 
-XD_API xd_status xd_group_join_team(const xd_team* team, int32_t rank, const xd_group_options* options, xd_group** group);
+XD_API xd_status xd_group_join_team(const xd_team* team, int32_t rank, const xd_group_options* options,
+                                    xd_group** group);
 XD_API xd_status xd_group_join(int32_t rank, int32_t num_ranks, xd_all_gather all_gather, void* user,
                                const xd_group_options* options, xd_group** group);
 XD_API xd_status xd_group_rendezvous(const char* name, int32_t rank, int32_t num_ranks, const xd_group_options* options,
@@ -167,9 +168,11 @@ XD_API xd_status xd_exchange_poll(xd_exchange* exchange, int32_t clear, xd_repor
 XD_API void xd_exchange_destroy(xd_exchange* exchange);
 
 /* `plan` null: route; else replay. */
-XD_API xd_status xd_dispatch(xd_exchange* exchange, const xd_plan* plan, const xd_dispatch_input* input, xd_received** received);
+XD_API xd_status xd_dispatch(xd_exchange* exchange, const xd_plan* plan, const xd_dispatch_input* input,
+                             xd_received** received);
 /* Either `received` (consumed on success: the handle is then freed and set to null) or `plan`. */
-XD_API xd_status xd_combine(xd_exchange* exchange, xd_received** received, const xd_plan* plan, const xd_combine_input* input);
+XD_API xd_status xd_combine(xd_exchange* exchange, xd_received** received, const xd_plan* plan,
+                            const xd_combine_input* input);
 XD_API xd_status xd_combine_fused(xd_exchange* exchange, xd_received** received, const xd_combine_input* input);
 
 XD_API xd_status xd_received_view(const xd_received* received, xd_view* view);

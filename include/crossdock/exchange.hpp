@@ -32,21 +32,21 @@ struct PlanState;
 /// Counts of one dispatch, in device memory, written by the call: read them in a kernel, or copy them on the same stream;
 /// on the CPU they are plain memory. "Here" is the receiving rank.
 struct Counts {
-  std::int64_t num_rows;                        ///< rows received here and kept; valid rows are [0, num_rows)
-  std::int64_t rows_needed;                     ///< row capacity that would have kept all
-  std::int64_t rows_per_source[kMaxRanks];      ///< kept rows by home rank
-  std::int64_t dropped_per_source[kMaxRanks];   ///< rows dropped here for want of row capacity, by home rank
-  std::int64_t num_tokens;                      ///< T of this rank, after clamping to M
-  std::int64_t bad_ids;                         ///< ids of this rank outside [-1, E): counted, not followed
-  std::int64_t expert_rows_needed;              ///< expert layouts: expert_capacity that would have kept all
-  std::int64_t expert_rows_dropped;             ///< expert layouts: rows dropped for want of expert capacity
+  std::int64_t num_rows;                       ///< rows received here and kept; valid rows are [0, num_rows)
+  std::int64_t rows_needed;                    ///< row capacity that would have kept all
+  std::int64_t rows_per_source[kMaxRanks];     ///< kept rows by home rank
+  std::int64_t dropped_per_source[kMaxRanks];  ///< rows dropped here for want of row capacity, by home rank
+  std::int64_t num_tokens;                     ///< T of this rank, after clamping to M
+  std::int64_t bad_ids;                        ///< ids of this rank outside [-1, E): counted, not followed
+  std::int64_t expert_rows_needed;             ///< expert layouts: expert_capacity that would have kept all
+  std::int64_t expert_rows_dropped;            ///< expert layouts: rows dropped for want of expert capacity
 };
 
 /// Tokens to send. `num_tokens_on_device`, if given, points to an int32 that is read when the kernel runs and wins over
 /// `num_tokens`; above M it is clamped, and the clamp is reported.
 struct DispatchInput {
-  const void* rows = nullptr;      ///< [T, hidden] of dispatch_dtype; null only if T is 0
-  const void* ids = nullptr;       ///< [T, k] int32 or int64, global expert ids, -1 = not routed
+  const void* rows = nullptr;  ///< [T, hidden] of dispatch_dtype; null only if T is 0
+  const void* ids = nullptr;   ///< [T, k] int32 or int64, global expert ids, -1 = not routed
   bool ids_are_int64 = false;
   const float* weights = nullptr;  ///< [T, k]; null: each weight is 1
   const void* scales = nullptr;    ///< [T, scale_bytes]; null only if scale_bytes or T is 0
@@ -72,24 +72,24 @@ struct Launch {
 
 /// Token-major rows as they arrived, in the order (home rank, token). Owned by the library; see Received for how long.
 struct TokenRows {
-  void* rows;                    ///< [row_capacity, hidden] of dispatch_dtype
-  const void* scales;            ///< [row_capacity, scale_bytes] or null
-  const std::int32_t* ids;       ///< [row_capacity, k] all ids of the token, other ranks' too; -1: none, past the count
-  const float* weights;          ///< [row_capacity, k] beside the ids; 0 past the count
-  const RowSource* sources;      ///< [row_capacity]; rank and token -1 past the count
+  void* rows;                ///< [row_capacity, hidden] of dispatch_dtype
+  const void* scales;        ///< [row_capacity, scale_bytes] or null
+  const std::int32_t* ids;   ///< [row_capacity, k] all ids of the token, other ranks' too; -1: none, past the count
+  const float* weights;      ///< [row_capacity, k] beside the ids; 0 past the count
+  const RowSource* sources;  ///< [row_capacity]; rank and token -1 past the count
   std::int64_t row_capacity;
-  std::int32_t first_expert;     ///< global id of this rank's first expert
+  std::int32_t first_expert;  ///< global id of this rank's first expert
   std::int32_t num_local_experts;
 };
 
 /// Rows by expert, order (home rank, token) inside an expert. expert_major: expert x has rows
 /// [x * capacity_per_expert, ... + counts[x]). contiguous: [offsets[x], offsets[x] + counts[x]), padded to the alignment.
 struct ExpertRows {
-  void* rows;                        ///< [num_rows_max, hidden] of dispatch_dtype
-  const void* scales;                ///< [num_rows_max, scale_bytes] or null
-  const float* weights;              ///< [num_rows_max]: weight of (token, expert), repeated ids added; 0 on padding
-  const RowSource* sources;          ///< [num_rows_max]; rank and token -1 on padding
-  const std::int32_t* offsets;       ///< [num_local_experts + 1] first row of each expert
+  void* rows;                   ///< [num_rows_max, hidden] of dispatch_dtype
+  const void* scales;           ///< [num_rows_max, scale_bytes] or null
+  const float* weights;         ///< [num_rows_max]: weight of (token, expert), repeated ids added; 0 on padding
+  const RowSource* sources;     ///< [num_rows_max]; rank and token -1 on padding
+  const std::int32_t* offsets;  ///< [num_local_experts + 1] first row of each expert
   std::int64_t num_rows_max;
   std::int64_t capacity_per_expert;  ///< expert_major; 0 for contiguous
 };
@@ -108,8 +108,8 @@ class XD_PUBLIC Plan {
   Plan(Plan&&) noexcept;
   Plan& operator=(Plan&&) noexcept;
   ~Plan();
-  const Counts* counts() const;                 ///< device memory
-  const std::int32_t* expert_counts() const;    ///< [num_local_experts], device memory
+  const Counts* counts() const;               ///< device memory
+  const std::int32_t* expert_counts() const;  ///< [num_local_experts], device memory
 
  private:
   friend class Exchange;
@@ -161,7 +161,7 @@ struct CombineInput {
 
 /// Where results go.
 struct CombineOutput {
-  void* rows = nullptr;      ///< [T, hidden] of combine_dtype; null only if T is 0. Zeros for a token that no rank kept
+  void* rows = nullptr;  ///< [T, hidden] of combine_dtype; null only if T is 0. Zeros for a token that no rank kept
   /// [T, k] second result, null unless asked for: out[t][j] = the sum over the ranks that kept token t, in the order in
   /// which its ids first name them, of weights[row][j].
   float* weights = nullptr;
@@ -200,9 +200,11 @@ class XD_PUBLIC Exchange {
   Received dispatch(const Plan& plan, const DispatchInput& input, const CallOptions& options = {});
 
   /// Sums the rows of `input` at their home ranks; consumes `received`, unless an error is thrown before enqueuing.
-  void combine(Received&& received, const CombineInput& input, const CombineOutput& output, const CallOptions& options = {});
+  void combine(Received&& received, const CombineInput& input, const CombineOutput& output,
+               const CallOptions& options = {});
   /// The same along a kept plan, any number of times.
-  void combine(const Plan& plan, const CombineInput& input, const CombineOutput& output, const CallOptions& options = {});
+  void combine(const Plan& plan, const CombineInput& input, const CombineOutput& output,
+               const CallOptions& options = {});
 
   /// Sums landing rows that kernels of the group have written: out[t] = sum over j of row t*k+j, for ids that were kept.
   /// `num_tokens` -1: T of the plan.
@@ -213,9 +215,9 @@ class XD_PUBLIC Exchange {
   std::vector<TraceEvent> trace() const;
 
   Launch last_launch() const;  ///< of the newest call; zeros before the first
-  Status poll() const;   ///< the group's failure, else a report: capacity, bad ids, clamped T in this order; no waiting
-  void clear_status();   ///< forgets all reports that are not fatal, also those that poll() has not shown yet
-  void close();          ///< local, legal twice; memory lives on while peers may touch it
+  Status poll() const;  ///< the group's failure, else a report: capacity, bad ids, clamped T in this order; no waiting
+  void clear_status();  ///< forgets all reports that are not fatal, also those that poll() has not shown yet
+  void close();         ///< local, legal twice; memory lives on while peers may touch it
 
  private:
   friend class Received;

@@ -53,6 +53,7 @@ struct DispatchArgs {
   route::Ids ids;
   const float* weights;  // null: each weight is 1
   const std::byte* scales;
+  bool aligned_scales;  // they can be moved 16 bytes at a time
   std::int32_t num_tokens;
   const std::int32_t* num_tokens_on_device;
   Pieces pieces;
@@ -72,10 +73,9 @@ inline bool is_small(const DispatchArgs& args, const platform::Geometry& geometr
   const std::int64_t tokens = args.num_tokens_on_device ? shape.max_tokens : args.num_tokens;
   const int movers = geometry.num_blocks - kIdleOfSmall;
   const std::int64_t warps = std::int64_t{movers} * (geometry.num_threads / width);
-  const bool scales_fit = (shape.scale_bytes | static_cast<int>(reinterpret_cast<std::uintptr_t>(args.scales) % 16)) % 16 == 0 &&
-                          shape.scale_bytes / 16 <= width;
-  return !args.replay && movers > 0 && tokens <= kChunk && tokens * args.pieces.count <= warps && args.pieces.units_per_piece <= width &&
-         shape.top_k <= width && scales_fit;
+  const bool scales_fit = args.aligned_scales && shape.scale_bytes / 16 <= width;
+  return !args.replay && movers > 0 && tokens <= kChunk && tokens * args.pieces.count <= warps &&
+         args.pieces.units_per_piece <= width && shape.top_k <= width && scales_fit;
 }
 
 struct ExpertRowsArgs {
@@ -90,10 +90,10 @@ enum class Source : std::uint8_t { landing, peers, fused };
 struct CombineArgs {
   Call call;
   const std::byte* rows;
-  const float* weights;   // rows of the second result; null: the dispatched ones
+  const float* weights;  // rows of the second result; null: the dispatched ones
   std::byte* out;
   float* out_weights;
-  std::int32_t num_tokens;        // fused: T, -1 = of the plan
+  std::int32_t num_tokens;  // fused: T, -1 = of the plan
   Pieces send, reduce;
   Source source;
   bool with_weights;

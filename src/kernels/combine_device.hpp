@@ -65,9 +65,7 @@ struct Combine {
   XD_FN void mark(Phase phase) { kernels::mark(m, call, epoch, phase, true); }
 
   /// After a dispatch its counts were the permission to push; after another combine it takes a word of its own.
-  XD_FN bool may_push() {
-    return clock.after_combine ? exchange_enter() : !m.any_in_block(failed);
-  }
+  XD_FN bool may_push() { return clock.after_combine ? exchange_enter() : !m.any_in_block(failed); }
 
   /// What ranks must do alike in one combine, told along with `ready`.
   XD_FN std::uint64_t manner() const {
@@ -79,7 +77,8 @@ struct Combine {
   XD_FN void tell(std::uint64_t words, bool of_this_kernel) {
     for (int p = m.thread(); p < shape.num_ranks && !failed; p += m.num_threads()) {
       std::uint64_t* word = call.at<std::uint64_t>(call.peers.after(p), words) + rank;
-      of_this_kernel ? m.store_release(word, epoch * kManners + manner()) : m.store_begun(word, epoch * kManners + manner());
+      of_this_kernel ? m.store_release(word, epoch * kManners + manner())
+                     : m.store_begun(word, epoch * kManners + manner());
     }
   }
 
@@ -89,7 +88,8 @@ struct Combine {
     for (int s = m.thread(); s < shape.num_ranks && ok; s += m.num_threads()) {
       const std::uint64_t* word = call.mine<std::uint64_t>(words) + s;
       std::uint64_t told = 0;
-      ok = sync::wait(m, call.watch, word, epoch, false, edge, s, [](std::uint64_t w) { return w / kManners; }, &told);
+      ok = sync::wait(
+          m, call.watch, word, epoch, false, edge, s, [](std::uint64_t w) { return w / kManners; }, &told);
       if (!ok || told / kManners != epoch || told % kManners == manner()) continue;
       sync::fail(m, call.watch, sync::Poison{StatusCode::usage, edge, rank, s}, manner(), told % kManners);
       ok = false;
@@ -99,7 +99,7 @@ struct Combine {
 
   XD_FN bool exchange_enter() {
     if (m.block() == 0) tell(call.place.enter_words, false);  // edge enter: signal
-    return await(call.place.enter_words, Edge::enter);  // edge enter: wait
+    return await(call.place.enter_words, Edge::enter);        // edge enter: wait
   }
 
   /// Rows that earlier kernels wrote need no arrival; rows that this one pushes need all its blocks.
@@ -158,7 +158,8 @@ struct Combine {
   XD_FN void send_blocks(std::int64_t row, std::byte* to, Units units) {
     constexpr int kLanes = M::kWidth < Row::kUnitsPerBlock ? M::kWidth : Row::kUnitsPerBlock;
     constexpr int kUnitsPerLane = Row::kUnitsPerBlock / kLanes, kBlocks = M::kWidth / kLanes;
-    const std::int64_t first = units.first / Row::kUnitsPerBlock, end = ceil_div<std::int64_t>(units.end, Row::kUnitsPerBlock);
+    const std::int64_t first = units.first / Row::kUnitsPerBlock,
+                       end = ceil_div<std::int64_t>(units.end, Row::kUnitsPerBlock);
     for (std::int64_t base = first; base < end; base += kBlocks) {
       const std::int64_t block = base + m.lane() / kLanes;
       Floats values[kUnitsPerLane][Row::kFloats] = {};
@@ -200,7 +201,8 @@ struct Combine {
     const Range share = share_of(rows, m.block(), m.num_blocks());
     for (std::int64_t i = share.first * shape.top_k + m.thread(); i < share.end * shape.top_k; i += m.num_threads()) {
       const RowSource home = call.mine<RowSource>(call.plan.sources)[i / shape.top_k];
-      call.at<float>(home.rank, call.place.landing_weights)[std::int64_t{home.landing_row} * shape.top_k + i % shape.top_k] =
+      call.at<float>(home.rank,
+                     call.place.landing_weights)[std::int64_t{home.landing_row} * shape.top_k + i % shape.top_k] =
           weights[i];
     }
   }
@@ -215,9 +217,10 @@ struct Combine {
     XD_UNROLL(8)
     for (int o = 0; o < kMaxRanks; ++o) {
       if (o >= shape.ranks_per_token || routes[o].row < 0) continue;
-      from.row[o] = source == Source::landing
-                        ? call.mine<std::byte>(call.place.landing) + layout::landing_row(token, o, shape) * shape.wire_row_bytes
-                        : call.at<std::byte>(routes[o].rank, call.place.combine_rows) + routes[o].row * shape.combine_row_bytes;
+      from.row[o] =
+          source == Source::landing
+              ? call.mine<std::byte>(call.place.landing) + layout::landing_row(token, o, shape) * shape.wire_row_bytes
+              : call.at<std::byte>(routes[o].rank, call.place.combine_rows) + routes[o].row * shape.combine_row_bytes;
     }
     return from;
   }
@@ -227,12 +230,14 @@ struct Combine {
     const std::uint32_t pieces = args.reduce.count, first = items.first + m.warp();
     for (std::uint32_t item = first; item < items.end; item += m.num_warps()) {
       const std::int64_t token = args.reduce.by_count(item);
-      const Units units = units_of_piece(num_units, static_cast<int>(item - token * pieces), args.reduce.units_per_piece);
+      const Units units =
+          units_of_piece(num_units, static_cast<int>(item - token * pieces), args.reduce.units_per_piece);
       std::byte* out = args.out + token * shape.combine_row_bytes;
       if (source == Source::fused)
         reduce_ids(token, units, out);
       else
-        reduce_ranks(kCanPull && source == Source::peers && item == first ? sources_of_first : sources_of(token), units, out);
+        reduce_ranks(kCanPull && source == Source::peers && item == first ? sources_of_first : sources_of(token), units,
+                     out);
     }
   }
 
@@ -244,7 +249,8 @@ struct Combine {
       for (int o = 0; o < kMaxRanks; ++o) {
         XD_UNROLL(2)
         for (int u = 0; u < kUnitsAtOnce; ++u)
-          if (from.row[o] && unit + u * M::kWidth < units.end) raw[u][o] = Row::load_raw(m, from.row[o], unit + u * M::kWidth);
+          if (from.row[o] && unit + u * M::kWidth < units.end)
+            raw[u][o] = Row::load_raw(m, from.row[o], unit + u * M::kWidth);
       }
       XD_UNROLL(2)
       for (int u = 0; u < kUnitsAtOnce; ++u) {
@@ -270,13 +276,16 @@ struct Combine {
   /// Fused: sum over the ids that were kept, one landing row each.
   XD_FN void reduce_ids(std::int64_t token, Units units, std::byte* out) {
     const std::uint64_t kept = is_planned(token) ? call.mine<std::uint64_t>(call.plan.kept_ids)[token] : 0;
-    const std::byte* first = call.mine<std::byte>(call.place.landing) + layout::fused_landing_row(token, 0, shape) * shape.wire_row_bytes;
+    const std::byte* first =
+        call.mine<std::byte>(call.place.landing) + layout::fused_landing_row(token, 0, shape) * shape.wire_row_bytes;
     for (std::int32_t unit = units.first + m.lane(); unit < units.end; unit += M::kWidth) {
       Floats sum[Row::kFloats];
       XD_UNROLL(32)
       for (int i = 0; i < Row::kFloats; ++i) sum[i] = Floats{};
       for (int j = 0; j < shape.top_k; ++j)
-        if (kept >> j & 1) add_unit(first + j * shape.wire_row_bytes, Row::load_raw(m, first + j * shape.wire_row_bytes, unit), unit, sum);
+        if (kept >> j & 1)
+          add_unit(first + j * shape.wire_row_bytes, Row::load_raw(m, first + j * shape.wire_row_bytes, unit), unit,
+                   sum);
       Row::store_row(m, out, unit, shape.combine_row_bytes, sum);
     }
   }
@@ -296,7 +305,9 @@ struct Combine {
       float sum = 0.0f;
       for (int o = 0; o < shape.ranks_per_token && is_planned(token); ++o)
         if (routes[o].row >= 0)
-          sum = sum + call.mine<float>(call.place.landing_weights)[layout::landing_row(token, o, shape) * shape.top_k + i % shape.top_k];
+          sum = sum +
+                call.mine<float>(
+                    call.place.landing_weights)[layout::landing_row(token, o, shape) * shape.top_k + i % shape.top_k];
       args.out_weights[i] = codec::canonical(sum);
     }
   }

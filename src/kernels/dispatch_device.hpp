@@ -48,7 +48,8 @@ struct Dispatch {
   const std::int64_t first_token = token_of(items.first);
   const std::int64_t end_token = token_of(items.end + pieces - 1);
   /// Small batches: every warp has one item at most, every lane one unit of it and one id.
-  const bool holds = kSmall || (items.end - items.first <= m.num_warps() && args.pieces.units_per_piece <= M::kWidth && shape.top_k <= M::kWidth);
+  const bool holds = kSmall || (items.end - items.first <= m.num_warps() && args.pieces.units_per_piece <= M::kWidth &&
+                                shape.top_k <= M::kWidth);
   HeldItem held{};
   bool failed = false;  // as this thread knows it
 
@@ -76,7 +77,7 @@ struct Dispatch {
 
   XD_FN bool replay() const { return !kSmall && args.replay; }
 
-  XD_FN std::int64_t token_of(std::int64_t item) const { return args.pieces.by_count(static_cast<std::uint32_t>(item)); }
+  XD_FN std::int64_t token_of(std::int64_t i) const { return args.pieces.by_count(static_cast<std::uint32_t>(i)); }
 
   /// A batch of one chunk: every block routes all of it, and needs to hear of no other.
   XD_FN bool routes_at_once() const { return kSmall || num_tokens <= kChunk; }
@@ -140,7 +141,7 @@ struct Dispatch {
   /// Finds a chunk and counts its first `own` tokens.
   XD_FN void route_chunk(std::int64_t chunk, int count, std::int64_t own) {
     find_chunk(chunk, count, own);
-    const std::uint64_t counted = own < kChunk ? (std::uint64_t{1} << larger<std::int64_t>(own, 0)) - 1 : ~std::uint64_t{0};
+    const std::uint64_t counted = Bits::below(own);
     for (int d = m.thread(); d < kMaxRanks; d += m.num_threads())
       shared.counts[d] += __builtin_popcountll(shared.named[d].all() & counted);
   }
@@ -164,7 +165,8 @@ struct Dispatch {
     m.sync_block();
     for (int i = m.thread(); i < shape.num_ranks * (shape.num_ranks + 1) && !failed; i += m.num_threads()) {
       const int p = shape.by_cells(i), cell = i - p * (shape.num_ranks + 1);
-      std::uint64_t* word = call.at<std::uint64_t>(call.peers.after(p), call.place.counts_words) + rank * (shape.num_ranks + 1) + cell;
+      std::uint64_t* words = call.at<std::uint64_t>(call.peers.after(p), call.place.counts_words);
+      std::uint64_t* word = words + rank * (shape.num_ranks + 1) + cell;
       m.store_begun(word, sync::count_word(epoch, count_for(cell)));  // edge counts: signal
     }
     if (!replay() && m.thread() == 0) report_tokens();
@@ -298,7 +300,7 @@ struct Dispatch {
     }
     if (d >= all) routes[d] = {-1, -1};
     if (!mine) return;
-    const std::int64_t row = shared.next_row[d] + __builtin_popcountll(shared.named[d].all() & ((std::uint64_t{1} << found) - 1));
+    const std::int64_t row = shared.next_row[d] + __builtin_popcountll(shared.named[d].all() & Bits::below(found));
     routes[ordinal] = {d, row < shape.row_capacity ? static_cast<std::int32_t>(row) : -1};
   }
 
@@ -357,8 +359,9 @@ struct Dispatch {
       held.scales = m.load16_once(args.scales + token * shape.scale_bytes + m.lane() * 16);
   }
 
-  XD_FN bool aligned_scales() const { return (shape.scale_bytes | static_cast<int>(reinterpret_cast<std::uintptr_t>(args.scales))) % 16 == 0; }
-  XD_FN bool holds_scales() const { return kSmall || (holds && aligned_scales() && shape.scale_bytes / 16 <= M::kWidth); }
+  XD_FN bool holds_scales() const {
+    return kSmall || (holds && args.aligned_scales && shape.scale_bytes / 16 <= M::kWidth);
+  }
 
   /// One piece of one token, to all its destinations, by one warp. The first piece takes the metadata along.
   XD_FN void move_item(std::uint32_t item, std::uint32_t chunk) {  // at most 2^24 tokens, 32 pieces each
@@ -399,7 +402,7 @@ struct Dispatch {
 
   XD_FN void send_scales(std::int64_t token, const wire::Fan& fan) {
     if (!holds_scales() || replay())
-      wire::fan_out_bytes(m, args.scales + token * shape.scale_bytes, fan, shape.scale_bytes, aligned_scales());
+      wire::fan_out_bytes(m, args.scales + token * shape.scale_bytes, fan, shape.scale_bytes, args.aligned_scales);
     else if (m.lane() < shape.scale_bytes / 16)
       wire::store_to_all(m, held.scales, fan, m.lane());
   }

@@ -96,7 +96,8 @@ struct ExpertRows {
     const std::uint32_t* needed = call.mine<std::uint32_t>(call.plan.expert_needed) + group;
     for (int x = m.thread(); x < some; x += m.num_threads()) {
       shared.needed[x] = needed[x];
-      shared.taken[x] = static_cast<std::uint32_t>(fixed ? shape.expert_capacity : layout::padded_rows(needed[x], shape));
+      shared.taken[x] =
+          static_cast<std::uint32_t>(fixed ? shape.expert_capacity : layout::padded_rows(needed[x], shape));
       shared.before[x] = 0;
     }
     if (m.thread() == 0) shared.dropped = 0;
@@ -132,13 +133,15 @@ struct ExpertRows {
     m.sync_block();
     std::uint64_t* words = call.mine<std::uint64_t>(call.place.expert_words) + group;
     for (int x = m.thread(); x < some; x += m.num_threads()) {
-      m.store_relaxed(words + std::int64_t{m.block()} * shape.experts_per_rank + x, sync::count_word(epoch, shared.before[x]));
+      m.store_relaxed(words + std::int64_t{m.block()} * shape.experts_per_rank + x,
+                      sync::count_word(epoch, shared.before[x]));
       shared.before[x] = 0;
     }
     m.sync_block();
     const int parts = larger(1, m.num_threads() / some);  // threads that share an expert
     bool ok = true;
-    for (int i = m.thread(); i < some * parts && ok; i += m.num_threads()) ok = add_words(words, i % some, i / some, parts);
+    for (int i = m.thread(); i < some * parts && ok; i += m.num_threads())
+      ok = add_words(words, i % some, i / some, parts);
     return !m.any_in_block(!ok);
   }
 
@@ -149,13 +152,16 @@ struct ExpertRows {
       std::uint64_t word[kLoadsAtOnce];
       XD_UNROLL(16)
       for (int i = 0; i < kLoadsAtOnce; ++i)
-        word[i] = b + i * parts < m.block() ? m.load_relaxed(words + std::int64_t{b + i * parts} * shape.experts_per_rank + x) : 0;
+        word[i] = b + i * parts < m.block()
+                      ? m.load_relaxed(words + std::int64_t{b + i * parts} * shape.experts_per_rank + x)
+                      : 0;
       XD_UNROLL(16)
       for (int i = 0; i < kLoadsAtOnce; ++i) {
         if (b + i * parts >= m.block()) break;
         std::uint64_t told = sync::value_of(word[i]);
         if (sync::epoch_of(word[i]) != sync::epoch_in_word(epoch) &&
-            !sync::wait_count(m, call.watch, words + std::int64_t{b + i * parts} * shape.experts_per_rank + x, epoch, call.peers.rank, &told))
+            !sync::wait_count(m, call.watch, words + std::int64_t{b + i * parts} * shape.experts_per_rank + x, epoch,
+                              call.peers.rank, &told))
           return false;
         sum += told;
       }
@@ -185,9 +191,8 @@ struct ExpertRows {
       if (x >= 0 && x < some) shared.named[x].set(m, row);
     }
     m.sync_block();
-    for (int i = m.thread(); i < count * shape.top_k; i += m.num_threads()) {
+    for (int i = m.thread(); i < count * shape.top_k; i += m.num_threads())
       shared.slots[i] = slot_of(shared.slots[i], shape.by_top_k(i));
-    }
     m.sync_block();
     for (int x = m.thread(); x < some; x += m.num_threads())
       shared.before[x] += __builtin_popcountll(shared.named[x].all());
@@ -195,7 +200,7 @@ struct ExpertRows {
 
   XD_FN std::int32_t slot_of(int x, int row_of_chunk) const {
     if (x < 0) return -1;
-    const std::uint64_t earlier = shared.named[x].all() & ((std::uint64_t{1} << row_of_chunk) - 1);
+    const std::uint64_t earlier = shared.named[x].all() & Bits::below(row_of_chunk);
     const std::int64_t position = shared.before[x] + __builtin_popcountll(earlier);
     return position < kept_of(x) ? static_cast<std::int32_t>(shared.first[x] + position) : -1;
   }
@@ -228,7 +233,8 @@ struct ExpertRows {
   XD_FN void copy_chunk(std::int64_t chunk, int count) {
     const std::int64_t start = chunk * pieces;
     const int end = static_cast<int>(smaller<std::int64_t>(items.end - start, std::int64_t{count} * pieces));
-    for (int item = static_cast<int>(larger<std::int64_t>(items.first - start, 0)) + m.warp(); item < end; item += m.num_warps()) {
+    for (int item = static_cast<int>(larger<std::int64_t>(items.first - start, 0)) + m.warp(); item < end;
+         item += m.num_warps()) {
       const int row = args.pieces.by_count(item), piece = item - row * static_cast<int>(pieces);
       copy_row(chunk + row, &shared.slots[row * shape.top_k], piece);
     }
@@ -236,7 +242,8 @@ struct ExpertRows {
 
   /// One piece of a received row to all its experts, kMaxFan at a time.
   XD_FN void copy_row(std::int64_t row, const std::int32_t* slots, int piece) {
-    const Units units = units_of_piece(static_cast<std::int32_t>(shape.row_bytes / 16), piece, args.pieces.units_per_piece);
+    const Units units =
+        units_of_piece(static_cast<std::int32_t>(shape.row_bytes / 16), piece, args.pieces.units_per_piece);
     for (int j0 = 0; j0 < shape.top_k; j0 += wire::kMaxFan) {
       wire::Fan rows, scales;
       bool any = false;
@@ -272,21 +279,24 @@ struct ExpertRows {
   XD_FN void zero_along_plan() {
     const std::int32_t* offsets = call.mine<std::int32_t>(call.plan.expert_offsets);
     const std::uint32_t* kept = call.mine<std::uint32_t>(call.plan.expert_counts);
-    for (int x = m.block() * m.num_warps() + m.warp(); x < shape.experts_per_rank; x += m.num_blocks() * m.num_warps()) {
+    for (int x = m.block() * m.num_warps() + m.warp(); x < shape.experts_per_rank;
+         x += m.num_blocks() * m.num_warps()) {
       const std::int64_t end = smaller<std::int64_t>(offsets[x + 1], shape.expert_rows);
-      for (std::int64_t r = std::int64_t{offsets[x]} + kept[x]; r < end; r += M::kWidth) zero_rows(r, end, ~std::uint64_t{0});
+      for (std::int64_t r = std::int64_t{offsets[x]} + kept[x]; r < end; r += M::kWidth)
+        zero_rows(r, end, ~std::uint64_t{0});
     }
   }
   /// contiguous: rows behind the experts that the call before had filled. Every block has its own copy of how far they went.
   XD_FN void mark_tail() {
     if (fixed) return;
-    const std::int64_t stride = std::int64_t{m.num_blocks()} * m.num_threads(), end = smaller(filled, shape.expert_rows);
-    for (std::int64_t r = end_of_experts + std::int64_t{m.block()} * m.num_threads() + m.warp() * M::kWidth; r < end; r += stride)
+    const std::int64_t stride = std::int64_t{m.num_blocks()} * m.num_threads(),
+                       end = smaller(filled, shape.expert_rows);
+    for (std::int64_t r = end_of_experts + std::int64_t{m.block()} * m.num_threads() + m.warp() * M::kWidth; r < end;
+         r += stride)
       mark_rows(r, end);
     m.sync_block();
-    std::uint32_t* fill = call.mine<memory::PlanFill>(call.plan.fill)->expert_rows;
-    for (int b = m.block() + m.thread() * m.num_blocks(); b < memory::kMaxBlocks; b += m.num_threads() * m.num_blocks())
-      fill[b] = static_cast<std::uint32_t>(smaller(end_of_experts, shape.expert_rows));
+    set_copies(m, call.mine<memory::PlanFill>(call.plan.fill)->expert_rows,
+               static_cast<std::uint32_t>(smaller(end_of_experts, shape.expert_rows)));
   }
 
   /// Marks up to a warp's width of rows from r, a lane each; bit i: row r + i held a pair before.
@@ -322,7 +332,8 @@ struct ExpertRows {
   }
   /// The sums over all groups so far; one thread.
   XD_FN void close_books(int group) {
-    call.mine<std::int32_t>(call.plan.expert_offsets)[shape.experts_per_rank] = static_cast<std::int32_t>(end_of_experts);
+    call.mine<std::int32_t>(call.plan.expert_offsets)[shape.experts_per_rank] =
+        static_cast<std::int32_t>(end_of_experts);
     Counts* all = call.mine<Counts>(call.plan.counts);
     all->expert_rows_needed = fixed ? most_needed : end_of_experts;
     all->expert_rows_dropped = (group == 0 ? 0 : all->expert_rows_dropped) + shared.dropped;

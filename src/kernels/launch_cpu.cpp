@@ -28,8 +28,8 @@ void launch_expert_rows(Geometry, StreamHandle stream, const ExpertRowsArgs& arg
 
 }  // namespace
 
-#define XD_COMBINE(dtype, wire)                                                        \
-  void launch_combine_##dtype##_##wire(Geometry, StreamHandle, const CombineArgs&);    \
+#define XD_COMBINE(dtype, wire)                                                     \
+  void launch_combine_##dtype##_##wire(Geometry, StreamHandle, const CombineArgs&); \
   void launch_combine_##dtype##_##wire##_by_expert(Geometry, StreamHandle, const CombineArgs&);
 #include "kernels/instances.def"
 #undef XD_COMBINE
@@ -40,9 +40,10 @@ const LaunchTable& launches() {
     t.dispatch = launch_dispatch;
     t.expert_rows = launch_expert_rows;
     t.max_resident_blocks = [](int) { return 1; };
-#define XD_COMBINE(dtype, wire)                                                                                   \
-  t.combine[static_cast<int>(Dtype::dtype)][static_cast<int>(Wire::wire)][0] = launch_combine_##dtype##_##wire;   \
-  t.combine[static_cast<int>(Dtype::dtype)][static_cast<int>(Wire::wire)][1] = launch_combine_##dtype##_##wire##_by_expert;
+#define XD_COMBINE(dtype, wire)                                                                                 \
+  t.combine[static_cast<int>(Dtype::dtype)][static_cast<int>(Wire::wire)][0] = launch_combine_##dtype##_##wire; \
+  t.combine[static_cast<int>(Dtype::dtype)][static_cast<int>(Wire::wire)][1] =                                  \
+      launch_combine_##dtype##_##wire##_by_expert;
 #include "kernels/instances.def"
 #undef XD_COMBINE
     return t;

@@ -15,23 +15,28 @@ template <bool kSmall>
 struct DispatchBody {
   using Shared = DispatchShared;
   static constexpr const char* kName = "dispatch";
-  __device__ static void run(CudaMachine& m, Shared& shared, const DispatchArgs& args) { dispatch<kSmall>(m, shared, args); }
+  __device__ static void run(CudaMachine& m, Shared& shared, const DispatchArgs& args) {
+    dispatch<kSmall>(m, shared, args);
+  }
 };
 void launch_dispatch(Geometry geometry, StreamHandle stream, const DispatchArgs& args) {
   const bool small = is_small(args, geometry, CudaMachine::kWidth);
-  (small ? launch<DispatchBody<true>, DispatchArgs> : launch<DispatchBody<false>, DispatchArgs>)(geometry, stream, args);
+  (small ? launch<DispatchBody<true>, DispatchArgs> : launch<DispatchBody<false>, DispatchArgs>)(geometry, stream,
+                                                                                                 args);
 }
 struct ExpertRowsBody {
   using Shared = ExpertRowsShared;
   static constexpr const char* kName = "expert_rows";
-  __device__ static void run(CudaMachine& m, Shared& shared, const ExpertRowsArgs& args) { expert_rows(m, shared, args); }
+  __device__ static void run(CudaMachine& m, Shared& shared, const ExpertRowsArgs& args) {
+    expert_rows(m, shared, args);
+  }
 };
 
 }  // namespace
 
-#define XD_COMBINE(dtype, wire)                                                                  \
-  void launch_combine_##dtype##_##wire(Geometry, StreamHandle, const CombineArgs&);              \
-  void launch_combine_##dtype##_##wire##_by_expert(Geometry, StreamHandle, const CombineArgs&);  \
+#define XD_COMBINE(dtype, wire)                                                                 \
+  void launch_combine_##dtype##_##wire(Geometry, StreamHandle, const CombineArgs&);             \
+  void launch_combine_##dtype##_##wire##_by_expert(Geometry, StreamHandle, const CombineArgs&); \
   int resident_combine_##dtype##_##wire(int num_threads);
 #include "kernels/instances.def"
 #undef XD_COMBINE
@@ -54,9 +59,10 @@ const LaunchTable& launches() {
     t.dispatch = launch_dispatch;
     t.expert_rows = launch<ExpertRowsBody, ExpertRowsArgs>;
     t.max_resident_blocks = max_resident_blocks;
-#define XD_COMBINE(dtype, wire)                                                                                   \
-  t.combine[static_cast<int>(Dtype::dtype)][static_cast<int>(Wire::wire)][0] = launch_combine_##dtype##_##wire;   \
-  t.combine[static_cast<int>(Dtype::dtype)][static_cast<int>(Wire::wire)][1] = launch_combine_##dtype##_##wire##_by_expert;
+#define XD_COMBINE(dtype, wire)                                                                                 \
+  t.combine[static_cast<int>(Dtype::dtype)][static_cast<int>(Wire::wire)][0] = launch_combine_##dtype##_##wire; \
+  t.combine[static_cast<int>(Dtype::dtype)][static_cast<int>(Wire::wire)][1] =                                  \
+      launch_combine_##dtype##_##wire##_by_expert;
 #include "kernels/instances.def"
 #undef XD_COMBINE
     return t;

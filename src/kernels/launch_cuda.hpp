@@ -34,7 +34,8 @@ void launch(platform::Geometry geometry, StreamHandle stream, const Args& args) 
 template <class Body, class Args>
 int resident_blocks(int num_threads) {
   int device = 0, sms = 0, per_sm = 0;
-  if (cudaGetDevice(&device) != cudaSuccess || cudaDeviceGetAttribute(&sms, cudaDevAttrMultiProcessorCount, device) != cudaSuccess ||
+  if (cudaGetDevice(&device) != cudaSuccess ||
+      cudaDeviceGetAttribute(&sms, cudaDevAttrMultiProcessorCount, device) != cudaSuccess ||
       cudaOccupancyMaxActiveBlocksPerMultiprocessor(&per_sm, kernel<Body, Args>, num_threads, 0) != cudaSuccess) {
     const cudaError_t error = cudaGetLastError();
     throw SystemError(std::string("occupancy of ") + Body::kName + ": " + cudaGetErrorString(error));

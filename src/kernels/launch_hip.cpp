@@ -85,8 +85,8 @@ void launch(Geometry geometry, StreamHandle stream, const Args& args) {
 
 void launch_dispatch(Geometry geometry, StreamHandle stream, const DispatchArgs& args) {
   constexpr int kWidth = 64;
-  (is_small(args, geometry, kWidth) ? launch<Kernel::dispatch_small, DispatchArgs> : launch<Kernel::dispatch, DispatchArgs>)(
-      geometry, stream, args);
+  (is_small(args, geometry, kWidth) ? launch<Kernel::dispatch_small, DispatchArgs>
+                                    : launch<Kernel::dispatch, DispatchArgs>)(geometry, stream, args);
 }
 
 /// Most blocks of the kernel that needs most; loads the code.

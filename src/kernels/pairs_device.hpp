@@ -26,7 +26,8 @@ struct PairBooks {
       count(ids, num_tokens, group);
       for (int e = m.thread(); e < smaller(kExpertsAtOnce, shape.num_experts - group); e += m.num_threads()) {
         const int owner = route::owner_of(group + e, shape), local = group + e - owner * shape.experts_per_rank;
-        std::uint64_t* word = call.at<std::uint64_t>(owner, call.place.pair_words) + rank * shape.experts_per_rank + local;
+        std::uint64_t* word =
+            call.at<std::uint64_t>(owner, call.place.pair_words) + rank * shape.experts_per_rank + local;
         m.store_relaxed(word, sync::count_word(epoch, pairs[e]));
       }
     }
@@ -63,7 +64,8 @@ struct PairBooks {
     for (std::int64_t i = m.thread(); i < shape.row_capacity * shape.top_k; i += m.num_threads()) {
       const std::int32_t* row = ids + i / shape.top_k * shape.top_k;
       const int j = static_cast<int>(i % shape.top_k), x = row[j] - rank * shape.experts_per_rank;
-      if (row[j] >= 0 && x >= 0 && x < shape.experts_per_rank && route::first_of_its_expert([&](int other) { return row[other]; }, j))
+      if (row[j] >= 0 && x >= 0 && x < shape.experts_per_rank &&
+          route::first_of_its_expert([&](int other) { return row[other]; }, j))
         m.add_relaxed(&counts[x], 1);
     }
   }
@@ -71,7 +73,8 @@ struct PairBooks {
  private:
   /// Where experts have rows of their own, what is kept of these pairs is known later.
   XD_FN std::uint32_t* counts() const {
-    return call.mine<std::uint32_t>(shape.layout == Layout::token_major ? call.plan.expert_counts : call.plan.expert_needed);
+    return call.mine<std::uint32_t>(shape.layout == Layout::token_major ? call.plan.expert_counts
+                                                                        : call.plan.expert_needed);
   }
   XD_FN void clear() {
     m.sync_block();

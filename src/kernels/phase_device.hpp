@@ -26,7 +26,7 @@ XD_FN std::uint64_t first_look(M& m, const Call& call) {
 template <class M>
 XD_FN bool told_failure(M& m, const Call& call, std::uint64_t first_look) {
   // Read again in order: the host, told by fail(), reads the reason that the origin wrote before its poison.
-  if (first_look) [[unlikely]] sync::fail(m, call.watch, sync::Poison::of(sync::poisoned(m, call.watch)), 0, 0);
+  if (first_look) sync::fail(m, call.watch, sync::Poison::of(sync::poisoned(m, call.watch)), 0, 0);
   return first_look != 0;
 }
 template <class M>
@@ -39,9 +39,17 @@ XD_FN bool sees_failure(M& m, const Call& call) {
 template <class M>
 XD_FN void look_again(M& m, const Call& call) {
   m.sync_warp();
+  const std::uint64_t* poison = call.watch.control[call.peers.rank]->poison;
   for (int r = m.lane(); r < call.peers.num_ranks; r += M::kWidth)
-    if (const std::uint64_t word = m.load_acquire(&call.watch.control[call.peers.rank]->poison[r]))  // edge poison: wait
+    if (const std::uint64_t word = m.load_acquire(&poison[r]))  // edge poison: wait
       sync::fail(m, call.watch, sync::Poison::of(word), 0, 0);
+}
+
+/// Sets this block's copy of what every block has one of, and its share of the copies of blocks that this launch lacks.
+template <class M, class T>
+XD_FN void set_copies(M& m, T* copies, T value) {
+  for (int b = m.block() + m.thread() * m.num_blocks(); b < memory::kMaxBlocks; b += m.num_threads() * m.num_blocks())
+    copies[b] = value;
 }
 
 /// The number of an operation on a place, and whether the one before was a combine. Every block has its own copy, so
@@ -55,13 +63,10 @@ XD_FN Clock read_clock(M& m, const Call& call) {
   const std::uint64_t word = call.mine<memory::PlaceState>(call.place.state)->clock[m.block()];
   return {word / 2 + 1, word % 2 != 0};
 }
-/// Ends a block's part of operation `epoch`; after a barrier that follows read_clock. Copies of blocks that this launch
-/// does not have are shared out.
+/// Ends a block's part of operation `epoch`; after a barrier that follows read_clock.
 template <class M>
 XD_FN void advance_clock(M& m, const Call& call, std::uint64_t epoch, bool combined) {
-  std::uint64_t* clock = call.mine<memory::PlaceState>(call.place.state)->clock;
-  for (int b = m.block() + m.thread() * m.num_blocks(); b < memory::kMaxBlocks; b += m.num_threads() * m.num_blocks())
-    clock[b] = epoch * 2 + (combined ? 1 : 0);
+  set_copies(m, call.mine<memory::PlaceState>(call.place.state)->clock, epoch * 2 + (combined ? 1 : 0));
 }
 
 /// Takes a time stamp of this block; nothing where tracing is off.

@@ -62,7 +62,8 @@ void agree(const Sharing& s, const std::string& failure, const char* what, Statu
   const auto all = gather(s.all_gather, mine, s.num_ranks);
   if (!failure.empty()) raise(code, failure);
   for (int r = 0; r < s.num_ranks; ++r)
-    if (all[r].failure[0]) raise(all[r].code, std::string(what) + ": rank " + std::to_string(r) + " failed: " + all[r].failure);
+    if (all[r].failure[0])
+      raise(all[r].code, std::string(what) + ": rank " + std::to_string(r) + " failed: " + all[r].failure);
 }
 
 PeerMemory PeerMemory::create(const Sharing& s, std::uint64_t bytes, const char* what) {
@@ -77,9 +78,9 @@ PeerMemory PeerMemory::create(const Sharing& s, std::uint64_t bytes, const char*
   }
   agree(s, failure, what);
   try {
-    memory.blocks_ = s.one_process                                            ? share_references(s, mine)
+    memory.blocks_ = s.one_process                                         ? share_references(s, mine)
                      : s.device->share_by() == platform::Share::descriptor ? share_descriptors(s, mine)
-                                                                              : share_handles(s, mine);
+                                                                           : share_handles(s, mine);
   } catch (const PeerLostError&) {
     throw;  // the gathering itself has failed: no rank can be told
   } catch (const Error& error) {

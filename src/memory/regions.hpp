@@ -35,35 +35,39 @@ struct PlaceState {
 
 /// Local facts of a plan.
 struct PlanFill {
-  std::uint64_t rows;                      // received rows that hold metadata, so that only they need cleaning
+  std::uint64_t rows;                     // received rows that hold metadata, so that only they need cleaning
   std::uint32_t expert_rows[kMaxBlocks];  // contiguous: the same for the expert buffer, a copy for each block
 };
 
 struct PlaceRegions {
-  std::uint64_t counts_words, pair_words, done_words, enter_words, ready_words, state, share_counts, expert_words, trace_head, trace;
+  std::uint64_t counts_words, pair_words, done_words, enter_words, ready_words, state, share_counts, expert_words,
+      trace_head, trace;
   std::uint64_t rows, scales, expert_rows, expert_scales, combine_rows, landing, landing_weights;
 
   /// Calls region(name, offset member, element bytes, count, what it holds and who writes it) for each region.
   template <class Self, class Region>
   static constexpr void visit(Self& r, const Shape& s, Region&& region) {
     const std::uint64_t w = s.num_ranks, experts = s.layout == Layout::token_major ? 0 : s.expert_rows;
-    region("place.counts_words", r.counts_words, 8, w * (w + 1), "edge counts: [source][destination | T and plan]; peers");
-    region("place.pair_words", r.pair_words, 8, w * s.experts_per_rank, "pairs by [source][local expert], with the epoch; peers");
+    region("place.counts_words", r.counts_words, 8, w * (w + 1),
+           "edge counts: [source][destination | T and plan]; peers");
+    region("place.pair_words", r.pair_words, 8, w * s.experts_per_rank,
+           "pairs by [source][local expert], with the epoch; peers");
     region("place.done_words", r.done_words, 8, w, "edge done, by source; peers");
     region("place.enter_words", r.enter_words, 8, w, "edge enter, by source; peers");
     region("place.ready_words", r.ready_words, 8, w, "edge ready, by source; peers");
     region("place.state", r.state, sizeof(PlaceState), 1, "clock and arrivals; own kernels");
-    region("place.share_counts", r.share_counts, 8 * kShareCounts, kMaxBlocks, "what each block has counted; own dispatch");
-    region("place.expert_words", r.expert_words, s.layout == Layout::token_major ? 0 : 8 * s.experts_per_rank, kMaxBlocks,
-           "pairs by block and local expert, with the epoch; own dispatch");
+    region("place.share_counts", r.share_counts, 8 * kShareCounts, kMaxBlocks,
+           "what each block has counted; own dispatch");
+    region("place.expert_words", r.expert_words, s.layout == Layout::token_major ? 0 : 8 * s.experts_per_rank,
+           kMaxBlocks, "pairs by block and local expert, with the epoch; own dispatch");
     region("place.trace_head", r.trace_head, 4, s.trace_events ? 1 : 0, "time stamps taken so far; own kernels");
     region("place.trace", r.trace, sizeof(TraceEvent), s.trace_events, "the newest time stamps; own kernels");
     region("place.rows", r.rows, s.row_bytes, s.row_capacity, "received rows; peers");
     region("place.scales", r.scales, s.scale_bytes, s.row_capacity, "their scales; peers");
     region("place.expert_rows", r.expert_rows, s.row_bytes, experts, "rows by expert; own dispatch");
     region("place.expert_scales", r.expert_scales, s.scale_bytes, experts, "their scales; own dispatch");
-    region("place.combine_rows", r.combine_rows, s.zero_copy ? s.combine_row_bytes : 0, experts ? experts : s.row_capacity,
-           "combine buffer; the caller, read by peers");
+    region("place.combine_rows", r.combine_rows, s.zero_copy ? s.combine_row_bytes : 0,
+           experts ? experts : s.row_capacity, "combine buffer; the caller, read by peers");
     region("place.landing", r.landing, s.wire_row_bytes, s.landing_rows, "combine rows coming home; peers");
     region("place.landing_weights", r.landing_weights, s.combine_weights ? 4 * s.top_k : 0,
            std::uint64_t(s.max_tokens) * s.ranks_per_token, "their rows of weights; peers");
@@ -83,13 +87,16 @@ struct PlanRegions {
     region("plan.fill", r.fill, sizeof(PlanFill), 1, "rows that hold metadata; own dispatch");
     region("plan.matrix", r.matrix, 8, w * (w + 1), "rows from every rank to every rank, and every T; own dispatch");
     region("plan.expert_counts", r.expert_counts, 4, local, "kept pairs by local expert; own dispatch");
-    region("plan.expert_needed", r.expert_needed, by_expert ? 4 : 0, local, "the same before its own capacity; own dispatch");
+    region("plan.expert_needed", r.expert_needed, by_expert ? 4 : 0, local,
+           "the same before its own capacity; own dispatch");
     region("plan.sources", r.sources, sizeof(RowSource), rows, "home of each received row; peers");
     region("plan.ids", r.ids, 4 * k, rows, "its ids; peers");
     region("plan.weights", r.weights, 4 * k, rows, "its weights; peers");
-    region("plan.routes", r.routes, sizeof(Route) * s.ranks_per_token, tokens, "where each own token went; own dispatch");
+    region("plan.routes", r.routes, sizeof(Route) * s.ranks_per_token, tokens,
+           "where each own token went; own dispatch");
     region("plan.kept_ids", r.kept_ids, 8, tokens, "bit j: id j is valid and its rank kept the row; own dispatch");
-    region("plan.expert_of_row", r.expert_of_row, by_expert ? 4 * k : 0, rows, "expert row of (row, id j), -1: none; own");
+    region("plan.expert_of_row", r.expert_of_row, by_expert ? 4 * k : 0, rows,
+           "expert row of (row, id j), -1: none; own");
     region("plan.expert_offsets", r.expert_offsets, by_expert ? 4 : 0, local + 1, "first row of each expert; own");
     region("plan.expert_sources", r.expert_sources, sizeof(RowSource), experts, "home of each expert row; own");
     region("plan.expert_weights", r.expert_weights, 4, experts, "its weight; own");
@@ -104,9 +111,7 @@ struct Arena {
   std::uint64_t plans_offset;  // places start at 0
   std::uint64_t total_bytes;   // before rounding to pages
 
-  XD_FN std::uint64_t place_at(int place_idx, std::uint64_t region) const {
-    return place_idx * place_bytes + region;
-  }
+  XD_FN std::uint64_t place_at(int place_idx, std::uint64_t region) const { return place_idx * place_bytes + region; }
   XD_FN std::uint64_t plan_at(int plan_idx, std::uint64_t region) const {
     return plans_offset + plan_idx * plan_bytes + region;
   }
@@ -116,10 +121,11 @@ namespace detail {
 template <class Regions>
 constexpr std::uint64_t place_regions(Regions& regions, const Shape& shape) {
   std::uint64_t end = 0;
-  Regions::visit(regions, shape, [&](const char*, std::uint64_t& offset, std::uint64_t element, std::uint64_t count, const char*) {
-    offset = end;
-    end += round_up<std::uint64_t>(element * count, kRegionAlign);
-  });
+  Regions::visit(regions, shape,
+                 [&](const char*, std::uint64_t& offset, std::uint64_t element, std::uint64_t count, const char*) {
+                   offset = end;
+                   end += round_up<std::uint64_t>(element * count, kRegionAlign);
+                 });
   return end;
 }
 }  // namespace detail

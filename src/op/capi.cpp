@@ -63,7 +63,8 @@ T& given(T* pointer, const char* call, const char* name) {
 template <class T>
 const T& sized(const T* value, const char* call, const char* name) {
   if (given(value, call, name).size != sizeof(T))
-    throw UsageError(text(call, ": ", name, ".size = ", value->size, "; this version takes ", sizeof(T), ", set it with XD_INIT"));
+    throw UsageError(
+        text(call, ": ", name, ".size = ", value->size, "; this version takes ", sizeof(T), ", set it with XD_INIT"));
   return *value;
 }
 
@@ -151,8 +152,8 @@ xd_status xd_group_join_team(const xd_team* team, int32_t rank, const xd_group_o
   });
 }
 
-xd_status xd_group_join(int32_t rank, int32_t num_ranks, xd_all_gather all_gather, void* user, const xd_group_options* options,
-                        xd_group** group) {
+xd_status xd_group_join(int32_t rank, int32_t num_ranks, xd_all_gather all_gather, void* user,
+                        const xd_group_options* options, xd_group** group) {
   constexpr const char* call = "xd_group_join";
   return guarded([&] {
     given(group, call, "group");
@@ -165,7 +166,8 @@ xd_status xd_group_join(int32_t rank, int32_t num_ranks, xd_all_gather all_gathe
   });
 }
 
-xd_status xd_group_rendezvous(const char* name, int32_t rank, int32_t num_ranks, const xd_group_options* options, xd_group** group) {
+xd_status xd_group_rendezvous(const char* name, int32_t rank, int32_t num_ranks, const xd_group_options* options,
+                              xd_group** group) {
   constexpr const char* call = "xd_group_rendezvous";
   return guarded([&] {
     given(group, call, "group");
@@ -195,7 +197,8 @@ xd_status xd_memory(const xd_config* config, int32_t num_ranks, int32_t backend,
   constexpr const char* call = "xd_memory";
   return guarded([&] {
     given(bytes, call, "bytes") =
-        memory_of(config_of(config, call), num_ranks, enumerator<BackendKind>(backend, XD_NUM_BACKENDS, "backend")).total_bytes;
+        memory_of(config_of(config, call), num_ranks, enumerator<BackendKind>(backend, XD_NUM_BACKENDS, "backend"))
+            .total_bytes;
   });
 }
 
@@ -227,18 +230,21 @@ xd_status xd_exchange_poll(xd_exchange* exchange, int32_t clear, xd_report* repo
 }
 void xd_exchange_destroy(xd_exchange* exchange) { destroy(exchange); }
 
-xd_status xd_dispatch(xd_exchange* exchange, const xd_plan* plan, const xd_dispatch_input* input, xd_received** received) {
+xd_status xd_dispatch(xd_exchange* exchange, const xd_plan* plan, const xd_dispatch_input* input,
+                      xd_received** received) {
   constexpr const char* call = "xd_dispatch";
   return guarded([&] {
     Exchange& e = given(exchange, call, "exchange").exchange;
     const xd_dispatch_input& in = sized(input, call, "input");
     given(received, call, "received");
     const CallOptions options = options_of(in);
-    *received = new xd_received{plan ? e.dispatch(plan->plan, input_of(in), options) : e.dispatch(input_of(in), options)};
+    *received =
+        new xd_received{plan ? e.dispatch(plan->plan, input_of(in), options) : e.dispatch(input_of(in), options)};
   });
 }
 
-xd_status xd_combine(xd_exchange* exchange, xd_received** received, const xd_plan* plan, const xd_combine_input* input) {
+xd_status xd_combine(xd_exchange* exchange, xd_received** received, const xd_plan* plan,
+                     const xd_combine_input* input) {
   constexpr const char* call = "xd_combine";
   return guarded([&] {
     Exchange& e = given(exchange, call, "exchange").exchange;
@@ -271,9 +277,26 @@ xd_status xd_received_view(const xd_received* received, xd_view* view) {
     const Received& r = given(received, call, "received").received;
     sized(view, call, "view");
     const TokenRows t = r.tokens();
-    *view = {sizeof(xd_view), t.rows, t.scales, t.ids, t.weights, reinterpret_cast<const xd_row_source*>(t.sources), t.row_capacity,
-             t.first_expert, t.num_local_experts, r.counts(), r.expert_counts(), nullptr, nullptr, nullptr, nullptr, nullptr, 0, 0,
-             nullptr, 0};
+    *view = {sizeof(xd_view),
+             t.rows,
+             t.scales,
+             t.ids,
+             t.weights,
+             reinterpret_cast<const xd_row_source*>(t.sources),
+             t.row_capacity,
+             t.first_expert,
+             t.num_local_experts,
+             r.counts(),
+             r.expert_counts(),
+             nullptr,
+             nullptr,
+             nullptr,
+             nullptr,
+             nullptr,
+             0,
+             0,
+             nullptr,
+             0};
     if (r.has_experts()) {
       const ExpertRows x = r.experts();
       view->expert_rows = x.rows;

@@ -43,7 +43,8 @@ Support enumerators_supported(const Config& c) {
                  {"layout", static_cast<int>(c.layout), std::size(kLayoutNames)},
                  {"overflow", static_cast<int>(c.overflow), std::size(kOverflowNames)}};
   for (const auto& m : members)
-    if (m.value >= static_cast<int>(m.count)) return no(op::text(m.name, " = ", m.value, "; must be 0 to ", m.count - 1));
+    if (m.value >= static_cast<int>(m.count))
+      return no(op::text(m.name, " = ", m.value, "; must be 0 to ", m.count - 1));
   return {};
 }
 
@@ -57,7 +58,8 @@ Support sizes_supported(const Config& c, int num_ranks) {
   if (c.top_k < 1 || c.top_k > kMaxTopk) return no(text("top_k = ", c.top_k, "; must be 1 to ", kMaxTopk));
   if (c.max_tokens < 1 || c.max_tokens >= (1 << layout::kTokenBits))
     return no(text("max_tokens = ", c.max_tokens, "; must be 1 to 2^", layout::kTokenBits, " - 1"));
-  if (c.scale_bytes < 0 || c.scale_bytes > 65536) return no(text("scale_bytes = ", c.scale_bytes, "; must be 0 to 65536"));
+  if (c.scale_bytes < 0 || c.scale_bytes > 65536)
+    return no(text("scale_bytes = ", c.scale_bytes, "; must be 0 to 65536"));
   if (c.in_flight < 1 || c.in_flight > 16) return no(text("in_flight = ", c.in_flight, "; must be 1 to 16"));
   if (c.kept_plans < 0 || c.kept_plans > 64) return no(text("kept_plans = ", c.kept_plans, "; must be 0 to 64"));
   if (c.trace_events < 0 || c.trace_events > (1 << 20))
@@ -68,7 +70,8 @@ Support sizes_supported(const Config& c, int num_ranks) {
   for (const Dtype dtype : {c.dispatch_dtype, c.combine_dtype})
     if (std::int64_t{c.hidden} * bits_of(dtype) % 128 != 0) {
       const NearHidden near = near_hidden(c);
-      return no(text("hidden = ", c.hidden, " makes ", name_of(dtype), " rows of ", std::int64_t{c.hidden} * bits_of(dtype) / 8.0,
+      return no(text("hidden = ", c.hidden, " makes ", name_of(dtype), " rows of ",
+                     std::int64_t{c.hidden} * bits_of(dtype) / 8.0,
                      " bytes; rows must be multiples of 16 bytes. Nearest sizes: ", near.below, " and ", near.above));
     }
   return {};
@@ -84,19 +87,24 @@ Support capacities_supported(const Config& c, int num_ranks) {
   if (c.expert_capacity < 0 || c.expert_capacity >= kMaxRows)
     return no(text("expert_capacity = ", c.expert_capacity, "; must be 0 (the worst case) to 2^31 - 1"));
   if (c.expert_capacity != 0 && c.layout == Layout::token_major)
-    return no(text("expert_capacity = ", c.expert_capacity, " with layout token_major, which has no expert rows; set it to 0"));
-  const bool aligned = c.alignment == 1 || c.alignment == 8 || c.alignment == 16 || c.alignment == 32 || c.alignment == 128;
+    return no(text("expert_capacity = ", c.expert_capacity,
+                   " with layout token_major, which has no expert rows; set it to 0"));
+  const bool aligned =
+      c.alignment == 1 || c.alignment == 8 || c.alignment == 16 || c.alignment == 32 || c.alignment == 128;
   if (!aligned) return no(text("alignment = ", c.alignment, "; must be 1, 8, 16, 32 or 128"));
   if (c.alignment != 1 && c.layout != Layout::contiguous)
-    return no(text("alignment = ", c.alignment, " with layout ", name_of(c.layout), "; only contiguous rows are padded"));
+    return no(
+        text("alignment = ", c.alignment, " with layout ", name_of(c.layout), "; only contiguous rows are padded"));
   if (c.zero_padding && c.layout != Layout::contiguous)
     return no(text("zero_padding with layout ", name_of(c.layout), "; only contiguous rows are padded"));
   const Shape shape = op::shape_of(c, num_ranks);
   if (shape.expert_rows >= kMaxRows)
-    return no(text("the expert buffer would have ", shape.expert_rows, " rows, 2^31 or more; set expert_capacity lower"));
+    return no(
+        text("the expert buffer would have ", shape.expert_rows, " rows, 2^31 or more; set expert_capacity lower"));
   const std::int64_t all_experts = worst_expert_rows(c, shape);
   if (c.layout == Layout::contiguous && all_experts >= kMaxRows)
-    return no(text("the rows by expert could be ", all_experts, ", 2^31 or more, whatever expert_capacity; set row_capacity lower"));
+    return no(text("the rows by expert could be ", all_experts,
+                   ", 2^31 or more, whatever expert_capacity; set row_capacity lower"));
   if (shape.landing_rows >= kMaxRows)
     return no(text("the landing rows would be ", shape.landing_rows, ", 2^31 or more; lower max_tokens or top_k"));
   return {};
@@ -108,9 +116,11 @@ Support paths_supported(const Config& c) {
     return no(text("combine_wire ", name_of(c.combine_wire), " with combine_dtype ", name_of(c.combine_dtype),
                    "; it carries bf16 and f16 rows only"));
   if (cast_wire(c) && c.zero_copy)
-    return no(text("combine_wire ", name_of(c.combine_wire), " with zero_copy; peers read the rows as they are, take wire own"));
+    return no(text("combine_wire ", name_of(c.combine_wire),
+                   " with zero_copy; peers read the rows as they are, take wire own"));
   if (cast_wire(c) && c.fused)
-    return no(text("combine_wire ", name_of(c.combine_wire), " with fused; the caller writes landing rows in the rows' own type"));
+    return no(text("combine_wire ", name_of(c.combine_wire),
+                   " with fused; the caller writes landing rows in the rows' own type"));
   if (c.fused && c.layout != Layout::token_major)
     return no(text("fused with layout ", name_of(c.layout), "; the fused path takes token_major rows"));
   return {};
@@ -179,8 +189,9 @@ Shape shape_of(const Config& c, int num_ranks) {
 }
 
 std::string difference(const Config& mine, const Config& theirs) {
-#define XD_COMPARE(member) \
-  if (mine.member != theirs.member) return text(#member, " = ", show(mine.member), " here and ", show(theirs.member), " there");
+#define XD_COMPARE(member)          \
+  if (mine.member != theirs.member) \
+    return text(#member, " = ", show(mine.member), " here and ", show(theirs.member), " there");
   XD_COMPARE(hidden)
   XD_COMPARE(num_experts)
   XD_COMPARE(top_k)
@@ -213,19 +224,22 @@ Memory bill_of(const Shape& shape, std::uint64_t page_bytes) {
   Memory bill;
   std::uint64_t listed = 0;
   const auto charge = [&](std::uint64_t copies) {
-    return [&, copies](const char* name, std::uint64_t&, std::uint64_t element, std::uint64_t count, const char* content) {
-      const std::uint64_t bytes = copies * element * count;
-      if (bytes) bill.regions.push_back({name, content, bytes});
-      listed += bytes;
-    };
+    return
+        [&, copies](const char* name, std::uint64_t&, std::uint64_t element, std::uint64_t count, const char* content) {
+          const std::uint64_t bytes = copies * element * count;
+          if (bytes) bill.regions.push_back({name, content, bytes});
+          listed += bytes;
+        };
   };
   memory::Arena arena = memory::arena_of(shape);
   memory::PlaceRegions::visit(arena.place, shape, charge(shape.in_flight));
   memory::PlanRegions::visit(arena.plan, shape, charge(shape.num_plans));
   const std::uint64_t allocated = round_up(arena.total_bytes, page_bytes);
-  bill.regions.push_back({"rounding", text("regions to ", memory::kRegionAlign, " bytes, the whole to pages of ", page_bytes),
+  bill.regions.push_back({"rounding",
+                          text("regions to ", memory::kRegionAlign, " bytes, the whole to pages of ", page_bytes),
                           allocated - listed});
-  bill.regions.push_back({"host.report", "reports that the host reads without synchronising; own kernels", kReportBytes});
+  bill.regions.push_back(
+      {"host.report", "reports that the host reads without synchronising; own kernels", kReportBytes});
   bill.total_bytes = allocated + kReportBytes;
   return bill;
 }

@@ -12,9 +12,7 @@ namespace crossdock::op {
 namespace {
 
 #define XD_ROW(name, standard, ...) {#name, standard},
-constexpr struct {
-  std::string_view name, standard;
-} kVariables[] = {XD_ENVIRONMENT(XD_ROW)};
+constexpr struct { std::string_view name, standard; } kVariables[] = {XD_ENVIRONMENT(XD_ROW)};
 #undef XD_ROW
 
 /// Value of a variable of the list, or its default.

@@ -5,9 +5,11 @@ namespace crossdock {
 
 void raise(StatusCode code, const std::string& text) {
   switch (code) {
-    case StatusCode::ok: break;
+    case StatusCode::ok:
+      break;
 #define XD_RAISE(name, ...) \
-  case StatusCode::name: throw StatusError<StatusCode::name>(text);
+  case StatusCode::name:    \
+    throw StatusError<StatusCode::name>(text);
       XD_RAISE(usage)
       XD_RAISE(config)
       XD_RAISE(state)

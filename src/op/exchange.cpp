@@ -45,10 +45,13 @@ bool check_options(const ExchangeState& e, const char* call, const CallOptions& 
   for (const auto& [name, value] : {std::pair("num_sms", options.num_sms), std::pair("num_blocks", options.num_blocks),
                                     std::pair("num_warps", options.num_warps), std::pair("pieces", options.pieces)})
     if (value < 0)
-      throw UsageError(text(call, " on rank ", e.group->rank(), ": ", name, " = ", value, "; must be 0 (not chosen here) or more"));
+      throw UsageError(
+          text(call, " on rank ", e.group->rank(), ": ", name, " = ", value, "; must be 0 (not chosen here) or more"));
   if (!options.stream && e.default_stream_is_shared)
-    throw UsageError(text(call, " on rank ", e.group->rank(), ": ranks of this process share device ", e.group->device().ordinal(),
-                          "; on the default stream one would queue up behind the other and wait for it. Pass a stream of the rank's own"));
+    throw UsageError(text(call, " on rank ", e.group->rank(), ": ranks of this process share device ",
+                          e.group->device().ordinal(),
+                          "; on the default stream one would queue up behind the other and wait for it. Pass a stream "
+                          "of the rank's own"));
   return e.group->device().check_stream(options.stream);
 }
 
@@ -56,8 +59,8 @@ bool check_options(const ExchangeState& e, const char* call, const CallOptions& 
 void check_dispatch(const ExchangeState& e, const DispatchInput& in, std::optional<std::int32_t> plan_tokens) {
   constexpr const char* call = "dispatch";
   if (in.num_tokens < 0 || in.num_tokens > e.shape.max_tokens)
-    throw UsageError(text("dispatch on rank ", e.group->rank(), ": num_tokens = ", in.num_tokens, "; must be 0 to max_tokens = ",
-                          e.shape.max_tokens));
+    throw UsageError(text("dispatch on rank ", e.group->rank(), ": num_tokens = ", in.num_tokens,
+                          "; must be 0 to max_tokens = ", e.shape.max_tokens));
   const bool any = plan_tokens ? *plan_tokens != 0 : in.num_tokens_on_device || in.num_tokens > 0;
   const auto check = [&](const char* name, const void* pointer, bool needed, std::uintptr_t alignment) {
     const Argument argument{e, call, name, pointer};
@@ -80,6 +83,7 @@ kernels::DispatchArgs dispatch_args(ExchangeState& e, const DispatchInput& in, i
   args.ids = {in.ids, in.ids_are_int64};
   args.weights = in.weights;
   args.scales = static_cast<const std::byte*>(in.scales);
+  args.aligned_scales = e.shape.scale_bytes % 16 == 0 && reinterpret_cast<std::uintptr_t>(in.scales) % 16 == 0;
   args.num_tokens = in.num_tokens;
   args.num_tokens_on_device = in.num_tokens_on_device;
   args.replay = replay;
@@ -117,7 +121,8 @@ void launch_dispatch(ExchangeState& e, kernels::DispatchArgs& args, const CallOp
 }
 
 /// The call-wide part of combine, shared by its forms. `place` -1: any.
-void run_combine(ExchangeState& e, int place, int plan, const CombineInput& in, const CombineOutput& out, const CallOptions& options) {
+void run_combine(ExchangeState& e, int place, int plan, const CombineInput& in, const CombineOutput& out,
+                 const CallOptions& options) {
   constexpr const char* call = "combine";
   const platform::Range range(e.group->device(), "crossdock combine");
   const bool any = e.plan_tokens[plan] != 0;
@@ -126,7 +131,9 @@ void run_combine(ExchangeState& e, int place, int plan, const CombineInput& in, 
   Argument{e, call, "output.rows", out.rows}.required(any);
   Argument{e, call, "output.rows", out.rows}.aligned(16);
   if (in.with_weights && !e.shape.combine_weights)
-    throw UsageError(text("combine on rank ", e.group->rank(), ": with_weights needs config.combine_weights; set it in the Config of a new Exchange on every rank"));
+    throw UsageError(
+        text("combine on rank ", e.group->rank(),
+             ": with_weights needs config.combine_weights; set it in the Config of a new Exchange on every rank"));
   Argument{e, call, "output.weights", out.weights}.required(in.with_weights && any);
   Argument{e, call, "input.weights", in.weights}.aligned(4);
   Argument{e, call, "output.weights", out.weights}.aligned(4);
@@ -135,7 +142,8 @@ void run_combine(ExchangeState& e, int place, int plan, const CombineInput& in, 
   const platform::CurrentDevice current(e.group->device());
   const int owner = e.place_of_combine_buffer(in.rows);
   if (owner >= 0 && place >= 0 && owner != place)
-    throw UsageError(text("combine on rank ", e.group->rank(), ": input.rows is the combine buffer of another Received"));
+    throw UsageError(
+        text("combine on rank ", e.group->rank(), ": input.rows is the combine buffer of another Received"));
   const bool by_expert = e.shape.layout != Layout::token_major;
   kernels::CombineArgs args{};
   const int used = place >= 0 ? place : owner >= 0 ? owner : e.place_for_plan();
@@ -152,15 +160,16 @@ void run_combine(ExchangeState& e, int place, int plan, const CombineInput& in, 
   const tuning::Choice send = e.choose(e.shape.row_capacity, e.shape.combine_row_bytes, decision.wish);
   const tuning::Choice reduce = e.choose(tokens, e.shape.combine_row_bytes, decision.wish);
   // Units of a wire row: 16 bytes of it, however many of the row they carry; a block of fp8_block128 has eight.
-  const std::int64_t wire_units = ceil_div<std::int64_t>(e.config.combine_wire == Wire::own ? e.shape.combine_row_bytes : e.shape.hidden, 16);
+  const std::int64_t wire_units =
+      ceil_div<std::int64_t>(e.config.combine_wire == Wire::own ? e.shape.combine_row_bytes : e.shape.hidden, 16);
   args.send = pieces_of(wire_units * 16, send.pieces, 8);
   args.reduce = pieces_of(wire_units * 16, reduce.pieces, 1);
   const bool pull = args.source == kernels::Source::peers && !args.with_weights;
   const platform::Geometry geometry = pull ? reduce.geometry : send.geometry;
   note_launch(e, geometry, pull ? args.reduce : args.send, decision.by);
   const detail::CallUnderWay under_way(e, options.stream, capturing);
-  e.launches->combine[static_cast<int>(e.config.combine_dtype)][static_cast<int>(e.config.combine_wire)][by_expert](geometry, options.stream,
-                                                                                                               args);
+  e.launches->combine[static_cast<int>(e.config.combine_dtype)][static_cast<int>(e.config.combine_wire)][by_expert](
+      geometry, options.stream, args);
   e.landing_free[used] = false;
 }
 
@@ -206,12 +215,14 @@ Received Exchange::dispatch(const Plan& kept, const DispatchInput& input, const 
   const platform::Range range(e.group->device(), "crossdock dispatch along a plan");
   e.check("dispatch");
   if (!kept.state_ || kept.state_->exchange != state_)
-    throw StateError(text("dispatch on rank ", e.group->rank(), ": the plan belongs to another exchange, or was moved from"));
+    throw StateError(
+        text("dispatch on rank ", e.group->rank(), ": the plan belongs to another exchange, or was moved from"));
   const int plan = kept.state_->plan;
   check_dispatch(e, input, e.plan_tokens[plan]);
   const bool known = e.plan_tokens[plan] >= 0 && !input.num_tokens_on_device;
   if (known && input.num_tokens != e.plan_tokens[plan])
-    throw UsageError(text("dispatch on rank ", e.group->rank(), ": num_tokens = ", input.num_tokens, "; the plan routes ", e.plan_tokens[plan]));
+    throw UsageError(text("dispatch on rank ", e.group->rank(), ": num_tokens = ", input.num_tokens,
+                          "; the plan routes ", e.plan_tokens[plan]));
   const bool capturing = check_options(e, "dispatch", options);
   const int place = e.take_place("dispatch");
   e.hold_plan(plan);
@@ -221,44 +232,55 @@ Received Exchange::dispatch(const Plan& kept, const DispatchInput& input, const 
   return Received(std::move(state));
 }
 
-void Exchange::combine(Received&& received, const CombineInput& input, const CombineOutput& output, const CallOptions& options) {
+void Exchange::combine(Received&& received, const CombineInput& input, const CombineOutput& output,
+                       const CallOptions& options) {
   ExchangeState& e = alive(state_, "combine");
   e.check("combine");
   if (!received.state_ || received.state_->exchange != state_)
-    throw StateError(text("combine on rank ", e.group->rank(),
-                          ": this Received was combined before, moved from, or belongs to another exchange; dispatch first"));
+    throw StateError(
+        text("combine on rank ", e.group->rank(),
+             ": this Received was combined before, moved from, or belongs to another exchange; dispatch first"));
   run_combine(e, received.state_->place, received.state_->plan, input, output, options);
   received.state_.reset();
 }
 
-void Exchange::combine(const Plan& plan, const CombineInput& input, const CombineOutput& output, const CallOptions& options) {
+void Exchange::combine(const Plan& plan, const CombineInput& input, const CombineOutput& output,
+                       const CallOptions& options) {
   ExchangeState& e = alive(state_, "combine");
   e.check("combine");
   if (!plan.state_ || plan.state_->exchange != state_)
-    throw StateError(text("combine on rank ", e.group->rank(), ": the plan belongs to another exchange, or was moved from"));
+    throw StateError(
+        text("combine on rank ", e.group->rank(), ": the plan belongs to another exchange, or was moved from"));
   run_combine(e, -1, plan.state_->plan, input, output, options);
 }
 
-void Exchange::combine_fused(Received&& received, const CombineOutput& output, std::int32_t num_tokens, const CallOptions& options) {
+void Exchange::combine_fused(Received&& received, const CombineOutput& output, std::int32_t num_tokens,
+                             const CallOptions& options) {
   ExchangeState& e = alive(state_, "combine_fused");
   const platform::Range range(e.group->device(), "crossdock combine_fused");
   e.check("combine_fused");
-  if (!e.shape.fused) throw StateError(text("combine_fused on rank ", e.group->rank(), ": needs config.fused; set it in the Config of a new Exchange on every rank"));
+  if (!e.shape.fused)
+    throw StateError(text("combine_fused on rank ", e.group->rank(),
+                          ": needs config.fused; set it in the Config of a new Exchange on every rank"));
   if (!received.state_ || received.state_->exchange != state_)
-    throw StateError(text("combine_fused on rank ", e.group->rank(), ": this Received was combined before, moved from, or belongs to ",
+    throw StateError(text("combine_fused on rank ", e.group->rank(),
+                          ": this Received was combined before, moved from, or belongs to ",
                           "another exchange; dispatch first"));
   if (num_tokens < -1 || num_tokens > e.shape.max_tokens)
-    throw UsageError(text("combine_fused on rank ", e.group->rank(), ": num_tokens = ", num_tokens, "; must be -1 (of the plan) or 0 to ",
-                          e.shape.max_tokens));
+    throw UsageError(text("combine_fused on rank ", e.group->rank(), ": num_tokens = ", num_tokens,
+                          "; must be -1 (of the plan) or 0 to ", e.shape.max_tokens));
   if (!e.landing_free[received.state_->place])
-    throw StateError(text("combine_fused on rank ", e.group->rank(), ": a combine along a kept plan has used the landing rows since ",
+    throw StateError(text("combine_fused on rank ", e.group->rank(),
+                          ": a combine along a kept plan has used the landing rows since ",
                           "this dispatch; dispatch again, or allow more in flight"));
   const int plan = received.state_->plan;
   const std::int32_t tokens = num_tokens >= 0 ? num_tokens : e.plan_tokens[plan];
   Argument{e, "combine_fused", "output.rows", output.rows}.required(tokens != 0);
   Argument{e, "combine_fused", "output.rows", output.rows}.aligned(16);
   if (output.weights && !e.shape.combine_weights)
-    throw UsageError(text("combine_fused on rank ", e.group->rank(), ": output.weights needs config.combine_weights; set it in the Config of a new Exchange on every rank"));
+    throw UsageError(
+        text("combine_fused on rank ", e.group->rank(),
+             ": output.weights needs config.combine_weights; set it in the Config of a new Exchange on every rank"));
   const bool capturing = check_options(e, "combine_fused", options);
   const platform::CurrentDevice current(e.group->device());
   kernels::CombineArgs args{};
@@ -291,13 +313,15 @@ std::vector<TraceEvent> Exchange::trace() const {
     e.group->device().peek(&taken, e.mine<void>(e.arena.place_at(place, e.arena.place.trace_head)), sizeof taken);
     if (taken == 0) continue;
     std::vector<TraceEvent> ring(smaller(taken, most));
-    e.group->device().peek(ring.data(), e.mine<void>(e.arena.place_at(place, e.arena.place.trace)), ring.size() * sizeof(TraceEvent));
+    e.group->device().peek(ring.data(), e.mine<void>(e.arena.place_at(place, e.arena.place.trace)),
+                           ring.size() * sizeof(TraceEvent));
     // Oldest first: clocks are too coarse to sort by.
     if (taken > most) std::rotate(ring.begin(), ring.begin() + taken % most, ring.end());
     for (TraceEvent& event : ring) event.place = static_cast<std::int16_t>(place);
     all.insert(all.end(), ring.begin(), ring.end());
   }
-  std::stable_sort(all.begin(), all.end(), [](const TraceEvent& a, const TraceEvent& b) { return a.time_ns < b.time_ns; });
+  std::stable_sort(all.begin(), all.end(),
+                   [](const TraceEvent& a, const TraceEvent& b) { return a.time_ns < b.time_ns; });
   return all;
 }
 

@@ -38,8 +38,12 @@ ExchangeState::ExchangeState(std::shared_ptr<GroupState> g, const Config& c)
 }
 
 void ExchangeState::find_residency() {
-  resident_blocks = smaller(memory::kMaxBlocks, launches->max_resident_blocks(smaller(tuning::kMoveThreads, limits.max_threads)) / group->ranks_on_device());
-  if (resident_blocks < 1) throw TopologyError(text("Exchange on rank ", group->rank(), ": ", group->ranks_on_device(), " ranks share device ", group->device().ordinal(), ", more than its multiprocessors can hold together"));
+  resident_blocks =
+      smaller(memory::kMaxBlocks, launches->max_resident_blocks(smaller(tuning::kMoveThreads, limits.max_threads)) /
+                                      group->ranks_on_device());
+  if (resident_blocks < 1)
+    throw TopologyError(text("Exchange on rank ", group->rank(), ": ", group->ranks_on_device(), " ranks share device ",
+                             group->device().ordinal(), ", more than its multiprocessors can hold together"));
 }
 
 void ExchangeState::find_tuned() {
@@ -69,7 +73,8 @@ void ExchangeState::agree_on_config() const {
   if (!support) throw ConfigError(text("Exchange on rank ", group->rank(), ": ", support.reason));
   for (int r = 0; r < group->num_ranks(); ++r) {
     if (all[r].refused)
-      throw ConfigError(text("Exchange on rank ", group->rank(), ": rank ", r, " refused its config; give every rank the same config"));
+      throw ConfigError(text("Exchange on rank ", group->rank(), ": rank ", r,
+                             " refused its config; give every rank the same config"));
     const std::string what = op::difference(config, all[r].config);
     if (!what.empty())
       throw ConfigError(text("Exchange on rank ", group->rank(), ": the config of rank ", r, " differs: ", what,
@@ -114,12 +119,14 @@ Status ExchangeState::poll() const {
   const int rank = group->rank();
   if (seen(r.rows_over)) {
     status.code = StatusCode::capacity;
-    status.text = text("dispatch on rank ", rank, " received more rows than row_capacity = ", shape.row_capacity, "; ", r.rows_needed,
-                       " would have sufficed. The rows beyond were dropped, see Counts; raise row_capacity or clear the status");
+    status.text = text(
+        "dispatch on rank ", rank, " received more rows than row_capacity = ", shape.row_capacity, "; ", r.rows_needed,
+        " would have sufficed. The rows beyond were dropped, see Counts; raise row_capacity or clear the status");
   } else if (seen(r.expert_rows_over)) {
     status.code = StatusCode::capacity;
-    status.text = text("dispatch on rank ", rank, " received more rows than expert_capacity = ", shape.expert_capacity, "; ",
-                       r.expert_rows_needed, " would have sufficed. The rows beyond were dropped, see Counts; raise expert_capacity ",
+    status.text = text("dispatch on rank ", rank, " received more rows than expert_capacity = ", shape.expert_capacity,
+                       "; ", r.expert_rows_needed,
+                       " would have sufficed. The rows beyond were dropped, see Counts; raise expert_capacity ",
                        "or clear the status");
   } else if (seen(r.bad_ids)) {
     status.code = StatusCode::usage;
@@ -127,8 +134,9 @@ Status ExchangeState::poll() const {
                        ") and sent nothing for them; pass global expert ids, -1 for not routed, or clear the status");
   } else if (seen(r.tokens_clamped)) {
     status.code = StatusCode::usage;
-    status.text = text("dispatch on rank ", rank, " read T = ", static_cast<std::int64_t>(r.last_tokens),
-                       " from the device and clamped it to [0, ", shape.max_tokens, "]; raise max_tokens or clear the status");
+    status.text =
+        text("dispatch on rank ", rank, " read T = ", static_cast<std::int64_t>(r.last_tokens),
+             " from the device and clamped it to [0, ", shape.max_tokens, "]; raise max_tokens or clear the status");
   }
   return status;
 }
@@ -148,7 +156,8 @@ int ExchangeState::take_place(const char* name) {
       place_busy[place] = true;
       return place;
     }
-  throw StateError(text(name, " on rank ", group->rank(), ": ", shape.in_flight, " Received are in flight, as many as config.in_flight",
+  throw StateError(text(name, " on rank ", group->rank(), ": ", shape.in_flight,
+                        " Received are in flight, as many as config.in_flight",
                         " admits; combine or destroy one first, or raise in_flight"));
 }
 
@@ -168,7 +177,8 @@ int ExchangeState::take_plan(bool capturing) {
 int ExchangeState::place_for_plan() const {
   for (int place = 0; place < shape.in_flight; ++place)
     if (!shape.fused || !place_busy[place] || !landing_free[place]) return place;
-  throw StateError(text("combine on rank ", group->rank(), " along a kept plan: the landing rows of all ", shape.in_flight,
+  throw StateError(text("combine on rank ", group->rank(), " along a kept plan: the landing rows of all ",
+                        shape.in_flight,
                         " Received in flight are handed out; combine or destroy one first, or raise in_flight"));
 }
 
@@ -187,12 +197,15 @@ tuning::Decision ExchangeState::decide_combine(const CallOptions& options, Path 
   return decide(options, tuned_combine[static_cast<int>(path)], tokens);
 }
 
-tuning::Decision ExchangeState::decide(const CallOptions& options, const std::vector<tuning::Entry>& tuned, std::int64_t tokens) const {
+tuning::Decision ExchangeState::decide(const CallOptions& options, const std::vector<tuning::Entry>& tuned,
+                                       std::int64_t tokens) const {
   return tuning::decide({options.num_sms, options.num_blocks, options.num_warps, options.pieces},
-                        {config.num_sms, config.num_blocks, config.num_warps, config.pieces}, tuning::wish_for(tuned, tokens));
+                        {config.num_sms, config.num_blocks, config.num_warps, config.pieces},
+                        tuning::wish_for(tuned, tokens));
 }
 
-tuning::Choice ExchangeState::choose(std::int64_t rows, std::int64_t row_bytes, const tuning::Wish& wish, int idle_blocks) const {
+tuning::Choice ExchangeState::choose(std::int64_t rows, std::int64_t row_bytes, const tuning::Wish& wish,
+                                     int idle_blocks) const {
   return tuning::choose(limits, rows, row_bytes, wish, resident_blocks, idle_blocks);
 }
 

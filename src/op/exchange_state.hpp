@@ -61,7 +61,7 @@ class ExchangeState {
   std::vector<char> place_busy;
   std::vector<char> landing_free;  // the place's last operation was a dispatch: kernels may write landing rows
   std::vector<int> plan_holders;
-  std::vector<char> plan_in_graph;  // a captured dispatch writes it whenever its graph is replayed
+  std::vector<char> plan_in_graph;        // a captured dispatch writes it whenever its graph is replayed
   std::vector<std::int32_t> plan_tokens;  // T of this rank, -1: known to the device only
   int num_kept = 0;
   bool closed = false;
@@ -72,7 +72,8 @@ class ExchangeState {
   void agree_on_config() const;
   void find_residency();
   void find_tuned();
-  tuning::Decision decide(const CallOptions& options, const std::vector<tuning::Entry>& tuned, std::int64_t tokens) const;
+  tuning::Decision decide(const CallOptions& options, const std::vector<tuning::Entry>& tuned,
+                          std::int64_t tokens) const;
   void mark_empty_rows();
 };
 

@@ -42,8 +42,8 @@ BackendKind backend_of(const GroupOptions& options) {
 std::shared_ptr<detail::GroupState> form(AllGather all_gather, int rank, int num_ranks, const GroupOptions& options) {
   memory::Sharing sharing;
   // One callable behind all copies: the caller's may count its calls.
-  sharing.all_gather = [shared = std::make_shared<AllGather>(std::move(all_gather))](const void* mine, std::size_t bytes,
-                                                                                     void* all) { (*shared)(mine, bytes, all); };
+  sharing.all_gather = [shared = std::make_shared<AllGather>(std::move(all_gather))](
+                           const void* mine, std::size_t bytes, void* all) { (*shared)(mine, bytes, all); };
   sharing.rank = rank;
   sharing.num_ranks = num_ranks;
   sharing.deadline = deadline_of(options);
@@ -99,7 +99,8 @@ void Group::abort(const std::string& reason) {
 
 void Group::set_deadline(std::chrono::milliseconds deadline) {
   open(state_, "Group::set_deadline");
-  if (deadline.count() < 0) throw UsageError(text("Group::set_deadline: ", deadline.count(), " ms; must be 0 (no limit) or more"));
+  if (deadline.count() < 0)
+    throw UsageError(text("Group::set_deadline: ", deadline.count(), " ms; must be 0 (no limit) or more"));
   state_->set_deadline(std::min(deadline, kLongestDeadline));
 }
 

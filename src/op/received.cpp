@@ -75,13 +75,16 @@ TokenRows Received::tokens() const {
   return rows;
 }
 
-bool Received::has_experts() const { return view_of(state_, "Received::has_experts").e.shape.layout != Layout::token_major; }
+bool Received::has_experts() const {
+  return view_of(state_, "Received::has_experts").e.shape.layout != Layout::token_major;
+}
 bool Received::has_combine_buffer() const { return view_of(state_, "Received::has_combine_buffer").e.shape.zero_copy; }
 
 ExpertRows Received::experts() const {
   const View v = view_of(state_, "Received::experts");
   if (v.e.shape.layout == Layout::token_major)
-    throw StateError(text("Received::experts on rank ", v.e.group->rank(), ": the layout is token_major; use tokens()"));
+    throw StateError(
+        text("Received::experts on rank ", v.e.group->rank(), ": the layout is token_major; use tokens()"));
   const memory::Arena& a = v.e.arena;
   ExpertRows rows{};
   rows.rows = v.place<void>(a.place.expert_rows);
@@ -112,19 +115,26 @@ CombineBuffer Received::combine_buffer() const {
 CombineBuffer Received::combine_buffer(Dtype dtype, std::int32_t hidden) const {
   const View v = view_of(state_, "Received::combine_buffer");
   const Shape& shape = v.e.shape;
-  if (!shape.zero_copy) throw StateError(text("Received::combine_buffer on rank ", v.e.group->rank(), ": needs config.zero_copy; set it in the Config of a new Exchange on every rank"));
-  const std::int64_t row_bytes = row_bytes_of(dtype, hidden), rows = shape.expert_rows ? shape.expert_rows : shape.row_capacity;
+  if (!shape.zero_copy)
+    throw StateError(text("Received::combine_buffer on rank ", v.e.group->rank(),
+                          ": needs config.zero_copy; set it in the Config of a new Exchange on every rank"));
+  const std::int64_t row_bytes = row_bytes_of(dtype, hidden),
+                     rows = shape.expert_rows ? shape.expert_rows : shape.row_capacity;
   if (hidden <= 0 || std::int64_t{hidden} * bits_of(dtype) % 128 || row_bytes > shape.combine_row_bytes)
-    throw UsageError(text("Received::combine_buffer on rank ", v.e.group->rank(), ": rows of ", hidden, " ", name_of(dtype), " are ",
-                          row_bytes, " bytes; a row must be a multiple of 16 bytes and at most ", shape.combine_row_bytes));
+    throw UsageError(text("Received::combine_buffer on rank ", v.e.group->rank(), ": rows of ", hidden, " ",
+                          name_of(dtype), " are ", row_bytes,
+                          " bytes; a row must be a multiple of 16 bytes and at most ", shape.combine_row_bytes));
   return {v.place<void>(v.e.arena.place.combine_rows), rows, row_bytes};
 }
 
 void* Received::landing_rows(int rank) const {
   const View v = view_of(state_, "Received::landing_rows");
-  if (!v.e.shape.fused) throw StateError(text("Received::landing_rows on rank ", v.e.group->rank(), ": needs config.fused; set it in the Config of a new Exchange on every rank"));
+  if (!v.e.shape.fused)
+    throw StateError(text("Received::landing_rows on rank ", v.e.group->rank(),
+                          ": needs config.fused; set it in the Config of a new Exchange on every rank"));
   if (rank < 0 || rank >= v.e.shape.num_ranks)
-    throw UsageError(text("Received::landing_rows on rank ", v.e.group->rank(), ": rank = ", rank, "; must be 0 to ", v.e.shape.num_ranks - 1));
+    throw UsageError(text("Received::landing_rows on rank ", v.e.group->rank(), ": rank = ", rank, "; must be 0 to ",
+                          v.e.shape.num_ranks - 1));
   return v.e.memory.base(rank) + v.e.arena.place_at(v.place_idx, v.e.arena.place.landing);
 }
 
@@ -133,10 +143,12 @@ Plan Received::keep() {
   detail::ExchangeState& e = *s.exchange;
   if (s.kept) throw StateError(text("Received::keep on rank ", e.group->rank(), ": its plan is kept already"));
   if (e.num_kept >= e.config.kept_plans)
-    throw StateError(text("Received::keep on rank ", e.group->rank(), ": ", e.num_kept, " plans are kept, as many as config.kept_plans ",
+    throw StateError(text("Received::keep on rank ", e.group->rank(), ": ", e.num_kept,
+                          " plans are kept, as many as config.kept_plans ",
                           "admits; destroy one first, or raise kept_plans"));
   if (e.plan_in_graph[s.plan] && !s.captured)
-    throw StateError(text("Received::keep on rank ", e.group->rank(), ": a captured graph writes this plan's memory whenever it is ",
+    throw StateError(text("Received::keep on rank ", e.group->rank(),
+                          ": a captured graph writes this plan's memory whenever it is ",
                           "replayed, and no other was free; raise kept_plans"));
   s.kept = true;
   ++e.num_kept;

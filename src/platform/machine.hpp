@@ -25,38 +25,39 @@ template <class M>
 concept Machine = requires(M& m, const M& c, const void* from, void* to, Bytes16 bytes, std::uint32_t* word32,
                            std::uint64_t* word64, const std::uint64_t* read64, float number, int n, bool flag) {
   // who am I
-  { M::kWidth } -> std::convertible_to<int>;          // threads per warp
-  { c.lane() } -> std::same_as<int>;                  // in the warp
-  { c.warp() } -> std::same_as<int>;                  // in the block
-  { c.num_warps() } -> std::same_as<int>;             // of the block
-  { c.thread() } -> std::same_as<int>;                // in the block
-  { c.num_threads() } -> std::same_as<int>;           // of the block
-  { c.block() } -> std::same_as<int>;                 // in the grid
-  { c.num_blocks() } -> std::same_as<int>;            // of the grid
+  { M::kWidth } -> std::convertible_to<int>;  // threads per warp
+  { c.lane() } -> std::same_as<int>;          // in the warp
+  { c.warp() } -> std::same_as<int>;          // in the block
+  { c.num_warps() } -> std::same_as<int>;     // of the block
+  { c.thread() } -> std::same_as<int>;        // in the block
+  { c.num_threads() } -> std::same_as<int>;   // of the block
+  { c.block() } -> std::same_as<int>;         // in the grid
+  { c.num_blocks() } -> std::same_as<int>;    // of the grid
   // together
-  m.sync_block();                                     // barrier; orders shared and global memory inside the block
-  m.sync_warp();                                      // the same for a warp
-  { m.any_in_block(flag) } -> std::same_as<bool>;     // barrier; true for all if true for one
-  { m.max_across(number, n) } -> std::same_as<float>; // over n neighbouring lanes, n a power of two up to kWidth
-  { m.votes(flag) } -> std::same_as<std::uint64_t>;   // of the warp, bit i: lane i
+  m.sync_block();                                      // barrier; orders shared and global memory inside the block
+  m.sync_warp();                                       // the same for a warp
+  { m.any_in_block(flag) } -> std::same_as<bool>;      // barrier; true for all if true for one
+  { m.max_across(number, n) } -> std::same_as<float>;  // over n neighbouring lanes, n a power of two up to kWidth
+  { m.votes(flag) } -> std::same_as<std::uint64_t>;    // of the warp, bit i: lane i
   // rows
-  { m.load16(from) } -> std::same_as<Bytes16>;        // will be read again
-  { m.load16_once(from) } -> std::same_as<Bytes16>;   // will not
-  m.store16(to, bytes);                               // will be read here soon
-  m.store16_away(to, bytes);                          // goes to a peer, or will not be read here soon
+  { m.load16(from) } -> std::same_as<Bytes16>;       // will be read again
+  { m.load16_once(from) } -> std::same_as<Bytes16>;  // will not
+  m.store16(to, bytes);                              // will be read here soon
+  m.store16_away(to, bytes);                         // goes to a peer, or will not be read here soon
   // words; the order is on the operation
-  { m.load_relaxed(read64) } -> std::same_as<std::uint64_t>;           // system scope
-  { m.load_acquire(read64) } -> std::same_as<std::uint64_t>;           // system scope
-  m.store_relaxed(word64, std::uint64_t{});                            // system scope
-  m.store_release(word64, std::uint64_t{});                            // system scope
-  m.store_begun(word64, std::uint64_t{});  // system scope; a release of what the stream did before this kernel, and no more
-  { m.add_acq_rel(word32, std::uint32_t{}) } -> std::same_as<std::uint32_t>;   // this device; returns the old value
-  { m.add_relaxed(word32, std::uint32_t{}) } -> std::same_as<std::uint32_t>;   // this device or block
-  m.or_relaxed(word32, std::uint32_t{});                                       // shared memory of this block
-  { m.claim(word64, std::uint64_t{}) } -> std::same_as<bool>;          // 0 -> value, this device; true for the one that did
+  { m.load_relaxed(read64) } -> std::same_as<std::uint64_t>;  // system scope
+  { m.load_acquire(read64) } -> std::same_as<std::uint64_t>;  // system scope
+  m.store_relaxed(word64, std::uint64_t{});                   // system scope
+  m.store_release(word64, std::uint64_t{});                   // system scope
+  m.store_begun(word64,
+                std::uint64_t{});  // system scope; a release of what the stream did before this kernel, and no more
+  { m.add_acq_rel(word32, std::uint32_t{}) } -> std::same_as<std::uint32_t>;  // this device; returns the old value
+  { m.add_relaxed(word32, std::uint32_t{}) } -> std::same_as<std::uint32_t>;  // this device or block
+  m.or_relaxed(word32, std::uint32_t{});                                      // shared memory of this block
+  { m.claim(word64, std::uint64_t{}) } -> std::same_as<bool>;  // 0 -> value, this device; true for the one that did
   // time
-  { m.now_ns() } -> std::same_as<std::uint64_t>;      // monotonic on this device
-  m.pause();                                          // in every polling loop
+  { m.now_ns() } -> std::same_as<std::uint64_t>;  // monotonic on this device
+  m.pause();                                      // in every polling loop
 };
 
 }  // namespace crossdock::platform

@@ -21,22 +21,22 @@ struct FailureRecord {
 
 /// Reports that do not end the group. Host-visible; each word is written by its own call and grows or stays.
 struct ReportRecord {
-  std::uint64_t rows_over;          // times that rows were dropped under Overflow::error
-  std::uint64_t rows_needed;        // row capacity that would have kept all, of the last such call
+  std::uint64_t rows_over;    // times that rows were dropped under Overflow::error
+  std::uint64_t rows_needed;  // row capacity that would have kept all, of the last such call
   std::uint64_t expert_rows_over;
   std::uint64_t expert_rows_needed;
-  std::uint64_t bad_ids;            // ids outside [-1, E), all calls
-  std::uint64_t tokens_clamped;     // calls whose T on the device was outside [0, M]
-  std::uint64_t last_tokens;        // the last such T
+  std::uint64_t bad_ids;         // ids outside [-1, E), all calls
+  std::uint64_t tokens_clamped;  // calls whose T on the device was outside [0, M]
+  std::uint64_t last_tokens;     // the last such T
 };
 
 inline constexpr int kReasonBytes = 208;
 
 /// Per rank and group, in memory that peers write.
 struct Control {
-  std::uint64_t poison[kMaxRanks];  // by origin rank; 0 = sound
-  std::uint64_t deadline_ns;        // 0 = no limit
-  std::uint64_t failure_claimed;    // the first failure of this rank wins
+  std::uint64_t poison[kMaxRanks];       // by origin rank; 0 = sound
+  std::uint64_t deadline_ns;             // 0 = no limit
+  std::uint64_t failure_claimed;         // the first failure of this rank wins
   char reason[kMaxRanks][kReasonBytes];  // text of abort, by origin
 };
 
@@ -68,7 +68,9 @@ struct Watch {
 
 /// Counts travel as one word: epoch above, value below. Because the word is also a permission, readers match it exactly.
 inline constexpr int kValueBits = 32;
-XD_FN constexpr std::uint64_t count_word(std::uint64_t epoch, std::uint64_t value) { return epoch << kValueBits | value; }
+XD_FN constexpr std::uint64_t count_word(std::uint64_t epoch, std::uint64_t value) {
+  return epoch << kValueBits | value;
+}
 XD_FN constexpr std::uint64_t epoch_of(std::uint64_t word) { return word >> kValueBits; }
 /// As much of an epoch as such a word holds; it wraps after 2^32 operations, and is compared for equality only.
 XD_FN constexpr std::uint64_t epoch_in_word(std::uint64_t epoch) { return epoch_of(count_word(epoch, 0)); }

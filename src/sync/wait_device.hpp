@@ -13,8 +13,10 @@ inline constexpr unsigned kPollsPerLook = 64;
 /// Word of the first peer that has failed, or 0.
 template <class M>
 XD_FN std::uint64_t poisoned(M& m, const Watch& watch) {
-  for (int r = 0; r < watch.num_ranks; ++r)
-    if (const std::uint64_t word = m.load_acquire(&watch.control[watch.rank]->poison[r])) return word;  // edge poison: wait
+  for (int r = 0; r < watch.num_ranks; ++r) {
+    const std::uint64_t word = m.load_acquire(&watch.control[watch.rank]->poison[r]);  // edge poison: wait
+    if (word) return word;
+  }
   return 0;
 }
 
@@ -35,8 +37,8 @@ XD_FN void fail(M& m, const Watch& watch, const Poison& poison, std::uint64_t ex
 
 /// Waits until `seen(word)` is `expected` or, unless `exact`, more. False: the group has failed, fall through.
 template <class M, class Seen>
-XD_FN bool wait(M& m, const Watch& watch, const std::uint64_t* word, std::uint64_t expected, bool exact, Edge edge, int peer,
-                Seen&& epoch_seen, std::uint64_t* value) {
+XD_FN bool wait(M& m, const Watch& watch, const std::uint64_t* word, std::uint64_t expected, bool exact, Edge edge,
+                int peer, Seen&& epoch_seen, std::uint64_t* value) {
   std::uint64_t started = 0;
   for (unsigned polls = 1;; ++polls) {
     const std::uint64_t now = m.load_acquire(word);
@@ -45,7 +47,7 @@ XD_FN bool wait(M& m, const Watch& watch, const std::uint64_t* word, std::uint64
       if (value) *value = now;
       return true;
     }
-    if (polls % kPollsPerLook == 0) [[unlikely]] {
+    if (polls % kPollsPerLook == 0) {
       if (const std::uint64_t word_of_peer = poisoned(m, watch)) {
         fail(m, watch, Poison::of(word_of_peer), expected, epoch);
         return false;
@@ -63,8 +65,10 @@ XD_FN bool wait(M& m, const Watch& watch, const std::uint64_t* word, std::uint64
 
 /// A signal that grows with every operation.
 template <class M>
-XD_FN bool wait_epoch(M& m, const Watch& watch, const std::uint64_t* word, std::uint64_t expected, Edge edge, int peer) {
-  return wait(m, watch, word, expected, false, edge, peer, [](std::uint64_t w) { return w; }, nullptr);
+XD_FN bool wait_epoch(M& m, const Watch& watch, const std::uint64_t* word, std::uint64_t expected, Edge edge,
+                      int peer) {
+  return wait(
+      m, watch, word, expected, false, edge, peer, [](std::uint64_t w) { return w; }, nullptr);
 }
 
 /// A count of exactly this operation.
@@ -73,7 +77,9 @@ XD_FN bool wait_count(M& m, const Watch& watch, const std::uint64_t* word, std::
                       std::uint64_t* value) {
   std::uint64_t seen = 0;
   // edge counts: wait
-  const bool ok = wait(m, watch, word, epoch_in_word(expected), true, Edge::counts, peer, [](std::uint64_t w) { return epoch_of(w); }, &seen);
+  const bool ok = wait(
+      m, watch, word, epoch_in_word(expected), true, Edge::counts, peer, [](std::uint64_t w) { return epoch_of(w); },
+      &seen);
   *value = value_of(seen);
   return ok;
 }

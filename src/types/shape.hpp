@@ -47,6 +47,10 @@ struct Divisor {
 struct Bits {
   std::uint32_t half[2];
 
+  /// The first `count` bits, however many are asked for.
+  static XD_FN constexpr std::uint64_t below(std::int64_t count) {
+    return count >= 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << larger<std::int64_t>(count, 0)) - 1;
+  }
   XD_FN constexpr std::uint64_t all() const { return half[0] | std::uint64_t{half[1]} << 32; }
   template <class M>
   XD_FN void set(M& m, int bit) {
@@ -61,9 +65,9 @@ struct Bits {
 };
 
 struct Shape {
-  std::int32_t num_ranks;        // W
-  std::int32_t num_experts;      // E
-  std::int32_t experts_per_rank; // L = ceil(E / W)
+  std::int32_t num_ranks;         // W
+  std::int32_t num_experts;       // E
+  std::int32_t experts_per_rank;  // L = ceil(E / W)
   Divisor by_experts_per_rank, by_top_k;
   Divisor by_cells;              // W + 1: what a rank tells of its counts
   std::int32_t top_k;            // k

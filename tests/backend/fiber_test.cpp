@@ -96,9 +96,9 @@ TEST(Fibers, BlocksShareTheCountsOfManyRows) {
 
 TEST(Fibers, RandomOrdersGiveOneAnswer) {
   for (std::uint64_t seed = 1; seed <= (kSlow ? 6 : 40); ++seed) {
-    TestCase test = case_of({Dtype::bf16, Dtype::bf16, static_cast<Layout>(seed % 3),
-                             seed % 2 ? Path::staged : Path::zero_copy, Wire::own},
-                            static_cast<int>(seed % kNumVariants));
+    TestCase test = case_of(
+        {Dtype::bf16, Dtype::bf16, static_cast<Layout>(seed % 3), seed % 2 ? Path::staged : Path::zero_copy, Wire::own},
+        static_cast<int>(seed % kNumVariants));
     test.executor = executor_of(seed % 2 ? 64 : 32, static_cast<int>(seed));
     test.executor.seed = seed * 7919;
     test.rounds = 3;  // epochs, books and tails of the round before

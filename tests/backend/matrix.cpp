@@ -69,8 +69,8 @@ TestCase case_of(const Cell& cell, int variant) {
   constexpr int kScales[] = {0, 1, 7, 224};
   TestCase test = small_case(3);
   Config& c = test.config;
-  c.hidden = 160;      // the second block of 128 is short
-  c.num_experts = 7;   // 3, 3 and 1 on the ranks
+  c.hidden = 160;     // the second block of 128 is short
+  c.num_experts = 7;  // 3, 3 and 1 on the ranks
   c.top_k = 3 + variant % 3;
   c.max_tokens = 6;
   c.dispatch_dtype = cell.dispatch_dtype;

@@ -36,6 +36,7 @@ struct Summary {
 };
 
 /// Walks `cells`, prints one line each, runs the cases that `variants` gives for a cell.
-Summary walk(const std::vector<Cell>& cells, const std::function<std::vector<TestCase>(const Cell&, int idx)>& variants);
+Summary walk(const std::vector<Cell>& cells,
+             const std::function<std::vector<TestCase>(const Cell&, int idx)>& variants);
 
 }  // namespace crossdock::testing

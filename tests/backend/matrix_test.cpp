@@ -55,7 +55,8 @@ TEST(Matrix, EveryCellAsProcesses) {
   const RuntimeDir dir;
   const std::string name = unique_name();
   const int ranks = ranks_with_devices(3);
-  for (const ProcessReport& report : run_processes(ranks, [&](int r) { return walk_in_a_process(name, r, ranks); }, {}, 240)) {
+  for (const ProcessReport& report : run_processes(
+           ranks, [&](int r) { return walk_in_a_process(name, r, ranks); }, {}, 240)) {
     EXPECT_EQ(report.text, "");
     EXPECT_EQ(report.exit_status, 0);
   }

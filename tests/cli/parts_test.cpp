@@ -205,7 +205,8 @@ TEST(Ranks, one_failure_stops_all) {
 }
 
 /// Stamps of one operation of one block: begin, phases at the given times, end.
-void stamp(std::vector<TraceEvent>& to, std::uint64_t epoch, int block, std::initializer_list<std::pair<Phase, std::uint64_t>> phases) {
+void stamp(std::vector<TraceEvent>& to, std::uint64_t epoch, int block,
+           std::initializer_list<std::pair<Phase, std::uint64_t>> phases) {
   for (const auto& [phase, time] : phases) to.push_back({time, epoch, block, 0, phase, false});
 }
 
@@ -218,7 +219,8 @@ TEST(Timeline, clocks_are_shifted_so_that_counts_are_known_at_one_time) {
   EXPECT_EQ(shifted["otherData"]["clock_shifts_ns"][1], 3000 - 902000);
   double ends[2] = {}, begins[2] = {};
   for (const auto& e : shifted["traceEvents"])
-    if (e["name"] == "dispatch") begins[int(e["pid"])] = e["ts"], ends[int(e["pid"])] = double(e["ts"]) + double(e["dur"]);
+    if (e["name"] == "dispatch")
+      begins[int(e["pid"])] = e["ts"], ends[int(e["pid"])] = double(e["ts"]) + double(e["dur"]);
   EXPECT_DOUBLE_EQ(begins[0], 0);
   EXPECT_DOUBLE_EQ(begins[1], 0.5);
   EXPECT_DOUBLE_EQ(ends[0], 4);  // of the block that ends last

@@ -7,7 +7,8 @@
 
 namespace crossdock::kernels {
 
-inline constexpr int kMaxThreads = XD_MAX_THREADS;  // of a block, one block on a multiprocessor: so many registers there are
+inline constexpr int kMaxThreads =
+    XD_MAX_THREADS;  // of a block, one block on a multiprocessor: so many registers there are
 
 /// Shared memory for a T, whose members may have initial values that shared memory cannot.
 template <class T>

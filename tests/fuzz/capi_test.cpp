@@ -17,8 +17,23 @@ namespace {
 
 /// An int32 from the ends and the middle of its range.
 std::int32_t wild_int(Draw& draw) {
-  constexpr std::int32_t kWild[] = {0, 1, -1, 2, 3, 8, 9, 16, 64, 65, 255, 256, -128, 1 << 20, 1 << 24,
-                                    std::numeric_limits<std::int32_t>::max(), std::numeric_limits<std::int32_t>::min()};
+  constexpr std::int32_t kWild[] = {0,
+                                    1,
+                                    -1,
+                                    2,
+                                    3,
+                                    8,
+                                    9,
+                                    16,
+                                    64,
+                                    65,
+                                    255,
+                                    256,
+                                    -128,
+                                    1 << 20,
+                                    1 << 24,
+                                    std::numeric_limits<std::int32_t>::max(),
+                                    std::numeric_limits<std::int32_t>::min()};
   return draw.one_in(4) ? static_cast<std::int32_t>(draw.word()) : draw.of(kWild);
 }
 
@@ -43,9 +58,10 @@ xd_config good_config() {
 
 xd_config wild_config(Draw& draw) {
   xd_config c = good_config();
-  std::int32_t* const members[] = {&c.hidden, &c.num_experts, &c.top_k, &c.max_tokens, &c.dispatch_dtype, &c.combine_dtype,
-                                   &c.combine_wire, &c.scale_bytes, &c.layout, &c.alignment, &c.zero_padding, &c.overflow,
-                                   &c.zero_copy, &c.fused, &c.combine_weights, &c.in_flight, &c.kept_plans};
+  std::int32_t* const members[] = {&c.hidden,        &c.num_experts,  &c.top_k,       &c.max_tokens, &c.dispatch_dtype,
+                                   &c.combine_dtype, &c.combine_wire, &c.scale_bytes, &c.layout,     &c.alignment,
+                                   &c.zero_padding,  &c.overflow,     &c.zero_copy,   &c.fused,      &c.combine_weights,
+                                   &c.in_flight,     &c.kept_plans};
   for (int n = draw.below(4); n > 0; --n) *draw.of(members) = wild_int(draw);
   if (draw.one_in(5)) c.row_capacity = draw.one_in(2) ? wild_int(draw) : static_cast<std::int64_t>(draw.word());
   if (draw.one_in(5)) c.expert_capacity = draw.one_in(2) ? wild_int(draw) : static_cast<std::int64_t>(draw.word());
@@ -89,7 +105,8 @@ struct World {
     return draw.one_in(6) ? nullptr : pointer;
   }
   const void* data(Draw& draw, const void* pointer) {
-    return draw.one_in(6) ? nullptr : static_cast<const std::uint8_t*>(pointer) + (draw.one_in(6) ? 1 + draw.below(15) : 0);
+    return draw.one_in(6) ? nullptr
+                          : static_cast<const std::uint8_t*>(pointer) + (draw.one_in(6) ? 1 + draw.below(15) : 0);
   }
 };
 
@@ -101,7 +118,8 @@ void expect_answer(xd_status status, const char* call) {
 
 void abuse_groups(Draw& draw, World& w) {
   xd_team* team = nullptr;
-  expect_answer(xd_team_create(draw.one_in(2) ? 1 + draw.below(2) : wild_int(draw), w.maybe(draw, &team)), "xd_team_create");
+  expect_answer(xd_team_create(draw.one_in(2) ? 1 + draw.below(2) : wild_int(draw), w.maybe(draw, &team)),
+                "xd_team_create");
   xd_group_options options;
   XD_INIT(options);
   options.backend = draw.one_in(3) ? wild_int(draw) : XD_BACKEND_CPU;
@@ -117,7 +135,9 @@ void abuse_groups(Draw& draw, World& w) {
     return 0;
   };
   switch (draw.below(3)) {
-    case 0: expect_answer(xd_group_join_team(w.maybe(draw, team), rank, &options, w.maybe(draw, &group)), "join_team"); break;
+    case 0:
+      expect_answer(xd_group_join_team(w.maybe(draw, team), rank, &options, w.maybe(draw, &group)), "join_team");
+      break;
     case 1:
       expect_answer(xd_group_join(rank, ranks, draw.one_in(5) ? nullptr : +gather, ranks == 1 ? nullptr : &w, &options,
                                   w.maybe(draw, &group)),
@@ -130,8 +150,9 @@ void abuse_groups(Draw& draw, World& w) {
                     "xd_group_rendezvous");
     }
   }
-  expect_answer(xd_group_set_deadline(w.maybe(draw, group), draw.one_in(2) ? 100 : static_cast<std::int64_t>(draw.word())),
-                "xd_group_set_deadline");
+  expect_answer(
+      xd_group_set_deadline(w.maybe(draw, group), draw.one_in(2) ? 100 : static_cast<std::int64_t>(draw.word())),
+      "xd_group_set_deadline");
   if (draw.one_in(2)) expect_answer(xd_group_abort(group, draw.one_in(2) ? nullptr : "reason"), "xd_group_abort");
   xd_group_destroy(group);
   xd_team_destroy(team);
@@ -168,7 +189,8 @@ void abuse_dispatch(Draw& draw, World& w) {
   if (draw.one_in(10)) in.stream = reinterpret_cast<void*>(draw.word());
   spoil(draw, in);
   xd_received* received = nullptr;
-  expect_answer(xd_dispatch(w.maybe(draw, w.exchange), draw.one_in(2) ? nullptr : w.plan, w.maybe(draw, &in), w.maybe(draw, &received)),
+  expect_answer(xd_dispatch(w.maybe(draw, w.exchange), draw.one_in(2) ? nullptr : w.plan, w.maybe(draw, &in),
+                            w.maybe(draw, &received)),
                 "xd_dispatch");
   if (!received) return;
   xd_received_destroy(w.received);
@@ -202,7 +224,8 @@ void abuse_received(Draw& draw, World& w) {
   spoil(draw, view);
   expect_answer(xd_received_view(w.maybe(draw, w.received), w.maybe(draw, &view)), "xd_received_view");
   void* rows = nullptr;
-  expect_answer(xd_received_landing_rows(w.maybe(draw, w.received), wild_int(draw), w.maybe(draw, &rows)), "landing_rows");
+  expect_answer(xd_received_landing_rows(w.maybe(draw, w.received), wild_int(draw), w.maybe(draw, &rows)),
+                "landing_rows");
   if (draw.one_in(3)) {
     xd_plan* plan = nullptr;
     expect_answer(xd_received_keep(w.maybe(draw, w.received), w.maybe(draw, &plan)), "xd_received_keep");
@@ -222,13 +245,22 @@ TEST(Fuzz, TheCBorder) {
     for (int n = 0; n < 200; ++n) {
       Draw draw(run.next_seed());
       switch (draw.below(8)) {
-        case 0: abuse_groups(draw, world); break;
-        case 1: abuse_configs(draw, world); break;
+        case 0:
+          abuse_groups(draw, world);
+          break;
+        case 1:
+          abuse_configs(draw, world);
+          break;
         case 2:
-        case 3: abuse_dispatch(draw, world); break;
+        case 3:
+          abuse_dispatch(draw, world);
+          break;
         case 4:
-        case 5: abuse_combine(draw, world); break;
-        default: abuse_received(draw, world);
+        case 5:
+          abuse_combine(draw, world);
+          break;
+        default:
+          abuse_received(draw, world);
       }
       if (HasFatalFailure()) return;
     }
@@ -268,7 +300,8 @@ TEST(CBorder, SizesAndEnumeratorsAreNamed) {
   config = good_config();
   config.layout = 3;
   EXPECT_EQ(xd_supports(&config, 1), XD_STATUS_USAGE);
-  EXPECT_NE(std::string(xd_last_error()).find("config.layout = 3; must be 0 to 2"), std::string::npos) << xd_last_error();
+  EXPECT_NE(std::string(xd_last_error()).find("config.layout = 3; must be 0 to 2"), std::string::npos)
+      << xd_last_error();
   config = good_config();
   config.hidden = 65;
   EXPECT_EQ(xd_supports(&config, 1), XD_STATUS_CONFIG);

@@ -9,22 +9,22 @@
 namespace crossdock::litmus {
 
 /* name, what A and B do in a round */
-#define XD_SHAPES(X)                                                                                             \
-  X(push, "A stores rows at B from two blocks, the last to arrive signals; B waits, then reads")                 \
-  X(pull, "A stores rows in its own memory and signals; B waits, then reads them over the link")                 \
-  X(bulk, "A sends rows by bulk copies from shared memory, waits for them and signals; B waits, then reads")     \
-  X(permit, "B reads its rows and signals; A waits, then overwrites them")                                       \
+#define XD_SHAPES(X)                                                                                         \
+  X(push, "A stores rows at B from two blocks, the last to arrive signals; B waits, then reads")             \
+  X(pull, "A stores rows in its own memory and signals; B waits, then reads them over the link")             \
+  X(bulk, "A sends rows by bulk copies from shared memory, waits for them and signals; B waits, then reads") \
+  X(permit, "B reads its rows and signals; A waits, then overwrites them")                                   \
   X(second_look, "A tells B that it has failed, then spoils its own rows; B reads them over the link, then looks")
 
 /* name, which order is left out; 0 none */
-#define XD_WEAKENINGS(X)                                                             \
-  X(none, "as in the kernels")                                                       \
-  X(relaxed_signal, "the signal is a relaxed store")                                 \
-  X(relaxed_wait, "the wait ends with a relaxed load")                               \
-  X(relaxed_arrival, "blocks arrive by a relaxed addition")                          \
-  X(no_barrier, "the signal does not wait for the other threads of its block")       \
-  X(read_wait, "bulk copies have been read from shared memory, not yet written")     \
-  X(looks_first, "the look comes before the rows are there")                         \
+#define XD_WEAKENINGS(X)                                                         \
+  X(none, "as in the kernels")                                                   \
+  X(relaxed_signal, "the signal is a relaxed store")                             \
+  X(relaxed_wait, "the wait ends with a relaxed load")                           \
+  X(relaxed_arrival, "blocks arrive by a relaxed addition")                      \
+  X(no_barrier, "the signal does not wait for the other threads of its block")   \
+  X(read_wait, "bulk copies have been read from shared memory, not yet written") \
+  X(looks_first, "the look comes before the rows are there")                     \
   X(spoils_first, "the rows are spoilt before the peer is told")
 
 #define XD_NAME(name, ...) name,
@@ -39,6 +39,7 @@ struct Litmus {
   Weakening weakening;
 };
 
+// clang-format off
 /* edge, shape, weakening: every edge with the orders it needs, then without each of them */
 #define XD_LITMUS(X)                                                                                            \
   X(counts, permit, none) X(counts, permit, relaxed_signal) X(counts, permit, no_barrier)                       \
@@ -50,21 +51,22 @@ struct Litmus {
   X(ready, push, none) X(ready, push, relaxed_arrival)                                                          \
   X(ready, pull, none) X(ready, pull, relaxed_signal) X(ready, pull, relaxed_wait)                              \
   X(poison, second_look, none) X(poison, second_look, looks_first) X(poison, second_look, spoils_first)
+// clang-format on
 
 /// What a loop found.
 struct Found {
   std::uint32_t rounds, violations, stuck;
 };
 
-inline constexpr int kThreads = 256;   // of a block
-inline constexpr int kChannels = 32;   // most independent loops side by side
-inline constexpr int kUnits = 512;     // 16-byte units of rows per channel
-inline constexpr int kWords = 16;      // of 8 bytes per channel, each 128 bytes from the next
+inline constexpr int kThreads = 256;  // of a block
+inline constexpr int kChannels = 32;  // most independent loops side by side
+inline constexpr int kUnits = 512;    // 16-byte units of rows per channel
+inline constexpr int kWords = 16;     // of 8 bytes per channel, each 128 bytes from the next
 
 /// Memory of one device, zeroed before each loop.
 struct Side {
-  std::uint64_t* words;   // [kChannels][kWords * 16]
-  std::uint32_t* rows;    // [kChannels][kUnits * 4]
+  std::uint64_t* words;     // [kChannels][kWords * 16]
+  std::uint32_t* rows;      // [kChannels][kUnits * 4]
   std::uint32_t* arrivals;  // [kChannels]
   Found* found;
 };

@@ -165,7 +165,10 @@ TEST(Agreement, RanksAndNumbersOfRanks) {
   const Team team(2);
   EXPECT_TRUE(has(refusal([&] { (void)Group::join(team, 2, options); }), "rank = 2; must be 0 to 1"));
   EXPECT_TRUE(has(refusal([&] { (void)Group::join(team, -1, options); }), "rank = -1; must be 0 to 1"));
-  EXPECT_TRUE(has(refusal([&] { (void)Group::join(0, 9, [](const void*, std::size_t, void*) {}, options); }),
+  EXPECT_TRUE(has(refusal([&] {
+                    (void)Group::join(
+                        0, 9, [](const void*, std::size_t, void*) {}, options);
+                  }),
                   "num_ranks = 9; must be 1 to 8"));
   EXPECT_TRUE(has(refusal([&] { (void)Group::join(0, 1, AllGather(), options); }), "all_gather is empty"));
   EXPECT_TRUE(has(refusal([&] { (void)Group::rendezvous("no/slash", 0, 1, options); }), "no/slash"));

@@ -44,9 +44,11 @@ void expect_lost(Rank& rank, Edge edge, int absent, std::uint64_t expected, std:
   if (!status.fatal || status.rank != rank.rank()) log.add("fatal ", status.fatal, " rank ", status.rank);
   const bool noticed_itself = status.text.find("gave up") == std::string::npos;  // else a peer was faster
   if (noticed_itself && (status.epoch_expected != expected || status.epoch_seen != seen))
-    log.add("epoch expected ", status.epoch_expected, " seen ", status.epoch_seen, "; must be ", expected, " and ", seen);
-  expect_words(log, status.text, {"rank " + std::to_string(rank.rank()), "rank " + std::to_string(absent),
-                                  std::string("edge `").append(name_of(edge)).append("`"), "Close the group"});
+    log.add("epoch expected ", status.epoch_expected, " seen ", status.epoch_seen, "; must be ", expected, " and ",
+            seen);
+  expect_words(log, status.text,
+               {"rank " + std::to_string(rank.rank()), "rank " + std::to_string(absent),
+                std::string("edge `").append(name_of(edge)).append("`"), "Close the group"});
   if (noticed_itself) expect_words(log, status.text, {"expected epoch " + std::to_string(expected)});
   rank.exchange.clear_status();  // a failure stays
   const std::string name = "rank " + std::to_string(absent);
@@ -127,7 +129,9 @@ TEST(Lost, APeerThatStopsBetweenCountsAndDone) {
       const kernels::Call call = state_of(rank.exchange).call(0, 0);
       const auto tell_zeros = [&](std::uint64_t words, int count) {  // rank 2's part of them, at every rank
         for (int i = 0; i < 3 * count; ++i)
-          state_of(rank.exchange).group->device().post_word(call.at<std::uint64_t>(i / count, words) + 2 * count + i % count, sync::count_word(1, 0));
+          state_of(rank.exchange)
+              .group->device()
+              .post_word(call.at<std::uint64_t>(i / count, words) + 2 * count + i % count, sync::count_word(1, 0));
       };
       tell_zeros(call.place.counts_words, 3 + 1);
       tell_zeros(call.place.pair_words, call.shape.experts_per_rank);
@@ -152,21 +156,23 @@ TEST(Lost, InALaterRoundTheEpochsAreNamed) {
 
 TEST(Lost, CallsThatAreAlreadyEnqueuedFallThrough) {
   Scene scene;
-  scene.play([](Rank& rank, Round& round) {
-    if (rank.rank() == 2) return;
-    Stream stream;
-    CallOptions options;
-    options.stream = stream.handle();
-    std::optional<Received> received;
-    const auto began = std::chrono::steady_clock::now();
-    for (int n = 0; n < 10; ++n) {
-      received.reset();
-      received = rank.exchange.dispatch(round.input(), options);
-    }
-    stream.synchronize();
-    if (std::chrono::steady_clock::now() - began > 10s) rank.log.add("each call waited for itself");
-    expect_lost(rank, Edge::counts, 2, 1, 0, round);
-  }, 1000ms);
+  scene.play(
+      [](Rank& rank, Round& round) {
+        if (rank.rank() == 2) return;
+        Stream stream;
+        CallOptions options;
+        options.stream = stream.handle();
+        std::optional<Received> received;
+        const auto began = std::chrono::steady_clock::now();
+        for (int n = 0; n < 10; ++n) {
+          received.reset();
+          received = rank.exchange.dispatch(round.input(), options);
+        }
+        stream.synchronize();
+        if (std::chrono::steady_clock::now() - began > 10s) rank.log.add("each call waited for itself");
+        expect_lost(rank, Edge::counts, 2, 1, 0, round);
+      },
+      1000ms);
 }
 
 TEST(Lost, OnFibersToo) {
@@ -181,38 +187,45 @@ TEST(Lost, OnFibersToo) {
 
 TEST(Lost, ALatePeerIsNoLostPeer) {
   Scene scene;
-  scene.play([&](Rank& rank, Round&) {
-    std::this_thread::sleep_for(rank.rank() * 100ms);
-    rank.run(scene.answers);
-  }, 20'000ms);
+  scene.play(
+      [&](Rank& rank, Round&) {
+        std::this_thread::sleep_for(rank.rank() * 100ms);
+        rank.run(scene.answers);
+      },
+      20'000ms);
 }
 
 TEST(Lost, NoLimitWaitsForEver) {
   Scene scene;
-  scene.play([&](Rank& rank, Round&) {
-    if (rank.rank() == 1) std::this_thread::sleep_for(400ms);
-    rank.run(scene.answers);
-  }, 0ms);
+  scene.play(
+      [&](Rank& rank, Round&) {
+        if (rank.rank() == 1) std::this_thread::sleep_for(400ms);
+        rank.run(scene.answers);
+      },
+      0ms);
 }
 
 /// The deadline may be shortened while a kernel waits.
 TEST(Lost, TheDeadlineIsReadWhileWaiting) {
   Scene scene;
   std::atomic<int> polled{0};
-  scene.play([&](Rank& rank, Round& round) {
-    if (rank.rank() == 2) return;
-    Stream stream;
-    CallOptions options;
-    options.stream = stream.handle();
-    const Received received = rank.exchange.dispatch(round.input(), options);
-    std::this_thread::sleep_for(50ms);
-    if (rank.exchange.poll().code != StatusCode::ok) rank.log.add("failed before the deadline");
-    ++polled;
-    while (polled < 2) std::this_thread::sleep_for(1ms);  // else a rank may hear the other's failure before it polls
-    rank.group.set_deadline(300ms);
-    stream.synchronize();
-    expect_lost(rank, Edge::counts, 2, 1, 0, round);
-  }, 60'000ms);
+  scene.play(
+      [&](Rank& rank, Round& round) {
+        if (rank.rank() == 2) return;
+        Stream stream;
+        CallOptions options;
+        options.stream = stream.handle();
+        const Received received = rank.exchange.dispatch(round.input(), options);
+        std::this_thread::sleep_for(50ms);
+        if (rank.exchange.poll().code != StatusCode::ok) rank.log.add("failed before the deadline");
+        ++polled;
+        while (polled < 2)
+          std::this_thread::sleep_for(1ms);  // else a rank may hear the other's failure before it polls
+        rank.group.set_deadline(300ms);
+        stream.synchronize();
+        expect_lost(rank, Edge::counts, 2, 1, 0, round);
+      },
+      60'000ms);
 }
 
 /// Rank 1 says that its rows are ready and aborts at once, while rank 0 sums them: from then on they may be rewritten.
@@ -224,8 +237,14 @@ StatusCode status_of_a_sum_that_outlives_its_peer(bool pulls) {
   Log log;
   run_threads(2, log, [&](int r) {
     Group group = Group::join(team, r, {.backend = BackendKind::cpu});
-    Exchange exchange(group, {.hidden = kHidden, .num_experts = 2, .top_k = 2, .max_tokens = kTokens,
-                              .dispatch_dtype = Dtype::f32, .combine_dtype = Dtype::f32, .zero_copy = pulls, .fused = !pulls});
+    Exchange exchange(group, {.hidden = kHidden,
+                              .num_experts = 2,
+                              .top_k = 2,
+                              .max_tokens = kTokens,
+                              .dispatch_dtype = Dtype::f32,
+                              .combine_dtype = Dtype::f32,
+                              .zero_copy = pulls,
+                              .fused = !pulls});
     std::vector<float> rows(std::size_t{kTokens} * kHidden), result(rows.size());
     std::vector<std::int32_t> ids(2 * kTokens);
     for (int i = 0; i < 2 * kTokens; ++i) ids[i] = i % 2;
@@ -267,9 +286,7 @@ TEST(Lost, SurvivorsMakeANewGroup) {
   const Answers answers = answers_of(smaller);
   scene.play([&](Rank& rank, Round& round) {
     if (rank.rank() == 0) return;
-    {
-      const Received received = rank.exchange.dispatch(round.input());
-    }
+    { const Received received = rank.exchange.dispatch(round.input()); }
     expect_lost(rank, Edge::counts, 0, 1, 0, round);
     rank.exchange.close();
     rank.group.close();
@@ -281,15 +298,20 @@ TEST(Lost, SurvivorsMakeANewGroup) {
 /// Ranks that combine in different manners would sum rows that are not there: all are told, by both ranks' numbers.
 void expect_manners(Scene& scene, const std::function<void(Rank&, Received&, Round&, bool other)>& combine) {
   scene.answers = answers_of(scene.test);
-  scene.play([&](Rank& rank, Round& round) {
-    Received received = rank.exchange.dispatch(round.input());
-    combine(rank, received, round, rank.rank() == 1);
-    const Status status = rank.exchange.poll();
-    if (status.code != StatusCode::usage || !status.fatal) rank.log.add("poll: ", name_of(status.code), " ", status.text);
-    expect_words(rank.log, status.text, {"combine in different manners", "1", "rank " + std::to_string(rank.rank()), "Close the group"});
-    rank.exchange.clear_status();
-    expect_refusal<UsageError>(rank.log, [&] { (void)rank.exchange.dispatch(round.input()); }, {"dispatch", "different manners"});
-  }, 20'000ms);
+  scene.play(
+      [&](Rank& rank, Round& round) {
+        Received received = rank.exchange.dispatch(round.input());
+        combine(rank, received, round, rank.rank() == 1);
+        const Status status = rank.exchange.poll();
+        if (status.code != StatusCode::usage || !status.fatal)
+          rank.log.add("poll: ", name_of(status.code), " ", status.text);
+        expect_words(rank.log, status.text,
+                     {"combine in different manners", "1", "rank " + std::to_string(rank.rank()), "Close the group"});
+        rank.exchange.clear_status();
+        expect_refusal<UsageError>(rank.log, [&] { (void)rank.exchange.dispatch(round.input()); },
+                                   {"dispatch", "different manners"});
+      },
+      20'000ms);
 }
 
 TEST(Manners, RowsInTheCombineBufferOfSomeRanksOnly) {
@@ -329,84 +351,94 @@ TEST(Manners, FusedOnSomeRanksOnly) {
 
 TEST(Abort, ReachesPeersThatWaitAndPeersThatComeLater) {
   Scene scene;
-  scene.play([](Rank& rank, Round& round) {
-    Log& log = rank.log;
-    if (rank.rank() == 1) {
-      std::this_thread::sleep_for(100ms);
-      rank.group.abort("the model has gone mad");
-    } else {
-      if (rank.rank() == 0) std::this_thread::sleep_for(300ms);  // comes when it is over
-      const auto began = std::chrono::steady_clock::now();
-      const Received received = rank.exchange.dispatch(round.input());
-      if (std::chrono::steady_clock::now() - began > 10s) log.add("abort did not wake rank ", rank.rank());
-    }
-    const Status status = rank.exchange.poll();
-    if (status.code != StatusCode::aborted || !status.fatal || status.peer != 1) log.add("poll: ", status.text);
-    expect_words(log, status.text, {"rank 1 aborted the group: the model has gone mad"});
-    if (rank.group.poll().code != StatusCode::aborted) log.add("the group does not know");
-    expect_refusal<AbortedError>(log, [&] { (void)rank.exchange.dispatch(round.input()); },
-                                 {"dispatch refused", "rank 1", "the model has gone mad"});
-    rank.exchange.clear_status();
-    expect_refusal<AbortedError>(log, [&] { (void)rank.exchange.dispatch(round.input()); }, {"gone mad"});
-  }, 30'000ms);
+  scene.play(
+      [](Rank& rank, Round& round) {
+        Log& log = rank.log;
+        if (rank.rank() == 1) {
+          std::this_thread::sleep_for(100ms);
+          rank.group.abort("the model has gone mad");
+        } else {
+          if (rank.rank() == 0) std::this_thread::sleep_for(300ms);  // comes when it is over
+          const auto began = std::chrono::steady_clock::now();
+          const Received received = rank.exchange.dispatch(round.input());
+          if (std::chrono::steady_clock::now() - began > 10s) log.add("abort did not wake rank ", rank.rank());
+        }
+        const Status status = rank.exchange.poll();
+        if (status.code != StatusCode::aborted || !status.fatal || status.peer != 1) log.add("poll: ", status.text);
+        expect_words(log, status.text, {"rank 1 aborted the group: the model has gone mad"});
+        if (rank.group.poll().code != StatusCode::aborted) log.add("the group does not know");
+        expect_refusal<AbortedError>(log, [&] { (void)rank.exchange.dispatch(round.input()); },
+                                     {"dispatch refused", "rank 1", "the model has gone mad"});
+        rank.exchange.clear_status();
+        expect_refusal<AbortedError>(log, [&] { (void)rank.exchange.dispatch(round.input()); }, {"gone mad"});
+      },
+      30'000ms);
 }
 
 TEST(Abort, TheFirstReasonStaysAndIsCutAt200Bytes) {
   Scene scene;
-  scene.play([](Rank& rank, Round& round) {
-    if (rank.rank() == 0) {
-      rank.group.abort(std::string(180, 'a') + std::string(400, 'b'));
-      rank.group.abort("a second thought");
-    } else {
-      const Received received = rank.exchange.dispatch(round.input());
-    }
-    const std::string text = rank.exchange.poll().text;
-    expect_words(rank.log, text, {std::string(180, 'a') + "bbbbbbbbbbbbbbbbbbbb"});
-    if (text.find("second") != std::string::npos) rank.log.add("the second reason won");
-    if (text.find(std::string(300, 'b')) != std::string::npos) rank.log.add("the reason was not cut");
-  }, 30'000ms);
+  scene.play(
+      [](Rank& rank, Round& round) {
+        if (rank.rank() == 0) {
+          rank.group.abort(std::string(180, 'a') + std::string(400, 'b'));
+          rank.group.abort("a second thought");
+        } else {
+          const Received received = rank.exchange.dispatch(round.input());
+        }
+        const std::string text = rank.exchange.poll().text;
+        expect_words(rank.log, text, {std::string(180, 'a') + "bbbbbbbbbbbbbbbbbbbb"});
+        if (text.find("second") != std::string::npos) rank.log.add("the second reason won");
+        if (text.find(std::string(300, 'b')) != std::string::npos) rank.log.add("the reason was not cut");
+      },
+      30'000ms);
 }
 
 TEST(Abort, WithoutAReason) {
   Scene scene;
-  scene.play([](Rank& rank, Round& round) {
-    if (rank.rank() == 0) {
-      rank.group.abort("");
-    } else {
-      const Received received = rank.exchange.dispatch(round.input());
-    }
-    expect_words(rank.log, rank.exchange.poll().text, {"rank 0 aborted the group: no reason given"});
-  }, 30'000ms);
+  scene.play(
+      [](Rank& rank, Round& round) {
+        if (rank.rank() == 0) {
+          rank.group.abort("");
+        } else {
+          const Received received = rank.exchange.dispatch(round.input());
+        }
+        expect_words(rank.log, rank.exchange.poll().text, {"rank 0 aborted the group: no reason given"});
+      },
+      30'000ms);
 }
 
 /// One rank stops all exchanges of the group, not those of another group in the same process.
 TEST(Abort, StaysInItsGroup) {
   Scene scene;
   const Team other_team(3);
-  scene.play([&](Rank& rank, Round&) {
-    Rank other(scene.test, other_team, rank.rank(), rank.log);
-    if (rank.rank() == 2) rank.group.abort("this one only");
-    other.run(scene.answers);
-    if (other.group.poll().code != StatusCode::ok) rank.log.add("the other group was hit");
-  }, 30'000ms);
+  scene.play(
+      [&](Rank& rank, Round&) {
+        Rank other(scene.test, other_team, rank.rank(), rank.log);
+        if (rank.rank() == 2) rank.group.abort("this one only");
+        other.run(scene.answers);
+        if (other.group.poll().code != StatusCode::ok) rank.log.add("the other group was hit");
+      },
+      30'000ms);
 }
 
 TEST(Abort, ARefusedCallAndThenAbortStopsThePeersAtOnce) {
   Scene scene;
-  scene.play([](Rank& rank, Round& round) {
-    if (rank.rank() == 1) {
-      DispatchInput bad = round.input();
-      bad.num_tokens = 9;
-      try {
-        (void)rank.exchange.dispatch(bad);
-      } catch (const UsageError& error) {
-        rank.group.abort(error.what());
-      }
-      return;
-    }
-    const Received received = rank.exchange.dispatch(round.input());
-    expect_words(rank.log, rank.exchange.poll().text, {"rank 1 aborted", "num_tokens = 9"});
-  }, 30'000ms);
+  scene.play(
+      [](Rank& rank, Round& round) {
+        if (rank.rank() == 1) {
+          DispatchInput bad = round.input();
+          bad.num_tokens = 9;
+          try {
+            (void)rank.exchange.dispatch(bad);
+          } catch (const UsageError& error) {
+            rank.group.abort(error.what());
+          }
+          return;
+        }
+        const Received received = rank.exchange.dispatch(round.input());
+        expect_words(rank.log, rank.exchange.poll().text, {"rank 1 aborted", "num_tokens = 9"});
+      },
+      30'000ms);
 }
 
 }  // namespace

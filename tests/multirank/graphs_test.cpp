@@ -81,7 +81,8 @@ TEST(Streams, TwoExchangesOnTwoStreamsAtOnce) {
 /// dispatch, experts and combine recorded once; then replayed with other rows, ids, weights, scales and T each time. Ranks
 /// start each replay at times of their own.
 void replay_many_times(TestCase test, int num_replays) {
-  if (backend_of_tests() != BackendKind::cpu) GTEST_SKIP() << "the host plays the experts inside the graph; on GPUs see Replays";
+  if (backend_of_tests() != BackendKind::cpu)
+    GTEST_SKIP() << "the host plays the experts inside the graph; on GPUs see Replays";
   test.device_tokens = true;
   std::vector<Answers> contents;
   for (std::uint64_t seed = 1; seed <= 7; ++seed) {
@@ -198,8 +199,8 @@ TEST(Graphs, DispatchAndCombineOfAKeptPlanCapturedAlone) {
         stream.synchronize();
         round.check(view, log);
       }
-      copy_in(test.backend, const_cast<void*>(from.rows), now.outputs[rank.rank()].data(), now.outputs[rank.rank()].size(),
-              stream.handle());
+      copy_in(test.backend, const_cast<void*>(from.rows), now.outputs[rank.rank()].data(),
+              now.outputs[rank.rank()].size(), stream.handle());
       round.spoil_output(stream.handle());
       for (unsigned again = 0; again <= random() % 3; ++again) stream.replay(combine);
       stream.synchronize();

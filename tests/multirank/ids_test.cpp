@@ -93,7 +93,8 @@ TEST(Ids, OutOfRangeIsReportedAndCleared) {
       }
     }
     const Status status = rank.exchange.poll();
-    if (status.code != StatusCode::usage || status.fatal || status.rank != rank.rank()) rank.log.add("poll: ", status.text);
+    if (status.code != StatusCode::usage || status.fatal || status.rank != rank.rank())
+      rank.log.add("poll: ", status.text);
     rank.exchange.clear_status();
     rank.run(good);
   });

@@ -4,8 +4,8 @@
 
 #include <optional>
 
-#include "support/script.hpp"
 #include "platform/cpu/sanitizers.hpp"
+#include "support/script.hpp"
 
 namespace crossdock::testing {
 namespace {
@@ -51,7 +51,8 @@ TEST(Plans, TwoPlansInTurn) {
     test.config.layout = layout;
     test.config.zero_padding = layout == Layout::contiguous;
     test.config.alignment = layout == Layout::contiguous ? 8 : 1;
-    std::vector<Step> script = {dispatch(1), {Do::keep, 0, 1}, {Do::combine, 0, 1}, dispatch(2), {Do::keep, 0, 2}, {Do::combine, 0, 2}};
+    std::vector<Step> script = {dispatch(1), {Do::keep, 0, 1}, {Do::combine, 0, 1},
+                                dispatch(2), {Do::keep, 0, 2}, {Do::combine, 0, 2}};
     for (int n = 0; n < 6; ++n) {
       const std::uint64_t routing = 1 + static_cast<std::uint64_t>(n % 2);
       script.push_back({Do::replay, n % 2, routing, 3});
@@ -94,8 +95,8 @@ TEST(Plans, SeveralInFlightCombinedInAnyOrder) {
     set_path(test.config, path);
     test.config.in_flight = 3;
     const std::vector<Step> script = {
-        dispatch(1), dispatch(2), dispatch(3), {Do::combine, 1, 2}, {Do::combine, 1, 3}, dispatch(4), {Do::combine, 0, 1},
-        dispatch(5), {Do::drop_received, 0, 4}, {Do::combine, 0, 5}};
+        dispatch(1), dispatch(2),         dispatch(3), {Do::combine, 1, 2},       {Do::combine, 1, 3},
+        dispatch(4), {Do::combine, 0, 1}, dispatch(5), {Do::drop_received, 0, 4}, {Do::combine, 0, 5}};
     EXPECT_EQ(run_script(test, script, true), "");
   }
 }
@@ -120,8 +121,12 @@ TEST(Plans, RandomScriptsOnFibers) {
     test.config.in_flight = 1 + static_cast<int>(seed) % 2;
     test.config.kept_plans = 2;
     set_path(test.config, seed % 2 ? Path::staged : Path::zero_copy);
-    test.executor = {.width = seed % 2 ? 32 : 64, .num_blocks = 1 + static_cast<int>(seed) % 3, .num_threads = 64,
-                     .pieces = 1 + static_cast<int>(seed) % 2, .push = seed % 3 == 0, .seed = seed};
+    test.executor = {.width = seed % 2 ? 32 : 64,
+                     .num_blocks = 1 + static_cast<int>(seed) % 3,
+                     .num_threads = 64,
+                     .pieces = 1 + static_cast<int>(seed) % 2,
+                     .push = seed % 3 == 0,
+                     .seed = seed};
     ASSERT_EQ(run_script(test, random_script(test, seed, kSlow ? 10 : 20), true), "");
   }
 }
@@ -154,7 +159,8 @@ TEST(Plans, OutliveTheirExchange) {
 TEST(Plans, AreDestroyedWhenEachRankLikes) {
   TestCase test = plan_case(3);
   test.config.kept_plans = 2;
-  const Answers answers[] = {answers_of(with_seed(test, 1)), answers_of(with_seed(test, 2)), answers_of(with_seed(test, 3))};
+  const Answers answers[] = {answers_of(with_seed(test, 1)), answers_of(with_seed(test, 2)),
+                             answers_of(with_seed(test, 3))};
   Log log;
   run_ranks(test, log, [&](Rank& rank) {
     std::vector<Plan> kept;

@@ -99,7 +99,8 @@ TEST(Processes, MayLeaveWhileTheirCallsAreUnderWay) {
 class SharedGather {
  public:
   explicit SharedGather(int num_ranks) : num_ranks_(num_ranks) {
-    page_ = static_cast<Page*>(::mmap(nullptr, sizeof(Page), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
+    page_ =
+        static_cast<Page*>(::mmap(nullptr, sizeof(Page), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
   }
   ~SharedGather() { ::munmap(page_, sizeof(Page)); }
 
@@ -129,9 +130,8 @@ TEST(Processes, ByACallback) {
   const TestCase test = process_case(3);
   const std::vector<Answers> rounds = rounds_of(test, 4);
   SharedGather gather(3);
-  expect_quiet(run_processes(3, [&](int r) {
-    return work(test, rounds, Group::join(r, 3, gather.of(r), options_with(r, kPatience)));
-  }));
+  expect_quiet(run_processes(
+      3, [&](int r) { return work(test, rounds, Group::join(r, 3, gather.of(r), options_with(r, kPatience))); }));
 }
 
 /// Two ranks are threads of one process, two are processes of their own.
@@ -140,7 +140,9 @@ TEST(Processes, ThreadsAndProcessesMixed) {
   const std::vector<Answers> rounds = rounds_of(test, 4);
   SharedGather gather(4);
   expect_quiet(run_processes(3, [&](int p) -> std::string {
-    const auto play = [&](int r) { return work(test, rounds, Group::join(r, 4, gather.of(r), options_with(r, kPatience))); };
+    const auto play = [&](int r) {
+      return work(test, rounds, Group::join(r, 4, gather.of(r), options_with(r, kPatience)));
+    };
     if (p > 0) return play(p + 1);
     std::string second;
     std::thread thread([&] { second = play(1); });
@@ -183,7 +185,8 @@ TEST(Processes, WhatIsMappedIsWhatTheBillSays) {
 }
 
 /// Rounds until the group fails; gives the status that it failed with. Calls `begun` after the first.
-std::string work_until_failure(const TestCase& test, const std::vector<Answers>& rounds, Group group, const std::function<void(Rank&)>& begun = {}) {
+std::string work_until_failure(const TestCase& test, const std::vector<Answers>& rounds, Group group,
+                               const std::function<void(Rank&)>& begun = {}) {
   Log ignored;
   Rank rank(test, std::move(group), ignored);
   for (int n = 0;; ++n) {
@@ -205,11 +208,13 @@ TEST(Processes, AKilledMemberIsNamedWithinTheDeadline) {
   const SharedCount working;
   std::chrono::steady_clock::time_point killed;
   const auto reports = run_processes(
-      4, [&](int r) {
-        return work_until_failure(test, rounds, Group::rendezvous(name, r, 4, options_with(r, kPatience)), [&](Rank& rank) {
-          rank.group.set_deadline(1500ms);
-          working.add();
-        });
+      4,
+      [&](int r) {
+        return work_until_failure(test, rounds, Group::rendezvous(name, r, 4, options_with(r, kPatience)),
+                                  [&](Rank& rank) {
+                                    rank.group.set_deadline(1500ms);
+                                    working.add();
+                                  });
       },
       [&](const std::vector<pid_t>& pids) {
         working.await(4, kPatience);
@@ -239,7 +244,8 @@ TEST(Processes, AbortReachesOtherProcessesWithItsReason) {
     rank.group.abort("out of luck");
     return log.text();
   });
-  for (const int r : {0, 2}) EXPECT_EQ(reports[r].text.rfind("aborted peer 1: rank 1 aborted the group: out of luck", 0), 0u) << reports[r].text;
+  for (const int r : {0, 2})
+    EXPECT_EQ(reports[r].text.rfind("aborted peer 1: rank 1 aborted the group: out of luck", 0), 0u) << reports[r].text;
   EXPECT_EQ(reports[1].text, "");
 }
 
@@ -298,7 +304,8 @@ TEST(Processes, AHundredGroupsByNameLeakNothing) {
     };
     int at_first = 0;
     for (int cycle = 0; cycle < 100; ++cycle) {
-      const std::string text = work(test, rounds, Group::rendezvous(name + std::to_string(cycle), r, 2, options_with(r, kPatience)));
+      const std::string text =
+          work(test, rounds, Group::rendezvous(name + std::to_string(cycle), r, 2, options_with(r, kPatience)));
       if (!text.empty()) return text;
       if (cycle == 0) at_first = files();
     }

@@ -160,7 +160,8 @@ void replay(TestCase test, bool spoil = false) {
       log.add("rank ", rank.rank(), ": ", found.number, " words differ, first in ", kWhat[found.what], " of turn ",
               found.turn - 1);
     const Status status = rank.exchange.poll();
-    const bool has_bad_ids = std::any_of(sets.begin(), sets.end(), [&](const Answers& set) { return set.received[rank.rank()].bad_ids > 0; });
+    const bool has_bad_ids = std::any_of(sets.begin(), sets.end(),
+                                         [&](const Answers& set) { return set.received[rank.rank()].bad_ids > 0; });
     if (status.code != (has_bad_ids ? StatusCode::usage : StatusCode::ok) || status.fatal)
       log.add("rank ", rank.rank(), has_bad_ids ? ": bad ids were not reported: " : ": reported: ", status.text);
   });

@@ -40,7 +40,8 @@ TEST(SeedGaps, T01_SecondResultWithDuplicateAndDroppedRanks) {
   const Answers same_rank = with_ids(test, [](int, int t, int j) { return t % 2 ? j % 2 : 2 + t % 6; });
   run_rounds(test, {&same_rank, &same_rank});
   for (int t = 0; t < 8; ++t)  // all ids of a token on one rank: its own weights, once
-    for (int j = 0; j < 3; ++j) EXPECT_EQ(same_rank.results[1].weights[t * 3 + j], same_rank.inputs[1].weights[t * 3 + j]);
+    for (int j = 0; j < 3; ++j)
+      EXPECT_EQ(same_rank.results[1].weights[t * 3 + j], same_rank.inputs[1].weights[t * 3 + j]);
   test.config.row_capacity = 5;  // and the tokens whose row was dropped have 0
   const Answers dropped = with_ids(test, [](int, int, int) { return 0; });
   run_rounds(test, {&dropped});
@@ -147,7 +148,8 @@ TEST(SeedGaps, T07_EachDtypesRowsAreChecked) {
   config.hidden = 8;  // 16 bytes of bf16
   EXPECT_TRUE(supports(config, 2));
   config.dispatch_dtype = Dtype::fp8_e4m3;
-  EXPECT_NE(supports(config, 2).reason.find("fp8_e4m3 rows of 8 bytes"), std::string::npos) << supports(config, 2).reason;
+  EXPECT_NE(supports(config, 2).reason.find("fp8_e4m3 rows of 8 bytes"), std::string::npos)
+      << supports(config, 2).reason;
   std::swap(config.dispatch_dtype, config.combine_dtype);
   EXPECT_NE(supports(config, 2).reason.find("fp8_e4m3 rows of 8 bytes"), std::string::npos);
   config = small_case(2).config;
@@ -269,7 +271,8 @@ TEST(SeedGaps, T11b_RemoteExpertsAreNotLocal) {
 /// 11. Exchanges of every dtype side by side in one process.
 TEST(SeedGaps, T11c_DtypesSideBySide) {
   std::vector<TestCase> tests;
-  for (const Dtype dtype : {Dtype::bf16, Dtype::f16, Dtype::f32, Dtype::fp8_e4m3, Dtype::fp8_e4m3fnuz, Dtype::fp4_e2m1}) {
+  for (const Dtype dtype :
+       {Dtype::bf16, Dtype::f16, Dtype::f32, Dtype::fp8_e4m3, Dtype::fp8_e4m3fnuz, Dtype::fp4_e2m1}) {
     tests.push_back(small_case(2));
     tests.back().config.dispatch_dtype = tests.back().config.combine_dtype = dtype;
   }
@@ -279,8 +282,7 @@ TEST(SeedGaps, T11c_DtypesSideBySide) {
   const Team team(2);
   run_threads(2, log, [&](int r) {
     std::vector<std::unique_ptr<Rank>> ranks;
-    for (std::size_t i = 0; i < tests.size(); ++i)
-      ranks.push_back(std::make_unique<Rank>(tests[i], team, r, log));
+    for (std::size_t i = 0; i < tests.size(); ++i) ranks.push_back(std::make_unique<Rank>(tests[i], team, r, log));
     for (int n = 0; n < 3; ++n)
       for (std::size_t i = 0; i < tests.size(); ++i) ranks[i]->run(answers[i]);
   });

@@ -134,7 +134,8 @@ TEST(Shapes, FusedTakesTheTokensOfTheCaller) {
     rank.run(full);
     for (const int tokens : {8, 5, 2, 0}) {
       Answers right = part;
-      right.results = oracle::fused_answer(right.shape, right.received, {right.outputs.begin(), right.outputs.end()}, tokens);
+      right.results =
+          oracle::fused_answer(right.shape, right.received, {right.outputs.begin(), right.outputs.end()}, tokens);
       Round round(test, part, rank.rank());
       Received received = rank.exchange.dispatch(round.input());
       (void)round.run_experts(received);

@@ -35,12 +35,14 @@ TEST(Trace, HasThePhasesOfEveryOperationInOrder) {
       last = event.time_ns;
       epochs.insert(event.epoch);
       if (!event.combine) dispatches.insert(event.epoch);
-      if (event.place != 0 || event.block < 0 || (test.backend == BackendKind::cpu && event.block != 0)) log.add("place ", event.place, " block ", event.block);
+      if (event.place != 0 || event.block < 0 || (test.backend == BackendKind::cpu && event.block != 0))
+        log.add("place ", event.place, " block ", event.block);
       if ((event.epoch % 2 == 0) != event.combine) log.add("epoch ", event.epoch, " is not what it says");
     }
     if (epochs != std::set<std::uint64_t>{1, 2, 3, 4, 5, 6, 7, 8}) log.add(epochs.size(), " operations");
     if (dispatches != std::set<std::uint64_t>{1, 3, 5, 7}) log.add(dispatches.size(), " dispatches");
-    if (events.front().phase != Phase::begin || events.back().phase != Phase::end) log.add("begins or ends with something else");
+    if (events.front().phase != Phase::begin || events.back().phase != Phase::end)
+      log.add("begins or ends with something else");
   });
   EXPECT_EQ(log.text(), "");
 }
@@ -55,7 +57,8 @@ TEST(Trace, KeepsTheNewest) {
     for (int n = 0; n < 20; ++n) rank.run(answers);
     const std::vector<TraceEvent> events = rank.exchange.trace();
     if (events.size() != 10) log.add(events.size(), " events");
-    if (events.back().epoch != 40 || events.back().phase != Phase::end) log.add("the newest is epoch ", events.back().epoch);
+    if (events.back().epoch != 40 || events.back().phase != Phase::end)
+      log.add("the newest is epoch ", events.back().epoch);
   });
   EXPECT_EQ(log.text(), "");
 }

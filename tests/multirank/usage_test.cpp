@@ -40,7 +40,8 @@ void expect_refusal(Rank& rank, Words words, Call&& call) {
 }
 
 /// One bad call per entry, by rank 1 of 3, before each of its right calls.
-void check_dispatch(const TestCase& test, const std::vector<std::pair<Words, std::function<void(DispatchInput&)>>>& bad) {
+void check_dispatch(const TestCase& test,
+                    const std::vector<std::pair<Words, std::function<void(DispatchInput&)>>>& bad) {
   const Answers answers = answers_of(test);
   Log log;
   run_ranks(test, log, [&](Rank& rank) {
@@ -62,21 +63,24 @@ void* shifted(const void* p, int bytes) { return const_cast<char*>(static_cast<c
 TEST(Usage, Dispatch) {
   TestCase test = small_case(3);
   test.config.scale_bytes = 7;
-  check_dispatch(
-      test,
-      {{{"dispatch", "num_tokens = 9", "0 to max_tokens = 8"}, [](DispatchInput& in) { in.num_tokens = 9; }},
-       {{"num_tokens = -1"}, [](DispatchInput& in) { in.num_tokens = -1; }},
-       {{"rows is null"}, [](DispatchInput& in) { in.rows = nullptr; }},
-       {{"ids is null"}, [](DispatchInput& in) { in.ids = nullptr; }},
-       {{"scales is null"}, [](DispatchInput& in) { in.scales = nullptr; }},
-       {{"rows lies 8 bytes past a multiple of 16", "16-byte aligned"}, [](DispatchInput& in) { in.rows = shifted(in.rows, 8); }},
-       {{"ids lies 2 bytes past a multiple of 4"}, [](DispatchInput& in) { in.ids = shifted(in.ids, 2); }},
-       {{"ids lies 4 bytes past a multiple of 8"}, [](DispatchInput& in) { in.ids = shifted(in.ids, 4), in.ids_are_int64 = true; }},
-       {{"weights lies 1 bytes past a multiple of 4"},
-        [](DispatchInput& in) { in.weights = static_cast<float*>(shifted(in.weights, 1)); }},
-       {{"num_tokens_on_device lies 2 bytes"},
-        [](DispatchInput& in) { in.num_tokens_on_device = static_cast<std::int32_t*>(shifted(in.ids, 2)); }},
-       {{"rows is null"}, [](DispatchInput& in) { in.num_tokens_on_device = static_cast<const std::int32_t*>(in.ids), in.rows = nullptr; }}});
+  check_dispatch(test,
+                 {{{"dispatch", "num_tokens = 9", "0 to max_tokens = 8"}, [](DispatchInput& in) { in.num_tokens = 9; }},
+                  {{"num_tokens = -1"}, [](DispatchInput& in) { in.num_tokens = -1; }},
+                  {{"rows is null"}, [](DispatchInput& in) { in.rows = nullptr; }},
+                  {{"ids is null"}, [](DispatchInput& in) { in.ids = nullptr; }},
+                  {{"scales is null"}, [](DispatchInput& in) { in.scales = nullptr; }},
+                  {{"rows lies 8 bytes past a multiple of 16", "16-byte aligned"},
+                   [](DispatchInput& in) { in.rows = shifted(in.rows, 8); }},
+                  {{"ids lies 2 bytes past a multiple of 4"}, [](DispatchInput& in) { in.ids = shifted(in.ids, 2); }},
+                  {{"ids lies 4 bytes past a multiple of 8"},
+                   [](DispatchInput& in) { in.ids = shifted(in.ids, 4), in.ids_are_int64 = true; }},
+                  {{"weights lies 1 bytes past a multiple of 4"},
+                   [](DispatchInput& in) { in.weights = static_cast<float*>(shifted(in.weights, 1)); }},
+                  {{"num_tokens_on_device lies 2 bytes"},
+                   [](DispatchInput& in) { in.num_tokens_on_device = static_cast<std::int32_t*>(shifted(in.ids, 2)); }},
+                  {{"rows is null"}, [](DispatchInput& in) {
+                     in.num_tokens_on_device = static_cast<const std::int32_t*>(in.ids), in.rows = nullptr;
+                   }}});
 }
 
 TEST(Usage, AWrongStreamIsRefused) {
@@ -143,9 +147,11 @@ TEST(Usage, Combine) {
   using Spoil = std::function<void(CombineInput&, CombineOutput&)>;
   const std::vector<std::pair<Words, Spoil>> bad = {
       {{"combine", "input.rows is null"}, [](CombineInput& in, CombineOutput&) { in.rows = nullptr; }},
-      {{"input.rows lies 4 bytes past a multiple of 16"}, [](CombineInput& in, CombineOutput&) { in.rows = shifted(in.rows, 4); }},
+      {{"input.rows lies 4 bytes past a multiple of 16"},
+       [](CombineInput& in, CombineOutput&) { in.rows = shifted(in.rows, 4); }},
       {{"output.rows is null"}, [](CombineInput&, CombineOutput& out) { out.rows = nullptr; }},
-      {{"output.rows lies 1 bytes past a multiple of 16"}, [](CombineInput&, CombineOutput& out) { out.rows = shifted(out.rows, 1); }},
+      {{"output.rows lies 1 bytes past a multiple of 16"},
+       [](CombineInput&, CombineOutput& out) { out.rows = shifted(out.rows, 1); }},
       {{"output.weights is null"}, [](CombineInput&, CombineOutput& out) { out.weights = nullptr; }},
       {{"output.weights lies 2 bytes"},
        [](CombineInput&, CombineOutput& out) { out.weights = static_cast<float*>(shifted(out.weights, 2)); }},
@@ -162,7 +168,8 @@ TEST(Usage, Combine) {
       CombineOutput wrong_to = round.output();
       spoil(wrong_from, wrong_to);
       if (rank.rank() == 1)
-        expect_refusal<UsageError>(rank, words, [&] { rank.exchange.combine(std::move(received), wrong_from, wrong_to); });
+        expect_refusal<UsageError>(rank, words,
+                                   [&] { rank.exchange.combine(std::move(received), wrong_from, wrong_to); });
       rank.combine(std::move(received), from, round.output());  // the Received was not consumed
       round.check_output(log);
     }
@@ -205,7 +212,8 @@ TEST(Usage, StatesOfReceivedAndPlan) {
     std::optional<Plan> plan = one.keep();
     expect_refusal<StateError>(rank, {"keep", "kept already"}, [&] { (void)one.keep(); });
     expect_refusal<StateError>(rank, {"keep", "1 plans are kept", "kept_plans"}, [&] { (void)two.keep(); });
-    expect_refusal<StateError>(rank, {"dispatch", "in flight"}, [&] { (void)rank.exchange.dispatch(*plan, round.payload()); });
+    expect_refusal<StateError>(rank, {"dispatch", "in flight"},
+                               [&] { (void)rank.exchange.dispatch(*plan, round.payload()); });
     const CombineInput from = round.run_experts(one);
     expect_refusal<StateError>(rank, {"combine", "belongs to another exchange"},
                                [&] { other.combine(std::move(one), from, round.output()); });
@@ -221,7 +229,8 @@ TEST(Usage, StatesOfReceivedAndPlan) {
                                [&] { rank.combine(std::move(one), from, round.output()); });
     DispatchInput wrong = round.payload();
     wrong.num_tokens = 3;
-    expect_refusal<UsageError>(rank, {"num_tokens = 3", "the plan routes 8"}, [&] { (void)rank.exchange.dispatch(*plan, wrong); });
+    expect_refusal<UsageError>(rank, {"num_tokens = 3", "the plan routes 8"},
+                               [&] { (void)rank.exchange.dispatch(*plan, wrong); });
     Received replayed = rank.exchange.dispatch(*plan, round.payload());
     round.check(view_of(replayed), log);
     rank.combine(std::move(replayed), round.run_experts(replayed), round.output());
@@ -283,7 +292,8 @@ TEST(Usage, ViewsThatTheConfigDoesNotHave) {
     Round round(test, answers, rank.rank());
     const Received received = rank.exchange.dispatch(round.input());
     if (received.has_experts() || received.has_combine_buffer()) log.add("has what it has not");
-    expect_refusal<StateError>(rank, {"Received::experts", "token_major", "tokens()"}, [&] { (void)received.experts(); });
+    expect_refusal<StateError>(rank, {"Received::experts", "token_major", "tokens()"},
+                               [&] { (void)received.experts(); });
     expect_refusal<StateError>(rank, {"combine_buffer", "config.zero_copy"}, [&] { (void)received.combine_buffer(); });
     expect_refusal<StateError>(rank, {"landing_rows", "config.fused"}, [&] { (void)received.landing_rows(0); });
   });
@@ -301,9 +311,11 @@ TEST(Usage, CombineBufferAsAViewOfAnyDtypeAndWidthThatFits) {
     Received received = rank.exchange.dispatch(round.input()), second = rank.exchange.dispatch(other.input());
     const CombineBuffer own = received.combine_buffer();
     if (own.row_bytes != 256 || own.num_rows != 16) log.add("own view: ", own.num_rows, " rows of ", own.row_bytes);
-    for (const auto& [dtype, hidden] : {std::pair{Dtype::fp8_e4m3, 256}, {Dtype::f32, 64}, {Dtype::fp4_e2m1, 512}, {Dtype::bf16, 8}}) {
+    for (const auto& [dtype, hidden] :
+         {std::pair{Dtype::fp8_e4m3, 256}, {Dtype::f32, 64}, {Dtype::fp4_e2m1, 512}, {Dtype::bf16, 8}}) {
       const CombineBuffer view = received.combine_buffer(dtype, hidden);
-      if (view.data != own.data || view.row_bytes != row_bytes_of(dtype, hidden) || view.num_rows < 16) log.add("another view");
+      if (view.data != own.data || view.row_bytes != row_bytes_of(dtype, hidden) || view.num_rows < 16)
+        log.add("another view");
     }
     const auto refused = [&](Dtype dtype, int hidden, const char* word) {
       expect_refusal<UsageError>(rank, {"combine_buffer", word}, [&] { (void)received.combine_buffer(dtype, hidden); });

@@ -76,7 +76,8 @@ TEST(Property, RowsAreConservedAndSlotsAreInjectiveAndInBounds) {
     for (int r = 0; r < test.num_ranks; ++r) {
       const Counts& counts = all[r].counts;
       std::int64_t kept = 0, dropped = 0;
-      for (int s = 0; s < test.num_ranks; ++s) kept += counts.rows_per_source[s], dropped += counts.dropped_per_source[s];
+      for (int s = 0; s < test.num_ranks; ++s)
+        kept += counts.rows_per_source[s], dropped += counts.dropped_per_source[s];
       EXPECT_EQ(counts.rows_needed, sent[r]);
       EXPECT_EQ(kept, counts.num_rows);
       EXPECT_EQ(kept + dropped, sent[r]);
@@ -87,7 +88,8 @@ TEST(Property, RowsAreConservedAndSlotsAreInjectiveAndInBounds) {
         const std::pair<int, int> now{s.rank, s.token};
         EXPECT_LT(before, now) << "row " << row << " of rank " << r << ": order, or a token twice";
         ASSERT_TRUE(s.rank < test.num_ranks && s.token < inputs.inputs[s.rank].num_tokens);
-        EXPECT_TRUE(ranks_of_token(test, &inputs.inputs[s.rank].ids[std::int64_t{s.token} * test.config.top_k]).count(r));
+        EXPECT_TRUE(
+            ranks_of_token(test, &inputs.inputs[s.rank].ids[std::int64_t{s.token} * test.config.top_k]).count(r));
         before = now;
       }
     }
@@ -132,7 +134,8 @@ TEST(Property, IdentityExpertsGiveTheTokenTimesItsRanks) {
         const auto x = oracle::widen_row(Dtype::bf16, &in.rows[t * hidden * 2], hidden);
         const auto y = oracle::widen_row(Dtype::bf16, &out[t * hidden * 2], hidden);
         for (int i = 0; i < hidden; ++i)
-          if (y[i] != times * x[i]) return rank.log.add("token ", t, "[", i, "] = ", y[i], ", not ", times, " * ", x[i]);
+          if (y[i] != times * x[i])
+            return rank.log.add("token ", t, "[", i, "] = ", y[i], ", not ", times, " * ", x[i]);
         for (int j = 0; j < k; ++j) {  // w added `times` times
           float sum = 0.0f;
           for (int n = 0; n < times; ++n) sum += in.weights[t * k + j];
@@ -218,7 +221,8 @@ std::vector<std::size_t> fingerprints(const TestCase& test, const Answers& input
         see(v.experts.weights, v.experts.num_rows_max * 4), see(v.experts.sources, v.experts.num_rows_max * 4);
       wait();
       rank.combine(std::move(received), round.run_experts(received), round.output());
-      if (round.output().rows) see(round.output().rows, inputs.received[rank.rank()].num_tokens * test.config.hidden * 2);
+      if (round.output().rows)
+        see(round.output().rows, inputs.received[rank.rank()].num_tokens * test.config.hidden * 2);
     }
     prints[rank.rank()] = std::hash<std::string>{}(bytes);
   });

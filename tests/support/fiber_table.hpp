@@ -27,21 +27,21 @@ inline void set_pieces(kernels::ExpertRowsArgs& args, const Executor& e) { split
 /// A body on fibers, at once: body(machine, shared, args).
 template <int kWidth, class Shared, class Args, class Body>
 void run_body(platform::Geometry geometry, std::uint64_t seed, const Args& args, Body body) {
-  platform::cpu::run_fibers<kWidth, Shared>(geometry, [&](auto& m, Shared& shared) { body(m, shared, args); }, {.seed = seed});
+  platform::cpu::run_fibers<kWidth, Shared>(geometry, [&](auto& m, Shared& shared) { body(m, shared, args); },
+                                            {.seed = seed});
 }
 
 template <int kWidth>
 void run_dispatch(platform::Geometry geometry, std::uint64_t seed, const kernels::DispatchArgs& args) {
-  run_body<kWidth, kernels::DispatchShared>(geometry, seed, args,
-                                            [&](auto& m, auto& shared, const auto& a) {
-                                              kernels::is_small(a, geometry, kWidth) ? kernels::dispatch<true>(m, shared, a)
-                                                                                     : kernels::dispatch<false>(m, shared, a);
-                                            });
+  run_body<kWidth, kernels::DispatchShared>(geometry, seed, args, [&](auto& m, auto& shared, const auto& a) {
+    kernels::is_small(a, geometry, kWidth) ? kernels::dispatch<true>(m, shared, a)
+                                           : kernels::dispatch<false>(m, shared, a);
+  });
 }
 template <int kWidth>
 void run_expert_rows(platform::Geometry geometry, std::uint64_t seed, const kernels::ExpertRowsArgs& args) {
-  run_body<kWidth, kernels::ExpertRowsShared>(geometry, seed, args,
-                                              [](auto& m, auto& shared, const auto& a) { kernels::expert_rows(m, shared, a); });
+  run_body<kWidth, kernels::ExpertRowsShared>(
+      geometry, seed, args, [](auto& m, auto& shared, const auto& a) { kernels::expert_rows(m, shared, a); });
 }
 template <int kWidth, Dtype kDtype, Wire kWire, bool kByExpert>
 void run_combine(platform::Geometry geometry, std::uint64_t seed, const kernels::CombineArgs& args) {
@@ -52,10 +52,10 @@ void run_combine(platform::Geometry geometry, std::uint64_t seed, const kernels:
 template <int kWidth>
 FiberRuns make_fiber_runs() {
   FiberRuns runs{run_dispatch<kWidth>, run_expert_rows<kWidth>, {}};
-#define XD_COMBINE(dtype, wire)                                                                       \
-  runs.combine[static_cast<int>(Dtype::dtype)][static_cast<int>(Wire::wire)][0] =                     \
-      run_combine<kWidth, Dtype::dtype, Wire::wire, false>;                                           \
-  runs.combine[static_cast<int>(Dtype::dtype)][static_cast<int>(Wire::wire)][1] =                     \
+#define XD_COMBINE(dtype, wire)                                                   \
+  runs.combine[static_cast<int>(Dtype::dtype)][static_cast<int>(Wire::wire)][0] = \
+      run_combine<kWidth, Dtype::dtype, Wire::wire, false>;                       \
+  runs.combine[static_cast<int>(Dtype::dtype)][static_cast<int>(Wire::wire)][1] = \
       run_combine<kWidth, Dtype::dtype, Wire::wire, true>;
 #include "kernels/instances.def"
 #undef XD_COMBINE
@@ -80,10 +80,10 @@ kernels::LaunchTable make_fiber_launches() {
   t.dispatch = launch_fibers<kernels::DispatchArgs, run_dispatch<kWidth>>;
   t.expert_rows = launch_fibers<kernels::ExpertRowsArgs, run_expert_rows<kWidth>>;
   t.max_resident_blocks = [](int) { return 1; };
-#define XD_COMBINE(dtype, wire)                                                                       \
-  t.combine[static_cast<int>(Dtype::dtype)][static_cast<int>(Wire::wire)][0] =                        \
-      launch_fibers<kernels::CombineArgs, run_combine<kWidth, Dtype::dtype, Wire::wire, false>>;      \
-  t.combine[static_cast<int>(Dtype::dtype)][static_cast<int>(Wire::wire)][1] =                        \
+#define XD_COMBINE(dtype, wire)                                                                  \
+  t.combine[static_cast<int>(Dtype::dtype)][static_cast<int>(Wire::wire)][0] =                   \
+      launch_fibers<kernels::CombineArgs, run_combine<kWidth, Dtype::dtype, Wire::wire, false>>; \
+  t.combine[static_cast<int>(Dtype::dtype)][static_cast<int>(Wire::wire)][1] =                   \
       launch_fibers<kernels::CombineArgs, run_combine<kWidth, Dtype::dtype, Wire::wire, true>>;
 #include "kernels/instances.def"
 #undef XD_COMBINE

@@ -34,7 +34,9 @@ Round::Round(const TestCase& test, const Answers& answers, int rank, bool roomy)
   const std::int64_t tokens = roomy ? c.max_tokens : mine.num_tokens;
   const std::int64_t row_bytes = row_bytes_of(c.dispatch_dtype, c.hidden);
   const std::int64_t out_bytes = row_bytes_of(c.combine_dtype, c.hidden);
-  const auto buffer = [&](std::int64_t bytes, bool guarded = false) { return Buffer(test.backend, bytes, 0xff, guarded); };
+  const auto buffer = [&](std::int64_t bytes, bool guarded = false) {
+    return Buffer(test.backend, bytes, 0xff, guarded);
+  };
   rows_ = buffer(tokens * row_bytes);
   ids_ = buffer(tokens * c.top_k * (test.ids_are_int64 ? 8 : 4));
   weights_ = buffer(tokens * c.top_k * 4);
@@ -147,7 +149,8 @@ void Round::spoil_output(StreamHandle stream) {
 }
 
 void Round::check_output(Log& log) const {
-  check_result(test_, *answers_, rank_, result_.data(), test_.with_weights ? result_weights_.as<float>() : nullptr, log);
+  check_result(test_, *answers_, rank_, result_.data(), test_.with_weights ? result_weights_.as<float>() : nullptr,
+               log);
   if (!result_.guard_is_whole() || !result_weights_.guard_is_whole())
     log.add("rank ", rank_, ": combine wrote behind the last row of its result");
 }

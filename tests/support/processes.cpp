@@ -76,7 +76,8 @@ ProcessReport finish(const Child& child, std::chrono::steady_clock::time_point u
 }  // namespace
 
 std::vector<ProcessReport> run_processes(int num_ranks, const std::function<std::string(int)>& body,
-                                         const std::function<void(const std::vector<pid_t>&)>& meanwhile, int patience_s) {
+                                         const std::function<void(const std::vector<pid_t>&)>& meanwhile,
+                                         int patience_s) {
   std::vector<Child> children;
   std::vector<pid_t> pids;
   for (int r = 0; r < num_ranks; ++r) {

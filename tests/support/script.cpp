@@ -57,17 +57,24 @@ struct Player {
     const Step& s = script[idx];
     const Answers& right = *answers[idx];
     switch (s.what) {
-      case Do::dispatch: return take(s, right, [&](const Round& r) { return rank.exchange.dispatch(r.input()); });
+      case Do::dispatch:
+        return take(s, right, [&](const Round& r) { return rank.exchange.dispatch(r.input()); });
       case Do::replay:
         return take(s, right, [&](const Round& r) { return rank.exchange.dispatch(plan(s).plan, r.payload()); });
       case Do::keep: {
         plans.push_back({flying(s).received.keep(), s.routing});
         return;
       }
-      case Do::combine: return combine(s, right);
-      case Do::combine_plan: return combine_plan(s, right);
-      case Do::drop_received: in_flight.erase(std::next(in_flight.begin(), s.which)); return;
-      case Do::drop_plan: plans.erase(std::next(plans.begin(), s.which)); return;
+      case Do::combine:
+        return combine(s, right);
+      case Do::combine_plan:
+        return combine_plan(s, right);
+      case Do::drop_received:
+        in_flight.erase(std::next(in_flight.begin(), s.which));
+        return;
+      case Do::drop_plan:
+        plans.erase(std::next(plans.begin(), s.which));
+        return;
     }
   }
 
@@ -99,7 +106,8 @@ struct Player {
   void combine_plan(const Step& s, const Answers& right) {
     TestCase staged = test;
     Targets targets;
-    const auto free = std::find_if(may_write.begin(), may_write.end(), [](const auto& b) { return b.first && b.second; });
+    const auto free =
+        std::find_if(may_write.begin(), may_write.end(), [](const auto& b) { return b.first && b.second; });
     staged.config.zero_copy = test.config.zero_copy && free != may_write.end() && !in_use(free->first);
     if (staged.config.zero_copy) {
       targets.combine_buffer = const_cast<void*>(free->first);
@@ -141,7 +149,8 @@ std::vector<Step> random_script(const TestCase& test, std::uint64_t seed, int nu
       kept.push_back(s.routing);
       keepable[s.which] = false;
     }
-    if (s.what == Do::dispatch || s.what == Do::replay) flying.push_back(s.routing), keepable.push_back(s.what == Do::dispatch);
+    if (s.what == Do::dispatch || s.what == Do::replay)
+      flying.push_back(s.routing), keepable.push_back(s.what == Do::dispatch);
     if (s.what == Do::combine || s.what == Do::drop_received) {
       flying.erase(flying.begin() + s.which);
       keepable.erase(keepable.begin() + s.which);
@@ -153,7 +162,8 @@ std::vector<Step> random_script(const TestCase& test, std::uint64_t seed, int nu
 }
 
 std::string text_of(const std::vector<Step>& script) {
-  constexpr const char* kNames[] = {"dispatch", "replay", "keep", "combine", "combine_plan", "drop_received", "drop_plan"};
+  constexpr const char* kNames[] = {"dispatch",     "replay",        "keep",     "combine",
+                                    "combine_plan", "drop_received", "drop_plan"};
   std::string text;
   for (const Step& s : script)
     text += std::string(text.empty() ? "" : ", ") + kNames[static_cast<int>(s.what)] + " #" + std::to_string(s.which) +

@@ -10,20 +10,20 @@
 namespace crossdock::testing {
 
 enum class Do {
-  dispatch,        ///< routes with `routing`; the Received joins those in flight
-  replay,          ///< dispatch along kept plan `which` with another payload
-  keep,            ///< keeps the plan of Received `which`
-  combine,         ///< consumes Received `which`
-  combine_plan,    ///< along kept plan `which`
-  drop_received,   ///< destroys Received `which` without combine
-  drop_plan,       ///< destroys kept plan `which`
+  dispatch,       ///< routes with `routing`; the Received joins those in flight
+  replay,         ///< dispatch along kept plan `which` with another payload
+  keep,           ///< keeps the plan of Received `which`
+  combine,        ///< consumes Received `which`
+  combine_plan,   ///< along kept plan `which`
+  drop_received,  ///< destroys Received `which` without combine
+  drop_plan,      ///< destroys kept plan `which`
 };
 
 struct Step {
   Do what;
-  int which = 0;                ///< index among those alive, oldest first
-  std::uint64_t routing = 0;    ///< seed of ids and weights
-  std::uint64_t payload = 0;    ///< seed of rows, scales and expert outputs; 0: that of the routing
+  int which = 0;              ///< index among those alive, oldest first
+  std::uint64_t routing = 0;  ///< seed of ids and weights
+  std::uint64_t payload = 0;  ///< seed of rows, scales and expert outputs; 0: that of the routing
 };
 
 /// A random script of legal steps for the in_flight and kept_plans of `test`.

@@ -65,10 +65,8 @@ void write(std::ostream& out, const std::vector<int>& values) {
 }
 void write(std::ostream& out, std::integral auto value) { out << value; }
 template <class E>
-  requires std::is_enum_v<E>
-void write(std::ostream& out, E value) {
-  out << name_of(value);
-}
+requires std::is_enum_v<E>
+void write(std::ostream& out, E value) { out << name_of(value); }
 
 void read(std::string_view text, std::integral auto& value) {
   std::int64_t number = 0;
@@ -98,7 +96,7 @@ constexpr std::size_t count_of(oracle::Routing) { return std::size(oracle::kRout
 constexpr std::size_t count_of(oracle::Fill) { return std::size(oracle::kFills); }
 
 template <class E>
-  requires std::is_enum_v<E>
+requires std::is_enum_v<E>
 void read(std::string_view text, E& value) {
   for (std::size_t i = 0; i < count_of(E{}); ++i) {
     if (name_of(static_cast<E>(i)) != text) continue;

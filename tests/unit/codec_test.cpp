@@ -127,7 +127,8 @@ TYPED_TEST(Codec, WidensFourWordsAsOne) {
     for (int i = 0; i < 4; ++i) codes[i] = static_cast<std::uint32_t>(random()) & Pack<dtype>::kMask;
     const platform::Floats values = Number<dtype>::widen(codes);
     for (int i = 0; i < 4; ++i)
-      ASSERT_EQ(bits_of_float(float(values[i])), bits_of_float(Number<dtype>::widen(std::uint32_t(codes[i])))) << codes[i];
+      ASSERT_EQ(bits_of_float(float(values[i])), bits_of_float(Number<dtype>::widen(std::uint32_t(codes[i]))))
+          << codes[i];
   }
 }
 

@@ -68,8 +68,10 @@ TEST(Config, Sizes) {
   check("kept_plans = 65", [](Config& c) { c.kept_plans = 65; });
   check("trace_events = -1", [](Config& c) { c.trace_events = -1; });
   check("trace_events = 1048577", [](Config& c) { c.trace_events = (1 << 20) + 1; });
-  check("num_ranks = 0; a group has 1 to 8", [](Config&) {}, 0);
-  check("num_ranks = 9", [](Config&) {}, 9);
+  check(
+      "num_ranks = 0; a group has 1 to 8", [](Config&) {}, 0);
+  check(
+      "num_ranks = 9", [](Config&) {}, 9);
 }
 
 TEST(Config, RowsOf16Bytes) {
@@ -96,7 +98,8 @@ TEST(Config, RowsOf16Bytes) {
 }
 
 TEST(Config, Capacities) {
-  check("row_capacity = 1; must be 2 (num_ranks) to 16 (num_ranks * max_tokens)", [](Config& c) { c.row_capacity = 1; });
+  check("row_capacity = 1; must be 2 (num_ranks) to 16 (num_ranks * max_tokens)",
+        [](Config& c) { c.row_capacity = 1; });
   check("row_capacity = 17", [](Config& c) { c.row_capacity = 17; });
   check("row_capacity = -3", [](Config& c) { c.row_capacity = -3; });
   check("", [](Config& c) { c.row_capacity = 2; });
@@ -105,7 +108,8 @@ TEST(Config, Capacities) {
   check("expert_capacity = 4 with layout token_major", [](Config& c) { c.expert_capacity = 4; });
   check("", [](Config& c) { c.layout = Layout::expert_major, c.expert_capacity = 4; });
   check("", [](Config& c) { c.layout = Layout::contiguous, c.expert_capacity = 1; });
-  check("alignment = 4; must be 1, 8, 16, 32 or 128", [](Config& c) { c.layout = Layout::contiguous, c.alignment = 4; });
+  check("alignment = 4; must be 1, 8, 16, 32 or 128",
+        [](Config& c) { c.layout = Layout::contiguous, c.alignment = 4; });
   check("alignment = 0", [](Config& c) { c.alignment = 0; });
   check("alignment = 8 with layout expert_major", [](Config& c) { c.layout = Layout::expert_major, c.alignment = 8; });
   check("zero_padding with layout token_major", [](Config& c) { c.zero_padding = true; });
@@ -117,8 +121,11 @@ TEST(Config, Capacities) {
   }
   check("rows, 2^31 or more",
         [](Config& c) { c.layout = Layout::expert_major, c.num_experts = 1024, c.max_tokens = (1 << 24) - 1; });
-  check("2^31", [](Config& c) { c.layout = Layout::expert_major, c.expert_capacity = std::numeric_limits<std::int64_t>::max(); });
-  check("2^31", [](Config& c) { c.layout = Layout::contiguous, c.expert_capacity = std::numeric_limits<std::int64_t>::max(); });
+  check("2^31", [](Config& c) {
+    c.layout = Layout::expert_major, c.expert_capacity = std::numeric_limits<std::int64_t>::max();
+  });
+  check("2^31",
+        [](Config& c) { c.layout = Layout::contiguous, c.expert_capacity = std::numeric_limits<std::int64_t>::max(); });
 }
 
 TEST(Config, WiresAndPaths) {
@@ -126,10 +133,12 @@ TEST(Config, WiresAndPaths) {
     Config config = base();
     config.combine_wire = Wire::fp8_block128;
     config.combine_dtype = dtype;
-    EXPECT_NE(supports(config, 2).reason.find("combine_wire fp8_block128 with combine_dtype " + std::string(name_of(dtype))),
-              std::string::npos);
+    EXPECT_NE(
+        supports(config, 2).reason.find("combine_wire fp8_block128 with combine_dtype " + std::string(name_of(dtype))),
+        std::string::npos);
   }
-  check("combine_wire fp8_direct_cast with zero_copy", [](Config& c) { c.combine_wire = Wire::fp8_direct_cast, c.zero_copy = true; });
+  check("combine_wire fp8_direct_cast with zero_copy",
+        [](Config& c) { c.combine_wire = Wire::fp8_direct_cast, c.zero_copy = true; });
   check("combine_wire fp8_block128 with fused", [](Config& c) { c.combine_wire = Wire::fp8_block128, c.fused = true; });
   check("fused with layout contiguous", [](Config& c) { c.layout = Layout::contiguous, c.fused = true; });
   check("", [](Config& c) { c.fused = true, c.zero_copy = true; });

@@ -109,7 +109,8 @@ void check_collectives(std::uint64_t seed) {
                                   wrong += m.any_in_block(m.block() == 1) != (m.block() == 1);
                                   wrong += m.any_in_block(false);
                                   const int voter = round % kWidth, last = kWidth - 1;
-                                  wrong += m.votes(m.lane() == voter || m.lane() == last) != (std::uint64_t{1} << voter | std::uint64_t{1} << last);
+                                  wrong += m.votes(m.lane() == voter || m.lane() == last) !=
+                                           (std::uint64_t{1} << voter | std::uint64_t{1} << last);
                                   for (int n = 1; n <= kWidth; n *= 2) {
                                     const float most = m.max_across(static_cast<float>(-m.lane()), n);
                                     wrong += most != static_cast<float>(-(m.lane() / n * n));

@@ -26,9 +26,10 @@ std::vector<Extent> extents_of(const Shape& shape) {
   Arena arena = arena_of(shape);
   std::vector<Extent> all;
   const auto note = [&](std::uint64_t base) {
-    return [&all, base](const char* name, std::uint64_t& offset, std::uint64_t element, std::uint64_t count, const char*) {
-      all.push_back({name, base + offset, base + offset + element * count});
-    };
+    return
+        [&all, base](const char* name, std::uint64_t& offset, std::uint64_t element, std::uint64_t count, const char*) {
+          all.push_back({name, base + offset, base + offset + element * count});
+        };
   };
   for (int p = 0; p < shape.in_flight; ++p) PlaceRegions::visit(arena.place, shape, note(arena.place_at(p, 0)));
   for (int p = 0; p < shape.num_plans; ++p) PlanRegions::visit(arena.plan, shape, note(arena.plan_at(p, 0)));
@@ -92,12 +93,12 @@ TEST(Regions, HoldWhatTheConfigAsksFor) {
       if (region.name == name) return region.bytes;
     return std::uint64_t{0};
   };
-  EXPECT_EQ(bytes("place.rows"), 3u * 8 * 256);         // W * M rows
+  EXPECT_EQ(bytes("place.rows"), 3u * 8 * 256);  // W * M rows
   EXPECT_EQ(bytes("place.scales"), 3u * 8 * 7);
   EXPECT_EQ(bytes("place.combine_rows"), 3u * 8 * 256);
-  EXPECT_EQ(bytes("place.landing"), 8u * 2 * 256);      // M * min(k, W)
+  EXPECT_EQ(bytes("place.landing"), 8u * 2 * 256);  // M * min(k, W)
   EXPECT_EQ(bytes("place.landing_weights"), 8u * 2 * 2 * 4);
-  EXPECT_EQ(bytes("plan.sources"), 2u * 3 * 8 * 16);    // one place and one kept plan
+  EXPECT_EQ(bytes("plan.sources"), 2u * 3 * 8 * 16);  // one place and one kept plan
   EXPECT_EQ(bytes("plan.ids"), 2u * 3 * 8 * 2 * 4);
   test.config.fused = true;
   EXPECT_EQ(op::shape_of(test.config, 3).landing_rows, 8 * 2);

@@ -35,7 +35,8 @@ TEST(Route, OwnerIsTheExpertDividedByExpertsPerRank) {
 }
 
 TEST(Route, DivisorsDivide) {
-  for (const std::uint32_t divisor : {1u, 2u, 3u, 5u, 7u, 8u, 9u, 31u, 64u, 65u, 1000u, 65535u, 65537u, (1u << 20) - 1, 1u << 20, 1u << 24}) {
+  for (const std::uint32_t divisor :
+       {1u, 2u, 3u, 5u, 7u, 8u, 9u, 31u, 64u, 65u, 1000u, 65535u, 65537u, (1u << 20) - 1, 1u << 20, 1u << 24}) {
     const Divisor by = Divisor::of(divisor);
     constexpr std::uint64_t kEnd = std::uint64_t{1} << 31;
     for (std::uint64_t near = 0; near < kEnd; near += kEnd / 4096 / divisor * divisor + divisor)
@@ -57,11 +58,11 @@ TEST(Route, LocalExpertsAddUp) {
 }
 
 TEST(Route, IdsOfBothWidths) {
-  const std::vector<std::int64_t> wide = {0, 7, 8, -1, -2, std::int64_t{1} << 32, (std::int64_t{1} << 32) + 3,
-                                          std::numeric_limits<std::int64_t>::min()};
+  const std::vector<std::int64_t> wide = {
+      0, 7, 8, -1, -2, std::int64_t{1} << 32, (std::int64_t{1} << 32) + 3, std::numeric_limits<std::int64_t>::min()};
   const std::vector<std::int32_t> right = {0, 7, -1, -1, -1, -1, -1, -1};
-  const std::vector<std::int32_t> narrow = {0, 7, 8, -1, -2, std::numeric_limits<std::int32_t>::max(),
-                                            std::numeric_limits<std::int32_t>::min(), -7};
+  const std::vector<std::int32_t> narrow = {
+      0, 7, 8, -1, -2, std::numeric_limits<std::int32_t>::max(), std::numeric_limits<std::int32_t>::min(), -7};
   for (int i = 0; i < 8; ++i) {
     EXPECT_EQ((Ids{wide.data(), true}.get(i, 8)), right[i]) << i;
     EXPECT_EQ((Ids{narrow.data(), false}.get(i, 8)), right[i]) << i;

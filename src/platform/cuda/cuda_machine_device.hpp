@@ -90,7 +90,10 @@ struct CudaMachine {
   }
   __device__ static bool claim(std::uint64_t* p, std::uint64_t v) {
     std::uint64_t old;
-    asm volatile("atom.relaxed.gpu.cas.b64 %0, [%1], %2, %3;" : "=l"(old) : "l"(p), "l"(std::uint64_t{0}), "l"(v) : "memory");
+    asm volatile("atom.relaxed.gpu.cas.b64 %0, [%1], %2, %3;"
+                 : "=l"(old)
+                 : "l"(p), "l"(std::uint64_t{0}), "l"(v)
+                 : "memory");
     return old == 0;
   }
 

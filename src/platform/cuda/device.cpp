@@ -59,7 +59,8 @@ class CudaDevice : public Device {
     ranges::look_for_profiler();  // now, and never in a call
     Current current(ordinal_);
     check(cudaFree(nullptr), "opening device " + std::to_string(ordinal));
-    int least = 0, most = 0;  // of another priority than streams of callers, so as not to queue up behind them in hardware
+    int least = 0,
+        most = 0;  // of another priority than streams of callers, so as not to queue up behind them in hardware
     check(cudaDeviceGetStreamPriorityRange(&least, &most), "reading stream priorities");
     check(cudaStreamCreateWithPriority(&aside_, cudaStreamNonBlocking, most), "creating a stream");
     check(cudaDeviceGetAttribute(&num_sms_, cudaDevAttrMultiProcessorCount, ordinal_), "counting multiprocessors");
@@ -77,16 +78,21 @@ class CudaDevice : public Device {
 
   BlockPtr allocate(std::uint64_t bytes, bool shareable) override {
     const std::uint64_t page = granularity(ordinal_), rounded = (bytes + page - 1) / page * page;
-    BlockPtr block = shareable && share_ == Share::handle ? allocate_plain(ordinal_, rounded) : allocate_mapped(ordinal_, rounded);
+    BlockPtr block =
+        shareable && share_ == Share::handle ? allocate_plain(ordinal_, rounded) : allocate_mapped(ordinal_, rounded);
     fill(block->data(), 0, rounded);
     return block;
   }
   BlockPtr allocate_host_visible(std::uint64_t bytes) override { return allocate_pinned(ordinal_, bytes); }
   Share share_by() const override { return share_; }
   int export_descriptor(const Block& block) override { return export_mapped(block); }
-  BlockPtr import_descriptor(int descriptor, std::uint64_t bytes) override { return import_mapped(ordinal_, descriptor, bytes); }
+  BlockPtr import_descriptor(int descriptor, std::uint64_t bytes) override {
+    return import_mapped(ordinal_, descriptor, bytes);
+  }
   std::string export_handle(const Block& block) override { return export_plain(block); }
-  BlockPtr import_handle(const std::string& handle, std::uint64_t bytes) override { return import_plain(ordinal_, handle, bytes); }
+  BlockPtr import_handle(const std::string& handle, std::uint64_t bytes) override {
+    return import_plain(ordinal_, handle, bytes);
+  }
   void reach(const BlockPtr& block) override { grant(ordinal_, *block); }
 
   DeviceId id() const override { return id_; }
@@ -94,7 +100,8 @@ class CudaDevice : public Device {
     if (other == ordinal_) return {};
     int reachable = 0;
     check(cudaDeviceCanAccessPeer(&reachable, ordinal_, other), "cudaDeviceCanAccessPeer");
-    return reachable ? "" : "the driver reports no peer access between them; choose devices on one NVLink or PCIe switch";
+    return reachable ? ""
+                     : "the driver reports no peer access between them; choose devices on one NVLink or PCIe switch";
   }
   std::string why_not_reach_id(const DeviceId& other) override {
     int count = 0;
@@ -131,7 +138,8 @@ class CudaDevice : public Device {
     void* values[] = {&type, &ordinal};
     CUpointer_attribute names[] = {CU_POINTER_ATTRIBUTE_MEMORY_TYPE, CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL};
     const CUresult result = driver().pointer_attributes(2, names, values, reinterpret_cast<CUdeviceptr>(pointer));
-    if (result != CUDA_SUCCESS || type != CU_MEMORYTYPE_DEVICE) return "is a host pointer; pass memory of device " + std::to_string(ordinal_);
+    if (result != CUDA_SUCCESS || type != CU_MEMORYTYPE_DEVICE)
+      return "is a host pointer; pass memory of device " + std::to_string(ordinal_);
     if (ordinal != ordinal_)
       return "lies on device " + std::to_string(ordinal) + "; pass memory of device " + std::to_string(ordinal_);
     return {};
@@ -146,7 +154,8 @@ class CudaDevice : public Device {
     if (capturing != cudaStreamCaptureStatusNone) return true;  // such a stream does not tell its device
     check(cudaStreamGetDevice(static_cast<cudaStream_t>(stream), &ordinal), "asking a stream for its device");
     if (ordinal != ordinal_)
-      throw UsageError("stream belongs to device " + std::to_string(ordinal) + "; the group is on device " + std::to_string(ordinal_));
+      throw UsageError("stream belongs to device " + std::to_string(ordinal) + "; the group is on device " +
+                       std::to_string(ordinal_));
     return false;
   }
 
@@ -197,8 +206,8 @@ std::shared_ptr<Device> open_device(int ordinal) {
   if (count == 0) throw TopologyError(std::string("backend cuda: ") + note + "; choose cpu");
   if (ordinal < 0) check(cudaGetDevice(&ordinal), "cudaGetDevice");
   if (ordinal >= count)
-    throw TopologyError("backend cuda: device " + std::to_string(ordinal) + "; there are " + std::to_string(count) + " (0 to " +
-                        std::to_string(count - 1) + "), as CUDA_VISIBLE_DEVICES numbers them");
+    throw TopologyError("backend cuda: device " + std::to_string(ordinal) + "; there are " + std::to_string(count) +
+                        " (0 to " + std::to_string(count - 1) + "), as CUDA_VISIBLE_DEVICES numbers them");
   return std::make_shared<CudaDevice>(ordinal);
 }
 

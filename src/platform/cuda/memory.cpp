@@ -28,7 +28,8 @@ CUmemAllocationProp properties(int ordinal) {
 /// An allocation of the virtual-memory interface and its mapping.
 class MappedBlock : public Block {
  public:
-  MappedBlock(CUmemGenericAllocationHandle handle, std::uint64_t bytes, int ordinal) : handle_(handle), ordinal_(ordinal) {
+  MappedBlock(CUmemGenericAllocationHandle handle, std::uint64_t bytes, int ordinal)
+      : handle_(handle), ordinal_(ordinal) {
     bytes_ = bytes;
     const std::lock_guard lock(mapping());
     CUdeviceptr address = 0;
@@ -148,7 +149,8 @@ void grant(int ordinal, const Block& block) {
 BlockPtr allocate_plain(int ordinal, std::uint64_t bytes) {
   Current current(ordinal);
   void* data = nullptr;
-  check(cudaMalloc(&data, bytes), "cudaMalloc of " + std::to_string(bytes) + " bytes on device " + std::to_string(ordinal));
+  check(cudaMalloc(&data, bytes),
+        "cudaMalloc of " + std::to_string(bytes) + " bytes on device " + std::to_string(ordinal));
   return std::make_shared<PlainBlock>(data, bytes, ordinal, false);
 }
 
@@ -171,7 +173,9 @@ BlockPtr import_plain(int ordinal, const std::string& handle, std::uint64_t byte
 BlockPtr allocate_pinned(int ordinal, std::uint64_t bytes) {
   Current current(ordinal);
   void* data = pinned_pages().take(bytes);
-  if (!data) check(cudaHostAlloc(&data, bytes, cudaHostAllocMapped | cudaHostAllocPortable), "cudaHostAlloc of " + std::to_string(bytes) + " bytes");
+  if (!data)
+    check(cudaHostAlloc(&data, bytes, cudaHostAllocMapped | cudaHostAllocPortable),
+          "cudaHostAlloc of " + std::to_string(bytes) + " bytes");
   std::memset(data, 0, bytes);
   return std::make_shared<PinnedBlock>(data, bytes);
 }
