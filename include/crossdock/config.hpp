@@ -29,7 +29,7 @@ struct Config {
   bool zero_padding = false;         ///< contiguous: padding rows between experts are zeroed in every call
   Overflow overflow = Overflow::drop;
 
-  bool zero_copy = false;         ///< own a combine buffer, see Exchange::combine_buffer
+  bool zero_copy = false;         ///< own a combine buffer, see Received::combine_buffer
   bool fused = false;             ///< landing rows for Exchange::combine_fused (token_major only)
   bool combine_weights = false;   ///< combine can return a second result, see CombineOutput::weights
   std::int32_t in_flight = 1;     ///< `Received` that may live at once, 1 to 16

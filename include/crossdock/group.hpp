@@ -74,7 +74,7 @@ class XD_PUBLIC Group {
   /// peer's failure: its next call falls through, and poll() tells after that. See Exchange::poll for other reports.
   Status poll() const;
 
-  /// Stops every member: running and later calls end with `aborted` and this reason (up to 200 bytes). Never waits; any
+  /// Stops every member: running and later calls end with `aborted` and this reason (up to 207 bytes). Never waits; any
   /// thread may call it, also while another waits in a call.
   void abort(const std::string& reason);
 

@@ -2,7 +2,7 @@
 // combine: the rows of a token, computed on the ranks that own its experts, summed at its home.
 //
 // Push: every rank writes one wire row per received row into the landing rows of its home, then signals; the home sums
-// what has landed. Pull (rows in the library's buffer, small batches): nothing moves before the signal, the home reads
+// what has landed. Pull (rows in the library's buffer): nothing moves before the signal, the home reads
 // the peers' rows. Fused: the caller's kernel has pushed already.
 // Edges: enter (only after another combine on this place: the landing rows of that one have been read),
 //        ready (all rows of a rank are where their homes read them).

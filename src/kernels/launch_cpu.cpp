@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The CPU's launch table. Instances of combine are compiled one by one, see combine_instance.cpp.in.
+// The CPU's launch table. Instances of combine are compiled one by one, see combine_instance_cpu.cpp.in.
 
 #include "kernels/launch_cpu.hpp"
 

@@ -53,7 +53,8 @@ class TeamState {
 namespace memory {
 
 /// The all-gather of `rank` among the threads of `team`; keeps the team's state alive.
-AllGather all_gather_of(std::shared_ptr<detail::TeamState> team, int rank, std::chrono::milliseconds deadline);
+AllGather all_gather_of(std::shared_ptr<crossdock::detail::TeamState> team, int rank,
+                        std::chrono::milliseconds deadline);
 
 /// Every rank's value, in rank order. Collective.
 template <class T>

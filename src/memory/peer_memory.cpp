@@ -4,7 +4,8 @@
 #include <cstring>
 
 #include "crossdock/error.hpp"
-#include "memory/handles.hpp"
+#include "memory/bootstrap.hpp"
+#include "memory/descriptors.hpp"
 
 namespace crossdock::memory {
 namespace {
@@ -18,40 +19,32 @@ struct SharedHandle {
   char bytes[64];
 };
 
-template <class T>
-std::vector<T> gather(const AllGather& all_gather, const T& mine, int num_ranks) {
-  std::vector<T> all(num_ranks);
-  all_gather(&mine, sizeof(T), all.data());
-  return all;
+/// Blocks of ranks of this process: copies of their counted references.
+void share_references(const Sharing& s, const platform::BlockPtr& mine, std::vector<platform::BlockPtr>& blocks) {
+  const auto references = all_gather_value(s.all_gather, s.num_ranks, &mine);
+  for (int r = 0; r < s.num_ranks; ++r) {
+    if (!s.is_in_process(r)) continue;
+    blocks[r] = *references[r];
+    if (r != s.rank) s.device->reach(blocks[r]);
+  }
 }
 
-/// Blocks of ranks that are threads of this process: copies of their counted references.
-std::vector<platform::BlockPtr> share_references(const Sharing& s, const platform::BlockPtr& mine) {
-  std::vector<platform::BlockPtr> blocks;
-  for (const platform::BlockPtr* theirs : gather(s.all_gather, &mine, s.num_ranks)) blocks.push_back(*theirs);
-  for (const platform::BlockPtr& block : blocks)
-    if (block != mine) s.device->reach(block);
-  return blocks;
-}
-
-std::vector<platform::BlockPtr> share_descriptors(const Sharing& s, const platform::BlockPtr& mine) {
+/// Blocks of ranks of other processes.
+void share_descriptors(const Sharing& s, const platform::BlockPtr& mine, std::vector<platform::BlockPtr>& blocks) {
   const platform::cpu::UniqueFd exported(s.device->export_descriptor(*mine));
-  auto descriptors = HandleExchange(s.all_gather, s.rank, s.num_ranks, s.deadline).exchange(exported.get());
-  std::vector<platform::BlockPtr> blocks(s.num_ranks);
+  auto descriptors = DescriptorExchange(s.all_gather, s.rank, s.num_ranks, s.deadline).exchange(exported.get());
   for (int r = 0; r < s.num_ranks; ++r)
-    blocks[r] = r == s.rank ? mine : s.device->import_descriptor(descriptors[r].get(), mine->bytes());
-  return blocks;
+    if (!s.is_in_process(r)) blocks[r] = s.device->import_descriptor(descriptors[r].get(), mine->bytes());
 }
 
-std::vector<platform::BlockPtr> share_handles(const Sharing& s, const platform::BlockPtr& mine) {
+/// The same by handles, which most vendors refuse to open in the process that made them.
+void share_handles(const Sharing& s, const platform::BlockPtr& mine, std::vector<platform::BlockPtr>& blocks) {
   SharedHandle handle{};
   const std::string exported = s.device->export_handle(*mine);
   std::memcpy(handle.bytes, exported.data(), std::min(exported.size(), sizeof handle.bytes));
-  const auto handles = gather(s.all_gather, handle, s.num_ranks);
-  std::vector<platform::BlockPtr> blocks(s.num_ranks);
+  const auto handles = all_gather_value(s.all_gather, s.num_ranks, handle);
   for (int r = 0; r < s.num_ranks; ++r)
-    blocks[r] = r == s.rank ? mine : s.device->import_handle(std::string(handles[r].bytes, 64), mine->bytes());
-  return blocks;
+    if (!s.is_in_process(r)) blocks[r] = s.device->import_handle(std::string(handles[r].bytes, 64), mine->bytes());
 }
 
 }  // namespace
@@ -59,7 +52,7 @@ std::vector<platform::BlockPtr> share_handles(const Sharing& s, const platform::
 void agree(const Sharing& s, const std::string& failure, const char* what, StatusCode code) {
   Verdict mine{{}, code};
   std::strncpy(mine.failure, failure.c_str(), sizeof mine.failure - 1);
-  const auto all = gather(s.all_gather, mine, s.num_ranks);
+  const auto all = all_gather_value(s.all_gather, s.num_ranks, mine);
   if (!failure.empty()) raise(code, failure);
   for (int r = 0; r < s.num_ranks; ++r)
     if (all[r].failure[0])
@@ -69,18 +62,20 @@ void agree(const Sharing& s, const std::string& failure, const char* what, Statu
 PeerMemory PeerMemory::create(const Sharing& s, std::uint64_t bytes, const char* what) {
   PeerMemory memory;
   memory.rank_ = s.rank;
+  memory.blocks_.resize(s.num_ranks);
   platform::BlockPtr mine;
   std::string failure;
   try {
-    mine = s.device->allocate(bytes, !s.one_process);
+    mine = s.device->allocate(bytes, !s.one_process());
   } catch (const Error& error) {
     failure = error.what();
   }
   agree(s, failure, what);
   try {
-    memory.blocks_ = s.one_process                                         ? share_references(s, mine)
-                     : s.device->share_by() == platform::Share::descriptor ? share_descriptors(s, mine)
-                                                                           : share_handles(s, mine);
+    share_references(s, mine, memory.blocks_);
+    if (!s.one_process())
+      (s.device->share_by() == platform::Share::descriptor ? share_descriptors : share_handles)(s, mine,
+                                                                                                memory.blocks_);
   } catch (const PeerLostError&) {
     throw;  // the gathering itself has failed: no rank can be told
   } catch (const Error& error) {

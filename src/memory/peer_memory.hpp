@@ -18,8 +18,11 @@ struct Sharing {
   std::shared_ptr<platform::Device> device;
   int rank = 0;
   int num_ranks = 1;
-  bool one_process = true;
+  unsigned in_process = 1;  // bit r: rank r is a thread of this process (or this rank)
   std::chrono::milliseconds deadline{0};
+
+  bool is_in_process(int r) const { return in_process >> r & 1; }
+  bool one_process() const { return in_process == (1u << num_ranks) - 1; }
 };
 
 class PeerMemory {
@@ -40,7 +43,7 @@ class PeerMemory {
 };
 
 /// Collective. Throws on every rank if `failure` (a text; empty = fine) is given on any: there the caller's own
-/// exception class, elsewhere SystemError naming the first rank that failed and why.
+/// exception class, elsewhere that of the first rank that failed, named with its reason.
 void agree(const Sharing& sharing, const std::string& failure, const char* what, StatusCode code = StatusCode::system);
 
 }  // namespace crossdock::memory

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Every region of an arena, declared once: name, element, count, who writes it. One visitor sizes, places and prints.
 //
-// arena = control | place 0 | place 1 ... | plan 0 | plan 1 ...
+// arena = place 0 | place 1 ... | plan 0 | plan 1 ...; a group's control words are memory of their own
 // A place is one use of the receive rows; a plan is one routing. Offsets below are relative to their own part.
 #pragma once
 

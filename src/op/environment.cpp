@@ -41,7 +41,9 @@ BackendKind environment_backend() {
   const std::string value = value_of("CROSSDOCK_BACKEND");
   for (std::size_t i = 0; i < std::size(kBackendNames); ++i)
     if (kBackendNames[i] == value) return static_cast<BackendKind>(i);
-  throw ConfigError(text("CROSSDOCK_BACKEND = `", value, "`; must be automatic, cuda, hip or cpu"));
+  std::string names;
+  for (const std::string_view name : kBackendNames) names += text(names.empty() ? "" : ", ", name);
+  throw ConfigError(text("CROSSDOCK_BACKEND = `", value, "`; must be one of ", names));
 }
 
 }  // namespace crossdock::op

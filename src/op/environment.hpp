@@ -3,11 +3,19 @@
 #pragma once
 
 #include <chrono>
+#include <span>
 #include <string>
 
 #include "crossdock/types.hpp"
 
 namespace crossdock::op {
+
+/// All machines, in the order in which `automatic` looks for a device.
+#define XD_KIND(name, ...) BackendKind::name,
+inline constexpr BackendKind kBackendKinds[] = {XD_BACKENDS(XD_KIND)};
+#undef XD_KIND
+static_assert(kBackendKinds[0] == BackendKind::automatic);
+inline constexpr std::span<const BackendKind> kMachines = std::span(kBackendKinds).subspan(1);
 
 /// CROSSDOCK_DEADLINE_MS. ConfigError if it is not a number.
 std::chrono::milliseconds environment_deadline();

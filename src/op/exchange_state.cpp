@@ -3,6 +3,7 @@
 
 #include <cstring>
 
+#include "memory/bootstrap.hpp"
 #include "op/shape.hpp"
 #include "op/text.hpp"
 
@@ -68,8 +69,7 @@ void ExchangeState::agree_on_config() const {
   mine.config = config;
   const Support support = supports(config, group->num_ranks());
   mine.refused = !support;
-  std::vector<Card> all(group->num_ranks());
-  group->sharing().all_gather(&mine, sizeof mine, all.data());
+  const auto all = memory::all_gather_value(group->sharing().all_gather, group->num_ranks(), mine);
   if (!support) throw ConfigError(text("Exchange on rank ", group->rank(), ": ", support.reason));
   for (int r = 0; r < group->num_ranks(); ++r) {
     if (all[r].refused)

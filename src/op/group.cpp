@@ -34,7 +34,7 @@ BackendKind backend_of(const GroupOptions& options) {
   const BackendKind asked = options.backend != BackendKind::automatic ? options.backend : op::environment_backend();
   if (asked != BackendKind::automatic) return asked;
   const char* note = nullptr;
-  for (const BackendKind kind : {BackendKind::cuda, BackendKind::hip})
+  for (const BackendKind kind : op::kMachines)
     if (platform::num_devices(kind, &note) > 0) return kind;
   return BackendKind::cpu;
 }

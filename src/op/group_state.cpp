@@ -5,6 +5,7 @@
 #include <cstring>
 #include <vector>
 
+#include "memory/bootstrap.hpp"
 #include "op/text.hpp"
 #include "platform/cpu/random_id.hpp"
 
@@ -21,8 +22,7 @@ struct Hello {
 };
 
 std::vector<Hello> exchange_hellos(const memory::Sharing& s, const Hello& mine) {
-  std::vector<Hello> all(s.num_ranks);
-  s.all_gather(&mine, sizeof mine, all.data());
+  const auto all = memory::all_gather_value(s.all_gather, s.num_ranks, mine);
   for (int r = 0; r < s.num_ranks; ++r) {
     if (all[r].num_ranks != s.num_ranks || all[r].rank != r)
       throw UsageError(text("Group::join on rank ", s.rank, ": entry ", r, " of the all-gather says rank ", all[r].rank,
@@ -57,7 +57,7 @@ GroupState::GroupState(memory::Sharing sharing, BackendKind backend, int device,
   for (const Hello& other : exchange_hellos(sharing_, mine)) {
     const bool same_process = std::memcmp(other.process, mine.process, sizeof mine.process) == 0;
     const bool same_device = backend != BackendKind::cpu && other.device_id == mine.device_id;
-    sharing_.one_process = sharing_.one_process && same_process;
+    sharing_.in_process |= unsigned{same_process} << other.rank;
     ranks_on_device_ += same_device;
     threads_on_device_ += same_device && same_process;
     const std::string why = sharing_.device->why_not_reach_id(other.device_id);

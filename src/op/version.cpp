@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "crossdock/crossdock.hpp"
+#include "op/environment.hpp"
 #include "platform/device.hpp"
 
 namespace crossdock {
@@ -8,7 +9,7 @@ const char* version() { return CROSSDOCK_VERSION; }
 
 int list_backends(BackendInfo* out, int capacity) {
   int count = 0;
-  for (const BackendKind kind : {BackendKind::cuda, BackendKind::hip, BackendKind::cpu}) {
+  for (const BackendKind kind : op::kMachines) {
     if (count < capacity) {
       out[count].kind = kind;
       out[count].num_devices = platform::num_devices(kind, &out[count].note);

@@ -8,6 +8,8 @@
 #include <mutex>
 #include <vector>
 
+#include "platform/device.hpp"
+
 namespace crossdock::platform {
 
 class PinnedPages {
@@ -36,5 +38,14 @@ inline PinnedPages& pinned_pages() {
   static PinnedPages& pages = *new PinnedPages;
   return pages;
 }
+
+class PinnedBlock : public Block {
+ public:
+  PinnedBlock(void* data, std::uint64_t bytes) {
+    data_ = static_cast<std::byte*>(data);
+    bytes_ = bytes;
+  }
+  ~PinnedBlock() override { pinned_pages().keep(data_, bytes_); }
+};
 
 }  // namespace crossdock::platform

@@ -17,7 +17,7 @@ struct Choice {
 
 /// Threads of a block that moves rows.
 inline constexpr int kMoveThreads = 512;
-/// Bytes below which a row is not split further: one pass of a warp with all its loads in flight.
+/// Bytes of a lane below which a row is not split further: one load, for which a small batch waits once.
 inline constexpr int kPieceBytesPerLane = 16;
 
 /// Bytes above which a row is split: on 4 x H200, pushes of 7168 bytes reach 357 GB/s where whole rows of 14336 stop at

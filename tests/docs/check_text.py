@@ -10,7 +10,9 @@ import markdown
 
 FOLDERS = "include|src|oracle|model|tools|tests|bench|docs|examples|cmake|integrations|python/binding|python/crossdock"
 # `src/codec/pack.hpp`, or `src/codec/pack.hpp: widen, narrow`. Names in <> or with * stand for what a reader will add.
-PATH = re.compile(rf"`((?:{FOLDERS})/[\w./+-]*[\w/])(?:: ([\w:, ~]+))?`")
+PATH = re.compile(rf"`((?:{FOLDERS})/[\w./+-]*[\w/])(?::\s+([\w:,\s~]+))?`")
+# In tables of what noticed a mistake: `Suite.Test`, or `Suite/instance.Test`.
+TEST = re.compile(r"`([A-Z]\w+)(?:/\w+)?\.([A-Z]\w+)`")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 
 
@@ -43,6 +45,15 @@ def check_paths(root, text):
         for identifier in filter(None, (i.strip() for i in identifiers.split(","))):
             if not re.search(rf"\b{re.escape(identifier.split('::')[-1])}\b", markdown.read(root, named)):
                 yield f"`{named}` does not name {identifier}"
+
+
+def check_tests(root, text, sources=[]):
+    if not sources:
+        folder = os.path.join(root, "tests")
+        sources.append("".join(markdown.read(at, file) for at, _, files in os.walk(folder) for file in files if file.endswith(".cpp")))
+    for suite, test in TEST.findall(text):
+        if not re.search(rf"\(\s*{suite},\s*{test}\s*\)", sources[0]):
+            yield f"`{suite}.{test}`: there is no such test"
 
 
 def members_of(root, name):
@@ -79,7 +90,7 @@ def check(root, path):
     text = markdown.read(root, path)
     blocks = markdown.blocks_of(path, text)
     prose = re.sub(r"^```.*?^```", "", text, flags=re.S | re.M)
-    problems = [f"{path}: {p}" for p in [*check_links(root, path, prose), *check_paths(root, prose)]]
+    problems = [f"{path}: {p}" for p in [*check_links(root, path, prose), *check_paths(root, prose), *check_tests(root, prose)]]
     return problems + [f"{path}:{b.line}: {p}" for b in blocks for p in check_block(root, b)]
 
 
@@ -92,6 +103,8 @@ def self_test(root):
     assert anchors(text) == {"a-b"}
     bad = "`src/none.hpp` and `include/crossdock/types.hpp: no_such_name` and [x](nowhere.md) and [y](#none)"
     assert len([*check_paths(root, bad), *check_links(root, "README.md", bad)]) == 4
+    assert len([*check_paths(root, "`include/crossdock/types.hpp: name_of,\nno_such_name`")]) == 1
+    assert len([*check_tests(root, "`Abort.WithoutAReason`, `Abort.NoSuchTest`")]) == 1
     good = "`include/crossdock/types.hpp: name_of, Dtype`, `src/layout/<name>.hpp`, [x](https://example.org)"
     assert not [*check_paths(root, good), *check_links(root, "README.md", good)]
 

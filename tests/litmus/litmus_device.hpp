@@ -98,7 +98,7 @@ XD_FN void signal(const C& c, std::uint64_t n) {
   if (c.m.thread() == 0) c.store(c.word(c.loop.far, 0), n, c.weak(Weakening::relaxed_signal));
 }
 
-/// Two blocks store half of the rows each; the last to arrive signals, as in finish() and exchange_ready().
+/// Two blocks store half of the rows each; the last to arrive signals, as in finish() of dispatch and tell_ready() of combine.
 template <class C>
 XD_FN bool push_from_a(const C& c, std::uint64_t n, int part) {
   store_rows(c, c.loop.far, static_cast<std::uint32_t>(n), part, 2);

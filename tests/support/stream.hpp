@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Streams and graphs of the machine that tests run on: CpuStream and CpuGraph, or CUDA's.
+// Streams and graphs of the machine that tests run on: CpuStream and CpuGraph, or those of a GPU's vendor.
 #pragma once
 
 #include <chrono>
@@ -43,7 +43,7 @@ class Stream {
   Graph end_capture();
   void replay(const Graph& graph);
 
-  struct State;  // one per machine, in stream.cpp
+  struct State;  // one per machine, see machine.hpp
 
  private:
   BackendKind backend_;

@@ -102,7 +102,7 @@ struct CudaMachine {
     asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(ns));
     return ns;
   }
-  __device__ static void pause() {}
+  __device__ static void pause() {}  // a poll is a load past the caches: slow enough, and sleeping costs latency
 
  private:
   static constexpr unsigned kAllLanes = 0xffffffffu;

@@ -93,7 +93,7 @@ class CudaDevice : public Device {
   BlockPtr import_handle(const std::string& handle, std::uint64_t bytes) override {
     return import_plain(ordinal_, handle, bytes);
   }
-  void reach(const BlockPtr& block) override { grant(ordinal_, *block); }
+  void reach(const BlockPtr& block) override { static_cast<const DeviceBlock&>(*block).grant(ordinal_); }
 
   DeviceId id() const override { return id_; }
   std::string why_not_reach(int other) override {

@@ -5,6 +5,7 @@
 #include <mutex>
 
 #include "platform/cuda/driver.hpp"
+#include "platform/device_block.hpp"
 #include "platform/pinned_pages.hpp"
 
 namespace crossdock::platform::cuda {
@@ -26,10 +27,10 @@ CUmemAllocationProp properties(int ordinal) {
 }
 
 /// An allocation of the virtual-memory interface and its mapping.
-class MappedBlock : public Block {
+class MappedBlock : public DeviceBlock {
  public:
   MappedBlock(CUmemGenericAllocationHandle handle, std::uint64_t bytes, int ordinal)
-      : handle_(handle), ordinal_(ordinal) {
+      : DeviceBlock(ordinal), handle_(handle) {
     bytes_ = bytes;
     const std::lock_guard lock(mapping());
     CUdeviceptr address = 0;
@@ -49,9 +50,10 @@ class MappedBlock : public Block {
     release();
   }
 
-  CUresult grant(int ordinal) const {
+  void grant(int ordinal) const override {
+    const Current current(ordinal);
     const std::lock_guard lock(mapping());
-    return set_access(ordinal);
+    check(set_access(ordinal), "cuMemSetAccess for device " + std::to_string(ordinal));
   }
   CUmemGenericAllocationHandle handle() const { return handle_; }
 
@@ -74,14 +76,13 @@ class MappedBlock : public Block {
   }
 
   CUmemGenericAllocationHandle handle_;
-  int ordinal_;
   bool mapped_ = false;
 };
 
 /// cudaMalloc memory, own or of another process.
-class PlainBlock : public Block {
+class PlainBlock : public DeviceBlock {
  public:
-  PlainBlock(void* data, std::uint64_t bytes, int ordinal, bool imported) : ordinal_(ordinal), imported_(imported) {
+  PlainBlock(void* data, std::uint64_t bytes, int ordinal, bool imported) : DeviceBlock(ordinal), imported_(imported) {
     data_ = static_cast<std::byte*>(data);
     bytes_ = bytes;
   }
@@ -92,18 +93,18 @@ class PlainBlock : public Block {
     imported_ ? cudaIpcCloseMemHandle(data_) : cudaFree(data_);
   }
 
- private:
-  int ordinal_;
-  bool imported_;
-};
-
-class PinnedBlock : public Block {
- public:
-  PinnedBlock(void* data, std::uint64_t bytes) {
-    data_ = static_cast<std::byte*>(data);
-    bytes_ = bytes;
+  void grant(int ordinal) const override {
+    if (ordinal == ordinal_) return;
+    const Current current(ordinal);
+    const cudaError_t error = cudaDeviceEnablePeerAccess(ordinal_, 0);
+    if (error == cudaErrorPeerAccessAlreadyEnabled)
+      (void)cudaGetLastError();
+    else
+      check(error, "peer access of device " + std::to_string(ordinal) + " to device " + std::to_string(ordinal_));
   }
-  ~PinnedBlock() override { pinned_pages().keep(data_, bytes_); }
+
+ private:
+  bool imported_;
 };
 
 }  // namespace
@@ -139,11 +140,6 @@ BlockPtr import_mapped(int ordinal, int descriptor, std::uint64_t bytes) {
                                CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR),
         "cuMemImportFromShareableHandle");
   return std::make_shared<MappedBlock>(handle, bytes, ordinal);
-}
-
-void grant(int ordinal, const Block& block) {
-  Current current(ordinal);
-  check(static_cast<const MappedBlock&>(block).grant(ordinal), "cuMemSetAccess for device " + std::to_string(ordinal));
 }
 
 BlockPtr allocate_plain(int ordinal, std::uint64_t bytes) {

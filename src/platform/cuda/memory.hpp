@@ -4,7 +4,7 @@
 
 #include <string>
 
-#include "platform/device.hpp"
+#include "platform/device_block.hpp"
 
 namespace crossdock::platform::cuda {
 
@@ -16,8 +16,6 @@ BlockPtr allocate_mapped(int ordinal, std::uint64_t bytes);
 int export_mapped(const Block& block);
 /// Maps a peer's allocation for kernels of `ordinal`.
 BlockPtr import_mapped(int ordinal, int descriptor, std::uint64_t bytes);
-/// Lets kernels of `ordinal` use memory that another thread of this process has mapped.
-void grant(int ordinal, const Block& block);
 
 /// The same by cudaMalloc and cudaIpcMemHandle_t.
 BlockPtr allocate_plain(int ordinal, std::uint64_t bytes);

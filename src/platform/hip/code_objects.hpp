@@ -20,8 +20,9 @@ extern const CodeObject kCodeObjects[];
 /// The one for a device. TopologyError if there is none, naming those that there are.
 const CodeObject& code_object_of(int ordinal);
 
-/// Kernel `name` of the code that is loaded on the current device as `module`.
+/// Loads the code on the current device.
 hipModule_t load(const CodeObject& code);
+/// Kernel `name` of the code that is loaded on the current device as `module`.
 hipFunction_t kernel_of(hipModule_t module, const char* name);
 
 }  // namespace crossdock::platform::hip

@@ -126,7 +126,7 @@ class HipDevice : public Device {
   BlockPtr import_handle(const std::string& handle, std::uint64_t bytes) override {
     return import_plain(ordinal_, handle, bytes);
   }
-  void reach(const BlockPtr& block) override { grant(ordinal_, *block); }
+  void reach(const BlockPtr& block) override { static_cast<const DeviceBlock&>(*block).grant(ordinal_); }
 
   std::string why_not_reach(int other) override {
     if (other == ordinal_) return {};

@@ -2,9 +2,9 @@
 #include "platform/hip/memory.hpp"
 
 #include <cstring>
-#include <map>
 #include <mutex>
 
+#include "platform/device_block.hpp"
 #include "platform/hip/driver.hpp"
 #include "platform/pinned_pages.hpp"
 
@@ -27,42 +27,8 @@ std::mutex& mapping() {
   return mutex;
 }
 
-/// What both kinds of device memory have.
-class DeviceBlock : public Block {
- public:
-  explicit DeviceBlock(int ordinal) : ordinal_(ordinal) {}
-  virtual void grant(int ordinal) const = 0;
-
- protected:
-  int ordinal_;
-};
-
-/// Blocks whose handles this process has given out.
-class OwnHandles {
- public:
-  void add(const std::string& handle, const std::shared_ptr<Block>& block) {
-    const std::lock_guard lock(mutex_);
-    std::erase_if(blocks_, [](const auto& entry) { return entry.second.expired(); });
-    blocks_[handle] = block;
-  }
-  BlockPtr find(const std::string& handle) {
-    const std::lock_guard lock(mutex_);
-    const auto found = blocks_.find(handle);
-    return found == blocks_.end() ? nullptr : found->second.lock();
-  }
-
- private:
-  std::mutex mutex_;
-  std::map<std::string, std::weak_ptr<Block>> blocks_;
-};
-
-OwnHandles& own_handles() {
-  static OwnHandles all;
-  return all;
-}
-
 /// Fine-grained memory, own or of another process.
-class PlainBlock : public DeviceBlock, public std::enable_shared_from_this<PlainBlock> {
+class PlainBlock : public DeviceBlock {
  public:
   PlainBlock(void* data, std::uint64_t bytes, int ordinal, bool imported) : DeviceBlock(ordinal), imported_(imported) {
     data_ = static_cast<std::byte*>(data);
@@ -136,15 +102,6 @@ class MappedBlock : public DeviceBlock {
   bool mapped_ = false;
 };
 
-class PinnedBlock : public Block {
- public:
-  PinnedBlock(void* data, std::uint64_t bytes) {
-    data_ = static_cast<std::byte*>(data);
-    bytes_ = bytes;
-  }
-  ~PinnedBlock() override { pinned_pages().keep(data_, bytes_); }
-};
-
 AllocationProperties properties(int ordinal) {
   AllocationProperties p{};
   p.type = hipMemAllocationTypePinned;
@@ -170,17 +127,10 @@ std::string export_plain(const Block& block) {
   hipIpcMemHandle_t handle{};
   check(driver().ipc_get_handle(&handle, block.data()), "hipIpcGetMemHandle");
   static_assert(sizeof handle <= 64);
-  const std::string text(reinterpret_cast<const char*>(&handle), sizeof handle);
-  own_handles().add(text,
-                    std::const_pointer_cast<PlainBlock>(static_cast<const PlainBlock&>(block).shared_from_this()));
-  return text;
+  return std::string(reinterpret_cast<const char*>(&handle), sizeof handle);
 }
 
 BlockPtr import_plain(int ordinal, const std::string& handle, std::uint64_t bytes) {
-  if (BlockPtr own = own_handles().find(handle.substr(0, sizeof(hipIpcMemHandle_t)))) {
-    grant(ordinal, *own);
-    return own;
-  }
   const Current current(ordinal);
   hipIpcMemHandle_t ipc{};
   std::memcpy(&ipc, handle.data(), sizeof ipc);
@@ -224,8 +174,6 @@ BlockPtr import_mapped(int ordinal, int descriptor, std::uint64_t bytes) {
   }
   return std::make_shared<MappedBlock>(handle, bytes, ordinal);
 }
-
-void grant(int ordinal, const Block& block) { static_cast<const DeviceBlock&>(block).grant(ordinal); }
 
 BlockPtr allocate_pinned(int ordinal, std::uint64_t bytes) {
   const Current current(ordinal);

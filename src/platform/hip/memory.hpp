@@ -8,14 +8,14 @@
 
 #include <string>
 
-#include "platform/device.hpp"
+#include "platform/device_block.hpp"
 
 namespace crossdock::platform::hip {
 
 /// Fine-grained memory on `ordinal`, shared between processes by IPC handles.
 BlockPtr allocate_plain(int ordinal, std::uint64_t bytes);
 std::string export_plain(const Block& block);
-/// Maps a peer's allocation; memory of this process is found again, for the runtime refuses to open its own handles.
+/// Maps the allocation of a rank of another process.
 BlockPtr import_plain(int ordinal, const std::string& handle, std::uint64_t bytes);
 
 /// Memory of the virtual-memory interface, shared as file descriptors.
@@ -23,9 +23,6 @@ std::uint64_t granularity(int ordinal);
 BlockPtr allocate_mapped(int ordinal, std::uint64_t bytes);
 int export_mapped(const Block& block);
 BlockPtr import_mapped(int ordinal, int descriptor, std::uint64_t bytes);
-
-/// Lets kernels of `ordinal` use memory that another thread of this process has allocated.
-void grant(int ordinal, const Block& block);
 
 /// Pinned host memory that kernels of every device can write and the host reads at once.
 BlockPtr allocate_pinned(int ordinal, std::uint64_t bytes);

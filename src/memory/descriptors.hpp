@@ -7,18 +7,14 @@
 #include <vector>
 
 #include "crossdock/group.hpp"
-#include "platform/cpu/random_id.hpp"
 #include "platform/cpu/unique_fd.hpp"
 
 namespace crossdock::memory {
 
-class HandleExchange {
+class DescriptorExchange {
  public:
-  /// Collective: learns which ranks share a process. Keeps a copy of `all_gather`. `deadline` 0 = no limit.
-  HandleExchange(AllGather all_gather, int rank, int num_ranks, std::chrono::milliseconds deadline);
-
-  /// True if `peer` is a thread of this process (or this rank itself): its pointers are valid here.
-  bool same_process(int peer) const;
+  /// Keeps a copy of `all_gather`. `deadline` 0 = no limit.
+  DescriptorExchange(AllGather all_gather, int rank, int num_ranks, std::chrono::milliseconds deadline);
 
   /// Collective, any number of times. Gives a descriptor of every peer's `my_fd`, close-on-exec, in rank order; the own
   /// entry is empty, and that of a rank that passed -1. `my_fd` stays the caller's. Throws one class on all ranks, or on
@@ -29,7 +25,6 @@ class HandleExchange {
   AllGather all_gather_;
   int rank_, num_ranks_;
   std::chrono::milliseconds deadline_;
-  std::vector<platform::cpu::Id128> processes_;
 };
 
 }  // namespace crossdock::memory

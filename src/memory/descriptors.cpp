@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Every rank listens at an abstract socket whose name nobody can guess, asks every other rank, and answers those who
 // know its secret. Asking never blocks (the kernel queues connections), so no order of ranks can deadlock.
-#include "memory/handles.hpp"
+#include "memory/descriptors.hpp"
 
 #include <cerrno>
 #include <cstring>
@@ -11,6 +11,7 @@
 
 #include "memory/bootstrap.hpp"
 #include "platform/cpu/local_socket.hpp"
+#include "platform/cpu/random_id.hpp"
 #include "platform/cpu/system_failure.hpp"
 
 namespace crossdock::memory {
@@ -176,14 +177,11 @@ class Round {
 
 }  // namespace
 
-HandleExchange::HandleExchange(AllGather all_gather, int rank, int num_ranks, std::chrono::milliseconds deadline)
-    : all_gather_(std::move(all_gather)), rank_(rank), num_ranks_(num_ranks), deadline_(deadline) {
-  processes_ = all_gather_value(all_gather_, num_ranks, platform::cpu::process_id128());
-}
+DescriptorExchange::DescriptorExchange(AllGather all_gather, int rank, int num_ranks,
+                                       std::chrono::milliseconds deadline)
+    : all_gather_(std::move(all_gather)), rank_(rank), num_ranks_(num_ranks), deadline_(deadline) {}
 
-bool HandleExchange::same_process(int peer) const { return processes_[peer] == processes_[rank_]; }
-
-std::vector<UniqueFd> HandleExchange::exchange(int my_fd) {
+std::vector<UniqueFd> DescriptorExchange::exchange(int my_fd) {
   Round round(rank_, num_ranks_, deadline_, my_fd);
   round.open_door(all_gather_);
   std::string failure;

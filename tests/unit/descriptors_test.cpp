@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Shared pages, the identity of a process, and descriptors handed from rank to rank.
-#include "memory/handles.hpp"
+#include "memory/descriptors.hpp"
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
@@ -16,6 +16,7 @@
 #include "memory/rendezvous.hpp"
 #include "platform/cpu/local_socket.hpp"
 #include "platform/cpu/memory.hpp"
+#include "platform/cpu/random_id.hpp"
 #include "unit/processes.hpp"
 
 namespace crossdock::memory {
@@ -100,10 +101,10 @@ TEST(ProcessId, OnePerProcessAlsoAfterFork) {
   EXPECT_EQ(ids[0].size(), 32u);
 }
 
-class HandlesTest : public ::testing::Test {
+class DescriptorsTest : public ::testing::Test {
  protected:
-  HandlesTest() { ::setenv("CROSSDOCK_RUNTIME_DIR", scratch_.path().c_str(), 1); }
-  ~HandlesTest() override { ::unsetenv("CROSSDOCK_RUNTIME_DIR"); }
+  DescriptorsTest() { ::setenv("CROSSDOCK_RUNTIME_DIR", scratch_.path().c_str(), 1); }
+  ~DescriptorsTest() override { ::unsetenv("CROSSDOCK_RUNTIME_DIR"); }
   testing::ScratchFolder scratch_;
 };
 
@@ -111,7 +112,7 @@ class HandlesTest : public ::testing::Test {
 std::string exchange_and_look(const AllGather& gather, int rank, int num_ranks, milliseconds deadline = kLong) {
   SharedBlock mine = SharedBlock::allocate(8192, true);
   mine.data()[0] = static_cast<std::byte>(100 + rank);
-  const auto fds = HandleExchange(gather, rank, num_ranks, deadline).exchange(mine.fd());
+  const auto fds = DescriptorExchange(gather, rank, num_ranks, deadline).exchange(mine.fd());
   for (int r = 0; r < num_ranks; ++r) {
     if (static_cast<bool>(fds[r]) != (r != rank)) return "a descriptor too many or too few";
     if (r == rank) continue;
@@ -127,7 +128,7 @@ std::string exchange_and_look(const AllGather& gather, int rank, int num_ranks, 
   return "fine";
 }
 
-TEST_F(HandlesTest, BetweenProcessesOfEverySize) {
+TEST_F(DescriptorsTest, BetweenProcessesOfEverySize) {
   for (const int num : {1, 2, 3, 5, 8}) {
     Processes processes(num, [&](int rank) {
       const AllGather gather = all_gather_of(Rendezvous::meet("handles", rank, num, kLong));
@@ -137,7 +138,7 @@ TEST_F(HandlesTest, BetweenProcessesOfEverySize) {
   }
 }
 
-TEST_F(HandlesTest, ThreadsAndProcessesMixed) {
+TEST_F(DescriptorsTest, ThreadsAndProcessesMixed) {
   Processes processes(2, [&](int process) {
     std::string texts[2];
     std::vector<std::thread> threads;
@@ -147,9 +148,6 @@ TEST_F(HandlesTest, ThreadsAndProcessesMixed) {
           const int rank = process + 2 * t;
           const AllGather gather = all_gather_of(Rendezvous::meet("mixed", rank, 4, kLong));
           texts[t] = exchange_and_look(gather, rank, 4);
-          const HandleExchange exchange(gather, rank, 4, kLong);
-          for (int r = 0; r < 4; ++r)
-            if (exchange.same_process(r) != (r % 2 == process)) texts[t] += ", wrong process";
         } catch (const std::exception& e) {
           texts[t] = e.what();
         }
@@ -161,11 +159,11 @@ TEST_F(HandlesTest, ThreadsAndProcessesMixed) {
   for (const auto& text : processes.verdicts()) EXPECT_EQ(text, "fine fine");
 }
 
-TEST_F(HandlesTest, RankWithoutMemoryGivesNone) {
+TEST_F(DescriptorsTest, RankWithoutMemoryGivesNone) {
   Processes processes(3, [&](int rank) -> std::string {
     const AllGather gather = all_gather_of(Rendezvous::meet("none", rank, 3, kLong));
     const SharedBlock mine = SharedBlock::allocate(4096, true);
-    const auto fds = HandleExchange(gather, rank, 3, kLong).exchange(rank == 1 ? -1 : mine.fd());
+    const auto fds = DescriptorExchange(gather, rank, 3, kLong).exchange(rank == 1 ? -1 : mine.fd());
     for (int r = 0; r < 3; ++r)
       if (static_cast<bool>(fds[r]) != (r != rank && r != 1)) return "rank " + std::to_string(r) + " is wrong";
     return "fine";
@@ -173,7 +171,7 @@ TEST_F(HandlesTest, RankWithoutMemoryGivesNone) {
   for (const auto& text : processes.verdicts()) EXPECT_EQ(text, "fine");
 }
 
-TEST_F(HandlesTest, ManyCyclesLeakNothing) {
+TEST_F(DescriptorsTest, ManyCyclesLeakNothing) {
   Processes processes(2, [&](int rank) -> std::string {
     const AllGather gather = all_gather_of(Rendezvous::meet("cycles", rank, 2, kLong));
     exchange_and_look(gather, rank, 2);
@@ -185,11 +183,11 @@ TEST_F(HandlesTest, ManyCyclesLeakNothing) {
   for (const auto& text : processes.verdicts()) EXPECT_EQ(text, "fine");
 }
 
-TEST_F(HandlesTest, FailureOfOneIsReportedByAll) {
+TEST_F(DescriptorsTest, FailureOfOneIsReportedByAll) {
   Processes processes(3, [&](int rank) -> std::string {
     const AllGather gather = all_gather_of(Rendezvous::meet("one", rank, 3, kLong));
     try {
-      HandleExchange(gather, rank, 3, milliseconds{500}).exchange(rank == 1 ? 9999 : -1);  // no such descriptor
+      DescriptorExchange(gather, rank, 3, milliseconds{500}).exchange(rank == 1 ? 9999 : -1);  // no such descriptor
     } catch (const PeerLostError& e) {
       return e.what();
     }
@@ -200,7 +198,7 @@ TEST_F(HandlesTest, FailureOfOneIsReportedByAll) {
   for (const int r : {0, 2}) EXPECT_TRUE(contains(verdicts[r], "rank 1 ")) << verdicts[r];
 }
 
-TEST_F(HandlesTest, KilledPeerIsNamed) {
+TEST_F(DescriptorsTest, KilledPeerIsNamed) {
   Processes processes(3, [&](int rank) -> std::string {
     const auto meeting = Rendezvous::meet("dies", rank, 3, kLong);
     int num_calls = 0;
@@ -221,7 +219,7 @@ TEST_F(HandlesTest, KilledPeerIsNamed) {
   for (const int r : {0, 1}) EXPECT_TRUE(contains(verdicts[r], "rank 2")) << verdicts[r];
 }
 
-TEST_F(HandlesTest, SilentPeerIsNamedWithinTheDeadline) {
+TEST_F(DescriptorsTest, SilentPeerIsNamedWithinTheDeadline) {
   Processes processes(3, [&](int rank) -> std::string {
     const auto meeting = Rendezvous::meet("silent", rank, 3, kLong);
     int num_calls = 0;
@@ -251,7 +249,7 @@ std::string knock_at(const std::string& door) {
   return arrival == platform::cpu::Arrival::closed ? "fine" : "a stranger got an answer";
 }
 
-TEST_F(HandlesTest, StrangersGetNothing) {
+TEST_F(DescriptorsTest, StrangersGetNothing) {
   // Rank 0 tells the name of its door (which any user could list), not its secret; rank 1 lets it wait.
   const std::string file = scratch_.path() + "/door";
   const auto rank_body = [&](int rank) {
