@@ -18,7 +18,7 @@ struct Sharing {
   std::shared_ptr<platform::Device> device;
   int rank = 0;
   int num_ranks = 1;
-  unsigned in_process = 1;  // bit r: rank r is a thread of this process (or this rank)
+  unsigned in_process = 0;  // bit r: rank r is this one, or another thread of this process
   std::chrono::milliseconds deadline{0};
 
   bool is_in_process(int r) const { return in_process >> r & 1; }
