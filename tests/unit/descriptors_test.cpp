@@ -204,7 +204,7 @@ TEST_F(DescriptorsTest, KilledPeerIsNamed) {
     int num_calls = 0;
     const AllGather gather = [&](const void* mine, std::size_t bytes, void* all) {
       meeting->all_gather(mine, bytes, all);
-      if (rank == 2 && ++num_calls == 2) ::kill(::getpid(), SIGKILL);  // after it has promised to answer
+      if (rank == 2 && ++num_calls == 1) ::kill(::getpid(), SIGKILL);  // after it has promised to answer
     };
     const auto start = std::chrono::steady_clock::now();
     try {
@@ -225,7 +225,7 @@ TEST_F(DescriptorsTest, SilentPeerIsNamedWithinTheDeadline) {
     int num_calls = 0;
     const AllGather gather = [&](const void* mine, std::size_t bytes, void* all) {
       meeting->all_gather(mine, bytes, all);
-      if (rank == 2 && ++num_calls == 2) sleep_ms(1500);
+      if (rank == 2 && ++num_calls == 1) sleep_ms(1500);
     };
     try {
       exchange_and_look(gather, rank, 3, milliseconds{300});
@@ -256,8 +256,8 @@ TEST_F(DescriptorsTest, StrangersGetNothing) {
     const auto meeting = Rendezvous::meet("stranger", rank, 2, kLong);
     int num_calls = 0;
     const AllGather gather = [&](const void* mine, std::size_t bytes, void* all) {
-      if (++num_calls == 2 && rank == 1) sleep_ms(800);
-      if (num_calls == 2 && rank == 0) {
+      if (++num_calls == 1 && rank == 1) sleep_ms(800);
+      if (num_calls == 1 && rank == 0) {
         platform::cpu::Id128 name;
         std::memcpy(&name, mine, sizeof(name));
         std::ofstream(file + "_") << hex_of(name);
