@@ -17,7 +17,7 @@ struct MemOptions {
   Config config;
   int num_ranks = 8;
   BackendKind backend = BackendKind::cpu;
-  std::string fit;
+  std::string fit, limit;
   bool json = false, scales_given = false;
 };
 
@@ -75,6 +75,9 @@ void show_memory(MemOptions o) {
   require_support(o.config, o.num_ranks);
   const Memory bill = memory_of(o.config, o.num_ranks, o.backend);
   o.json ? print_json(o, bill) : print_bill(o, bill);
+  if (!o.limit.empty() && bill.total_bytes > bytes_from(o.limit))
+    throw Failed("mem: a rank takes " + grouped(static_cast<std::int64_t>(bill.total_bytes)) + " bytes, --limit " +
+                 o.limit + " are " + grouped(static_cast<std::int64_t>(bytes_from(o.limit))));
 }
 
 void add_capacity_flags(CLI::App& app, Config& c) {
@@ -105,6 +108,7 @@ void add_mem(CLI::App& app) {
   add_capacity_flags(*mem, o.config);
   add_enum(*mem, "--backend", o.backend, kBackendNames, "Whose page size counts");
   mem->add_option("--fit", o.fit, "Find the most tokens whose exchange takes at most so many bytes a rank, e.g. 24GiB");
+  mem->add_option("--limit", o.limit, "Exit code 1 if a rank takes more bytes than this, e.g. 0.75GB");
   mem->add_flag("--json", o.json, "Print JSON");
   mem->callback([options, mem] {
     options->scales_given = mem->count("--scale-bytes") > 0;

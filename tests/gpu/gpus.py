@@ -58,6 +58,15 @@ def names_of(backend):
     return {"cuda": nvidia_names, "hip": amd_names}.get(backend, list)()
 
 
+def visible_to_caller(backend, count):
+    """What names the GPUs that the caller may use, in its own order: what its environment lists, else all `count`."""
+    listed = os.environ.get(vendor_of(backend).visible)
+    if listed is None:
+        return [str(gpu) for gpu in range(count)]
+    names = [name.strip() for name in listed.split(",")]
+    return names[:next((i for i, name in enumerate(names) if name in ("", "-1")), len(names))]
+
+
 def backend_here():
     """The first vendor whose GPUs are here; None."""
     return next((v.backend for v in VENDORS if names_of(v.backend)), None)

@@ -6,8 +6,10 @@ import shlex
 import subprocess
 import sys
 import tempfile
+import time
 import types
 import unittest
+import unittest.mock
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import gpus as known  # noqa: E402
@@ -54,11 +56,12 @@ class StandIns:
         self.folder.cleanup()
 
 
-def play(steps, gpus=4, minutes=1.0, backend="cpu"):
+def play(steps, gpus=4, minutes=1.0, backend="cpu", devices=None):
     """Runs steps; (name, status, log) of each in the order in which they ended."""
     ended = []
     with tempfile.TemporaryDirectory() as folder:
-        args = types.SimpleNamespace(build=BUILD, out=folder, gpus=gpus, backend=backend, minutes=minutes)
+        args = types.SimpleNamespace(build=BUILD, out=folder, gpus=gpus, devices=devices or [str(g) for g in range(gpus)],
+                                     backend=backend, minutes=minutes)
 
         def report(r):
             with open(r.log, encoding="utf-8") as f:
@@ -109,9 +112,32 @@ class Runner(unittest.TestCase):
         steps = [plan.Step("first", 4, 10, "sleep 0.3"), plan.Step("second", 4, 10, "true")]
         self.assertEqual([name for name, _, _ in play(steps, minutes=0.1 / 60)], ["first"])
 
+    def test_a_step_that_is_killed_takes_its_children_with_it(self):
+        with tempfile.NamedTemporaryFile("r") as word:
+            (_, status, _), = play([plan.Step("hangs", 1, 0.5, f"bash -c '(sleep 1.5; echo alive > {word.name}) & wait'")])
+            self.assertLess(status, 0)
+            time.sleep(2)
+            self.assertEqual(word.read(), "")
+
+    def test_a_suite_that_runs_nothing_has_failed(self):
+        for said, right in (("0 tests.", 1), ("1 test.", 0), ("12 tests.", 0)):
+            (_, status, _), = play([plan.Step("suite", 1, 10, f"echo '[  PASSED  ] {said}'")])
+            self.assertEqual(status, right, said)
+
+    def test_a_step_sees_the_gpus_that_the_caller_has(self):
+        show = sys.executable + " -c \"import os; print('SEES', os.environ['CUDA_VISIBLE_DEVICES'])\""
+        (_, _, log), = play([plan.Step("show", 2, 10, show)], gpus=2, devices=["5", "GPU-3"])
+        self.assertIn("SEES 5,GPU-3\n", log)
+        for listed, visible in (("5,GPU-3", ["5", "GPU-3"]), ("2,-1,3", ["2"]), ("", []), (None, ["0", "1", "2"])):
+            with unittest.mock.patch.dict(os.environ, {} if listed is None else {"CUDA_VISIBLE_DEVICES": listed}):
+                if listed is None:
+                    os.environ.pop("CUDA_VISIBLE_DEVICES", None)
+                self.assertEqual(known.visible_to_caller("cuda", 3), visible)
+
     def test_summaries(self):
-        for text, summary in [("58 cases, 0 failed\n", "58 cases, 0 failed"), ("[  PASSED  ] 12 tests.\n", "[  PASSED  ] 12 tests."),
-                              ("nothing\n", "")]:
+        for text, summary in [("58 cases, 0 failed\n", "58 cases, 0 failed"), ("[  PASSED  ] 12 tests.\n", "[  PASSED  ] 12 tests"),
+                              ("[  PASSED  ] 1 test.\n[  SKIPPED ] 2 tests, listed below:\n[  SKIPPED ] A.b\n[  SKIPPED ] A.c\n",
+                               "[  PASSED  ] 1 test, 2 skipped"), ("nothing\n", "")]:
             with tempfile.NamedTemporaryFile("w", suffix=".log") as f:
                 f.write(text)
                 f.flush()
@@ -121,7 +147,7 @@ class Runner(unittest.TestCase):
         programs = {"backend_tests", "device_tests", "multirank_tests", "property_tests", "fuzz_tests", "hip_machine_tests", "crossdock",
                     "litmus"}
         helps = {}
-        for step in plan.quick(4) + plan.long(4) + plan.quick(4, "hip") + plan.long(4, "hip"):
+        for step in [step for make in plan.PLANS.values() for backend in ("cuda", "hip") for step in make(4, backend)]:
             words = [w for w in shlex.split(step.command) if w.startswith("{bin}/")]
             program = os.path.basename(words[0])
             self.assertIn(program, programs, step.name)
@@ -135,12 +161,81 @@ class Runner(unittest.TestCase):
             for flag in re.findall(r"(?<=\s)--[a-z-]+", step.command.split("{bin}/crossdock " + verb, 1)[1]):
                 self.assertIn(flag, helps[verb].stdout, step.command)
 
+    def test_every_filter_of_a_suite_finds_tests(self):
+        suites = {}
+        for step in [step for make in plan.PLANS.values() for backend in ("cuda", "hip") for step in make(4, backend)]:
+            words = shlex.split(step.command.format(bin=os.path.join(BUILD, "bin"), root=runner.ROOT, out=""))
+            for wanted in (w for w in words if w.startswith("--gtest_filter=")):
+                suites.setdefault((words[0], wanted), step.name)
+        self.assertTrue(suites)
+        for (program, wanted), name in suites.items():
+            positive, _, negative = wanted.removeprefix("--gtest_filter=").partition("-")
+            for part in positive.split(":") if os.path.exists(program) else []:  # each part of it
+                listed = subprocess.run([program, "--gtest_list_tests", f"--gtest_filter={part}-{negative}"], capture_output=True,
+                                        text=True, check=True)
+                self.assertRegex(listed.stdout, r"(?m)^  \S", f"{name}: nothing is called {part}")
+
     def test_names_of_steps_are_unique_and_two_gpus_do(self):
-        for gpus in (1, 2, 4):
-            for backend in ("cuda", "hip"):
-                names = [step.name for step in plan.quick(gpus, backend) + plan.long(gpus, backend) if step.gpus <= gpus]
-                self.assertEqual(len(names), len(set(names)))
-                self.assertTrue(names)
+        for gpus in (1, 2, 4, 8):
+            for make in plan.PLANS.values():
+                for backend in ("cuda", "hip"):
+                    names = [step.name for step in make(gpus, backend) if step.gpus <= gpus]
+                    self.assertEqual(len(names), len(set(names)))
+                    self.assertTrue(names)
+
+    def test_benches_may_take_time_by_the_number_of_points(self):
+        self.assertEqual(plan.num_points("--tokens 1,2 --path staged,zero_copy"), 12)
+        self.assertEqual(plan.num_points("--tokens 1,2,3 --dtype bf16 --op pair"), 3)
+        self.assertEqual(plan.bench("b", 2, "--tokens 1 --op pair").limit_s, 42)
+
+
+class Selections(unittest.TestCase):
+    """What --only, --baseline and a second run do."""
+    PLANS = {"quick": [plan.Step("suite", 1, 9, ""), plan.Step("one_2", 2, 9, "", figures="one.jsonl"),
+                       plan.Step("two_2", 2, 9, "", figures="two.jsonl")],
+             "long": [plan.Step("litmus", 1, 9, "")]}
+
+    def chosen(self, only="", baseline=False, which="quick"):
+        args = types.SimpleNamespace(gpus=2, plan=which, only=only, baseline=baseline, limit=5)
+        return [step.name for step in runner.chosen(self.PLANS, args)]
+
+    def test_a_name_that_no_step_has_is_an_error(self):
+        self.assertEqual(self.chosen("one,suite"), ["suite", "one_2"])
+        for only, words in (("nosuch", "there are suite, one_2"), ("one,nosuch", "nosuch"), ("litmus", "--long")):
+            with self.assertRaisesRegex(SystemExit, words):
+                self.chosen(only)
+
+    def test_a_baseline_is_of_all_benches_or_none(self):
+        self.assertEqual(self.chosen("one,two", baseline=True), ["one_2", "two_2"])
+        for only, which in (("one", "quick"), ("suite", "quick"), ("", "long")):
+            with self.assertRaisesRegex(SystemExit, "--baseline"):
+                self.chosen(only, True, which)
+        steps = self.PLANS["quick"]
+        with tempfile.TemporaryDirectory() as folder:
+            args = types.SimpleNamespace(out=folder, backend="cuda", baseline=False)
+            for name in ("one", "two"):
+                with open(os.path.join(folder, name + ".jsonl"), "w", encoding="utf-8") as f:
+                    f.write(name + "\n")
+            self.assertEqual(runner.write_baseline(args, ["NVIDIA H200"], steps, {"one_2"}), [2])
+            self.assertNotIn("h200x2.jsonl", os.listdir(folder))
+            self.assertEqual(runner.write_baseline(args, ["NVIDIA H200"], steps, {"one_2", "two_2"}), [])
+            self.assertEqual(runner.text_of(os.path.join(folder, "h200x2.jsonl")), "one\ntwo\n")
+
+    def test_only_what_the_chosen_steps_left_is_removed(self):
+        with tempfile.TemporaryDirectory() as folder:
+            for name in ("one.jsonl", "two.jsonl", "one_2.log", "litmus.log"):
+                with open(os.path.join(folder, name), "w", encoding="utf-8"):
+                    pass
+            runner.remove_old(types.SimpleNamespace(out=folder), self.PLANS["quick"][1:2])
+            self.assertEqual(sorted(os.listdir(folder)), ["litmus.log", "two.jsonl"])
+
+    def test_the_table_of_faults(self):
+        with tempfile.TemporaryDirectory() as folder:
+            with open(os.path.join(folder, "faults_2.log"), "w", encoding="utf-8") as f:
+                f.write("[ RUN ]\n| rank 1 late | rank 0: peer_lost |\nmore\n")
+            runner.write_faults(types.SimpleNamespace(out=folder), ["faults_2"])
+            self.assertEqual(runner.text_of(os.path.join(folder, "faults.md")),
+                             "| injected | reported |\n|---|---|\n| rank 1 late | rank 0: peer_lost |\n")
 
 
 class Vendors(unittest.TestCase):
@@ -167,13 +262,6 @@ class Vendors(unittest.TestCase):
                                      ("hip", "AMD Instinct MI300X", "mi300x"), ("hip", "AMD Instinct MI355X OAM", "mi355x"),
                                      ("hip", "gfx950", "gfx950")]:
             self.assertEqual(known.model_of(backend, name), model)
-        with tempfile.TemporaryDirectory() as folder:
-            for n in (2, 8):
-                with open(os.path.join(folder, f"bench_{n}.jsonl"), "w", encoding="utf-8") as f:
-                    f.write(f"{n}\n")
-            args = types.SimpleNamespace(out=folder, gpus=8, backend="hip", baseline=False)
-            runner.write_baseline(args, ["AMD Instinct MI300X"] * 8)
-            self.assertTrue({"mi300x2.jsonl", "mi300x8.jsonl"} <= set(os.listdir(folder)), os.listdir(folder))
 
     def test_a_step_sees_the_gpus_of_its_vendor(self):
         show = sys.executable + " -c \"import os; print([os.environ.get(n) for n in ('CROSSDOCK_BACKEND', '{}')])\""
