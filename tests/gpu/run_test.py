@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The runner of `./dev gpu` with steps that need no GPU."""
+import json
 import os
 import re
 import shlex
@@ -182,6 +183,17 @@ class Runner(unittest.TestCase):
                     names = [step.name for step in make(gpus, backend) if step.gpus <= gpus]
                     self.assertEqual(len(names), len(set(names)))
                     self.assertTrue(names)
+
+    def test_sanitizers_see_every_layout_path_and_wire(self):
+        with open(os.path.join(runner.ROOT, "tests", "gpu", "sanitizer_cases.json"), encoding="utf-8") as f:
+            cases = json.load(f)
+        with open(os.path.join(runner.ROOT, "include", "crossdock", "lists.h"), encoding="utf-8") as f:
+            lists = f.read()
+        seen = {"layout": {c.get("layout", "token_major") for c in cases}, "wire": {c.get("combine_wire", "own") for c in cases},
+                "path": {"zero_copy" if c.get("zero_copy") else c.get("path", "staged") for c in cases}}
+        for key, names in seen.items():
+            rows = re.search(rf"#define XD_{key.upper()}S\(X\)((?:.*\\\n)*.*)", lists).group(1)
+            self.assertEqual(names, set(re.findall(r"X\((\w+)", rows)), key)
 
     def test_benches_may_take_time_by_the_number_of_points(self):
         self.assertEqual(plan.num_points("--tokens 1,2 --path staged,zero_copy"), 12)

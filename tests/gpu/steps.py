@@ -137,7 +137,7 @@ def quick(gpus, backend="cuda"):
     ]
 
 
-def sanitizer(tool, limit_s=240):
+def sanitizer(tool, limit_s=450):
     """One process a rank, each under the tool: within a process it runs one kernel at a time, and ranks would wait for ever."""
     command = (f"bash {{root}}/tests/gpu/each_rank.sh 2 compute-sanitizer --tool {tool} --error-exitcode 86 "
                "{bin}/crossdock check --cases {root}/tests/gpu/sanitizer_cases.json --deadline-ms 200000")
