@@ -32,7 +32,7 @@ Summary walk_on_fibers(int width) {
     if (refusal_of(cell).empty() && (!kSlow || !mixed)) cells.push_back(cell);
   }
   return walk(cells, [&](const Cell& cell, int idx) {
-    TestCase test = case_of(cell, (idx + width / 32) % kNumVariants);
+    TestCase test = case_of(cell, (idx + width / 32) % kNumVariants, 3);
     test.executor = executor_of(width, idx);
     return std::vector<TestCase>{test};
   });
@@ -98,7 +98,7 @@ TEST(Fibers, RandomOrdersGiveOneAnswer) {
   for (std::uint64_t seed = 1; seed <= (kSlow ? 6 : 40); ++seed) {
     TestCase test = case_of(
         {Dtype::bf16, Dtype::bf16, static_cast<Layout>(seed % 3), seed % 2 ? Path::staged : Path::zero_copy, Wire::own},
-        static_cast<int>(seed % kNumVariants));
+        static_cast<int>(seed % kNumVariants), 3);
     test.executor = executor_of(seed % 2 ? 64 : 32, static_cast<int>(seed));
     test.executor.seed = seed * 7919;
     test.rounds = 3;  // epochs, books and tails of the round before

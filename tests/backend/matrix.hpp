@@ -26,9 +26,9 @@ std::string text_of(const Cell& cell);
 std::string refusal_of(const Cell& cell);
 
 /// A small case of the cell, different in all that the cell leaves open for each `variant`. Variants 0 to 7 cover scales of
-/// 0, 1, 7 and 224 bytes with and without weights.
+/// 0, 1, 7 and 224 bytes with and without weights. Ranks have unequal numbers of tokens and experts.
 inline constexpr int kNumVariants = 8;
-TestCase case_of(const Cell& cell, int variant);
+TestCase case_of(const Cell& cell, int variant, int num_ranks);
 
 struct Summary {
   int cells = 0, run = 0, refused = 0, cases = 0;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Every cell of the feature matrix on the CPU, bit for bit on every rank.
+// Every cell of the feature matrix, bit for bit on every rank: on the whole host where there are GPUs.
 #include "backend/matrix.hpp"
 
 #include <gtest/gtest.h>
@@ -12,9 +12,10 @@ namespace {
 
 /// Under sanitizers each cell has one of its variants, another one from cell to cell.
 std::vector<TestCase> scalar_cases(const Cell& cell, int idx) {
+  static const int num_ranks = ranks_with_devices(kMaxRanks);
   std::vector<TestCase> cases;
   for (int variant = 0; variant < kNumVariants; ++variant)
-    if (!(XD_ASAN || XD_TSAN) || variant == idx % kNumVariants) cases.push_back(case_of(cell, variant));
+    if (!(XD_ASAN || XD_TSAN) || variant == idx % kNumVariants) cases.push_back(case_of(cell, variant, num_ranks));
   return cases;
 }
 
@@ -38,9 +39,7 @@ std::string walk_in_a_process(const std::string& name, int rank_idx, int num_ran
     if (!refusal_of(cell).empty()) continue;
     for (int variant = 0; variant < kNumVariants; ++variant) {
       if (backend == BackendKind::cpu && variant != idx % kNumVariants) continue;
-      TestCase test = case_of(cell, variant);
-      test.num_ranks = num_ranks;
-      test.recipe.tokens.resize(static_cast<std::size_t>(num_ranks));
+      const TestCase test = case_of(cell, variant, num_ranks);
       Rank rank(test, std::move(group), log);
       rank.run(answers_of(test));
       group = std::move(rank.group);
@@ -54,7 +53,7 @@ std::string walk_in_a_process(const std::string& name, int rank_idx, int num_ran
 TEST(Matrix, EveryCellAsProcesses) {
   const RuntimeDir dir;
   const std::string name = unique_name();
-  const int ranks = ranks_with_devices(3);
+  const int ranks = ranks_with_devices(kMaxRanks);
   for (const ProcessReport& report : run_processes(
            ranks, [&](int r) { return walk_in_a_process(name, r, ranks); }, {}, 240)) {
     EXPECT_EQ(report.text, "");

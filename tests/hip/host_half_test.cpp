@@ -98,7 +98,7 @@ TEST_F(HostHalf, EveryCellIsBitExact) {
     if (refusal_of(cell).empty()) cells.push_back(cell);
   const Summary sum = walk(cells, [](const Cell& cell, int idx) {
     ::setenv("FAKE_HIP", idx % 2 ? "devices=3 order=7" : "devices=2 cus=5 threads=64", 1);
-    return std::vector<TestCase>{case_of(cell, idx % kNumVariants)};
+    return std::vector<TestCase>{case_of(cell, idx % kNumVariants, 3)};
   });
   EXPECT_EQ(sum.failures, "");
   EXPECT_EQ(sum.run, static_cast<int>(cells.size()));

@@ -27,21 +27,37 @@ constexpr std::chrono::milliseconds kDeadline{1000};
 constexpr std::chrono::milliseconds kHoldUp{300};
 constexpr int kGoodRounds = 3;
 
-/* name, what rank `victim` does */
-#define XD_FAULTS(X)                                    \
-  X(before_dispatch, "killed before it dispatches")     \
-  X(during_dispatch, "killed while its dispatch waits") \
-  X(after_dispatch, "killed when its dispatch is done") \
-  X(during_combine, "killed while its combine waits")   \
-  X(after_combine, "killed when its combine is done")   \
-  X(never_launches, "lives on and never dispatches")    \
-  X(late, "dispatches 2 s late, the deadline is 1 s")
+/* name, what rank `victim` does; the call in which the others notice, the edge on which they wait for it in vain, the epochs
+   that they then expect and have seen last: dispatches have odd ones, the first after the good rounds 7. A combine that waits has
+   sent its own `ready`, so that it is missed in the dispatch behind it only. */
+#define XD_FAULTS(X)                                                            \
+  X(before_dispatch, "killed before it dispatches", dispatch, counts, 7, 5)     \
+  X(during_dispatch, "killed while its dispatch waits", dispatch, done, 7, 5)   \
+  X(after_dispatch, "killed when its dispatch is done", combine, ready, 8, 6)   \
+  X(during_combine, "killed while its combine waits", dispatch, counts, 9, 7)   \
+  X(after_combine, "killed when its combine is done", dispatch, counts, 9, 7)   \
+  X(never_launches, "lives on and never dispatches", dispatch, counts, 7, 5)    \
+  X(late, "dispatches 2 s late, the deadline is 1 s", dispatch, counts, 7, 5)
 #define XD_NAME(name, ...) name,
 enum class Fault { XD_FAULTS(XD_NAME) };
 #undef XD_NAME
-#define XD_TEXT(name, text) text,
-constexpr const char* kFaultTexts[] = {XD_FAULTS(XD_TEXT)};
-#undef XD_TEXT
+
+struct Expected {
+  const char *text, *phase;
+  Edge edge;
+  int epoch_expected, epoch_seen;
+};
+#define XD_ROW(name, text, phase, edge, expected, seen) {text, #phase, Edge::edge, expected, seen},
+constexpr Expected kExpected[] = {XD_FAULTS(XD_ROW)};
+#undef XD_ROW
+static_assert(kGoodRounds == 3, "kExpected counts the operations of three rounds");
+
+/// Where processes share memory by a vendor's IPC handles, the death of an owner may break the devices that have its memory
+/// mapped. Then that is told, and not a failure.
+bool devices_may_break() {
+  const char* share = std::getenv("CROSSDOCK_SHARE");
+  return share && std::string_view(share) == "ipc" && backend_of_tests() != BackendKind::cpu;
+}
 
 /// Longer than the deadline by this much, and no more. On the CPU other work of the machine is in the way.
 std::chrono::milliseconds most_late() { return backend_of_tests() == BackendKind::cpu ? 2000ms : 100ms; }
@@ -55,15 +71,19 @@ TestCase fault_case(int ranks) {
 /// What one rank's process does and says.
 class Survivor {
  public:
-  Survivor(Fault fault, const TestCase& test, const Answers& answers, const std::string& name, int rank)
-      : fault_(fault), test_(test), answers_(answers), name_(name), rank_(rank), victim_(test.num_ranks - 1) {
+  Survivor(Fault fault, int victim, const TestCase& test, const Answers& answers, const std::string& name, int rank)
+      : fault_(fault), test_(test), answers_(answers), name_(name), rank_(rank), victim_(victim) {
     use_device(test.backend, rank);
   }
 
   std::string run() {
-    std::string report = rank_ == victim_ ? be_victim() : be_survivor();
-    if (rank_ == victim_) return report;
-    return report + "; " + device_works() + "; " + regroup();
+    if (rank_ == victim_) return be_victim();
+    const std::string report = be_survivor();
+    try {
+      return report + "; " + device_works() + "; " + regroup();
+    } catch (const std::exception& error) {
+      return report + "; DEVICE IS BROKEN: " + error.what();
+    }
   }
 
  private:
@@ -93,7 +113,10 @@ class Survivor {
   std::string be_victim() {
     const std::unique_ptr<Rank> rank = make_rank();
     if (fault_ == Fault::before_dispatch) die();
-    if (fault_ == Fault::never_launches) return std::this_thread::sleep_for(2 * kDeadline), "never launched";
+    if (fault_ == Fault::never_launches) {
+      std::this_thread::sleep_for(2 * kDeadline);
+      return "never launched, poll() says " + std::string(name_of(rank->exchange.poll().code));
+    }
     if (fault_ == Fault::late) std::this_thread::sleep_for(2 * kDeadline);
     if (fault_ == Fault::during_dispatch) die_soon(100ms);
     Round round(test_, answers_, rank_);
@@ -153,12 +176,15 @@ class Survivor {
     return bytes == back ? "device works" : "DEVICE IS BROKEN";
   }
 
+  /// The survivors close up: those behind the victim move to the device before theirs.
   std::string regroup() {
     const TestCase smaller = fault_case(test_.num_ranks - 1);
     const Answers answers = answers_of(smaller);
+    const int place = rank_ - (rank_ > victim_);
     Log log;
+    use_device(smaller.backend, place);
     Rank rank(smaller,
-              Group::rendezvous(name_ + "-again", rank_, smaller.num_ranks, options_of(smaller.backend, rank_)), log);
+              Group::rendezvous(name_ + "-again", place, smaller.num_ranks, options_of(smaller.backend, place)), log);
     for (int n = 0; n < kGoodRounds; ++n) rank.run(answers);
     return log.empty() ? "new group runs" : "NEW GROUP FAILS: " + log.text();
   }
@@ -171,28 +197,59 @@ class Survivor {
   Log log_;
 };
 
-void inject(Fault fault) {
+/// What a survivor must say, first of all; how long it took and what became of the rest comes behind it.
+std::string story_of(Fault fault, int victim) {
+  const Expected& expected = kExpected[static_cast<int>(fault)];
+  std::ostringstream text;
+  text << "peer_lost in " << expected.phase << ", edge " << name_of(expected.edge) << ", peer " << victim << ", epoch "
+       << expected.epoch_expected << " expected, " << expected.epoch_seen << " seen, after ";
+  return text.str();
+}
+
+void judge_survivor(Fault fault, int victim, const std::string& text) {
+  EXPECT_EQ(text.rfind(story_of(fault, victim), 0), 0u) << text << "\n  must begin: " << story_of(fault, victim);
+  for (const char* bad : {"TOO LATE", "NAMES NO"}) EXPECT_EQ(text.find(bad), std::string::npos) << text;
+  if (devices_may_break()) return;
+  EXPECT_NE(text.find("; device works; new group runs"), std::string::npos) << text;
+  for (const char* bad : {"BROKEN", "FAILS", "exception"}) EXPECT_EQ(text.find(bad), std::string::npos) << text;
+}
+
+/// A victim that lives learns in its own call that the others have given it up; without a call it is told nothing.
+void judge_victim(Fault fault, int victim, const ProcessReport& report) {
+  const bool killed = fault != Fault::never_launches && fault != Fault::late;
+  EXPECT_EQ(WIFSIGNALED(report.exit_status), killed) << report.text;
+  if (fault == Fault::never_launches) {
+    EXPECT_EQ(report.text, "never launched, poll() says ok");
+  }
+  if (fault != Fault::late) return;
+  EXPECT_EQ(report.text.rfind("refused: ", 0), 0u) << report.text;
+  const std::string named = "gave up waiting for rank " + std::to_string(victim) + " on edge `counts`";
+  EXPECT_NE(report.text.find(named), std::string::npos) << report.text;
+}
+
+void inject(Fault fault, int victim, const TestCase& test) {
   const RuntimeDir dir;
-  const TestCase test = fault_case(ranks_with_devices(4));
   const Answers answers = answers_of(test);
   const std::string name = unique_name();
-  const int victim = test.num_ranks - 1;
   const auto reports =
-      run_processes(test.num_ranks, [&](int r) { return Survivor(fault, test, answers, name, r).run(); });
-  const bool killed = fault != Fault::never_launches && fault != Fault::late;
-  EXPECT_EQ(WIFSIGNALED(reports[victim].exit_status), killed) << reports[victim].text;
+      run_processes(test.num_ranks, [&](int r) { return Survivor(fault, victim, test, answers, name, r).run(); });
   for (int r = 0; r < test.num_ranks; ++r) {
-    std::printf("| rank %d %-42s | rank %d: %s |\n", victim, kFaultTexts[static_cast<int>(fault)], r,
+    std::printf("| rank %d %-42s | rank %d: %s |\n", victim, kExpected[static_cast<int>(fault)].text, r,
                 WIFSIGNALED(reports[r].exit_status) ? "killed" : reports[r].text.c_str());
     std::fflush(stdout);  // before the next test forks
-    if (r == victim) continue;
-    const std::string& text = reports[r].text;
-    EXPECT_EQ(text.rfind("peer_lost in ", 0), 0u) << text;
-    EXPECT_NE(text.find(", peer " + std::to_string(victim) + ","), std::string::npos) << text;
-    EXPECT_NE(text.find("; device works; new group runs"), std::string::npos) << text;
-    for (const char* bad : {"TOO LATE", "NAMES NO", "BROKEN", "FAILS", "exception"})
-      EXPECT_EQ(text.find(bad), std::string::npos) << text;
+    if (r == victim)
+      judge_victim(fault, victim, reports[r]);
+    else
+      judge_survivor(fault, victim, reports[r].text);
   }
+}
+
+/// The last rank as the victim, then one in the middle. Rank 0 is needed alive: the victim waits for it.
+void inject(Fault fault) {
+  const TestCase test = fault_case(ranks_with_devices(kMaxRanks));
+  const int last = test.num_ranks - 1, middle = test.num_ranks / 2;
+  inject(fault, last, test);
+  if (middle != last) inject(fault, middle, test);
 }
 
 TEST(Faults, KilledBeforeDispatch) { inject(Fault::before_dispatch); }

@@ -40,8 +40,8 @@ class SharedCount {
   std::atomic<int>* count_;
 };
 
-/// As many processes as have a GPU of their own, from 2 to `most`; 3 on the CPU. Processes that share a GPU take turns on it,
-/// some milliseconds each. Asks no driver: that would have to wait until the ranks are forked.
+/// As many ranks as have a GPU of their own, from 2 to `most`; 3 on the CPU; or CROSSDOCK_TEST_RANKS. Processes that share a GPU
+/// take turns on it, some milliseconds each. Asks no driver: that would have to wait until the ranks are forked.
 int ranks_with_devices(int most);
 
 /// A rendezvous name that no other test run has.
