@@ -44,7 +44,7 @@ void expect_refusal(Rank& rank, const std::vector<std::string>& words, const std
 struct Pointers : ::testing::Test {
   void SetUp() override {
     ASSERT_NE(kBackend, BackendKind::cpu) << "needs GPUs: CROSSDOCK_BACKEND names them";
-    ASSERT_EQ(device_of(kBackend, 1), 1) << "needs two GPUs";
+    ASSERT_NE(device_of(kBackend, 0), device_of(kBackend, 1)) << "needs two GPUs";
   }
   TestCase test = [] {
     TestCase c = small_case(2);
@@ -103,12 +103,56 @@ TEST_F(Pointers, OfAnotherDeviceInDispatch) {
       words("weights"), [](DispatchInput& in, void* p) { in.weights = static_cast<float*>(p); }, true);
   try_dispatch(
       words("scales"), [](DispatchInput& in, void* p) { in.scales = p; }, true);
+  try_dispatch(
+      words("num_tokens_on_device"),
+      [](DispatchInput& in, void* p) { in.num_tokens_on_device = static_cast<std::int32_t*>(p); }, true);
 }
 
-TEST_F(Pointers, ThatAreMisaligned) {
+/// The same pointer, so many bytes further on.
+template <class T>
+T* past(T* pointer, int bytes) {
+  return reinterpret_cast<T*>(reinterpret_cast<std::uintptr_t>(pointer) + static_cast<std::uintptr_t>(bytes));
+}
+
+TEST_F(Pointers, ThatAreMisalignedInDispatch) {
+  const auto words = [](const char* text) { return std::vector<std::string>{"dispatch", text}; };
   try_dispatch(
-      {"rows lies 8 bytes past a multiple of 16"},
+      words("rows lies 8 bytes past a multiple of 16"),
       [](DispatchInput& in, void*) { in.rows = static_cast<const std::byte*>(in.rows) + 8; }, true);
+  try_dispatch(
+      words("ids lies 2 bytes past a multiple of 4"),
+      [](DispatchInput& in, void*) { in.ids = static_cast<const std::byte*>(in.ids) + 2; }, true);
+  try_dispatch(
+      words("ids lies 4 bytes past a multiple of 8"),
+      [](DispatchInput& in, void*) {
+        in.ids_are_int64 = true;
+        in.ids = static_cast<const std::byte*>(in.ids) + 4;
+      },
+      true);
+  try_dispatch(
+      words("weights lies 1 bytes past a multiple of 4"),
+      [](DispatchInput& in, void*) { in.weights = past(in.weights, 1); }, true);
+  try_dispatch(
+      words("num_tokens_on_device lies 3 bytes past a multiple of 4"),
+      [](DispatchInput& in, void*) { in.num_tokens_on_device = past(reinterpret_cast<const std::int32_t*>(in.ids), 3); },
+      true);
+}
+
+/// Scales are bytes: an odd address is as good as any.
+TEST_F(Pointers, OfScalesMayLieAnywhere) {
+  Log log;
+  run_ranks(test, log, [&](Rank& rank) {
+    const auto& scales = answers.inputs[rank.rank()].scales;
+    const Buffer odd(kBackend, scales.size() + 1);
+    copy_in(kBackend, odd.as<std::byte>() + 1, scales.data(), scales.size());
+    const Round round(test, answers, rank.rank());
+    DispatchInput input = round.input();
+    input.scales = odd.as<std::byte>() + 1;
+    const Received received = rank.exchange.dispatch(input);
+    synchronize(kBackend, nullptr);
+    round.check(view_of(received), log);
+  });
+  EXPECT_EQ(log.text(), "");
 }
 
 TEST_F(Pointers, InCombine) {
@@ -140,6 +184,34 @@ TEST_F(Pointers, InCombine) {
       refused({"input.weights", word}, in, to);
     }
     rank.combine(std::move(received), from, to);  // nothing was lost
+    round.check_output(log);
+  });
+  EXPECT_EQ(log.text(), "");
+}
+
+TEST_F(Pointers, ThatAreMisalignedInCombine) {
+  Log log;
+  run_ranks(test, log, [&](Rank& rank) {
+    Round round(test, answers, rank.rank());
+    Received received = rank.exchange.dispatch(round.input());
+    const CombineInput from = round.run_experts(received);
+    const CombineOutput to = round.output();
+    const auto refused = [&](const char* words, const CombineInput& in, const CombineOutput& out) {
+      expect_refusal(rank, {"combine", words}, [&] { rank.exchange.combine(std::move(received), in, out); });
+    };
+    CombineInput in = from;
+    in.rows = past(from.rows, 8);
+    refused("input.rows lies 8 bytes past a multiple of 16", in, to);
+    in = from;
+    in.weights = past(to.weights, 2);
+    refused("input.weights lies 2 bytes past a multiple of 4", in, to);
+    CombineOutput out = to;
+    out.rows = past(to.rows, 4);
+    refused("output.rows lies 4 bytes past a multiple of 16", from, out);
+    out = to;
+    out.weights = past(to.weights, 1);
+    refused("output.weights lies 1 bytes past a multiple of 4", from, out);
+    rank.combine(std::move(received), from, to);
     round.check_output(log);
   });
   EXPECT_EQ(log.text(), "");

@@ -16,8 +16,11 @@ void run_threads(int num_ranks, Log& log, const std::function<void(int)>& body) 
   for (int r = 0; r < num_ranks; ++r) {
     threads.emplace_back([&, r] {
       try {
-        use_device(backend_of_tests(), r);
+        const BackendKind backend = backend_of_tests();
+        use_device(backend, r);
         body(r);
+        if (backend == BackendKind::cpu) return;
+        if (const std::string left = last_error(backend); !left.empty()) log.add("rank ", r, ": left behind: ", left);
       } catch (const std::exception& error) {
         log.add("rank ", r, ": exception: ", error.what());
       }

@@ -14,7 +14,8 @@
 
 namespace crossdock::testing {
 
-/// Runs body(rank) in one thread per rank and waits for all. An exception is a line in the log.
+/// Runs body(rank) in one thread per rank and waits for all. An exception is a line in the log, and so is an error that a
+/// GPU's runtime still remembers in the end.
 void run_threads(int num_ranks, Log& log, const std::function<void(int)>& body);
 
 /// Where experts may write their results; stays valid when combine has consumed the Received.

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <sstream>
 #include <stdexcept>
 #include <vector>
 
@@ -27,6 +28,24 @@ namespace {
 constexpr std::size_t kGuardBytes = 128;
 constexpr std::uint8_t kGuard = 0xc5;
 
+/// Those that CROSSDOCK_TEST_DEVICES lists, or all.
+std::vector<int> devices_of_tests(int num_devices) {
+  std::vector<int> devices;
+  const char* listed = std::getenv("CROSSDOCK_TEST_DEVICES");
+  std::istringstream list(listed ? listed : "");
+  for (std::string word; std::getline(list, word, ',');) {
+    char* end = nullptr;
+    const long device = std::strtol(word.c_str(), &end, 10);
+    if (word.empty() || *end || device < 0 || device >= num_devices)
+      throw std::invalid_argument("CROSSDOCK_TEST_DEVICES = " + std::string(listed) + ": `" + word +
+                                  "` is none of the devices 0 to " + std::to_string(num_devices - 1));
+    devices.push_back(static_cast<int>(device));
+  }
+  for (int device = 0; device < num_devices && !listed; ++device) devices.push_back(device);
+  if (devices.empty()) throw std::invalid_argument("tests: no device; CROSSDOCK_TEST_DEVICES lists none, or none is there");
+  return devices;
+}
+
 }  // namespace
 
 BackendKind backend_of_tests() {
@@ -37,7 +56,9 @@ BackendKind backend_of_tests() {
 }
 
 int device_of(BackendKind backend, int rank) {
-  return backend == BackendKind::cpu ? -1 : rank % machine_of(backend).num_devices();
+  if (backend == BackendKind::cpu) return -1;
+  const std::vector<int> devices = devices_of_tests(machine_of(backend).num_devices());
+  return devices[static_cast<std::size_t>(rank) % devices.size()];
 }
 
 void use_device(BackendKind backend, int rank) { machine_of(backend).use(device_of(backend, rank)); }

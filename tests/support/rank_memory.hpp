@@ -13,7 +13,7 @@ namespace crossdock::testing {
 
 /// The machine that tests run on: the CPU, unless CROSSDOCK_BACKEND names another that this build holds.
 BackendKind backend_of_tests();
-/// Device of a rank, round robin over what is there; -1 on the CPU.
+/// Device of a rank, round robin over what is there, or over the list in CROSSDOCK_TEST_DEVICES ("3,1"); -1 on the CPU.
 int device_of(BackendKind backend, int rank);
 /// Makes it the calling thread's current device.
 void use_device(BackendKind backend, int rank);
