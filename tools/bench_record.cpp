@@ -93,6 +93,7 @@ Record record_of(const Data& data, const Run& run, const Timing& timing) {
   record.problem = data.problem;
   record.run = run;
   record.wrong = timing.wrong;
+  record.repeats = static_cast<int>(timing.us.size());
   record.us_median = quantile(timing.us, 0.5);
   record.us_p99 = quantile(timing.us, 0.99);
   record.us_min = quantile(timing.us, 0);
@@ -109,6 +110,18 @@ std::string Record::decided_by() const {
   const std::string second(name_of(run.op == Op::dispatch ? dispatch.decided_by : combine.decided_by));
   return first == second ? first : first + "+" + second;
 }
+
+namespace {
+
+/// How many blocks, warps or pieces the calls were launched with; of a pair "dispatch+combine", where they differ.
+nlohmann::ordered_json launched(const Record& r, int Launch::*what) {
+  const int first = (r.run.op == Op::combine ? r.combine : r.dispatch).*what;
+  const int second = (r.run.op == Op::dispatch ? r.dispatch : r.combine).*what;
+  if (first == second) return first;
+  return std::to_string(first) + "+" + std::to_string(second);
+}
+
+}  // namespace
 
 nlohmann::ordered_json to_json(const Record& r) {
   const oracle::Case& c = r.problem.shape;
@@ -131,9 +144,12 @@ nlohmann::ordered_json to_json(const Record& r) {
   j["num_blocks"] = r.run.geometry.num_blocks;
   j["num_warps"] = r.run.geometry.num_warps;
   j["pieces"] = r.run.geometry.pieces;
+  j["launched_blocks"] = launched(r, &Launch::num_blocks);
+  j["launched_warps"] = launched(r, &Launch::num_warps);
+  j["launched_pieces"] = launched(r, &Launch::pieces);
   j["decided_by"] = r.decided_by();
   j["mode"] = kModeNames[static_cast<int>(r.run.mode)];
-  j["repeat"] = r.run.repeat;
+  j["repeat"] = r.repeats;
   j["commit"] = r.setting.commit;
   j["us_median"] = rounded(r.us_median, 0.01);
   j["us_p99"] = rounded(r.us_p99, 0.01);
@@ -141,7 +157,7 @@ nlohmann::ordered_json to_json(const Record& r) {
   j["wire_bytes"] = r.wire_bytes;
   j["wire_gbps"] = rounded(r.wire_gbps(), 0.001);
   j["limit_gbps"] = rounded(r.limit_gbps, 0.001);
-  j["logical_gbps"] = rounded(r.payload_gbps() / c.num_ranks, 0.001);
+  j["logical_gbps"] = rounded(r.logical_gbps(), 0.001);
   j["payload_gbps"] = rounded(r.payload_gbps(), 0.001);
   j["payload_share"] = rounded(r.payload_share(), 0.001);
   j["link_share"] =

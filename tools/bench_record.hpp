@@ -23,6 +23,7 @@ struct Record {
   Setting setting;
   std::string refused;  // not timed, and why
   std::string wrong;    // timed in vain: the result differs from the oracle's
+  int repeats = 0;      // that were timed; fewer than asked for where they take long
   double us_median = 0, us_p99 = 0, us_min = 0;
   std::int64_t wire_bytes = 0;     // stored to other ranks but flags, by the busiest rank; or into the busiest, if more
   std::int64_t payload_bytes = 0;  // rows received by all ranks, own rows included
@@ -31,8 +32,10 @@ struct Record {
 
   double wire_gbps() const { return us_median > 0 ? wire_bytes / us_median / 1e3 : 0; }
   double payload_gbps() const { return us_median > 0 ? payload_bytes / us_median / 1e3 : 0; }
-  /// Payload rate over what all ranks together can do.
-  double payload_share() const { return limit_gbps > 0 ? payload_gbps() / (limit_gbps * problem.shape.num_ranks) : 0; }
+  /// Payload rate of a rank, own rows included.
+  double logical_gbps() const { return payload_gbps() / problem.shape.num_ranks; }
+  /// That over what a rank can do.
+  double payload_share() const { return limit_gbps > 0 ? logical_gbps() / limit_gbps : 0; }
   /// Rate between ranks over what one rank can send.
   double link_share() const { return limit_gbps > 0 ? wire_gbps() / limit_gbps : 0; }
   double share() const { return setting.limit_of_link ? link_share() : payload_share(); }

@@ -68,8 +68,8 @@ double time_before(const Baseline& baseline, const Record& r) {
 }  // namespace
 
 void print_table_head(const Measurer& measurer, const Setting& setting) {
-  std::printf("# %s, %s, commit %s; limit: %s. GB/s: wire of one rank, payload of all ranks; share: %s of the limit\n",
-              setting.host.c_str(), setting.driver.c_str(), setting.commit.c_str(), measurer.limit_name().c_str(),
+  std::printf("# %s, %s, commit %s; limit: %s. GB/s of a rank; share: %s of the limit\n", setting.host.c_str(),
+              setting.driver.c_str(), setting.commit.c_str(), measurer.limit_name().c_str(),
               setting.limit_of_link ? "wire" : "payload");
   std::printf("%-8s %5s %6s %6s %7s %4s %-14s %-12s %-9s %-15s %-14s %-6s %11s %11s %11s %8s %8s %8s %6s %-11s %s\n",
               "op", "ranks", "tokens", "hidden", "experts", "topk", "dtype", "layout", "path", "wire", "routing",
@@ -85,9 +85,7 @@ void print_table_line(const Record& r) {
     std::printf("no time, for the result is wrong: %s\n", r.wrong.c_str());
   else
     std::printf("%11.1f %11.1f %11.1f %8.2f %8.2f %8.2f %5.1f%% %-11s yes\n", r.us_median, r.us_p99, r.us_min,
-                r.wire_gbps(), r.payload_gbps(),
-                r.limit_gbps * (r.setting.limit_of_link ? 1 : r.problem.shape.num_ranks), 100 * r.share(),
-                r.decided_by().c_str());
+                r.wire_gbps(), r.logical_gbps(), r.limit_gbps, 100 * r.share(), r.decided_by().c_str());
   std::fflush(stdout);
 }
 

@@ -196,6 +196,15 @@ class Queues(Folder):
         self.assertEqual((done.returncode, "must be one of automatic cuda hip cpu" in done.stderr), (2, True), done.stderr)
 
 
+class Limit(unittest.TestCase):
+    def test_mem_fails_above_it(self):
+        total = json.loads(run("mem", "--json")[1])["total_bytes"]
+        self.assertEqual(run("mem", "--limit", str(total))[0], 0)
+        code, out, err = run("mem", "--limit", str(total - 1))
+        self.assertEqual((code, f"--limit {total - 1}" in err, "place.rows" in out), (1, True, True), err)
+        self.assertEqual(run("mem", "--limit", "lots")[0], 2)
+
+
 class Timeline(Folder):
     def test_phases_of_all_ranks_lie_inside_of_their_operations(self):
         path = self.path("t.json")

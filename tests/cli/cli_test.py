@@ -320,12 +320,6 @@ class Mem(Case):
         self.assertGreater(more["total_bytes"], 1 << 30)
         self.assertIn("at most", self.crossdock("mem", "--fit", "24GiB").stdout)
 
-    def test_limit(self):
-        total = json.loads(self.crossdock("mem", "--json").stdout)["total_bytes"]
-        self.crossdock("mem", "--limit", str(total))
-        self.assertIn(f"--limit {total - 1}", self.crossdock("mem", "--limit", str(total - 1), code=FAILED).stderr)
-        self.assertIn("no number of bytes", self.crossdock("mem", "--limit", "lots", code=BAD_INPUT).stderr)
-
     def test_bad_input(self):
         for words, flags in (("already", ["--fit", "1KiB"]), ("no number of bytes", ["--fit", "lots"]),
                              ("Nearest sizes", ["--hidden", "100"]), ("row_capacity = 3", ["--row-capacity", "3"])):

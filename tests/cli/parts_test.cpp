@@ -5,8 +5,10 @@
 #include <cmath>
 #include <cstring>
 #include <thread>
+#include <tuple>
 
 #include "bench_rank.hpp"
+#include "bench_record.hpp"
 #include "check_run.hpp"
 #include "dense.hpp"
 #include "flags.hpp"
@@ -287,6 +289,26 @@ TEST_F(FarMemory, times_are_of_right_results_only) {
     expected[1].rows.back() ^= 1;  // the oracle says otherwise: no time counts
     const Timing wrong = measurer->open(data, expected)->time({Op::pair, Mode::graph1, {}, 2, 0});
     EXPECT_NE(wrong.wrong.find("combine, rank 1: row 3 differs"), std::string::npos) << wrong.wrong;
+  }
+}
+
+TEST_F(FarMemory, lines_say_what_has_run) {
+  const Data data(small_problems().front());
+  Timing timing;
+  timing.us = {3, 1, 2};
+  timing.dispatch = {32, 8, 2, Decider::rule};
+  timing.combine = {16, 8, 4, Decider::rule};
+  for (const auto& [op, blocks, pieces] :
+       {std::tuple<Op, nlohmann::ordered_json, nlohmann::ordered_json>{Op::dispatch, 32, 2},
+        {Op::combine, 16, 4},
+        {Op::pair, "32+16", "2+4"}}) {
+    const nlohmann::ordered_json line =
+        to_json(record_of(data, {op, Mode::graph, {nullptr, 64, 0, 4}, 200, 2}, timing));
+    EXPECT_EQ(line["repeat"], 3);  // of 200, had there been the time
+    EXPECT_EQ(line["num_sms"], 64);
+    EXPECT_EQ(line["launched_blocks"], blocks);
+    EXPECT_EQ(line["launched_warps"], 8);
+    EXPECT_EQ(line["launched_pieces"], pieces);
   }
 }
 

@@ -162,6 +162,17 @@ class Runner(unittest.TestCase):
             for flag in re.findall(r"(?<=\s)--[a-z-]+", step.command.split("{bin}/crossdock " + verb, 1)[1]):
                 self.assertIn(flag, helps[verb].stdout, step.command)
 
+    def test_litmus_takes_no_flag_that_it_does_not_know(self):
+        program = os.path.join(BUILD, "bin", "litmus")
+        if not os.path.exists(program):
+            self.skipTest("this build has none")
+        for words, code, said in ((["--help"], 0, "usage:"), (["--round", "5"], 2, "there is no `--round`"),
+                                  (["--rounds", "5x"], 2, "`5x`"), (["--rounds"], 2, "needs a number"),
+                                  (["--channels", "0"], 2, "--channels 1 to")):
+            done = subprocess.run([program, *words], capture_output=True, text=True)
+            self.assertEqual(done.returncode, code, words)
+            self.assertIn(said, done.stdout + done.stderr)
+
     def test_every_filter_of_a_suite_finds_tests(self):
         suites = {}
         for step in [step for make in plan.PLANS.values() for backend in ("cuda", "hip") for step in make(4, backend)]:
