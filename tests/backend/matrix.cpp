@@ -71,7 +71,7 @@ TestCase case_of(const Cell& cell, int variant, int num_ranks) {
   constexpr int kScales[] = {0, 1, 7, 224};
   TestCase test = small_case(num_ranks);
   Config& c = test.config;
-  c.hidden = 160;                                // the second block of 128 is short
+  c.hidden = 160;                                  // the second block of 128 is short
   c.num_experts = std::max(7, 3 * num_ranks - 2);  // 3 on a rank, 1 on the last; 4 and 3 on two ranks
   c.top_k = 3 + variant % 3;
   c.max_tokens = 6;
@@ -91,7 +91,8 @@ TestCase case_of(const Cell& cell, int variant, int num_ranks) {
   test.recipe.weight_fill = variant % 2 ? oracle::Fill::edges : oracle::Fill::moderate;
   test.recipe.seed = 1000 + static_cast<std::uint64_t>(variant);
   test.recipe.tokens.clear();
-  for (int rank = 0; rank < num_ranks; ++rank) test.recipe.tokens.push_back(std::array{6, variant % 2 * 5, 3}[rank % 3]);
+  for (int rank = 0; rank < num_ranks; ++rank)
+    test.recipe.tokens.push_back(std::array{6, variant % 2 * 5, 3}[rank % 3]);
   test.ids_are_int64 = variant % 2 != 0 || test.recipe.routing == oracle::Routing::bad64;
   test.device_tokens = variant % 4 == 2;
   c.combine_weights = test.with_weights = variant % 2 == 0;

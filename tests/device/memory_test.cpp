@@ -41,8 +41,8 @@ TEST(DeviceMemory, IsTakenAsTheBillSays) {
   const Team team(test.num_ranks);
   run_threads(test.num_ranks, log, [&](int r) {
     Group group = Group::join(team, r, options_of(backend, r));
-    Exchange(group, test.config).close();                   // what the driver takes once, for code and tables
-    const Exchange barrier(group, small_case(2).config);    // made by all, when all have closed theirs
+    Exchange(group, test.config).close();                 // what the driver takes once, for code and tables
+    const Exchange barrier(group, small_case(2).config);  // made by all, when all have closed theirs
     const std::uint64_t before = free_device_bytes(backend);
     const Exchange exchange(group, test.config);
     const std::uint64_t after = free_device_bytes(backend), taken = before - after;

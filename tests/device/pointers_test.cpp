@@ -134,7 +134,9 @@ TEST_F(Pointers, ThatAreMisalignedInDispatch) {
       [](DispatchInput& in, void*) { in.weights = past(in.weights, 1); }, true);
   try_dispatch(
       words("num_tokens_on_device lies 3 bytes past a multiple of 4"),
-      [](DispatchInput& in, void*) { in.num_tokens_on_device = past(reinterpret_cast<const std::int32_t*>(in.ids), 3); },
+      [](DispatchInput& in, void*) {
+        in.num_tokens_on_device = past(reinterpret_cast<const std::int32_t*>(in.ids), 3);
+      },
       true);
 }
 

@@ -103,7 +103,8 @@ TEST_F(Refusal, NoPeerAccess) {
     options.deadline = kPatience;
     const auto place = [](int r) { return "rank " + std::to_string(r) + " (device " + std::to_string(r) + ")"; };
     const std::string pair = place(rank) + " cannot reach the memory of " + place(1 - rank);
-    expect_words(refusal_of<TopologyError>([&] { Group::join(team, rank, options); }), {pair.c_str(), "no peer access"});
+    expect_words(refusal_of<TopologyError>([&] { Group::join(team, rank, options); }),
+                 {pair.c_str(), "no peer access"});
   });
   EXPECT_EQ(log.text(), "");
 }

@@ -30,13 +30,13 @@ constexpr int kGoodRounds = 3;
 /* name, what rank `victim` does; the call in which the others notice, the edge on which they wait for it in vain, the epochs
    that they then expect and have seen last: dispatches have odd ones, the first after the good rounds 7. A combine that waits has
    sent its own `ready`, so that it is missed in the dispatch behind it only. */
-#define XD_FAULTS(X)                                                            \
-  X(before_dispatch, "killed before it dispatches", dispatch, counts, 7, 5)     \
-  X(during_dispatch, "killed while its dispatch waits", dispatch, done, 7, 5)   \
-  X(after_dispatch, "killed when its dispatch is done", combine, ready, 8, 6)   \
-  X(during_combine, "killed while its combine waits", dispatch, counts, 9, 7)   \
-  X(after_combine, "killed when its combine is done", dispatch, counts, 9, 7)   \
-  X(never_launches, "lives on and never dispatches", dispatch, counts, 7, 5)    \
+#define XD_FAULTS(X)                                                          \
+  X(before_dispatch, "killed before it dispatches", dispatch, counts, 7, 5)   \
+  X(during_dispatch, "killed while its dispatch waits", dispatch, done, 7, 5) \
+  X(after_dispatch, "killed when its dispatch is done", combine, ready, 8, 6) \
+  X(during_combine, "killed while its combine waits", dispatch, counts, 9, 7) \
+  X(after_combine, "killed when its combine is done", dispatch, counts, 9, 7) \
+  X(never_launches, "lives on and never dispatches", dispatch, counts, 7, 5)  \
   X(late, "dispatches 2 s late, the deadline is 1 s", dispatch, counts, 7, 5)
 #define XD_NAME(name, ...) name,
 enum class Fault { XD_FAULTS(XD_NAME) };

@@ -42,7 +42,8 @@ std::vector<int> devices_of_tests(int num_devices) {
     devices.push_back(static_cast<int>(device));
   }
   for (int device = 0; device < num_devices && !listed; ++device) devices.push_back(device);
-  if (devices.empty()) throw std::invalid_argument("tests: no device; CROSSDOCK_TEST_DEVICES lists none, or none is there");
+  if (devices.empty())
+    throw std::invalid_argument("tests: no device; CROSSDOCK_TEST_DEVICES lists none, or none is there");
   return devices;
 }
 
