@@ -159,6 +159,72 @@ def test_routing_handles_replay_the_payload(crossdock_ranks):
     assert all(on_ranks(crossdock_ranks, job))
 
 
+@pytest.mark.parametrize("confirmed", [False, True])
+def test_a_buffer_of_ids_may_be_used_again_between_dispatch_and_combine(confirmed, crossdock_ranks):
+    """The first combine of a type routes once more, from ids that the caller has overwritten by then."""
+    problem = Problem(torch.float8_e4m3fn)
+
+    def job(group):
+        op = mori.ops.EpDispatchCombineOp(config_of(group))
+        rows, weights, _, ids = problem.of(group.rank)
+        if confirmed:
+            received = op.dispatch(rows, weights, None, ids)
+            op.combine(received[0].bfloat16(), None, ids)
+        reused, reused_weights = ids.clone(), weights.clone()
+        received = op.dispatch(rows, reused_weights, None, reused)
+        reused.zero_()
+        reused_weights.zero_()
+        if confirmed and len(ids):
+            with pytest.raises(crossdock.StateError, match="overwritten meanwhile"):
+                op.combine(received[0].float(), None, reused)
+            return True
+        if confirmed:
+            return True
+        out, out_weights = op.combine(received[0].float(), received[1], reused)
+        assert torch.equal(out[:len(rows)], rows.float() * problem.distinct(group.rank))
+        return torch.allclose(out_weights[:len(rows)], weights * problem.distinct(group.rank), atol=1e-5)
+    assert all(on_ranks(crossdock_ranks, job))
+
+
+@pytest.mark.parametrize("came_back", [torch.bfloat16, torch.float32, torch.float8_e4m3fn])
+@pytest.mark.parametrize("external", [True, False])
+def test_a_routing_handle_serves_every_type_that_comes_back(came_back, external, crossdock_ranks):
+    problem = Problem(torch.float8_e4m3fn)
+
+    def job(group):
+        op = mori.ops.EpDispatchCombineOp(config_of(group, use_external_inp_buf=external))
+        rows, weights, _, ids = problem.of(group.rank)
+        reused = ids.clone()
+        *first, handle = op.dispatch(rows, weights, None, reused, return_routing=True)
+        reused.zero_()
+        for _ in range(3):
+            outputs = first[0].to(came_back)
+            if not external:
+                op.get_registered_combine_input_buffer(came_back)[:first[4][0]] = outputs[:first[4][0]]
+            out, _ = op.combine(outputs, None, ids, routing=handle)
+            assert torch.equal(out[:len(rows)].float(), (rows.float() * problem.distinct(group.rank)).to(came_back).float())
+            assert handle.total_recv_token_num[0] == len(handle.disp_tok_id_to_src_tok_id_local[handle.disp_tok_id_to_src_tok_id_local >= 0])
+            first = op.dispatch(rows, None, None, None, routing=handle)
+        return True
+    assert all(on_ranks(crossdock_ranks, job))
+
+
+def test_a_replay_may_be_combined_without_the_handle(crossdock_ranks):
+    problem = Problem()
+
+    def job(group):
+        op = mori.ops.EpDispatchCombineOp(config_of(group))
+        rows, weights, _, ids = problem.of(group.rank)
+        *first, handle = op.dispatch(rows, weights, None, ids, return_routing=True)
+        op.combine(first[0], None, ids)
+        again = op.dispatch(rows * 2, None, None, None, routing=handle)
+        with pytest.raises(ValueError, match="this rank's own"):
+            op.combine(again[0], None, torch.zeros(M + 1, K, dtype=torch.int32))
+        out, _ = op.combine(again[0], None, ids)
+        return torch.equal(out[:len(rows)].float(), (rows * 2).float() * problem.distinct(group.rank))
+    assert all(on_ranks(crossdock_ranks, job))
+
+
 def test_rows_by_expert(crossdock_ranks):
     problem = Problem()
 
@@ -171,7 +237,9 @@ def test_rows_by_expert(crossdock_ranks):
             for n in range(counts[expert]):
                 source, token = op.decode_send_flat_idx(sources[expert, n])
                 assert torch.equal(packed[expert, n], problem.rows[source][token])
-        out, none = op.combine_standard_moe(packed, weights, ids)
+        with pytest.raises(NotImplementedError, match="other weights"):
+            op.combine_standard_moe(packed, weights.new_ones(len(weights) + 1, K), ids)
+        out, none = op.combine_standard_moe(packed, weights.clone(), ids)
         wanted = rows.float() * (weights * (ids >= 0)).sum(1, keepdim=True)
         return none is None and torch.allclose(out[:len(rows)].float(), wanted, atol=1e-1, rtol=2e-2)
     assert all(on_ranks(crossdock_ranks, job))

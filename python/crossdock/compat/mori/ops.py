@@ -61,12 +61,40 @@ class EpDispatchCombineConfig:
 
 
 @dataclasses.dataclass
+class _Sent:
+    """What the routing of a dispatch was made of, for another exchange to make it again. `own`: the caller cannot overwrite it."""
+    like: torch.Tensor
+    weights: torch.Tensor | None
+    ids: torch.Tensor
+    hidden: int
+    layout: str
+    own: bool = False
+
+    def cloned(self):
+        if self.own:
+            return self
+        return dataclasses.replace(self, weights=None if self.weights is None else self.weights.clone(), ids=self.ids.clone(), own=True)
+
+    def again(self, exchange):
+        """The same routing in another exchange; the payload is whatever is there now, for combine needs none of it."""
+        scales = self.like.new_zeros((len(self.like), exchange.config.scale_bytes), dtype=torch.uint8) if exchange.config.scale_bytes else None
+        return exchange.dispatch(self.like, self.ids, self.weights, scales)
+
+
+@dataclasses.dataclass
 class EpDispatchRoutingHandle:
-    """A kept routing. MORI's maps of slots are not kept; `plan` is what stands for them."""
-    plan: crossdock.Plan
+    """A kept routing. MORI's maps of slots are not kept; `plans`, one for each exchange that used it, stand for them."""
+    plans: dict
+    sent: _Sent
     total_recv_token_num: torch.Tensor
     disp_tok_id_to_src_tok_id_local: torch.Tensor
     cur_rank_num_token: int = 0
+
+    def plan_of(self, exchange):
+        """The routing in `exchange`, made there where it is missing: collective, then."""
+        if exchange not in self.plans:
+            self.plans[exchange] = self.sent.again(exchange).keep()
+        return self.plans[exchange]
 
     def tensors(self):
         raise NotImplementedError("EpDispatchRoutingHandle.tensors: the routing lives in the library's memory; keep the handle itself")
@@ -86,7 +114,7 @@ class EpDispatchCombineOp:
         budget = -(-config.max_total_recv_tokens // width)
         self._rows = width * (min(tokens, budget) if config.max_total_recv_tokens > 0 else tokens)
         self._exchanges, self._combine_dtypes, self._outputs = {}, {}, {}
-        self._received = self._sent = self._routing = None
+        self._received = self._sent = self._given_weights = None
         self.local_expert_count = None
         self.launch_config_mode = "MANUAL"
         self._last_combine_kernel_name = None
@@ -128,20 +156,26 @@ class EpDispatchCombineOp:
         return self._exchanges[key]
 
     def _expected_combine_dtype(self, dispatch_dtype, hidden):
-        """MORI learns it in combine; here it is what the last combine after such a dispatch had, at first the same type."""
-        usual = torch.bfloat16 if self._quant != "none" else dispatch_dtype
+        """MORI learns it in combine; here it is what the last combine after such a dispatch had, at first the config's or bf16 for
+        one-byte rows and the type of all others."""
+        if dispatch_dtype.itemsize > 1 and self._quant == "none":
+            usual = dispatch_dtype
+        else:
+            usual = self.config.data_type if self.config.data_type.itemsize > 1 else torch.bfloat16
         return self._combine_dtypes.get((dispatch_dtype, hidden), usual)
 
     def _prepare_combine(self, dtype):
         """Routes the last dispatch once more where its exchange combines another type; the next dispatch knows better."""
-        if self._sent is None:
+        sent = self._sent
+        if sent is None:
             raise crossdock.StateError("EpDispatchCombineOp.combine: nothing was dispatched")
-        like, weights, scales, indices, hidden, layout = self._sent
+        self._combine_dtypes[sent.like.dtype, sent.hidden] = dtype
         if dtype == self._combine_dtype:
             return
-        self._combine_dtypes[like.dtype, hidden] = dtype
-        exchange = self._exchange(like.dtype, dtype, hidden, layout)
-        self._received = exchange.dispatch(like, indices, weights, scales)
+        if not sent.own and sent.ids._version != self._ids_version:
+            raise crossdock.StateError(f"EpDispatchCombineOp.combine: rows of {dtype} after combines of {self._combine_dtype}, and the ids of the "
+                                       "dispatch were overwritten meanwhile; dispatch again")
+        self._received = sent.again(self._exchange(sent.like.dtype, dtype, sent.hidden, sent.layout))
         self._combine_dtype = dtype
 
     # ---- dispatch ------------------------------------------------------------------------------------------------------
@@ -153,13 +187,17 @@ class EpDispatchCombineOp:
             raise crossdock.UsageError(f"EpDispatchCombineOp.dispatch: hidden size {hidden} is above config.hidden_dim = {self.config.hidden_dim}")
         if scales is None and self.config.scale_dim * self.config.scale_type_size:
             scales = input.new_zeros((input.size(0), self.config.scale_dim * self.config.scale_type_size), dtype=torch.uint8)
+        known = (input.dtype, hidden) in self._combine_dtypes
         dtype = self._expected_combine_dtype(input.dtype, hidden)
         exchange = self._exchange(input.dtype, dtype, hidden, layout)
+        plan = routing and routing.plan_of(exchange)
         self._received = None  # a dispatch without combine is over
-        self._received = exchange.dispatch(input, indices, weights, scales, plan=routing and routing.plan, num_sms=max(block_num, 0))
+        self._received = exchange.dispatch(input, indices, weights, scales, plan=plan, num_sms=max(block_num, 0))
         self._combine_dtype = dtype
-        self._sent = (input, weights, scales, indices, hidden, layout)
-        self._sources, self._counts, self._routing = self._received.sources, self._received.counts, routing
+        sent = routing.sent if routing is not None else _Sent(input, weights, indices, hidden, layout)
+        self._sent = sent if known else sent.cloned()  # combine may have to route once more, from ids that the caller reuses
+        self._ids_version, self._given_weights = sent.ids._version, weights
+        self._sources, self._counts = self._received.sources, self._received.counts
         return self._received
 
     def _total(self):
@@ -178,7 +216,9 @@ class EpDispatchCombineOp:
         answer = (received.rows, received.weights, received.scales if scales is not None else None, received.ids, self._total())
         if not return_routing:
             return answer
-        return (*answer, EpDispatchRoutingHandle(received.keep(), self._total(), self._flat_sources(received.sources), input.size(0)))
+        self._sent = self._sent.cloned()
+        return (*answer, EpDispatchRoutingHandle({received.exchange: received.keep()}, self._sent, self._total().clone(),
+                                                 self._flat_sources(received.sources), input.size(0)))
 
     def dispatch_send(self, input, weights, scales, indices, block_num=-1, warp_per_block=-1, call_local_expert_count=False):
         """The whole dispatch is enqueued here; dispatch_recv has nothing left to do."""
@@ -199,16 +239,16 @@ class EpDispatchCombineOp:
         self._check_indices(indices, routing)
         if routing is None:
             self._prepare_combine(input.dtype)
-        rows = input if external else self._received.combine_buffer(input.dtype, self._sent[4])
+        rows = input if external else self._received.combine_buffer(input.dtype, self._sent.hidden)
         return self._combine(rows, weights, routing, block_num)
 
     def _check_indices(self, indices, routing):
-        tokens = routing.cur_rank_num_token if routing is not None else self._sent[3].size(0) if self._sent else -1
+        tokens = routing.cur_rank_num_token if routing is not None else len(self._sent.ids) if self._sent else -1
         if indices is not None and indices.size(0) != tokens:
             raise ValueError(f"EpDispatchCombineOp.combine: indices has {indices.size(0)} rows; must be this rank's own of the dispatch, {tokens}")
 
     def _combine(self, rows, weights, routing, block_num):
-        handle = routing.plan if routing is not None else self._received
+        handle = self._received if routing is None else self._plan_for(routing, rows.dtype)
         tokens = handle.num_tokens
         out, out_weights = self._output(rows.dtype, rows.size(-1), rows.device)
         wanted = weights is not None and weights.numel() > 0
@@ -217,6 +257,14 @@ class EpDispatchCombineOp:
         handle.exchange.combine(handle, rows, out=out[:tokens], weights=weights if wanted else None,
                                 out_weights=out_weights[:tokens] if wanted else None, num_sms=max(block_num, 0))
         return out, out_weights if wanted else None
+
+    def _plan_for(self, routing, dtype):
+        sent = routing.sent
+        self._combine_dtypes[sent.like.dtype, sent.hidden] = dtype
+        exchange = self._exchange(sent.like.dtype, dtype, sent.hidden, sent.layout)
+        if exchange not in routing.plans and self._sent is sent and self._received.exchange is exchange:
+            routing.plans[exchange] = self._received.keep()  # get_registered_combine_input_buffer routed it there
+        return routing.plan_of(exchange)
 
     def _output(self, dtype, columns, device):
         key = (dtype, columns)
@@ -237,7 +285,7 @@ class EpDispatchCombineOp:
         """[R, H]: expert outputs written here need no copy. Needs use_external_inp_buf=False."""
         self._prepare_combine(dtype)
         packed = 2 if dtype == getattr(torch, "float4_e2m1fn_x2", None) else 1
-        return self._received.combine_buffer(dtype, hidden_dim * packed if hidden_dim > 0 else self._sent[4])
+        return self._received.combine_buffer(dtype, hidden_dim * packed if hidden_dim > 0 else self._sent.hidden)
 
     # ---- rows by expert ("standard MoE") -------------------------------------------------------------------------------
 
@@ -247,12 +295,15 @@ class EpDispatchCombineOp:
         return received.rows, received.expert_counts, self._flat_sources(received.sources), torch.empty(0, dtype=torch.int64, device=input.device)
 
     def combine_standard_moe(self, input, weights, indices, block_num=-1, rdma_block_num=-1, warp_per_block=-1, call_reset=False):
-        """(out [M, H], None), weighted by the weights that were dispatched: pass the same here."""
-        if weights is not None and self._sent and weights is not self._sent[1]:
+        """(out [M, H], None), weighted by the weights that were dispatched: pass the same here; a copy is compared, which waits for the device."""
+        if weights is not None and self._sent and not self._are_the_weights_sent(weights):
             raise NotImplementedError("EpDispatchCombineOp.combine_standard_moe: other weights than dispatch_standard_moe had; pass them there")
         self._check_indices(indices, None)
         self._prepare_combine(input.dtype)
         return self._combine(input, None, None, block_num)
+
+    def _are_the_weights_sent(self, weights):
+        return weights is self._given_weights or (self._sent.weights is not None and torch.equal(weights, self._sent.weights))
 
     def convert_dispatch_output(self, *_, **__):
         raise NotImplementedError("EpDispatchCombineOp.convert_dispatch_output: use dispatch_standard_moe, which gives rows by expert at once")
