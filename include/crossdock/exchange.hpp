@@ -211,6 +211,10 @@ class XD_PUBLIC Exchange {
   void combine_fused(Received&& received, const CombineOutput& output, std::int32_t num_tokens = -1,
                      const CallOptions& options = {});
 
+  /// For debugging: fills memory that a consumed or dying Received showed with 0xff, in the order of `stream`. Call it
+  /// before the next dispatch, on rows, scales or this rank's landing rows: the library needs what else there is.
+  void spoil(void* memory, std::uint64_t bytes, StreamHandle stream = nullptr);
+
   /// The newest time stamps (config.trace_events), oldest first. Waits for nothing: synchronise before.
   std::vector<TraceEvent> trace() const;
 

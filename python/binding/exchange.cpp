@@ -5,7 +5,6 @@
 #include <nanobind/stl/string.h>
 
 #include <atomic>
-#include <cstring>
 
 #include "binding.hpp"
 
@@ -268,7 +267,7 @@ nb::object PyExchange::dispatch(nb::handle self, const DispatchCall& call) {
   if (!call.scales.is_none() && inputs.framework != Framework::dlpack && nb::hasattr(call.scales, "dtype"))
     scales_dtype = call.scales.attr("dtype");
   return nb::cast(new PyReceived{nb::borrow(self), std::move(received), inputs.framework, tokens, -1,
-                                 stream_object(target), std::move(scales_dtype), next_id()},
+                                 stream_object(target), std::move(scales_dtype), next_id(), target.handle},
                   nb::rv_policy::take_ownership);
 }
 
@@ -308,8 +307,8 @@ nb::object PyExchange::combine(const CombineCall& call) {
     throw UsageError(caller.text("add") +
                      " is given with a stream; it is added by the framework, in the current stream of a GPU or in " +
                      "the calling thread: add it yourself in that stream");
-  TokenRows stale{};
-  if (routing.received) stale = routing.received->received->tokens();
+  Stales stales;
+  if (routing.received) stales = stale_of(*routing.received->received, false);
   {
     nb::gil_scoped_release others_run;
     if (routing.received)
@@ -319,7 +318,7 @@ nb::object PyExchange::combine(const CombineCall& call) {
   }
   if (routing.received) routing.received->received.reset();
   raise_if_ended(exchange, caller, target);
-  if (routing.received && debug) poison(stale, target);
+  spoil(stales, target.handle);
   hold(target, {call.routing, call.rows, call.weights, results.rows, results.weights});
   if (!call.add.is_none()) results.rows.attr("__iadd__")(call.add);
   return results.answer();
@@ -337,6 +336,7 @@ nb::object PyExchange::combine_fused(const CombineCall& call) {
   if (!call.num_tokens.is_none()) tokens = token_count(call.num_tokens, config.max_tokens, caller).host;
   const Results results = results_of(call, tokens, config, caller, routing.framework, call.with_weights);
   const Target target = target_of(call.stream, caller);
+  const Stales stales = stale_of(*routing.received->received, true);
   {
     nb::gil_scoped_release others_run;
     exchange.combine_fused(std::move(*routing.received->received), results.out,
@@ -345,20 +345,41 @@ nb::object PyExchange::combine_fused(const CombineCall& call) {
   }
   routing.received->received.reset();
   raise_if_ended(exchange, caller, target);
+  spoil(stales, target.handle);
   hold(target, {call.routing, results.rows, results.weights});
   return results.answer();
 }
 
-void PyExchange::poison(const TokenRows& rows, const Target& target) const {
-  const auto bytes = static_cast<std::size_t>(rows.row_capacity * row_bytes_of(config.dispatch_dtype, config.hidden));
-  if (group_->backend != BackendKind::cpu) {
-    const nb::object view = make_view(rows.rows, Element::byte, {static_cast<std::int64_t>(bytes)}, caller("combine"),
-                                      Framework::torch, group_object);
-    view.attr("fill_")(255);
-  } else if (target.cpu) {
-    target.cpu->enqueue([data = rows.rows, bytes] { std::memset(data, 0xff, bytes); });
-  } else {
-    std::memset(rows.rows, 0xff, bytes);
+PyExchange::Stales PyExchange::stale_of(const Received& received, bool landed) const {
+  if (!debug) return {};
+  const auto row_bytes = static_cast<std::uint64_t>(row_bytes_of(config.dispatch_dtype, config.hidden));
+  const auto scale_bytes = static_cast<std::uint64_t>(config.scale_bytes);
+  const TokenRows tokens = received.tokens();
+  const auto capacity = static_cast<std::uint64_t>(tokens.row_capacity);
+  Stales stales{{tokens.rows, capacity * row_bytes}, {const_cast<void*>(tokens.scales), capacity * scale_bytes}};
+  if (received.has_experts()) {
+    const ExpertRows experts = received.experts();
+    const auto rows = static_cast<std::uint64_t>(experts.num_rows_max);
+    stales.push_back({experts.rows, rows * row_bytes});
+    stales.push_back({const_cast<void*>(experts.scales), rows * scale_bytes});
+  }
+  if (landed)
+    stales.push_back({const_cast<Received&>(received).landing_rows(group_->rank),
+                      static_cast<std::uint64_t>(std::int64_t{config.max_tokens} * config.top_k *
+                                                 row_bytes_of(config.combine_dtype, config.hidden))});
+  return stales;
+}
+
+void PyExchange::spoil(const Stales& stales, StreamHandle stream) const {
+  for (const Stale& stale : stales)
+    if (stale.memory && stale.bytes) exchange_->spoil(stale.memory, stale.bytes, stream);
+}
+
+PyReceived::~PyReceived() {
+  if (!received || owner().group().forked() || owner().group().closed() || owner().busy()) return;
+  try {
+    owner().spoil(owner().stale_of(*received, false), on);
+  } catch (...) {  // a stream that is gone, a device that has failed: nothing to tell, and nobody to tell it to
   }
 }
 

@@ -4,6 +4,7 @@
 #include <nanobind/nanobind.h>
 
 #include <optional>
+#include <vector>
 
 #include "crossdock/exchange.hpp"
 
@@ -24,6 +25,9 @@ struct PyReceived {
   nanobind::object stream;  // CpuStream that the call was put on, or None
   nanobind::object scales_dtype;
   std::int64_t id;
+  StreamHandle on;  // stream of the dispatch
+
+  ~PyReceived();  // one that was not combined is spoilt in debug mode
 
   const PyExchange& owner() const;
   const Received& use(const char* what) const;  // StateError once consumed
@@ -66,6 +70,19 @@ class PyExchange {
     return *exchange_;
   }
   void close();
+
+  /// Memory whose views a user may still hold when the Received is gone.
+  struct Stale {
+    void* memory;
+    std::uint64_t bytes;
+  };
+  using Stales = std::vector<Stale>;
+  /// Rows and scales, by rank and by expert; this rank's landing rows too, where kernels wrote them. Empty unless debug.
+  Stales stale_of(const Received& received, bool landed) const;
+  /// Fills them with 0xff, in stream order: a stale view shows at once.
+  void spoil(const Stales& stales, StreamHandle stream) const;
+  bool busy() const { return busy_; }
+
   const PyGroup& group() const { return *group_; }
   Caller caller(const char* call) const { return group_->caller(call); }
 
@@ -77,9 +94,6 @@ class PyExchange {
 
  private:
   void check_rows(const Tensor& rows, std::int64_t known_rows, const Caller& caller) const;
-  /// Fills the rows of a consumed Received with 0xff, in stream order: a stale view shows at once.
-  void poison(const TokenRows& rows, const Target& target) const;
-
   /// Marks a call under way; StateError if another thread's is. One caller at a time, and the interpreter survives two.
   class Turn {
    public:

@@ -121,8 +121,9 @@ void bind_exchange(nb::module_& module) {
   nb::class_<PyExchange> type(module, "Exchange", nb::is_weak_referenceable(),
                               R"(One kind of exchange on a group: the memory of a Config, and the two operators.
 
-Exchange(group, config, debug=False): collective. debug=True fills the rows of a consumed Received with 0xff bytes (NaN in every
-float type but fp4), in stream order, so that a view used too late shows at once.)");
+Exchange(group, config, debug=False): collective. debug=True fills rows and scales of a consumed or dropped Received, and the
+landing rows that combine_fused has summed, with 0xff bytes (NaN in every float type but fp4), in stream order, so that a view used too
+late shows at once. Counts, ids, sources and weights stay as they are: the library goes on from them.)");
   type.def(
       "__init__",
       [](PyExchange* self, nb::object group, const Config& config, bool debug) {

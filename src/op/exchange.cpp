@@ -302,6 +302,15 @@ void Exchange::combine_fused(Received&& received, const CombineOutput& output, s
   received.state_.reset();
 }
 
+void Exchange::spoil(void* memory, std::uint64_t bytes, StreamHandle stream) {
+  ExchangeState& e = alive(state_, "Exchange::spoil");
+  platform::Device& device = e.group->device();
+  const bool capturing = device.check_stream(stream);
+  const platform::CurrentDevice current(device);
+  const detail::CallUnderWay under_way(e, stream, capturing);
+  device.fill_on(stream, memory, 0xff, bytes);
+}
+
 Launch Exchange::last_launch() const { return alive(state_, "Exchange::last_launch").last_launch; }
 
 std::vector<TraceEvent> Exchange::trace() const {

@@ -84,6 +84,8 @@ class Device {
 
   /// Fills memory; done when it returns.
   virtual void fill(void* to, std::uint8_t value, std::uint64_t bytes) = 0;
+  /// The same in the order of `stream`; waits for nothing. The device must be current.
+  virtual void fill_on(StreamHandle stream, void* to, std::uint8_t value, std::uint64_t bytes) = 0;
   /// Writes a few bytes without waiting for running kernels; in order with other posts.
   virtual void post(void* to, const void* from, std::uint64_t bytes) = 0;
   /// Copies a few bytes to the host without waiting for running kernels.

@@ -96,6 +96,38 @@ def test_a_consumed_received_raises_and_debug_poisons_its_views():
     assert alone(job, debug=True) and not alone(job, debug=False)
 
 
+@pytest.mark.parametrize("on_stream", [False, True])
+@pytest.mark.parametrize("how", ["combine", "combine_fused", "dropped"])
+@pytest.mark.parametrize("layout", crossdock.LAYOUTS)
+def test_debug_poisons_every_array_of_rows(layout, how, on_stream):
+    fused = how == "combine_fused"
+    if fused and layout != "token_major":
+        pytest.skip("combine_fused is token-major")
+    rows, ids, scales = torch.ones(TOKENS, HIDDEN), torch.from_numpy(IDS), torch.ones(TOKENS, 2)
+
+    def job(exchange):
+        stream = crossdock.CpuStream() if on_stream else None
+        for _ in range(2):  # the second dispatch finds everything as it needs it
+            received = exchange.dispatch(rows, ids, None, scales, stream=stream)
+            views = [received.rows, received.scales] + ([received.landing_rows(0)] if fused else [])
+            if stream:
+                stream.synchronize()
+            assert received.rows.nan_to_num(0).eq(1).any() and (received.weights[received.sources[..., 0] < 0] == 0).all()
+            if how == "combine":
+                exchange.combine(received, received.rows, stream=stream)
+            elif fused:
+                received.landing_rows(0)[:] = 1
+                out = exchange.combine_fused(received, stream=stream)
+            else:
+                del received
+            if stream:
+                stream.synchronize()
+            assert all(view.isnan().all() for view in views)
+            assert not fused or not out.isnan().any()
+        return True
+    assert alone(job, config_of(layout=layout, scale_bytes=8, fused=fused), debug=True)
+
+
 def test_scales_come_back_as_the_dtype_that_was_sent():
     scales = torch.arange(TOKENS * 2, dtype=torch.float32).reshape(TOKENS, 2)
 

@@ -75,6 +75,9 @@ class CpuDevice : public Device {
   std::string why_not_reach(int) override { return {}; }
 
   void fill(void* to, std::uint8_t value, std::uint64_t bytes) override { std::memset(to, value, bytes); }
+  void fill_on(StreamHandle stream, void* to, std::uint8_t value, std::uint64_t bytes) override {
+    enqueue_on(stream, [to, value, bytes] { std::memset(to, value, bytes); });
+  }
   void post(void* to, const void* from, std::uint64_t bytes) override { std::memcpy(to, from, bytes); }
   void peek(void* to, const void* from, std::uint64_t bytes) override { std::memcpy(to, from, bytes); }
   void post_word(std::uint64_t* to, std::uint64_t value) override { __atomic_store_n(to, value, __ATOMIC_RELEASE); }

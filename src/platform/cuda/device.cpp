@@ -119,6 +119,9 @@ class CudaDevice : public Device {
     check(cudaMemsetAsync(to, value, bytes, aside_), "filling memory");
     check(cudaStreamSynchronize(aside_), "filling memory");
   }
+  void fill_on(StreamHandle stream, void* to, std::uint8_t value, std::uint64_t bytes) override {
+    check(cudaMemsetAsync(to, value, bytes, static_cast<cudaStream_t>(stream)), "filling memory on a stream");
+  }
   void post(void* to, const void* from, std::uint64_t bytes) override {
     Current current(ordinal_);
     check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, aside_), "writing to device memory");

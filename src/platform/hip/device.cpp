@@ -149,6 +149,9 @@ class HipDevice : public Device {
     check(driver().set_async(to, value, bytes, aside_), "filling memory");
     check(driver().stream_synchronize(aside_), "filling memory");
   }
+  void fill_on(StreamHandle stream, void* to, std::uint8_t value, std::uint64_t bytes) override {
+    check(driver().set_async(to, value, bytes, static_cast<hipStream_t>(stream)), "filling memory on a stream");
+  }
   void post(void* to, const void* from, std::uint64_t bytes) override {
     copy(to, from, bytes, "writing to device memory");
   }

@@ -253,10 +253,14 @@ def test_inputs_may_be_freed_at_once_under_memory_pressure(group, device):
 def test_the_debug_mode_poisons_stale_views(group, device):
     exchange = group.exchange(CONFIG, debug=True)
     rows, ids = inputs(device, rank=group.rank)
-    received = exchange.dispatch(rows, ids)
-    view = received.rows
-    exchange.combine(received, view)
-    assert view.isnan().all()
+    for stream in (None, torch.cuda.Stream()):  # the fill follows the call, on whatever stream that was
+        if stream is not None:
+            stream.wait_stream(torch.cuda.current_stream())
+        received = exchange.dispatch(rows, ids, stream=stream)
+        view, out = received.rows, torch.empty_like(rows)
+        exchange.combine(received, view, out=out, stream=stream)
+        (stream or torch.cuda.current_stream()).synchronize()
+        assert view.isnan().all() and torch.equal(out.float(), rows.float() * distinct(ids, group))
 
 
 @needs_cuda
