@@ -130,6 +130,7 @@ Results results_of(const CombineCall& call, std::int64_t num_tokens, const Confi
   const Tensor second = read_tensor(results.weights, caller, "out_weights");
   expect_element(second, {Element::f32}, caller, "out_weights", "summed weights");
   expect_matrix(second, tokens, config.top_k, caller, "out_weights", "one row per token, top_k columns");
+  if (second.read_only) throw UsageError(caller.text("out_weights") + " is read-only; pass memory that may be written");
   results.out.weights = static_cast<float*>(second.data);
   return results;
 }

@@ -108,11 +108,16 @@ std::string_view name_of_code(const nb::dlpack::dtype& dtype) {
 
 Tensor read_dlpack(nb::handle object, const Caller& caller, const char* argument) {
   nb::ndarray<nb::ro> array;
-  if (!nb::try_cast(object, array, false))
+  nb::ndarray<> writable;
+  const bool may_write = nb::try_cast(object, writable, false);  // refused where the flag says read-only
+  if (may_write)
+    array = nb::ndarray<nb::ro>(writable);
+  else if (!nb::try_cast(object, array, false))
     throw UsageError(caller.text(argument) + " is a " + nb::type_name(object.type()).c_str() +
                      "; pass a tensor: torch, numpy, or what has DLPack or the CUDA array interface");
   Tensor tensor;
   tensor.framework = Framework::dlpack;
+  tensor.read_only = !may_write;
   set_element(tensor, name_of_code(array.dtype()));
   tensor.item_bytes = (array.dtype().bits * array.dtype().lanes + 7) / 8;
   tensor.num_dims = static_cast<int>(array.ndim());

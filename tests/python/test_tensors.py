@@ -161,6 +161,29 @@ def test_anything_with_dlpack_goes_in_and_dlpack_comes_out():
     np.testing.assert_array_equal(alone(job), rows)
 
 
+class FrozenDlpack(OnlyDlpack):
+    """As numpy exports an array that may not be written: with a flag, to who understands it."""
+
+    def __init__(self, array):
+        array.flags.writeable = False
+        super().__init__(array)
+
+
+def test_what_may_only_be_read_goes_in_and_is_not_written_over():
+    rows = np.ones((TOKENS, HIDDEN), np.float32)
+
+    def job(exchange):
+        for arguments, words in ((dict(out=FrozenDlpack(np.zeros((TOKENS, HIDDEN), np.float32))), "out has shape .* read-only"),
+                                 (dict(out_weights=FrozenDlpack(np.zeros((TOKENS, 2), np.float32)), with_weights=True), "out_weights is read-only")):
+            received = exchange.dispatch(FrozenDlpack(rows.copy()), FrozenDlpack(IDS.copy()))
+            with pytest.raises(crossdock.UsageError, match=words):
+                exchange.combine(received, received.rows, **{"out": np.empty_like(rows), **arguments})
+            del received
+            assert all(not array.array.any() for array in arguments.values() if array is not True)
+        return True
+    assert alone(job, config_of(combine_weights=True))
+
+
 @pytest.mark.parametrize("tokens", [None, 0])
 def test_a_rank_without_tokens_takes_part(tokens):
     def job(exchange):
