@@ -237,12 +237,13 @@ void PyExchange::close() {
 
 nb::object PyExchange::dispatch(nb::handle self, const DispatchCall& call) {
   Exchange& exchange = use("dispatch");
-  const Caller caller = this->caller("dispatch");
+  Caller caller = this->caller("dispatch");
   const Turn turn(*this, caller);
+  const Target target = target_of(call.stream, caller);
+  caller.stream = target.handle;
   const PyPlan* plan = plan_of(call.plan, caller);
   Inputs inputs = read_inputs(call, config, caller, framework, !plan);
   framework = inputs.framework;
-  const Target target = target_of(call.stream, caller);
   const CallOptions options{target.handle, call.num_sms};
   std::optional<Received> received;
   {
@@ -285,8 +286,10 @@ void PyExchange::check_rows(const Tensor& rows, std::int64_t known_rows, const C
 
 nb::object PyExchange::combine(const CombineCall& call) {
   Exchange& exchange = use("combine");
-  const Caller caller = this->caller("combine");
+  Caller caller = this->caller("combine");
   const Turn turn(*this, caller);
+  const Target target = target_of(call.stream, caller);
+  caller.stream = target.handle;
   const Routing routing = routing_of(call.routing, caller);
   check_ours(routing.received ? routing.received->exchange : routing.plan->exchange, caller);
   const Tensor rows = read_rows(call.rows, config.combine_dtype, config.hidden, caller, "rows");
@@ -302,7 +305,6 @@ nb::object PyExchange::combine(const CombineCall& call) {
     in.with_weights = true;
   }
   const Results results = results_of(call, routing.num_tokens, config, caller, routing.framework, in.with_weights);
-  const Target target = target_of(call.stream, caller);
   const CallOptions options{target.handle, call.num_sms};
   if (!call.add.is_none() && (target.cpu || !call.stream.is_none()))
     throw UsageError(caller.text("add") +
@@ -327,8 +329,10 @@ nb::object PyExchange::combine(const CombineCall& call) {
 
 nb::object PyExchange::combine_fused(const CombineCall& call) {
   Exchange& exchange = use("combine_fused");
-  const Caller caller = this->caller("combine_fused");
+  Caller caller = this->caller("combine_fused");
   const Turn turn(*this, caller);
+  const Target target = target_of(call.stream, caller);
+  caller.stream = target.handle;
   const Routing routing = routing_of(call.routing, caller);
   check_ours(routing.received ? routing.received->exchange : routing.plan->exchange, caller);
   if (!routing.received)
@@ -336,7 +340,6 @@ nb::object PyExchange::combine_fused(const CombineCall& call) {
   std::int64_t tokens = routing.num_tokens;
   if (!call.num_tokens.is_none()) tokens = token_count(call.num_tokens, config.max_tokens, caller).host;
   const Results results = results_of(call, tokens, config, caller, routing.framework, call.with_weights);
-  const Target target = target_of(call.stream, caller);
   const Stales stales = stale_of(*routing.received->received, true);
   {
     nb::gil_scoped_release others_run;

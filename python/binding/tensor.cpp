@@ -138,9 +138,23 @@ Tensor read_dlpack(nb::handle object, const Caller& caller, const char* argument
   return tensor;
 }
 
+/// Version 3 of the interface names a stream that the reader must come after. The call does, if it runs on that stream.
+void check_written_before(const nb::dict& face, const Caller& caller, const char* argument) {
+  if (!caller.stream || caller.backend == BackendKind::cpu || !face.contains("stream")) return;
+  const nb::object stream = nb::borrow(face["stream"]);
+  if (stream.is_none()) return;  // nothing to wait for
+  constexpr std::uintptr_t kLegacyDefault = 1;  // which is the null stream, too
+  const auto written = nb::cast<std::uintptr_t>(stream), runs = reinterpret_cast<std::uintptr_t>(*caller.stream);
+  if (written == runs || (written == kLegacyDefault && runs == 0)) return;
+  throw UsageError(caller.text(argument) + " is written on stream " + std::to_string(written) +
+                   " as its __cuda_array_interface__ says, the call runs on stream " + std::to_string(runs) +
+                   "; pass stream=" + std::to_string(written) + ", or synchronise and pass the array by DLPack");
+}
+
 /// CuPy, Numba and others of their kind, where DLPack is missing or slower.
 Tensor read_cuda_interface(nb::handle object, const Caller& caller, const char* argument) {
   const nb::dict face = nb::cast<nb::dict>(object.attr("__cuda_array_interface__"));
+  check_written_before(face, caller, argument);
   Tensor tensor;
   tensor.framework = Framework::dlpack;
   tensor.on_cpu = false;

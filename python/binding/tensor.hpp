@@ -7,6 +7,7 @@
 #include <array>
 #include <cstdint>
 #include <initializer_list>
+#include <optional>
 #include <string>
 
 #include "crossdock/types.hpp"
@@ -47,6 +48,7 @@ struct Caller {
   int rank;
   BackendKind backend;
   int device;
+  std::optional<StreamHandle> stream{};  // on which the call will run, where that is known
 
   std::string text(const char* argument) const;
 };

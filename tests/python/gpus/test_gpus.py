@@ -195,6 +195,21 @@ def test_the_cuda_array_interface_and_dlpack(group, device):
 
 
 @needs_cuda
+def test_an_array_of_another_stream_is_refused(group, device):
+    """Version 3 of the interface: the reader comes after the stream it names."""
+    exchange = group.exchange(CONFIG.replace(dispatch_dtype="f32", combine_dtype="f32"))
+    rows, ids = inputs(device, rank=group.rank)
+    rows, stream = CudaArray(rows.float()), torch.cuda.Stream()
+    rows.__cuda_array_interface__ |= {"version": 3, "stream": stream.cuda_stream}
+    with pytest.raises(crossdock.UsageError, match=f"written on stream {stream.cuda_stream}"):
+        exchange.dispatch(rows, ids, stream=torch.cuda.Stream())
+    stream.wait_stream(torch.cuda.current_stream())
+    assert exchange.dispatch(rows, ids, stream=stream).num_rows >= 0
+    rows.__cuda_array_interface__["stream"] = None
+    assert exchange.dispatch(rows, ids).num_rows >= 0
+
+
+@needs_cuda
 def test_calls_follow_the_current_stream(group, device):
     exchange = group.exchange(CONFIG)
     rows, ids = inputs(device, rank=group.rank)
