@@ -95,8 +95,8 @@ class Group(_core.GroupBase):
 def _torch_all_gather(process_group, num_ranks):
     import torch
     import torch.distributed as dist
-    names = str(dist.get_backend(process_group))
-    device = "cpu" if "gloo" in names or "mpi" in names else "cuda"
+    members = dist.group.WORLD if process_group is None else process_group
+    device = "cpu" if any(device.type == "cpu" for device in members._device_types) else "cuda"  # NCCL alone gathers on GPUs
 
     def all_gather(mine):
         own = torch.frombuffer(bytearray(mine), dtype=torch.uint8).to(device)

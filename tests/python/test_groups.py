@@ -63,16 +63,17 @@ def test_from_callback_and_from_store():
     assert crossdock._group.run_together(2, by_callback) == crossdock._group.run_together(2, by_store) == expected(2)
 
 
-def from_gloo(rank, num_ranks, folder):
+def from_torch(rank, num_ranks, folder, backend):
     import torch.distributed as dist
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=num_ranks)
+    dist.init_process_group(backend, init_method=f"file://{folder}/meeting", rank=rank, world_size=num_ranks)
     with crossdock.Group.from_torch(backend="cpu") as group:
         pathlib.Path(folder, str(rank)).write_text(repr(round_trip(group)))
     dist.destroy_process_group()
 
 
-def test_spawned_processes_of_a_gloo_group(tmp_path):
-    mp.spawn(from_gloo, (2, str(tmp_path)), nprocs=2)
+@pytest.mark.parametrize("backend", ["gloo", None])  # None: torch chooses by device, and the group's own backend is "undefined"
+def test_spawned_processes_of_a_group_of_torch(backend, tmp_path):
+    mp.spawn(from_torch, (2, str(tmp_path), backend), nprocs=2)
     assert [eval((tmp_path / str(r)).read_text()) for r in range(2)] == expected(2)
 
 
