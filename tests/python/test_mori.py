@@ -299,6 +299,11 @@ def test_shmem_calls(crossdock_ranks):
     assert len(mori.shmem.shmem_get_unique_id()) == 128
 
 
+def test_a_group_that_nobody_registered_is_not_the_world():
+    with pytest.raises(crossdock.UsageError, match="registered as 'no_such_group'"):
+        mori.shmem.shmem_torch_process_group_init("no_such_group")
+
+
 def test_values_travel_and_keep_moris_numbers():
     assert [k.value for k in (KERNELS.IntraNode, KERNELS.InterNodeV1LL, KERNELS.AsyncLL, KERNELS.IntraNodeLL)] == [0, 3, 4, 5]
     assert pickle.loads(pickle.dumps(KERNELS.AsyncLL)) is KERNELS.AsyncLL

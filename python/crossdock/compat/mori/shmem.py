@@ -26,12 +26,15 @@ _joined = _Joined()
 
 
 def shmem_torch_process_group_init(group_name):
-    """Joins along the process group registered under `group_name`. 0 on success."""
+    """Joins along the process group registered under `group_name`; "default" that nobody registered is the world. 0 on success."""
     import torch.distributed as dist
     try:
         process_group = dist.distributed_c10d._resolve_process_group(group_name)
-    except (RuntimeError, KeyError, AttributeError):
-        process_group = None  # not registered, or a torch without names: the world
+    except (RuntimeError, KeyError, AttributeError) as error:
+        if group_name != "default":
+            raise crossdock.UsageError(f"shmem_torch_process_group_init: no process group is registered as {group_name!r}; register it with "
+                                       "torch._C._distributed_c10d._register_process_group, or pass \"default\" for the world") from error
+        process_group = None
     _joined.of_process = crossdock.Group.from_torch(process_group)
     return 0
 
