@@ -6,6 +6,7 @@
 
 #include "crossdock/config.hpp"
 
+#include "arguments.hpp"
 #include "binding.hpp"
 #include "enums.hpp"
 
@@ -43,21 +44,6 @@ void visit(Visitor&& v) {
   v("pieces", &Config::pieces);
 }
 
-/// Python's integer, or a UsageError that names the member and its range.
-template <class T>
-T integer_of(const char* name, nb::handle value) {
-  T result;
-  if constexpr (std::is_same_v<T, bool>) {
-    if (value.is(Py_True) || value.is(Py_False)) return value.is(Py_True);
-  } else if (PyIndex_Check(value.ptr()) && nb::try_cast<T>(nb::steal(PyNumber_Index(value.ptr())), result)) {
-    return result;
-  }
-  throw UsageError(std::string("Config: ") + name + " = " + nb::repr(value).c_str() + "; must be " +
-                   (std::is_same_v<T, bool> ? "True or False"
-                    : sizeof(T) == 4        ? "an integer of 32 bits"
-                                            : "an integer of 64 bits"));
-}
-
 struct Set {
   Config& config;
   const char* name;
@@ -67,7 +53,7 @@ struct Set {
   template <class T>
   void operator()(const char* member, T Config::*pointer) {
     if (std::string_view(member) != name) return;
-    config.*pointer = integer_of<T>(name, value);
+    config.*pointer = integer_of<T>(std::string("Config: ") + name, value);
     found = true;
   }
   template <class T, std::size_t kCount>
@@ -105,6 +91,13 @@ void set_members(Config& config, nb::kwargs members) {
   }
 }
 
+void require_members(nb::kwargs members) {
+  std::string missing;
+  for (const char* name : {"hidden", "num_experts", "top_k", "max_tokens"})
+    if (!members.contains(name)) missing += std::string(missing.empty() ? "" : ", ") + name;
+  if (!missing.empty()) throw UsageError("Config: " + missing + " must be given; see help(crossdock.Config)");
+}
+
 nb::dict members_of(const Config& config) {
   Get get{config, {}};
   visit([&](auto&&... member) { get(member...); });
@@ -125,8 +118,9 @@ struct Properties {
   }
 };
 
-nb::dict bill(const Config& config, int num_ranks, const std::string& backend) {
-  const Memory memory = memory_of(config, num_ranks, enum_of<BackendKind>(kBackendNames, backend, "backend"));
+nb::dict bill(nb::handle config, nb::handle num_ranks, nb::handle backend) {
+  const Memory memory = memory_of(config_of("memory", config), integer_of<int>("memory: num_ranks", num_ranks),
+                                  enum_of<BackendKind>(kBackendNames, text_of("memory: backend", backend), "backend"));
   nb::dict lines;
   for (const RegionBytes& region : memory.regions) lines[region.name.c_str()] = region.bytes;
   lines["total"] = memory.total_bytes;
@@ -178,6 +172,7 @@ void bind_config(nb::module_& module) {
   type.def(
       "__init__",
       [](Config* self, nb::kwargs members) {
+        require_members(members);
         new (self) Config();
         set_members(*self, members);
       },
@@ -205,12 +200,13 @@ void bind_config(nb::module_& module) {
   });
   module.def(
       "_supports",
-      [](const Config& config, int num_ranks) {
-        const Support support = supports(config, num_ranks);
+      [](nb::handle config, nb::handle num_ranks) {
+        const Support support =
+            supports(config_of("supports", config), integer_of<int>("supports: num_ranks", num_ranks));
         return nb::make_tuple(support.ok, support.reason);
       },
-      nb::arg("config"), nb::arg("num_ranks"));
-  module.def("_bill", &bill, nb::arg("config"), nb::arg("num_ranks"), nb::arg("backend"));
+      nb::arg("config").none(), nb::arg("num_ranks").none());
+  module.def("_bill", &bill, nb::arg("config").none(), nb::arg("num_ranks").none(), nb::arg("backend").none());
 }
 
 }  // namespace crossdock::python

@@ -6,6 +6,7 @@
 
 #include <atomic>
 
+#include "arguments.hpp"
 #include "binding.hpp"
 
 namespace crossdock::python {
@@ -13,6 +14,15 @@ namespace crossdock::python {
 namespace nb = nanobind;
 
 namespace {
+
+CallOptions options_of(const Target& target, const GeometryArguments& geometry, const Caller& caller) {
+  const auto number = [&](const char* name, nb::handle value) {
+    int small;  // nearly always: no text is made
+    return nb::try_cast<int>(value, small, false) ? small : integer_of<int>(caller.text(name), value);
+  };
+  return {target.handle, number("num_sms", geometry.num_sms), number("num_blocks", geometry.num_blocks),
+          number("num_warps", geometry.num_warps), number("pieces", geometry.pieces)};
+}
 
 /// T of a call: an int, a device word, or what the rows say.
 struct TokenCount {
@@ -22,8 +32,8 @@ struct TokenCount {
 
 TokenCount token_count(nb::handle given, std::int64_t rows, const Caller& caller) {
   if (given.is_none()) return {static_cast<std::int32_t>(rows), nullptr};
-  std::int32_t number;
-  if (nb::isinstance<nb::int_>(given) && nb::try_cast(given, number)) {
+  if (nb::isinstance<nb::int_>(given)) {
+    const auto number = integer_of<std::int32_t>(caller.text("num_tokens"), given);
     if (number > rows)
       throw UsageError(caller.text("num_tokens") + " = " + std::to_string(number) + "; only " + std::to_string(rows) +
                        " rows are given");
@@ -244,7 +254,7 @@ nb::object PyExchange::dispatch(nb::handle self, const DispatchCall& call) {
   const PyPlan* plan = plan_of(call.plan, caller);
   Inputs inputs = read_inputs(call, config, caller, framework, !plan);
   framework = inputs.framework;
-  const CallOptions options{target.handle, call.num_sms};
+  const CallOptions options = options_of(target, call.geometry, caller);
   std::optional<Received> received;
   {
     const Plan* kept = plan ? &plan->use("dispatch") : nullptr;
@@ -305,7 +315,7 @@ nb::object PyExchange::combine(const CombineCall& call) {
     in.with_weights = true;
   }
   const Results results = results_of(call, routing.num_tokens, config, caller, routing.framework, in.with_weights);
-  const CallOptions options{target.handle, call.num_sms};
+  const CallOptions options = options_of(target, call.geometry, caller);
   if (!call.add.is_none() && (target.cpu || !call.stream.is_none()))
     throw UsageError(caller.text("add") +
                      " is given with a stream; it is added by the framework, in the current stream of a GPU or in " +
@@ -340,12 +350,12 @@ nb::object PyExchange::combine_fused(const CombineCall& call) {
   std::int64_t tokens = routing.num_tokens;
   if (!call.num_tokens.is_none()) tokens = token_count(call.num_tokens, config.max_tokens, caller).host;
   const Results results = results_of(call, tokens, config, caller, routing.framework, call.with_weights);
+  const CallOptions options = options_of(target, call.geometry, caller);
   const Stales stales = stale_of(*routing.received->received, true);
   {
     nb::gil_scoped_release others_run;
     exchange.combine_fused(std::move(*routing.received->received), results.out,
-                           call.num_tokens.is_none() ? -1 : static_cast<std::int32_t>(tokens),
-                           {target.handle, call.num_sms});
+                           call.num_tokens.is_none() ? -1 : static_cast<std::int32_t>(tokens), options);
   }
   routing.received->received.reset();
   raise_if_ended(exchange, caller, target);

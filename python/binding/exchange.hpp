@@ -44,14 +44,17 @@ struct PyPlan {
 };
 
 /// Arguments of the calls, as Python passes them; None is a null handle's stand-in.
+struct GeometryArguments {
+  nanobind::object num_sms, num_blocks, num_warps, pieces;
+};
 struct DispatchCall {
   nanobind::object rows, ids, weights, scales, plan, num_tokens, stream;
-  int num_sms;
+  GeometryArguments geometry;
 };
 struct CombineCall {
   nanobind::object routing, rows, out, weights, out_weights, add, num_tokens, stream;
   bool with_weights;
-  int num_sms;
+  GeometryArguments geometry;
 };
 
 class PyExchange {

@@ -3,6 +3,7 @@
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/string.h>
 
+#include "arguments.hpp"
 #include "binding.hpp"
 #include "exchange.hpp"
 
@@ -49,7 +50,8 @@ scales   [T, ...] of config.scale_bytes bytes a row
 plan     a kept Plan: another payload along the same routing
 num_tokens  T as an int, or as one int32 word on the device, read when the call runs
 stream   None: torch's current stream, or that of the innermost `with CpuStream()`; else a stream or its handle
-num_sms  upper bound on thread blocks; 0: the config's, else what a tuning file or the rule says
+num_sms, num_blocks, num_warps, pieces   upper bound on thread blocks of every kernel of the call; blocks, warps of a block and parts of
+         a row in the kernel that crosses the link. 0: the config's, else what a tuning file or the rule says. Results never depend on it
 
 Returns a Received. Raises UsageError, StateError (too many in flight), CapacityError, PeerLostError, AbortedError; then nothing was
 enqueued. Arrays are read when the call runs: on a GPU in stream order, as any kernel of torch.)";
@@ -63,56 +65,92 @@ out      [T, hidden] of config.combine_dtype, written in place; None: a new arra
 weights  [row_capacity, top_k] float32 rows to sum for the second result; with_weights=True: the dispatched ones
 out_weights  [T, top_k] float32 for the second result; None: a new array
 add      what is added to out afterwards, by the framework: a residual, a bias, the shared experts' output
+stream, num_sms, num_blocks, num_warps, pieces   as in dispatch
 
-Returns out, or (out, out_weights) if the second result was asked for (config.combine_weights).)";
+Returns out, or (out, out_weights) if the second result was asked for (config.combine_weights). Raises as dispatch does; the Received is
+consumed unless it raised.)";
 
 void bind_operators(nb::class_<PyExchange>& type) {
   type.def(
       "dispatch",
       [](nb::handle self, nb::object rows, nb::object ids, nb::object weights, nb::object scales, nb::object plan,
-         nb::object num_tokens, nb::object stream, int num_sms) {
+         nb::object num_tokens, nb::object stream, nb::object num_sms, nb::object num_blocks, nb::object num_warps,
+         nb::object pieces) {
         return nb::cast<PyExchange&>(self).dispatch(
-            self, {std::move(rows), std::move(ids), std::move(weights), std::move(scales), std::move(plan),
-                   std::move(num_tokens), std::move(stream), num_sms});
+            self, {std::move(rows),
+                   std::move(ids),
+                   std::move(weights),
+                   std::move(scales),
+                   std::move(plan),
+                   std::move(num_tokens),
+                   std::move(stream),
+                   {std::move(num_sms), std::move(num_blocks), std::move(num_warps), std::move(pieces)}});
       },
       nb::arg("rows") = nb::none(), nb::arg("ids") = nb::none(), nb::arg("weights") = nb::none(),
       nb::arg("scales") = nb::none(), nb::kw_only(), nb::arg("plan") = nb::none(), nb::arg("num_tokens") = nb::none(),
-      nb::arg("stream") = nb::none(), nb::arg("num_sms") = 0,
+      nb::arg("stream") = nb::none(), nb::arg("num_sms").none() = 0, nb::arg("num_blocks").none() = 0,
+      nb::arg("num_warps").none() = 0, nb::arg("pieces").none() = 0,
       nb::sig("def dispatch(self, rows: object | None = None, ids: object | None = None, weights: object | None = "
               "None, scales: object | None = None, *, plan: Plan | None = None, num_tokens: object | None = None, "
-              "stream: object | None = None, num_sms: int = 0) -> Received"),
+              "stream: object | None = None, num_sms: int = 0, num_blocks: int = 0, num_warps: int = 0, pieces: int = "
+              "0) -> Received"),
       kDispatch);
   type.def(
       "combine",
       [](PyExchange& self, nb::object routing, nb::object rows, nb::object out, nb::object weights, bool with_weights,
-         nb::object out_weights, nb::object add, nb::object stream, int num_sms) {
-        return self.combine({std::move(routing), std::move(rows), std::move(out), std::move(weights),
-                             std::move(out_weights), std::move(add), nb::none(), std::move(stream), with_weights,
-                             num_sms});
+         nb::object out_weights, nb::object add, nb::object stream, nb::object num_sms, nb::object num_blocks,
+         nb::object num_warps, nb::object pieces) {
+        return self.combine({std::move(routing),
+                             std::move(rows),
+                             std::move(out),
+                             std::move(weights),
+                             std::move(out_weights),
+                             std::move(add),
+                             nb::none(),
+                             std::move(stream),
+                             with_weights,
+                             {std::move(num_sms), std::move(num_blocks), std::move(num_warps), std::move(pieces)}});
       },
       nb::arg("routing").none(), nb::arg("rows").none(), nb::kw_only(), nb::arg("out") = nb::none(),
       nb::arg("weights") = nb::none(), nb::arg("with_weights") = false, nb::arg("out_weights") = nb::none(),
-      nb::arg("add") = nb::none(), nb::arg("stream") = nb::none(), nb::arg("num_sms") = 0,
+      nb::arg("add") = nb::none(), nb::arg("stream") = nb::none(), nb::arg("num_sms").none() = 0,
+      nb::arg("num_blocks").none() = 0, nb::arg("num_warps").none() = 0, nb::arg("pieces").none() = 0,
       nb::sig("def combine(self, routing: Received | Plan, rows: object, *, out: object | None = None, weights: object "
               "| None = None, with_weights: bool = False, out_weights: object | None = None, add: object | None = "
               "None, stream: object | None = "
-              "None, num_sms: int = 0) -> typing.Any"),
+              "None, num_sms: int = 0, num_blocks: int = 0, num_warps: int = 0, pieces: int = 0) -> typing.Any"),
       kCombine);
   type.def(
       "combine_fused",
       [](PyExchange& self, nb::object received, nb::object out, nb::object num_tokens, bool with_weights,
-         nb::object out_weights, nb::object stream, int num_sms) {
-        return self.combine_fused({std::move(received), nb::none(), std::move(out), nb::none(), std::move(out_weights),
-                                   nb::none(), std::move(num_tokens), std::move(stream), with_weights, num_sms});
+         nb::object out_weights, nb::object stream, nb::object num_sms, nb::object num_blocks, nb::object num_warps,
+         nb::object pieces) {
+        return self.combine_fused(
+            {std::move(received),
+             nb::none(),
+             std::move(out),
+             nb::none(),
+             std::move(out_weights),
+             nb::none(),
+             std::move(num_tokens),
+             std::move(stream),
+             with_weights,
+             {std::move(num_sms), std::move(num_blocks), std::move(num_warps), std::move(pieces)}});
       },
       nb::arg("received").none(), nb::kw_only(), nb::arg("out") = nb::none(), nb::arg("num_tokens") = nb::none(),
       nb::arg("with_weights") = false, nb::arg("out_weights") = nb::none(), nb::arg("stream") = nb::none(),
-      nb::arg("num_sms") = 0,
+      nb::arg("num_sms").none() = 0, nb::arg("num_blocks").none() = 0, nb::arg("num_warps").none() = 0,
+      nb::arg("pieces").none() = 0,
       nb::sig("def combine_fused(self, received: Received, *, out: object | None = None, num_tokens: int | None = "
               "None, with_weights: bool = False, out_weights: object | None = None, stream: object | None = None, "
-              "num_sms: int = 0) -> typing.Any"),
-      "Sums landing rows that kernels of the group have written (config.fused): out[t] = sum over j of row t * top_k + "
-      "j.");
+              "num_sms: int = 0, num_blocks: int = 0, num_warps: int = 0, pieces: int = 0) -> typing.Any"),
+      R"(Sums landing rows that kernels of the group have written (config.fused): out[t] = sum over j of row t * top_k + j.
+
+received  the Received whose landing rows were written; consumed
+num_tokens  T as an int; None: that of the dispatch
+out, with_weights, out_weights, stream, num_sms, num_blocks, num_warps, pieces   as in combine
+
+Returns and raises as combine does.)");
 }
 
 }  // namespace
@@ -126,10 +164,10 @@ landing rows that combine_fused has summed, with 0xff bytes (NaN in every float 
 late shows at once. Counts, ids, sources and weights stay as they are: the library goes on from them.)");
   type.def(
       "__init__",
-      [](PyExchange* self, nb::object group, const Config& config, bool debug) {
-        new (self) PyExchange(std::move(group), config, debug);
+      [](PyExchange* self, nb::object group, nb::object config, bool debug) {
+        new (self) PyExchange(std::move(group), config_of("Exchange", config), debug);
       },
-      nb::arg("group").none(), nb::arg("config"), nb::arg("debug") = false,
+      nb::arg("group").none(), nb::arg("config").none(), nb::arg("debug") = false,
       nb::sig("def __init__(self, group: GroupBase, config: Config, debug: bool = False) -> None"));
   bind_operators(type);
   type.def_prop_ro("group", [](const PyExchange& e) { return e.group_object; });

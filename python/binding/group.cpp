@@ -6,8 +6,8 @@
 
 #include <cmath>
 #include <cstring>
-#include <optional>
 
+#include "arguments.hpp"
 #include "binding.hpp"
 #include "enums.hpp"
 
@@ -62,11 +62,10 @@ Group form(int rank, int num_ranks, nb::handle meeting, const GroupOptions& opti
   return Group::join(rank, num_ranks, std::move(all_gather), options);
 }
 
-std::chrono::milliseconds deadline_of(std::optional<double> seconds) {
-  if (!seconds) return std::chrono::milliseconds{-1};
-  if (!(*seconds >= 0) || std::isinf(*seconds))
-    throw UsageError("Group: deadline = " + std::to_string(*seconds) + " s; must be 0 (no limit) or more");
-  return std::chrono::milliseconds(static_cast<std::int64_t>(std::ceil(std::min(*seconds, 1e12) * 1000)));
+std::chrono::milliseconds deadline_of(double seconds) {
+  if (!(seconds >= 0) || std::isinf(seconds))
+    throw UsageError("Group: deadline = " + std::to_string(seconds) + " s; must be 0 (no limit) or more");
+  return std::chrono::milliseconds(static_cast<std::int64_t>(std::ceil(std::min(seconds, 1e12) * 1000)));
 }
 
 }  // namespace
@@ -117,17 +116,19 @@ void bind_group(nb::module_& module) {
   nb::class_<PyGroup>(module, "GroupBase", nb::is_weak_referenceable(), "What crossdock.Group is made of.")
       .def(
           "__init__",
-          [](PyGroup* self, int rank, int num_ranks, nb::object meeting, const std::string& backend, int device,
-             nb::object deadline) {
+          [](PyGroup* self, nb::object rank, nb::object num_ranks, nb::object meeting, nb::object backend,
+             nb::object device, nb::object deadline) {
             GroupOptions options;
-            options.backend = enum_of<BackendKind>(kBackendNames, backend, "backend");
-            options.device = device;
-            options.deadline =
-                deadline_of(deadline.is_none() ? std::nullopt : std::optional(nb::cast<double>(deadline)));
-            new (self) PyGroup(rank, num_ranks, meeting, options);
+            options.backend = enum_of<BackendKind>(kBackendNames, text_of("Group: backend", backend), "backend");
+            options.device = integer_of<int>("Group: device", device);
+            if (!deadline.is_none()) options.deadline = deadline_of(seconds_of("Group: deadline", deadline));
+            new (self) PyGroup(integer_of<int>("Group: rank", rank), integer_of<int>("Group: num_ranks", num_ranks),
+                               meeting, options);
           },
-          nb::arg("rank"), nb::arg("num_ranks"), nb::arg("meeting"), nb::arg("backend") = "automatic",
-          nb::arg("device") = -1, nb::arg("deadline") = nb::none())
+          nb::arg("rank").none(), nb::arg("num_ranks").none(), nb::arg("meeting").none(),
+          nb::arg("backend").none() = "automatic", nb::arg("device").none() = -1, nb::arg("deadline") = nb::none(),
+          nb::sig("def __init__(self, rank: int, num_ranks: int, meeting: typing.Any, backend: str = 'automatic', "
+                  "device: int = -1, deadline: float | None = None) -> None"))
       .def_prop_ro("rank", [](const PyGroup& g) { return g.rank; })
       .def_prop_ro("num_ranks", [](const PyGroup& g) { return g.num_ranks; })
       .def_prop_ro(
@@ -145,8 +146,11 @@ void bind_group(nb::module_& module) {
           "Stops every member: running and later calls raise AbortedError with this reason. Never waits.")
       .def(
           "set_deadline",
-          [](const PyGroup& g, double seconds) { g.use("Group.set_deadline").set_deadline(deadline_of(seconds)); },
-          nb::arg("seconds"), "Longest wait for a peer, in calls to come and in calls that run; 0: no limit.")
+          [](const PyGroup& g, nb::object seconds) {
+            g.use("Group.set_deadline").set_deadline(deadline_of(seconds_of("Group.set_deadline: deadline", seconds)));
+          },
+          nb::arg("seconds").none(), nb::sig("def set_deadline(self, seconds: float) -> None"),
+          "Longest wait for a peer, in calls to come and in calls that run; 0: no limit.")
       .def("close", &PyGroup::close,
            "Leaves the group. Local, legal twice; later calls on it or its exchanges raise StateError.");
 }

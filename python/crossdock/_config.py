@@ -27,6 +27,12 @@ class Bill(dict):
         return self["total"]
 
 
+def check_config(call: str, *configs: object) -> None:
+    for config in configs:
+        if not isinstance(config, _core.Config):
+            raise _core.UsageError(f"{call}: config is a {type(config).__name__}; pass a crossdock.Config")
+
+
 def config_from(members: dict[str, Any]) -> _core.Config:
     """The Config of a dict of members, as Config.as_dict gives it."""
     return _core.Config(**members)
@@ -45,6 +51,10 @@ def memory(config: _core.Config, num_ranks: int, backend: str = "cpu") -> Bill:
 def fit(config: _core.Config, num_ranks: int, budget_bytes: int, backend: str = "cpu") -> _core.Config:
     """`config` with the largest max_tokens whose bill is at most `budget_bytes`; ConfigError if not even one token fits.
     Capacities that were given stay as they are."""
+    check_config("fit", config)
+    if not isinstance(budget_bytes, int):
+        raise _core.UsageError(f"fit: budget_bytes = {budget_bytes!r}; must be an integer")
+
     def fits(tokens):
         candidate = config.replace(max_tokens=tokens)
         return bool(supports(candidate, num_ranks)) and memory(candidate, num_ranks, backend).total <= budget_bytes
@@ -68,6 +78,7 @@ _CAPACITY = {"row_capacity", "expert_capacity"}  # 0 is the worst case
 def union(a: _core.Config, b: _core.Config) -> _core.Config:
     """The config whose memory suffices for both: layers of other sizes can be planned together. ConfigError where they differ in what
     cannot be joined (types, layout, experts)."""
+    check_config("union", a, b)
     members, other = a.as_dict(), b.as_dict()
     for name, value in members.items():
         if name in _LARGER:
@@ -81,6 +92,7 @@ def union(a: _core.Config, b: _core.Config) -> _core.Config:
 
 def received_shape(config: _core.Config, num_ranks: int, rank: int) -> tuple[int, ...]:
     """Shape of Received.rows on `rank`, with config.hidden as its last axis (fp4: hidden / 2)."""
+    check_config("received_shape", config)
     bill = memory(config.replace(in_flight=1, kept_plans=0), num_ranks)
     columns = config.hidden // 2 if config.dispatch_dtype == "fp4_e2m1" else config.hidden
     if config.layout == "token_major":
@@ -95,6 +107,7 @@ def received_shape(config: _core.Config, num_ranks: int, rank: int) -> tuple[int
 
 def token_capacity(config: _core.Config, num_ranks: int) -> int:
     """Rows of Received.ids: received tokens, to the capacity."""
+    check_config("token_capacity", config)
     return memory(config.replace(in_flight=1, kept_plans=0), num_ranks)["plan.sources"] // _SOURCE_BYTES
 
 

@@ -8,6 +8,7 @@ import weakref
 from typing import Any, Callable, Sequence
 
 from crossdock import _core
+from crossdock._config import check_config
 
 
 class Group(_core.GroupBase):
@@ -66,6 +67,7 @@ class Group(_core.GroupBase):
 
     def exchange(self, config: _core.Config, *, debug: bool = False) -> _core.Exchange:
         """The exchange of `config`: the same object for equal configs while anyone holds it. Collective where it is new."""
+        check_config("Group.exchange", config)
         key = (config, debug)
         with self._lock:
             found = self._exchanges.get(key)

@@ -103,6 +103,14 @@ def test_bad_ranks(arguments, words):
         crossdock.Group.from_callback(*arguments, lambda mine: [mine], backend="cpu")
 
 
+@pytest.mark.parametrize("options, words", [
+    (dict(deadline="5"), "deadline = '5'; must be a number of seconds"), (dict(device="cuda:0"), "device = 'cuda:0'; must be an integer"),
+    (dict(backend=3), "backend = 3; must be a name"), (dict(deadline=float("nan")), "must be 0"), (dict(deadline=-1), "must be 0")])
+def test_bad_options_are_usage_errors(options, words):
+    with pytest.raises(crossdock.UsageError, match=words):
+        crossdock.Group.from_callback(0, 1, lambda mine: [mine], **{"backend": "cpu", **options})
+
+
 def test_a_missing_backend_says_why():
     with pytest.raises(crossdock.Error, match="hip"):
         crossdock.Group.threads(1, backend="hip")
@@ -186,8 +194,9 @@ def test_abort_carries_its_reason_and_deadlines_are_checked(crossdock_ranks):
     def job(group):
         exchange = group.exchange(CONFIG)
         group.set_deadline(5)
-        with pytest.raises(crossdock.UsageError, match="deadline"):
-            group.set_deadline(-1)
+        for bad in (-1, "soon", None):
+            with pytest.raises(crossdock.UsageError, match="deadline"):
+                group.set_deadline(bad)
         if group.rank == 0:
             group.abort("maintenance")
         with pytest.raises(crossdock.AbortedError, match="maintenance"):

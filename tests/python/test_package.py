@@ -73,6 +73,18 @@ def test_config_refuses_what_it_cannot_hold(members, words):
         CONFIG.replace(**members)
 
 
+@pytest.mark.parametrize("call, words", [
+    (lambda: crossdock.Config(), "hidden, num_experts, top_k, max_tokens must be given"), (lambda: crossdock.Config(hidden=8, top_k=1, max_tokens=1), "num_experts must"),
+    (lambda: crossdock.supports(5, 2), "supports: config is a int; pass a crossdock.Config"), (lambda: crossdock.supports(CONFIG, "2"), "num_ranks = '2'"),
+    (lambda: crossdock.memory(None, 2), "memory: config is a NoneType"), (lambda: crossdock.memory(CONFIG, 2, 3), "backend = 3"),
+    (lambda: crossdock.fit("config", 2, 1 << 20), "fit: config is a str"), (lambda: crossdock.union(CONFIG, {}), "union: config is a dict"),
+    (lambda: crossdock.fit(CONFIG, 2, "1 MB"), "budget_bytes = '1 MB'"), (lambda: crossdock.received_shape(3, 2, 0), "config is a int"),
+    (lambda: crossdock.token_capacity(3, 2), "config is a int")])
+def test_questions_with_bad_arguments_are_usage_errors(call, words):
+    with pytest.raises(crossdock.UsageError, match=words):
+        call()
+
+
 def test_dtypes_of_frameworks_are_names_too():
     import ml_dtypes
     import numpy as np

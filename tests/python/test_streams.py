@@ -179,3 +179,22 @@ def test_the_last_launch_says_who_decided(crossdock_ranks):
     for dispatch, combine in crossdock_ranks(2)(job):
         assert dispatch == {"num_blocks": 1, "num_warps": 1, "pieces": 2, "decided_by": "config"}
         assert combine["decided_by"] == "call"
+
+
+def test_a_call_may_choose_its_geometry(crossdock_ranks):
+    def job(group):
+        exchange = group.exchange(CONFIG.replace(fused=True))
+        launches = []
+        for pieces in (1, 2):
+            received = exchange.dispatch(np.ones((4, 8), np.float32), to_the_other(group), num_blocks=1, num_warps=1, pieces=pieces)
+            launches.append(exchange.last_launch)
+            exchange.combine(received, received.rows, num_blocks=1, pieces=pieces)
+            launches.append(exchange.last_launch)
+            exchange.combine_fused(exchange.dispatch(), pieces=pieces)
+            launches.append(exchange.last_launch)
+            with pytest.raises(crossdock.UsageError, match="num_warps = -1; must be 0"):
+                exchange.dispatch(num_warps=-1)
+        return launches
+    for launches in crossdock_ranks(2)(job):
+        assert {launch["decided_by"] for launch in launches} == {"call"}
+        assert [launch["pieces"] for launch in launches[::3]] == [1, 2] and launches[5]["pieces"] == 2
