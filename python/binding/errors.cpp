@@ -22,7 +22,9 @@ PyObject* make_class(nb::module_& module, const std::string& name, PyObject* bas
                      const char* meaning) {
   nb::dict members;
   members["code"] = nb::str(code);
-  PyObject* made = PyErr_NewExceptionWithDoc(("crossdock." + name).c_str(), meaning, base, members.ptr());
+  // Of this module, so that its stub names them; crossdock/__init__.py makes them crossdock's.
+  const std::string path = nb::cast<std::string>(module.attr("__name__")) + "." + name;
+  PyObject* made = PyErr_NewExceptionWithDoc(path.c_str(), meaning, base, members.ptr());
   if (!made) throw nb::python_error();
   module.attr(name.c_str()) = nb::handle(made);
   return made;

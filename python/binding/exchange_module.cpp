@@ -90,9 +90,9 @@ void bind_operators(nb::class_<PyExchange>& type) {
       nb::arg("scales") = nb::none(), nb::kw_only(), nb::arg("plan") = nb::none(), nb::arg("num_tokens") = nb::none(),
       nb::arg("stream") = nb::none(), nb::arg("num_sms").none() = 0, nb::arg("num_blocks").none() = 0,
       nb::arg("num_warps").none() = 0, nb::arg("pieces").none() = 0,
-      nb::sig("def dispatch(self, rows: object | None = None, ids: object | None = None, weights: object | None = "
-              "None, scales: object | None = None, *, plan: Plan | None = None, num_tokens: object | None = None, "
-              "stream: object | None = None, num_sms: int = 0, num_blocks: int = 0, num_warps: int = 0, pieces: int = "
+      nb::sig("def dispatch(self, rows: typing.Any = None, ids: typing.Any = None, weights: typing.Any = "
+              "None, scales: typing.Any = None, *, plan: Plan | None = None, num_tokens: typing.Any = None, "
+              "stream: typing.Any = None, num_sms: int = 0, num_blocks: int = 0, num_warps: int = 0, pieces: int = "
               "0) -> Received"),
       kDispatch);
   type.def(
@@ -115,9 +115,10 @@ void bind_operators(nb::class_<PyExchange>& type) {
       nb::arg("weights") = nb::none(), nb::arg("with_weights") = false, nb::arg("out_weights") = nb::none(),
       nb::arg("add") = nb::none(), nb::arg("stream") = nb::none(), nb::arg("num_sms").none() = 0,
       nb::arg("num_blocks").none() = 0, nb::arg("num_warps").none() = 0, nb::arg("pieces").none() = 0,
-      nb::sig("def combine(self, routing: Received | Plan, rows: object, *, out: object | None = None, weights: object "
-              "| None = None, with_weights: bool = False, out_weights: object | None = None, add: object | None = "
-              "None, stream: object | None = "
+      nb::sig("def combine(self, routing: Received | Plan, rows: typing.Any, *, out: typing.Any = None, weights: "
+              "typing.Any "
+              "= None, with_weights: bool = False, out_weights: typing.Any = None, add: typing.Any = "
+              "None, stream: typing.Any = "
               "None, num_sms: int = 0, num_blocks: int = 0, num_warps: int = 0, pieces: int = 0) -> typing.Any"),
       kCombine);
   type.def(
@@ -141,8 +142,8 @@ void bind_operators(nb::class_<PyExchange>& type) {
       nb::arg("with_weights") = false, nb::arg("out_weights") = nb::none(), nb::arg("stream") = nb::none(),
       nb::arg("num_sms").none() = 0, nb::arg("num_blocks").none() = 0, nb::arg("num_warps").none() = 0,
       nb::arg("pieces").none() = 0,
-      nb::sig("def combine_fused(self, received: Received, *, out: object | None = None, num_tokens: int | None = "
-              "None, with_weights: bool = False, out_weights: object | None = None, stream: object | None = None, "
+      nb::sig("def combine_fused(self, received: Received, *, out: typing.Any = None, num_tokens: int | None = "
+              "None, with_weights: bool = False, out_weights: typing.Any = None, stream: typing.Any = None, "
               "num_sms: int = 0, num_blocks: int = 0, num_warps: int = 0, pieces: int = 0) -> typing.Any"),
       R"(Sums landing rows that kernels of the group have written (config.fused): out[t] = sum over j of row t * top_k + j.
 
@@ -170,12 +171,15 @@ late shows at once. Counts, ids, sources and weights stay as they are: the libra
       nb::arg("group").none(), nb::arg("config").none(), nb::arg("debug") = false,
       nb::sig("def __init__(self, group: GroupBase, config: Config, debug: bool = False) -> None"));
   bind_operators(type);
-  type.def_prop_ro("group", [](const PyExchange& e) { return e.group_object; });
-  type.def_prop_ro("config", [](const PyExchange& e) { return e.config; });
+  type.def_prop_ro(
+      "group", [](const PyExchange& e) { return e.group_object; }, "The group it was made on.");
+  type.def_prop_ro(
+      "config", [](const PyExchange& e) { return e.config; }, "The Config it was made of.");
   type.def_prop_ro(
       "id", [](const PyExchange& e) { return e.id; }, "A number of this process, for custom operators.");
-  type.def_prop_ro("allocated_bytes",
-                   [](const PyExchange& e) { return e.use("Exchange.allocated_bytes").memory().total_bytes; });
+  type.def_prop_ro(
+      "allocated_bytes", [](const PyExchange& e) { return e.use("Exchange.allocated_bytes").memory().total_bytes; },
+      "Bytes that this rank has taken: the total of crossdock.memory.");
   type.def(
       "trace", [](const PyExchange& e) { return trace_of(e.use("Exchange.trace")); },
       "The newest time stamps (config.trace_events), oldest first.");
@@ -190,7 +194,8 @@ late shows at once. Counts, ids, sources and weights stay as they are: the libra
       "Forgets a report that is not fatal.");
   type.def("close", &PyExchange::close,
            "Local, legal twice; memory lives on while calls under way, views of it or peers may use it.");
-  type.def("__enter__", [](nb::object self) { return self; });
+  type.def(
+      "__enter__", [](nb::object self) { return self; }, nb::sig("def __enter__(self) -> Exchange"));
   type.def("__exit__", [](PyExchange& e, nb::args) { e.close(); });
   bind_received(module);
 }

@@ -111,8 +111,9 @@ nb::dict status_of(const Status& status) {
 void bind_group(nb::module_& module) {
   nb::class_<Team>(module, "Team", "The meeting point of ranks that are threads of one process.")
       .def(
-          "__init__", [](Team* self, int num_ranks) { new (self) Team(num_ranks); }, nb::arg("num_ranks"))
-      .def_prop_ro("num_ranks", &Team::num_ranks);
+          "__init__", [](Team* self, int num_ranks) { new (self) Team(num_ranks); }, nb::arg("num_ranks"),
+          "For `num_ranks` threads.")
+      .def_prop_ro("num_ranks", &Team::num_ranks, "Ranks that meet here.");
   nb::class_<PyGroup>(module, "GroupBase", nb::is_weak_referenceable(), "What crossdock.Group is made of.")
       .def(
           "__init__",
@@ -129,14 +130,16 @@ void bind_group(nb::module_& module) {
           nb::arg("backend").none() = "automatic", nb::arg("device").none() = -1, nb::arg("deadline") = nb::none(),
           nb::sig("def __init__(self, rank: int, num_ranks: int, meeting: typing.Any, backend: str = 'automatic', "
                   "device: int = -1, deadline: float | None = None) -> None"))
-      .def_prop_ro("rank", [](const PyGroup& g) { return g.rank; })
-      .def_prop_ro("num_ranks", [](const PyGroup& g) { return g.num_ranks; })
+      .def_prop_ro(
+          "rank", [](const PyGroup& g) { return g.rank; }, "Of this member, from 0.")
+      .def_prop_ro(
+          "num_ranks", [](const PyGroup& g) { return g.num_ranks; }, "Members of the group.")
       .def_prop_ro(
           "backend", [](const PyGroup& g) { return name_of(g.backend); }, "A name of crossdock.BACKENDS.")
       .def_prop_ro(
           "device", [](const PyGroup& g) { return g.device; },
           "Ordinal as the driver counts; without meaning on the CPU.")
-      .def_prop_ro("closed", &PyGroup::closed)
+      .def_prop_ro("closed", &PyGroup::closed, "Whether this member has left.")
       .def(
           "poll", [](const PyGroup& g) { return status_of(g.use("Group.poll").poll()); },
           "The first failure seen by this rank, without waiting.")

@@ -191,7 +191,9 @@ void bind_plan(nb::module_& module) {
           "id", [](const PyPlan& p) { return p.id; }, "A number of this process, for custom operators.")
       .def_prop_ro(
           "num_tokens", [](const PyPlan& p) { return p.num_tokens; }, "T of this rank; -1 if only the device knows it.")
-      .def_prop_ro("exchange", [](const PyPlan& p) { return p.exchange; })
+      .def_prop_ro(
+          "exchange", [](const PyPlan& p) { return p.exchange; }, nb::sig("def exchange(self) -> Exchange"),
+          "The exchange it routes for.")
       .def(
           "release", [](PyPlan& p) { p.plan.reset(); }, "Gives the routing's memory back now; local, legal twice.");
 }
@@ -207,46 +209,56 @@ Every array is a view of the library's memory, valid in stream order until the n
 has consumed this object, or after it was collected. A consumed Received raises StateError; its views keep the memory alive, not the
 content. Arrays come in the framework of the dispatch's rows.)")
       .def_prop_ro(
-          "rows", &rows_of,
+          "rows", &rows_of, nb::sig("def rows(self) -> typing.Any"),
           "[row_capacity, hidden]; expert_major: [local experts, capacity, hidden]; contiguous: [capacity, hidden].")
-      .def_prop_ro("scales", &scales_of,
+      .def_prop_ro("scales", &scales_of, nb::sig("def scales(self) -> typing.Any"),
                    "[..., scale_bytes] beside `rows`, seen as the dtype that was sent; None without scale_bytes.")
       .def_prop_ro(
-          "weights", &weights_of,
+          "weights", &weights_of, nb::sig("def weights(self) -> typing.Any"),
           "[row_capacity, top_k] float32; layouts by expert: one weight a row. 0 beyond the count and on padding.")
-      .def_prop_ro("sources", &sources_of,
+      .def_prop_ro("sources", &sources_of, nb::sig("def sources(self) -> typing.Any"),
                    "[..., 4] int32 beside `rows`: home rank, token there, landing row, 0. Rank and token are -1 beyond "
                    "the count.")
       .def_prop_ro(
-          "ids", &ids_of,
+          "ids", &ids_of, nb::sig("def ids(self) -> typing.Any"),
           "[row_capacity, top_k] int32 global ids of the received tokens, in every layout; -1 beyond the count.")
-      .def_prop_ro("token_weights", &token_weights_of, "[row_capacity, top_k] float32 beside `ids`, in every layout.")
-      .def_prop_ro("offsets", &offsets_of,
+      .def_prop_ro("token_weights", &token_weights_of, nb::sig("def token_weights(self) -> typing.Any"),
+                   "[row_capacity, top_k] float32 beside `ids`, in every layout.")
+      .def_prop_ro("offsets", &offsets_of, nb::sig("def offsets(self) -> typing.Any"),
                    "[local experts + 1] int32: first row of each expert. StateError for token_major.")
-      .def_prop_ro("expert_counts", &expert_counts_of,
+      .def_prop_ro("expert_counts", &expert_counts_of, nb::sig("def expert_counts(self) -> typing.Any"),
                    "[local experts] int32: kept (token, expert) pairs, repeated ids once.")
       .def_prop_ro("counts", &counts_of, "All counts on the device, by name; `.host()` waits and gives a dict.")
       .def_prop_ro("num_rows", &num_rows_of, "Received rows as an int. Waits for the dispatch: not for graphs.")
       .def_prop_ro(
           "first_expert", [](const PyReceived& r) { return r.use("Received.first_expert").tokens().first_expert; },
           "Global id of this rank's first expert.")
-      .def_prop_ro("num_local_experts",
-                   [](const PyReceived& r) { return r.use("Received.num_local_experts").tokens().num_local_experts; })
-      .def_prop_ro("row_capacity",
-                   [](const PyReceived& r) { return r.use("Received.row_capacity").tokens().row_capacity; })
+      .def_prop_ro(
+          "num_local_experts",
+          [](const PyReceived& r) { return r.use("Received.num_local_experts").tokens().num_local_experts; },
+          "Experts of this rank.")
+      .def_prop_ro(
+          "row_capacity", [](const PyReceived& r) { return r.use("Received.row_capacity").tokens().row_capacity; },
+          "Received tokens that there is room for: rows of `ids`.")
       .def_prop_ro(
           "num_tokens", [](const PyReceived& r) { return r.num_tokens; },
           "T of this rank; -1 if only the device knows it.")
-      .def_prop_ro("exchange", [](const PyReceived& r) { return r.exchange; })
-      .def_prop_ro("consumed", [](const PyReceived& r) { return !r.received; })
+      .def_prop_ro(
+          "exchange", [](const PyReceived& r) { return r.exchange; }, nb::sig("def exchange(self) -> Exchange"),
+          "The exchange that dispatched it.")
+      .def_prop_ro(
+          "consumed", [](const PyReceived& r) { return !r.received; }, "Whether a combine has consumed it.")
       .def("combine_buffer", &combine_buffer_of, nb::arg("dtype") = nb::none(), nb::arg("hidden") = nb::none(),
+           nb::sig("def combine_buffer(self, dtype: typing.Any = None, hidden: int | None = None) -> typing.Any"),
            "The library's buffer for expert outputs (config.zero_copy), as rows of `dtype` and `hidden`, by default "
            "the config's.")
       .def("local_ids", &local_ids_of, nb::arg("sentinel") = -1,
+           nb::sig("def local_ids(self, sentinel: int = -1) -> typing.Any"),
            "`ids` counted from this rank's first expert, `sentinel` for other ranks' experts and beyond the count: a "
            "new "
            "array.")
       .def("landing_rows", &landing_rows_of, nb::arg("rank"),
+           nb::sig("def landing_rows(self, rank: int) -> typing.Any"),
            "[max_tokens * top_k, hidden] of home rank `rank`, writable by kernels of this rank (config.fused).")
       .def("keep", &keep, nb::rv_policy::take_ownership,
            "The routing, kept: a Plan. StateError when config.kept_plans are kept, or called twice.");

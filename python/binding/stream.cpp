@@ -142,7 +142,7 @@ calls are kept alive until the calls have run. Collecting a stream never waits f
       .def("synchronize", &PyStream::synchronize, "Waits until the queue is empty. Other Python threads run meanwhile.")
       .def("begin_capture", &PyStream::begin_capture, "From here on calls are recorded, not run.")
       .def("end_capture", &PyStream::end_capture, "Ends the recording.")
-      .def_prop_ro("capturing", &PyStream::capturing)
+      .def_prop_ro("capturing", &PyStream::capturing, "Whether calls are recorded instead of run.")
       .def("replay", &PyStream::replay, nb::arg("graph"), "Enqueues the recorded calls.")
       .def(
           "__enter__",

@@ -142,7 +142,7 @@ Tensor read_dlpack(nb::handle object, const Caller& caller, const char* argument
 void check_written_before(const nb::dict& face, const Caller& caller, const char* argument) {
   if (!caller.stream || caller.backend == BackendKind::cpu || !face.contains("stream")) return;
   const nb::object stream = nb::borrow(face["stream"]);
-  if (stream.is_none()) return;  // nothing to wait for
+  if (stream.is_none()) return;                 // nothing to wait for
   constexpr std::uintptr_t kLegacyDefault = 1;  // which is the null stream, too
   const auto written = nb::cast<std::uintptr_t>(stream), runs = reinterpret_cast<std::uintptr_t>(*caller.stream);
   if (written == runs || (written == kLegacyDefault && runs == 0)) return;

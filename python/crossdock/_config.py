@@ -19,11 +19,12 @@ class Support(NamedTuple):
         return self.ok
 
 
-class Bill(dict):
+class Bill(dict[str, int]):
     """Bytes that one rank of one exchange takes, by region; `total` is exactly what is then allocated."""
 
     @property
     def total(self) -> int:
+        """Bytes in all."""
         return self["total"]
 
 

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Counts of a dispatch, as views by name."""
+from __future__ import annotations
+
+from typing import Any
+
 from crossdock import _core
 
 
@@ -19,20 +23,20 @@ class Counts:
 
     __slots__ = ("words", "_num_ranks", "_stream")
 
-    def __init__(self, words, num_ranks, stream=None):
+    def __init__(self, words: Any, num_ranks: int, stream: Any = None) -> None:
         self.words, self._num_ranks, self._stream = words, num_ranks, stream
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Any:
         try:
             first, length = _core._COUNTS[name]
         except KeyError:
             raise AttributeError(f"Counts has no `{name}`; it has {', '.join(_core._COUNTS)}") from None
         return self.words[first:first + (self._num_ranks if length > 1 else 1)]
 
-    def __dir__(self):
+    def __dir__(self) -> list[str]:
         return [*_core._COUNTS, "words", "host"]
 
-    def host(self):
+    def host(self) -> dict[str, Any]:
         """All counts as ints and lists of ints. Waits for the dispatch: not for graphs."""
         if self._stream is not None:
             self._stream.synchronize()
