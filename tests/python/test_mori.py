@@ -280,7 +280,10 @@ def test_what_cannot_be_done_raises_with_the_reason(crossdock_ranks):
             op.combine(received[0], None, received[3])
         with pytest.raises(NotImplementedError, match="use_external_inp_buf=False"):
             op.combine(received[0], None, ids, use_external_inp_buf=0)
-        for call in (op.convert_dispatch_output, op.convert_combine_input, op.get_debug_time_buf, mori.ops.launch_local_expert_count,
+        for name in ("_handle", "_cached_dispatch_launch", "_cached_combine_launch", "get_debug_time_offset", "no_such_name"):
+            with pytest.raises(AttributeError, match=name):
+                getattr(op, name)
+        for call in (mori.ops.EpDispatchRoutingHandle.from_tensors, op.convert_dispatch_output, op.convert_combine_input, op.get_debug_time_buf, mori.ops.launch_local_expert_count,
                      lambda: mori.shmem.shmem_malloc(1)):
             with pytest.raises(NotImplementedError):
                 call()
@@ -307,9 +310,80 @@ def test_a_group_that_nobody_registered_is_not_the_world():
 def test_values_travel_and_keep_moris_numbers():
     assert [k.value for k in (KERNELS.IntraNode, KERNELS.InterNodeV1LL, KERNELS.AsyncLL, KERNELS.IntraNodeLL)] == [0, 3, 4, 5]
     assert pickle.loads(pickle.dumps(KERNELS.AsyncLL)) is KERNELS.AsyncLL
+    assert mori.ops.dispatch_combine is mori.ops and mori.ops.warmup_jit_kernels(KERNELS.IntraNode) is None
     config = mori.ops.EpDispatchCombineConfig(torch.bfloat16, 0, 8, 7168, 0, 0, 4, 128, 32, 8)
     assert (config.warp_num_per_block, config.block_num, config.gpu_per_node, config.quant_type) == (8, 80, 8, "none")
     assert copy.deepcopy(config) == config
+
+
+@pytest.mark.parametrize("read, words", [(lambda: mori.cpp, "C\\+\\+ module"), (lambda: mori.cco, "version 2"), (lambda: mori.ops.dispatch_combine_v2, "version 1"),
+                                         (lambda: mori.ops.no_such, "does not have it"), (lambda: mori.no_such, "serves mori.ops")])
+def test_what_is_absent_says_why(read, words):
+    with pytest.raises(AttributeError, match=words):
+        read()
+
+
+def test_numbers_of_the_config_and_of_a_call_are_taken(crossdock_ranks):
+    problem = Problem()
+
+    def job(group):
+        asked = []
+        for members, numbers in ((dict(block_num=80, warp_num_per_block=8), {}), (dict(block_num=64, warp_num_per_block=4), {}), ({}, dict(block_num=3, warp_per_block=2))):
+            op = mori.ops.EpDispatchCombineOp(config_of(group, **members))
+            asked.append(op.get_launch_config(**numbers))
+            rows, weights, _, ids = problem.of(group.rank)
+            received = op.dispatch(rows, weights, None, ids, **numbers)
+            op.combine(received[0], None, ids, **numbers)
+            assert op.get_launch_config(True) == op.get_launch_config(False) == (1, 0, 1)  # the CPU has one block of one warp
+            decided = {"rule"} if members.get("block_num") == 80 else {"call"}
+            assert {launch["decided_by"] for launch in op._last_launches.values()} == decided
+        return asked
+    assert on_ranks(crossdock_ranks, job) == [[(0, 0, 0), (64, 0, 4), (3, 0, 2)]] * W
+
+
+def test_scales_without_a_place_for_them_and_many_handles(crossdock_ranks):
+    problem = Problem(scale_dim=4)
+
+    def job(group):
+        op = mori.ops.EpDispatchCombineOp(config_of(group))  # scale_dim = 0
+        rows, weights, scales, ids = problem.of(group.rank)
+        handles = []
+        for _ in range(8):
+            *received, handle = op.dispatch(rows, weights, scales, ids, return_routing=True)
+            assert received[2] is None
+            op.combine(received[0], None, ids)
+            handles.append(handle)
+        return len(handles)
+    assert on_ranks(crossdock_ranks, job) == [8] * W
+
+
+def test_a_barrier_on_a_stream(crossdock_ranks):
+    def job(group):
+        stream = crossdock.CpuStream()
+        for _ in range(2):
+            mori.shmem.shmem_barrier_on_stream(stream)
+        stream.synchronize()
+        return mori.shmem.shmem_barrier_all()
+    assert on_ranks(crossdock_ranks, job) == [0] * W
+
+
+def test_a_program_and_the_workers_it_spawns_find_mori(tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text("""import multiprocessing, sys
+def work(queue):
+    import mori, mori.ops.dispatch_combine
+    queue.put((mori.__name__, mori.ops.EpDispatchCombineKernelType.AsyncLL))
+if __name__ == "__main__":
+    import mori
+    context = multiprocessing.get_context("spawn")
+    queue = context.Queue()
+    worker = context.Process(target=work, args=(queue,))
+    worker.start()
+    print(*queue.get(timeout=60), mori.ops.EpDispatchCombineKernelType(4).name, sys.argv[1:])
+    worker.join()
+""")
+    done = subprocess.run([sys.executable, "-m", "crossdock.compat.mori", str(program), "one"], capture_output=True, text=True, timeout=100)
+    assert done.stdout.strip() == "crossdock.compat.mori 4 AsyncLL ['one']", done.stdout + done.stderr
 
 
 def test_a_program_that_imports_mori_finds_it():

@@ -9,7 +9,7 @@ import crossdock
 from crossdock.compat.mori import shmem
 
 __all__ = ["EpDispatchCombineConfig", "EpDispatchCombineKernelType", "EpDispatchCombineOp", "EpDispatchCombineQuantType", "EpDispatchRoutingHandle",
-           "launch_local_expert_count"]
+           "launch_local_expert_count", "warmup_jit_kernels"]
 
 
 class EpDispatchCombineKernelType(enum.IntEnum):
@@ -23,6 +23,7 @@ class EpDispatchCombineKernelType(enum.IntEnum):
 
 
 class EpDispatchCombineQuantType(enum.IntEnum):
+    """What crosses the link in combine. Fp4BlockwiseQuant is refused."""
     None_ = 0
     Fp8DirectCast = 1
     Fp8BlockwiseQuant = 2
@@ -33,6 +34,14 @@ _ONE_HOST = (EpDispatchCombineKernelType.IntraNode, EpDispatchCombineKernelType.
 _WIRES = {"none": "own", "fp8_direct_cast": "fp8_direct_cast", "fp8_blockwise": "fp8_block128"}
 _QUANT_NAMES = ("none", "fp8_direct_cast", "fp8_blockwise", "fp4_blockwise")
 _BLOCK = 128
+_ABSENT_OF_OP = {
+    "_handle": "there is no handle of mori.cpp; the operator's methods are all there is",
+    "_cached_dispatch_launch": "launches are not cached; get_launch_config(True) tells of the newest",
+    "_cached_combine_launch": "launches are not cached; get_launch_config(False) tells of the newest",
+    "get_debug_time_offset": "use Config(trace_events=...) and Exchange.trace()"}
+_ABSENT = {"dispatch_combine_v2": "version 2 of the interface is not served; use version 1",
+           "local_expert_count": "takes raw pointers of mori.cpp; pass call_local_expert_count=True to dispatch",
+           "tuning_config": "geometry comes from a tuning file of Crossdock; see docs/tuning.md"}
 
 
 @dataclasses.dataclass
@@ -57,7 +66,7 @@ class EpDispatchCombineConfig:
     rdma_block_num: int = 0
     num_qp_per_pe: int = 1
     quant_type: object = "none"
-    kept_routings: int = 2
+    kept_routings: int = 16
 
 
 @dataclasses.dataclass
@@ -96,7 +105,13 @@ class EpDispatchRoutingHandle:
             self.plans[exchange] = self.sent.again(exchange).keep()
         return self.plans[exchange]
 
+    @staticmethod
+    def from_tensors(*_, **__):
+        """Not served: the routing is not in tensors."""
+        raise NotImplementedError("EpDispatchRoutingHandle.from_tensors: a routing lives in the library's memory; dispatch(return_routing=True)")
+
     def tensors(self):
+        """Not served: the routing is not in tensors."""
         raise NotImplementedError("EpDispatchRoutingHandle.tensors: the routing lives in the library's memory; keep the handle itself")
 
 
@@ -113,7 +128,7 @@ class EpDispatchCombineOp:
         width, tokens = config.world_size, config.max_num_inp_token_per_rank
         budget = -(-config.max_total_recv_tokens // width)
         self._rows = width * (min(tokens, budget) if config.max_total_recv_tokens > 0 else tokens)
-        self._exchanges, self._combine_dtypes, self._outputs = {}, {}, {}
+        self._exchanges, self._combine_dtypes, self._outputs, self._last_launches = {}, {}, {}, {}
         self._received = self._sent = self._given_weights = None
         self.local_expert_count = None
         self.launch_config_mode = "MANUAL"
@@ -139,6 +154,13 @@ class EpDispatchCombineOp:
     @property
     def _fp8_blockwise_combine_scale_dim(self):
         return -(-self.config.hidden_dim // _BLOCK)
+
+    def _geometry(self, block_num, warp_per_block):
+        """Numbers of a call, else of the config where they are not MORI's defaults, which suit other GPUs; else the library's rule."""
+        def chosen(of_call, member):
+            of_config = getattr(self.config, member)
+            return of_call if of_call > 0 else 0 if of_config == getattr(EpDispatchCombineConfig, member) else max(of_config, 0)
+        return {"num_sms": chosen(block_num, "block_num"), "num_warps": chosen(warp_per_block, "warp_num_per_block")}
 
     # ---- exchanges -----------------------------------------------------------------------------------------------------
 
@@ -180,20 +202,22 @@ class EpDispatchCombineOp:
 
     # ---- dispatch ------------------------------------------------------------------------------------------------------
 
-    def _dispatch(self, input, weights, scales, indices, block_num, layout, routing=None):
+    def _dispatch(self, input, weights, scales, indices, geometry, layout, routing=None):
         packed = 2 if input.dtype == getattr(torch, "float4_e2m1fn_x2", None) else 1
         hidden = input.size(1) * packed
         if hidden > self.config.hidden_dim * packed:
             raise crossdock.UsageError(f"EpDispatchCombineOp.dispatch: hidden size {hidden} is above config.hidden_dim = {self.config.hidden_dim}")
-        if scales is None and self.config.scale_dim * self.config.scale_type_size:
+        if self.config.scale_dim * self.config.scale_type_size == 0:
+            scales = None  # MORI takes none then, whatever was passed
+        elif scales is None:
             scales = input.new_zeros((input.size(0), self.config.scale_dim * self.config.scale_type_size), dtype=torch.uint8)
         known = (input.dtype, hidden) in self._combine_dtypes
         dtype = self._expected_combine_dtype(input.dtype, hidden)
         exchange = self._exchange(input.dtype, dtype, hidden, layout)
         plan = routing and routing.plan_of(exchange)
         self._received = None  # a dispatch without combine is over
-        self._received = exchange.dispatch(input, indices, weights, scales, plan=plan, num_sms=max(block_num, 0))
-        self._combine_dtype = dtype
+        self._received = exchange.dispatch(input, indices, weights, scales, plan=plan, **geometry)
+        self._combine_dtype, self._last_launches[True] = dtype, exchange.last_launch
         sent = routing.sent if routing is not None else _Sent(input, weights, indices, hidden, layout)
         self._sent = sent if known else sent.cloned()  # combine may have to route once more, from ids that the caller reuses
         self._ids_version, self._given_weights = sent.ids._version, weights
@@ -210,10 +234,10 @@ class EpDispatchCombineOp:
             raise ValueError("EpDispatchCombineOp.dispatch: routing and return_routing exclude each other")
         if routing is not None and input.size(0) != routing.cur_rank_num_token:
             raise ValueError(f"EpDispatchCombineOp.dispatch: {input.size(0)} tokens; the routing is of {routing.cur_rank_num_token}")
-        received = self._dispatch(input, weights, scales, indices, block_num, "token_major", routing)
+        received = self._dispatch(input, weights, scales, indices, self._geometry(block_num, warp_per_block), "token_major", routing)
         if call_local_expert_count:
             self.local_expert_count = received.expert_counts
-        answer = (received.rows, received.weights, received.scales if scales is not None else None, received.ids, self._total())
+        answer = (received.rows, received.weights, received.scales if scales is not None and self.config.scale_dim else None, received.ids, self._total())
         if not return_routing:
             return answer
         self._sent = self._sent.cloned()
@@ -225,6 +249,7 @@ class EpDispatchCombineOp:
         return self.dispatch(input, weights, scales, indices, block_num, -1, warp_per_block, call_local_expert_count)
 
     def dispatch_recv(self, block_num=-1, warp_per_block=-1, call_local_expert_count=False):
+        """Counts the pairs of local experts, if asked; the rows have come with dispatch_send."""
         if call_local_expert_count:
             self.local_expert_count = self._received.expert_counts
 
@@ -240,14 +265,14 @@ class EpDispatchCombineOp:
         if routing is None:
             self._prepare_combine(input.dtype)
         rows = input if external else self._received.combine_buffer(input.dtype, self._sent.hidden)
-        return self._combine(rows, weights, routing, block_num)
+        return self._combine(rows, weights, routing, self._geometry(block_num, warp_per_block))
 
     def _check_indices(self, indices, routing):
         tokens = routing.cur_rank_num_token if routing is not None else len(self._sent.ids) if self._sent else -1
         if indices is not None and indices.size(0) != tokens:
             raise ValueError(f"EpDispatchCombineOp.combine: indices has {indices.size(0)} rows; must be this rank's own of the dispatch, {tokens}")
 
-    def _combine(self, rows, weights, routing, block_num):
+    def _combine(self, rows, weights, routing, geometry):
         handle = self._received if routing is None else self._plan_for(routing, rows.dtype)
         tokens = handle.num_tokens
         out, out_weights = self._output(rows.dtype, rows.size(-1), rows.device)
@@ -255,7 +280,8 @@ class EpDispatchCombineOp:
         if wanted and weights.size(0) != self._rows:
             raise ValueError(f"EpDispatchCombineOp.combine: weights has {weights.size(0)} rows; must be those of dispatch, {self._rows}")
         handle.exchange.combine(handle, rows, out=out[:tokens], weights=weights if wanted else None,
-                                out_weights=out_weights[:tokens] if wanted else None, num_sms=max(block_num, 0))
+                                out_weights=out_weights[:tokens] if wanted else None, **geometry)
+        self._last_launches[False] = handle.exchange.last_launch
         return out, out_weights if wanted else None
 
     def _plan_for(self, routing, dtype):
@@ -276,9 +302,10 @@ class EpDispatchCombineOp:
 
     def combine_send(self, input, weights, indices, block_num=-1, warp_per_block=-1):
         """The whole combine is enqueued here; combine_recv has nothing left to do."""
-        return self.combine(input, weights, indices, block_num)
+        return self.combine(input, weights, indices, block_num, -1, warp_per_block)
 
     def combine_recv(self, block_num=-1, warp_per_block=-1):
+        """Nothing is left to do: combine_send gave the result."""
         return None
 
     def get_registered_combine_input_buffer(self, dtype, hidden_dim=-1):
@@ -291,7 +318,7 @@ class EpDispatchCombineOp:
 
     def dispatch_standard_moe(self, input, weights, scales, indices, block_num=-1, rdma_block_num=-1, warp_per_block=-1):
         """(rows [E, W * M, H], counts int32[E], source positions int32[E, W * M], an empty int64[0])."""
-        received = self._dispatch(input, weights, scales, indices, block_num, "expert_major")
+        received = self._dispatch(input, weights, scales, indices, self._geometry(block_num, warp_per_block), "expert_major")
         return received.rows, received.expert_counts, self._flat_sources(received.sources), torch.empty(0, dtype=torch.int64, device=input.device)
 
     def combine_standard_moe(self, input, weights, indices, block_num=-1, rdma_block_num=-1, warp_per_block=-1, call_reset=False):
@@ -300,15 +327,17 @@ class EpDispatchCombineOp:
             raise NotImplementedError("EpDispatchCombineOp.combine_standard_moe: other weights than dispatch_standard_moe had; pass them there")
         self._check_indices(indices, None)
         self._prepare_combine(input.dtype)
-        return self._combine(input, None, None, block_num)
+        return self._combine(input, None, None, self._geometry(block_num, warp_per_block))
 
     def _are_the_weights_sent(self, weights):
         return weights is self._given_weights or (self._sent.weights is not None and torch.equal(weights, self._sent.weights))
 
     def convert_dispatch_output(self, *_, **__):
+        """Not served: rows by expert come from dispatch_standard_moe at once."""
         raise NotImplementedError("EpDispatchCombineOp.convert_dispatch_output: use dispatch_standard_moe, which gives rows by expert at once")
 
     def convert_combine_input(self, *_, **__):
+        """Not served: combine_standard_moe takes rows by expert."""
         raise NotImplementedError("EpDispatchCombineOp.convert_combine_input: use combine_standard_moe, which takes rows by expert")
 
     # ---- questions -----------------------------------------------------------------------------------------------------
@@ -322,33 +351,58 @@ class EpDispatchCombineOp:
         return self._flat_sources(self._sources[:self._counts.host()["num_rows"]])
 
     def decode_send_flat_idx(self, position):
+        """(source rank, source token) of a position that get_dispatch_src_token_pos gave."""
         stride = self.config.world_size * self.config.max_num_inp_token_per_rank
         return position // stride, position % stride
 
     def get_launch_config(self, is_dispatch=True, block_num=-1, rdma_block_num=-1, warp_per_block=-1):
-        """What MORI would launch: arguments, else the config. Here block_num is an upper bound on blocks, warps are the library's."""
-        config = self.config
-        return (block_num if block_num > 0 else config.block_num, rdma_block_num if rdma_block_num > 0 else config.rdma_block_num,
-                warp_per_block if warp_per_block > 0 else config.warp_num_per_block)
+        """(blocks, 0, warps of a block) of the newest call of that kind; before the first, what a call with these numbers asks for."""
+        last = self._last_launches.get(is_dispatch)
+        if last is not None and block_num <= 0 and warp_per_block <= 0:
+            return last["num_blocks"], 0, last["num_warps"]
+        asked = self._geometry(block_num, warp_per_block)
+        return asked["num_sms"], 0, asked["num_warps"]
 
     def max_num_tokens_to_recv(self):
+        """Rows that dispatch returns: the capacity of this rank."""
         return self._rows
 
     def max_num_tokens_to_recv_per_rank(self):
+        """The share of one source in that capacity."""
         return self._rows // self.config.world_size
 
     def max_num_tokens_to_send(self):
+        """Tokens of all ranks at most."""
         return self.config.world_size * self.config.max_num_inp_token_per_rank
 
     def max_num_tokens_to_send_per_rank(self):
+        """Tokens that one rank may pass."""
         return self.config.max_num_inp_token_per_rank
+
+    def __getattr__(self, name):
+        if name in _ABSENT_OF_OP:
+            raise AttributeError(f"EpDispatchCombineOp.{name}: {_ABSENT_OF_OP[name]}")
+        raise AttributeError(f"EpDispatchCombineOp has no `{name}`")
 
     def reset(self):
         """Nothing needs resetting."""
 
     def get_debug_time_buf(self):
+        """Not served: Crossdock has a trace of its own."""
         raise NotImplementedError("EpDispatchCombineOp.get_debug_time_buf: use Config(trace_events=...) and Exchange.trace()")
 
 
+def warmup_jit_kernels(*_, **__):
+    """Nothing is compiled at run time."""
+
+
 def launch_local_expert_count(*_, **__):
+    """Not served: it takes raw pointers."""
     raise NotImplementedError("launch_local_expert_count: takes raw pointers of mori.cpp; pass call_local_expert_count=True to dispatch")
+
+
+def __getattr__(name):
+    if name == "dispatch_combine":  # MORI's file of the same names
+        import sys
+        return sys.modules[__name__]
+    raise AttributeError(f"mori.ops.{name}: {_ABSENT.get(name, 'Crossdock does not have it')}")

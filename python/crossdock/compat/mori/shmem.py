@@ -69,26 +69,36 @@ def shmem_finalize():
 
 
 def shmem_mype():
+    """Rank of this process, or thread, in the group."""
     return _joined.group().rank
 
 
 def shmem_npes():
+    """Ranks of the group."""
     return _joined.group().num_ranks
+
+
+def _barrier_exchange(group):
+    exchange = group.exchange(crossdock.Config(hidden=4, num_experts=group.num_ranks, top_k=1, max_tokens=1, dispatch_dtype="f32",
+                                               combine_dtype="f32"))
+    group.barrier_exchange = exchange  # kept, so that the next barrier need not make one
+    return exchange
 
 
 def shmem_barrier_all():
     """Waits for all ranks, and for the current stream."""
-    group = _joined.group()
-    exchange = group.exchange(crossdock.Config(hidden=4, num_experts=group.num_ranks, top_k=1, max_tokens=1, dispatch_dtype="f32",
-                                               combine_dtype="f32"))
-    group.barrier_exchange = exchange  # kept, so that the next barrier need not make one
-    return exchange.dispatch().num_rows
+    return _barrier_exchange(_joined.group()).dispatch().num_rows
+
+
+def shmem_barrier_on_stream(stream):
+    """Enqueues a barrier: what comes after it on `stream` runs when all ranks' streams have come here. Waits for nothing itself."""
+    _barrier_exchange(_joined.group()).dispatch(stream=stream)
 
 
 def _not_served(name, reason):
     def call(*_, **__):
         raise NotImplementedError(f"mori.shmem.{name}: {reason}")
-    call.__name__ = name
+    call.__name__, call.__doc__ = name, f"Not served: {reason}."
     return call
 
 
@@ -98,4 +108,3 @@ shmem_malloc_align = _not_served("shmem_malloc_align", _NO_HEAP)
 shmem_free = _not_served("shmem_free", _NO_HEAP)
 shmem_ptr_p2p = _not_served("shmem_ptr_p2p", _NO_HEAP)
 shmem_buffer_register = _not_served("shmem_buffer_register", _NO_HEAP)
-shmem_barrier_on_stream = _not_served("shmem_barrier_on_stream", "no barrier is needed around dispatch and combine; shmem_barrier_all waits")
