@@ -23,12 +23,22 @@ def group_of(process_group):
         return _groups[process_group]
 
 
+def close_groups():
+    """Leaves all groups: when the engine shuts down, before torch's process groups go. Local."""
+    with _lock:
+        while _groups:
+            _groups.popitem()[1].close()
+
+
 class CrossdockDispatcher(BaseDispatcher):
     """dispatch and combine, or their halves a and b: half a enqueues everything, half b only hands over what it left."""
 
     def __init__(self, group, router_topk, permute_fusion=False, num_experts=None, num_local_experts=None, hidden_size=None, params_dtype=None,
                  deepep_mode=None, async_finish=False, return_recv_hook=False, max_tokens=128, quantise=None):
         super().__init__()
+        if getattr(deepep_mode, "value", deepep_mode) == "normal":
+            raise crossdock.UsageError("CrossdockDispatcher: deepep_mode = normal asks for rows by token; this one serves the format of low_latency "
+                                       "in prefill and decode, with max_tokens as large as a prefill")
         self.group, self.quantise = group_of(group), quantise
         members = dict(hidden=hidden_size, num_experts=num_experts, top_k=router_topk, max_tokens=max_tokens, layout="expert_major",
                        dispatch_dtype=params_dtype, combine_dtype=params_dtype, in_flight=2)

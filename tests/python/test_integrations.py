@@ -97,9 +97,12 @@ class Quant(NamedTuple):
 class WeightAndReduce:
     """As vLLM's: [rows, top_k, hidden] -> [rows, hidden]."""
 
+    def __init__(self, dtype=torch.bfloat16):
+        self.dtype = dtype
+
     def apply(self, output, fused_expert_output, topk_weights, topk_ids, apply_router_weight_on_input):
         weights = torch.ones_like(topk_weights) if apply_router_weight_on_input else topk_weights
-        return (fused_expert_output.float() * weights.unsqueeze(-1)).sum(1).bfloat16()
+        return (fused_expert_output.float() * weights.unsqueeze(-1)).sum(1).to(self.dtype)
 
 
 UBATCH = threading.local()
@@ -128,27 +131,34 @@ def vllm_experts(rows, scales, meta, ids, first, apply_weights):
 
 @pytest.mark.parametrize("batched", [False, True])
 @pytest.mark.parametrize("quantised", [False, True])
-def test_vllm_prepare_and_finalize(vllm, batched, quantised, crossdock_ranks):
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_vllm_prepare_and_finalize(vllm, batched, quantised, dtype, crossdock_ranks):
     def job(group):
         manager = vllm.CrossdockAll2AllManager(group)
-        arguments = vllm.handle_arguments(max_tokens=TOKENS, hidden=HIDDEN, top_k=TOP_K, num_experts=EXPERTS, batched=batched, quantised=quantised)
+        arguments = vllm.handle_arguments(max_tokens=TOKENS, hidden=HIDDEN, top_k=TOP_K, num_experts=EXPERTS, batched=batched, quantised=quantised,
+                                          dtype=dtype)
         exchange = manager.get_handle(arguments)
         assert manager.get_handle(dict(arguments)) is exchange and manager.max_sms_used() is None
         layer = vllm.CrossdockPrepareAndFinalize(exchange, batched, manager)
         assert layer.activation_format is (Format.BatchedExperts if batched else Format.Standard)
         assert (layer.max_num_tokens_per_rank(), layer.num_dispatchers(), layer.output_is_reduced()) == (TOKENS, RANKS, True)
         x, weights, ids = inputs_of(group.rank)
+        x, missing = x.to(dtype), []
         for batch in (0, 1):  # both micro-batches in flight
             UBATCH.id = batch
             prepared = layer.prepare(x, weights, ids, EXPERTS, None, False, Quant(torch.float8_e4m3fn if quantised else None))
             first = layer._received[batch].first_expert
+            missing.append(layer._received[batch].ids < 0)
             if batch == 0:
                 kept = prepared
         for batch, (rows, scales, meta, row_ids, row_weights) in ((1, prepared), (0, kept)):
             UBATCH.id = batch
-            assert batched or ((row_ids >= 0).all() and not (row_weights[row_ids < 0]).any())
-            outputs, output = vllm_experts(rows, scales, meta, row_ids, first, False), torch.empty_like(x)
-            layer.finalize(output, outputs, weights, ids, False, WeightAndReduce())
+            if not batched:  # no -1 is left; what was -1 has no weight and names another rank's expert
+                assert missing[batch].any() and (row_ids >= 0).all() and (row_weights[missing[batch]] == 0).all()
+                local = (row_ids >= first) & (row_ids < first + len(meta.expert_num_tokens))
+                assert not (local & missing[batch]).any() and (row_weights[~missing[batch]] != 0).all()
+            outputs, output = vllm_experts(rows, scales, meta, row_ids, first, False).to(dtype), torch.empty_like(x)
+            layer.finalize(output, outputs, weights, ids, False, WeightAndReduce(dtype))
             tolerance = 0.15 if quantised else 0.05
             assert torch.allclose(output.float(), dense(x, weights, ids), rtol=tolerance, atol=tolerance * 4), batch
         manager.destroy()
@@ -216,3 +226,18 @@ def test_sglang_dispatchers_of_two_halves(sglang, quantised, crossdock_ranks):
                 call()
         return True
     assert all(crossdock_ranks(RANKS)(job))
+
+
+def test_sglangs_modes_and_groups(sglang, crossdock_ranks):
+    def dispatcher(group, mode):
+        return sglang.CrossdockDispatcher(group, TOP_K, num_experts=EXPERTS, hidden_size=HIDDEN, params_dtype=torch.bfloat16, deepep_mode=mode)
+
+    def job(group):
+        for mode in ("normal", types.SimpleNamespace(value="normal")):
+            with pytest.raises(crossdock.UsageError, match="deepep_mode"):
+                dispatcher(group, mode)
+        joined = dispatcher(group, types.SimpleNamespace(value="low_latency")).group
+        assert dispatcher(group, None).group is joined and not joined.closed
+        sglang.close_groups()
+        return joined.closed and not sglang._groups
+    assert crossdock_ranks(1)(job) == [True]
