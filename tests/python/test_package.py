@@ -75,6 +75,29 @@ def test_programs_are_checked_against_the_types(tmp_path):
     assert bad.returncode == 1 and "[arg-type]" in bad.stdout and "NoSuchError" in bad.stdout, bad.stdout + bad.stderr
 
 
+OF_EVERY_LINUX = re.compile(r"lib(stdc\+\+|m|gcc_s|c|pthread|dl|rt)\.so|ld-linux|libcrossdock\.so")
+
+
+def test_the_package_links_nothing_of_torch_or_a_driver_and_is_small():
+    """One wheel serves every torch, and imports without a GPU."""
+    files = [file for file in pathlib.Path(crossdock.__file__).parent.rglob("*") if file.is_file() and "__pycache__" not in file.parts]
+    libraries = [file for file in files if ".so" in file.name]
+    assert {file.name.split(".")[0] for file in libraries} >= {"_core", "libcrossdock"}
+    for library in libraries:
+        listed = subprocess.run(["readelf", "-d", str(library)], capture_output=True, text=True, check=True).stdout
+        needed = re.findall(r"\(NEEDED\).*\[(.*)\]", listed)
+        assert needed and all(OF_EVERY_LINUX.match(name) for name in needed), (library, needed)
+    unpacked = sum(file.stat().st_size for file in files)
+    assert unpacked < 12e6, unpacked  # 6 MB, 2.8 MB as a wheel, for one architecture of GPUs
+
+
+def test_the_program_of_host_times_prints_them():
+    done = python(str(pathlib.Path(__file__).with_name("programs") / "host_time.py"), limit=120)
+    figures = re.findall(r"^(\S+): median (\d+\.\d) us, 9 of 10 below (\d+\.\d) us$", done.stdout, re.M)
+    assert [name for name, *_ in figures] == ["dispatch", "combine", "Received.rows"], done.stdout + done.stderr
+    assert all(0 < float(median) <= float(most) for _, median, most in figures)
+
+
 def test_the_command_line_says_where_things_are():
     assert python("-m", "crossdock", "--version").stdout.strip() == crossdock.__version__
     assert pathlib.Path(python("-m", "crossdock", "--library-dir").stdout.strip(), "").is_dir()

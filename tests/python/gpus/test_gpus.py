@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """On GPUs (or rehearsed on the CPU): results against numpy, streams, graphs, memory pressure, training, a layer, MORI's interface.
 Run by tests/python/on_gpus.py."""
+import json
 import pathlib
 import statistics
+import subprocess
 import sys
+import tempfile
 import time
 import weakref
 
@@ -276,6 +279,64 @@ def test_the_debug_mode_poisons_stale_views(group, device):
         exchange.combine(received, view, out=out, stream=stream)
         (stream or torch.cuda.current_stream()).synchronize()
         assert view.isnan().all() and torch.equal(out.float(), rows.float() * distinct(ids, group))
+
+
+@needs_cuda
+def test_a_group_of_nccl_alone(group, device):
+    """The gathers of group and exchange go over the GPUs; nothing in it knows the CPU."""
+    alone = dist.new_group(backend="nccl")
+    with crossdock.Group.from_torch(alone, backend="cuda", deadline=30) as joined:
+        assert (joined.rank, joined.num_ranks) == (group.rank, group.num_ranks)
+        rows, ids = inputs(device, rank=joined.rank)
+        exchange = joined.exchange(CONFIG)
+        received = exchange.dispatch(rows, ids)
+        assert torch.equal(exchange.combine(received, received.rows).float(), rows.float() * distinct(ids, joined))
+        torch.cuda.synchronize()
+        dist.barrier()
+    dist.destroy_process_group(alone)
+
+
+def microseconds_of_bench(ranks, **members):
+    """us_median of a pair as `crossdock bench` has it, on the same GPUs, in a process of its own."""
+    options = [word for name, value in members.items() for word in (f"--{name}", str(value))]
+    with tempfile.NamedTemporaryFile() as lines:
+        subprocess.run([sys.executable, "-m", "crossdock", "bench", "--ranks", str(ranks), "--op", "pair", "--mode", "graph", "--jsonl", lines.name,
+                        *options], check=True, timeout=120, stdout=subprocess.DEVNULL)
+        return json.loads(lines.read().splitlines()[-1])["us_median"]
+
+
+@needs_cuda
+def test_device_time_from_python_is_that_of_the_bench(group, device, gathered):
+    """A graph of 20 pairs, as the bench has it: nothing of Python is in a replay, so times may differ by 3 percent."""
+    calls, tokens = 20, 1024
+    exchange = group.exchange(crossdock.Config(hidden=7168, num_experts=256, top_k=8, max_tokens=tokens))
+    rows = torch.zeros(tokens, 7168, dtype=torch.bfloat16, device=device)
+    ids = torch.rand(tokens, 256, device=device).argsort(1)[:, :8].to(torch.int32).contiguous()
+    out = torch.empty_like(rows)
+
+    def step():
+        received = exchange.dispatch(rows, ids)
+        exchange.combine(received, received.rows, out=out)
+    step()
+    torch.cuda.synchronize()
+    graph, times = torch.cuda.CUDAGraph(), []
+    with torch.cuda.graph(graph):
+        for _ in range(calls):
+            step()
+    for _ in range(50):
+        dist.barrier()
+        first, last = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        first.record()
+        graph.replay()
+        last.record()
+        torch.cuda.synchronize()
+        times.append(first.elapsed_time(last) * 1e3 / calls)
+    ours = statistics.median(max(of_ranks) for of_ranks in zip(*gathered(times[5:])))
+    theirs = microseconds_of_bench(group.num_ranks, tokens=tokens) if group.rank == 0 else None
+    dist.barrier()
+    if group.rank == 0:
+        print(f"\npair of {tokens} tokens, {group.num_ranks} ranks: {ours:.1f} us from Python, {theirs:.1f} us by the bench, ratio {ours / theirs:.3f}")
+        assert ours <= 1.03 * theirs
 
 
 @needs_cuda
