@@ -70,7 +70,7 @@ stream, num_sms, num_blocks, num_warps, pieces   as in dispatch
 Returns out, or (out, out_weights) if the second result was asked for (config.combine_weights). Raises as dispatch does; the Received is
 consumed unless it raised.)";
 
-void bind_operators(nb::class_<PyExchange>& type) {
+void bind_dispatch(nb::class_<PyExchange>& type) {
   type.def(
       "dispatch",
       [](nb::handle self, nb::object rows, nb::object ids, nb::object weights, nb::object scales, nb::object plan,
@@ -95,6 +95,9 @@ void bind_operators(nb::class_<PyExchange>& type) {
               "stream: typing.Any = None, num_sms: int = 0, num_blocks: int = 0, num_warps: int = 0, pieces: int = "
               "0) -> Received"),
       kDispatch);
+}
+
+void bind_combine(nb::class_<PyExchange>& type) {
   type.def(
       "combine",
       [](PyExchange& self, nb::object routing, nb::object rows, nb::object out, nb::object weights, bool with_weights,
@@ -121,6 +124,9 @@ void bind_operators(nb::class_<PyExchange>& type) {
               "None, stream: typing.Any = "
               "None, num_sms: int = 0, num_blocks: int = 0, num_warps: int = 0, pieces: int = 0) -> typing.Any"),
       kCombine);
+}
+
+void bind_combine_fused(nb::class_<PyExchange>& type) {
   type.def(
       "combine_fused",
       [](PyExchange& self, nb::object received, nb::object out, nb::object num_tokens, bool with_weights,
@@ -170,7 +176,9 @@ late shows at once. Counts, ids, sources and weights stay as they are: the libra
       },
       nb::arg("group").none(), nb::arg("config").none(), nb::arg("debug") = false,
       nb::sig("def __init__(self, group: GroupBase, config: Config, debug: bool = False) -> None"));
-  bind_operators(type);
+  bind_dispatch(type);
+  bind_combine(type);
+  bind_combine_fused(type);
   type.def_prop_ro(
       "group", [](const PyExchange& e) { return e.group_object; }, "The group it was made on.");
   type.def_prop_ro(

@@ -183,32 +183,8 @@ const Plan& PyPlan::use(const char* what) const {
 
 namespace {
 
-void bind_plan(nb::module_& module) {
-  nb::class_<PyPlan>(module, "Plan", nb::is_weak_referenceable(),
-                     "A kept routing: dispatch(plan=...) sends other rows along it, combine(plan, ...) brings rows "
-                     "back, any number of times.")
-      .def_prop_ro(
-          "id", [](const PyPlan& p) { return p.id; }, "A number of this process, for custom operators.")
-      .def_prop_ro(
-          "num_tokens", [](const PyPlan& p) { return p.num_tokens; }, "T of this rank; -1 if only the device knows it.")
-      .def_prop_ro(
-          "exchange", [](const PyPlan& p) { return p.exchange; }, nb::sig("def exchange(self) -> Exchange"),
-          "The exchange it routes for.")
-      .def(
-          "release", [](PyPlan& p) { p.plan.reset(); }, "Gives the routing's memory back now; local, legal twice.");
-}
-
-}  // namespace
-
-void bind_received(nb::module_& module) {
-  module.attr("_COUNTS") = counts_fields();
-  nb::class_<PyReceived>(module, "Received", nb::is_weak_referenceable(),
-                         R"(One use of the receive rows: what a dispatch delivered to this rank.
-
-Every array is a view of the library's memory, valid in stream order until the next dispatch that uses the same place: after combine
-has consumed this object, or after it was collected. A consumed Received raises StateError; its views keep the memory alive, not the
-content. Arrays come in the framework of the dispatch's rows.)")
-      .def_prop_ro(
+void bind_arrays(nb::class_<PyReceived>& type) {
+  type.def_prop_ro(
           "rows", &rows_of, nb::sig("def rows(self) -> typing.Any"),
           "[row_capacity, hidden]; expert_major: [local experts, capacity, hidden]; contiguous: [capacity, hidden].")
       .def_prop_ro("scales", &scales_of, nb::sig("def scales(self) -> typing.Any"),
@@ -247,8 +223,11 @@ content. Arrays come in the framework of the dispatch's rows.)")
           "exchange", [](const PyReceived& r) { return r.exchange; }, nb::sig("def exchange(self) -> Exchange"),
           "The exchange that dispatched it.")
       .def_prop_ro(
-          "consumed", [](const PyReceived& r) { return !r.received; }, "Whether a combine has consumed it.")
-      .def("combine_buffer", &combine_buffer_of, nb::arg("dtype") = nb::none(), nb::arg("hidden") = nb::none(),
+          "consumed", [](const PyReceived& r) { return !r.received; }, "Whether a combine has consumed it.");
+}
+
+void bind_forms(nb::class_<PyReceived>& type) {
+  type.def("combine_buffer", &combine_buffer_of, nb::arg("dtype") = nb::none(), nb::arg("hidden") = nb::none(),
            nb::sig("def combine_buffer(self, dtype: typing.Any = None, hidden: int | None = None) -> typing.Any"),
            "The library's buffer for expert outputs (config.zero_copy), as rows of `dtype` and `hidden`, by default "
            "the config's.")
@@ -262,6 +241,35 @@ content. Arrays come in the framework of the dispatch's rows.)")
            "[max_tokens * top_k, hidden] of home rank `rank`, writable by kernels of this rank (config.fused).")
       .def("keep", &keep, nb::rv_policy::take_ownership,
            "The routing, kept: a Plan. StateError when config.kept_plans are kept, or called twice.");
+}
+
+void bind_plan(nb::module_& module) {
+  nb::class_<PyPlan>(module, "Plan", nb::is_weak_referenceable(),
+                     "A kept routing: dispatch(plan=...) sends other rows along it, combine(plan, ...) brings rows "
+                     "back, any number of times.")
+      .def_prop_ro(
+          "id", [](const PyPlan& p) { return p.id; }, "A number of this process, for custom operators.")
+      .def_prop_ro(
+          "num_tokens", [](const PyPlan& p) { return p.num_tokens; }, "T of this rank; -1 if only the device knows it.")
+      .def_prop_ro(
+          "exchange", [](const PyPlan& p) { return p.exchange; }, nb::sig("def exchange(self) -> Exchange"),
+          "The exchange it routes for.")
+      .def(
+          "release", [](PyPlan& p) { p.plan.reset(); }, "Gives the routing's memory back now; local, legal twice.");
+}
+
+}  // namespace
+
+void bind_received(nb::module_& module) {
+  module.attr("_COUNTS") = counts_fields();
+  nb::class_<PyReceived> type(module, "Received", nb::is_weak_referenceable(),
+                              R"(One use of the receive rows: what a dispatch delivered to this rank.
+
+Every array is a view of the library's memory, valid in stream order until the next dispatch that uses the same place: after combine
+has consumed this object, or after it was collected. A consumed Received raises StateError; its views keep the memory alive, not the
+content. Arrays come in the framework of the dispatch's rows.)");
+  bind_arrays(type);
+  bind_forms(type);
   bind_plan(module);
 }
 
