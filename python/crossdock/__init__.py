@@ -12,6 +12,7 @@ from crossdock._paths import cmake_dir, include_dir, library_dir
 
 for _kind in (Error, *Error.__subclasses__()):
     _kind.__module__ = "crossdock"
+del _kind
 
 # Without SystemError, which would hide Python's own in `from crossdock import *`.
 __all__ = ["AbortedError", "BACKENDS", "Bill", "CapacityError", "Config", "ConfigError", "Counts", "CpuGraph", "CpuStream", "DTYPES", "Error",
