@@ -16,6 +16,7 @@ using Turn = std::uint64_t;
 /// All pointers are of the device.
 struct Versions {
   const std::uint8_t* base;
+  const std::uint8_t* masks;  ///< laid out as `base`: the bits that matter; null: all of them
   std::int64_t stride;
   const std::int64_t* bytes;  ///< multiples of 4
   int count;
@@ -45,9 +46,9 @@ struct Step {
 };
 
 void enqueue_next_turn(StreamHandle stream, Turn* turn);
-/// Copies version turn % count to `to`.
+/// Copies version turn % count to `to`, but for the words of which no bit matters: those stay as they are.
 void enqueue_choose(StreamHandle stream, const Turn* turn, void* to, const Versions& from);
-/// Counts the words that differ from version turn % count.
+/// Counts the words that differ from version turn % count in a bit that matters.
 void enqueue_compare(StreamHandle stream, const Turn* turn, const void* is, const Versions& should, int what,
                      Difference* difference);
 /// Waits 0 to `most_us`, by turn and rank; three turns of four not at all.

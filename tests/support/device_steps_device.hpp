@@ -17,12 +17,18 @@ XD_FN int version_of(const Step& s) { return static_cast<int>(*s.turn % static_c
 XD_FN const std::uint32_t* words_of(const Step& s) {
   return reinterpret_cast<const std::uint32_t*>(s.versions.base + version_of(s) * s.versions.stride);
 }
+/// Which bits of word `i` of it matter.
+XD_FN std::uint32_t mask_of(const Step& s, std::int64_t i) {
+  if (!s.versions.masks) return ~std::uint32_t{0};
+  return reinterpret_cast<const std::uint32_t*>(s.versions.masks + version_of(s) * s.versions.stride)[i];
+}
 
 template <class M>
 XD_FN void choose(M& m, const Step& s) {
   const std::uint32_t* from = words_of(s);
   const std::int64_t count = s.versions.bytes[version_of(s)] / 4, all = m.num_blocks() * m.num_threads();
-  for (std::int64_t i = m.block() * m.num_threads() + m.thread(); i < count; i += all) s.words[i] = from[i];
+  for (std::int64_t i = m.block() * m.num_threads() + m.thread(); i < count; i += all)
+    if (mask_of(s, i)) s.words[i] = from[i];
 }
 
 template <class M>
@@ -30,7 +36,7 @@ XD_FN void compare(M& m, const Step& s) {
   const std::uint32_t* should = words_of(s);
   const std::int64_t count = s.versions.bytes[version_of(s)] / 4, all = m.num_blocks() * m.num_threads();
   for (std::int64_t i = m.block() * m.num_threads() + m.thread(); i < count; i += all) {
-    if (s.words[i] == should[i] || m.add_relaxed(&s.difference->number, 1) != 0) continue;
+    if (((s.words[i] ^ should[i]) & mask_of(s, i)) == 0 || m.add_relaxed(&s.difference->number, 1) != 0) continue;
     s.difference->turn = *s.turn + 1;
     s.difference->what = static_cast<std::uint64_t>(s.what);
   }
