@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Edges have the same names in the list, the model, docs/protocol.md and the sources. In model and sources every edge
+"""The table of litmus loops in docs/protocol.md is that of tests/litmus/patterns.hpp.
+
+Edges have the same names in the list, the model, docs/protocol.md and the sources. In model and sources every edge
 but `none` has a label at a signal and one at a wait: a comment `edge counts: signal`, `edge counts: wait` or
 `edge ready: signal, wait` beside the access that it is about, or just above."""
 import re
@@ -7,6 +9,7 @@ import re
 import common
 
 LIST, MODEL, DOCUMENT, SOURCES = "include/crossdock/lists.h", "model/protocol.pml", "docs/protocol.md", "src"
+LOOPS = "tests/litmus/patterns.hpp"
 SIDES = {"signal": {"signal"}, "wait": {"wait"}, "signal, wait": {"signal", "wait"}}
 LABEL = re.compile(r"\bedge (\w+):([^\n*]*)")
 COMMENT = re.compile(r'//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"', re.S)
@@ -26,6 +29,21 @@ def edges_of_document(text):
     """The same from the table that the list's mark stands over."""
     table = re.search(r"<!-- list XD_EDGES -->\n((?:\|[^\n]*\n)*)", text)
     return dict(re.findall(r"^\| `(\w+)` \| ([^|]*?) \|", table[1], re.M)) if table else {}
+
+
+def loops_of_source(text):
+    """{(edge, shape, weakening)}; None where the loop as in the kernels, `none`, is missing."""
+    rows = re.search(r"#define XD_LITMUS\(X\)((?:[^\n]*\\\n)*[^\n]*)", text)
+    loops = set(re.findall(r"X\((\w+), (\w+), (\w+)\)", rows[1])) if rows else set()
+    return loops if loops and all((edge, shape, "none") in loops for edge, shape, _ in loops) else None
+
+
+def loops_of_document(text):
+    """The same of the table, in which each row has the weakenings behind its loop."""
+    table = re.search(r"<!-- loops XD_LITMUS -->\n((?:\|[^\n]*\n)*)", text)
+    rows = re.findall(r"^\| `(\w+)` \| `(\w+)` \| ([^|]*) \|", table[1], re.M) if table else []
+    return {(edge, shape, weakening) for edge, shape, without in rows
+            for weakening in ["none", *re.findall(r"`(\w+)`", without)]}
 
 
 def words_of_model(text):
@@ -73,6 +91,9 @@ def check(texts):
     words = words_of_model(texts[MODEL])
     if sorted(words) != sorted(name for name in edges if name != "none"):
         problems.append(f"{MODEL}: has words for {words}, {LIST} has the edges {list(edges)}")
+    if LOOPS in texts and loops_of_source(texts[LOOPS]) != loops_of_document(texts[DOCUMENT]):
+        problems.append(f"{DOCUMENT}: its table of loops has {sorted(loops_of_document(texts[DOCUMENT]))}, {LOOPS} has "
+                        f"{sorted(loops_of_source(texts[LOOPS]) or ['a loop without `none`'])}")
     found, bad = labels(MODEL, texts[MODEL], MODEL_ACCESS)
     problems += bad + compare_labels(MODEL, found, edges)
     sources = [path for path in texts if path.startswith(SOURCES + "/")]
@@ -89,7 +110,8 @@ def self_test():
         LIST: '#define XD_EDGES(X) \\\n  X(none, "-", "no") \\\n  X(done, "dispatch", "rows") \\\n'
               '  X(poison, "any", "failed")\n',
         DOCUMENT: "<!-- list XD_EDGES -->\n| edge | in |\n|---|---|\n| `none` | - | |\n| `done` | dispatch | x |\n"
-                  "| `poison` | any | |\n",
+                  "| `poison` | any | |\n<!-- loops XD_LITMUS -->\n| edge | loop |\n|---|---|\n| `done` | `push` | `late` |\n",
+        LOOPS: "#define XD_LITMUS(X) \\\n  X(done, push, none) X(done, push, late)\n",
         MODEL: "/* The edges: two */\n#define done 1\n#define poison 4\nbyte word[4];\n"
                "tell(done, n); /* edge done: signal */\nAWAIT(DONE_HERE); /* edge done: wait */\n"
                "/* edge poison: signal */\npoison_sent[to]\n:: poison_seen[me] /* edge poison: wait */\n",
@@ -103,6 +125,10 @@ def self_test():
         (DOCUMENT, "| `done` | dispatch | x |\n", ""),
         (DOCUMENT, "`done`", "`Done`"),
         (DOCUMENT, "dispatch", "combine"),
+        (DOCUMENT, "`late`", "`early`"),
+        (DOCUMENT, "| `done` | `push` | `late` |\n", ""),
+        (LOOPS, " X(done, push, late)", ""),
+        (LOOPS, "X(done, push, none)", ""),
         (MODEL, "#define done 1\n", ""),
         (MODEL, "#define poison 4", "#define poison 4\n#define more 5"),
         (MODEL, "edge done: wait", "edge done: signal"),
@@ -125,7 +151,7 @@ def self_test():
 def main():
     self_test()
     root = common.repository_root()
-    paths = [path for path in common.files(root) if path in (LIST, MODEL, DOCUMENT)]
+    paths = [path for path in common.files(root) if path in (LIST, MODEL, DOCUMENT, LOOPS)]
     paths += common.files(root, (SOURCES,), common.CPP_ENDINGS)
     texts = {path: common.read(root, path) for path in paths}
     common.finish("edges", check(texts), f"{len(paths)} files")

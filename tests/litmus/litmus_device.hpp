@@ -53,7 +53,7 @@ struct Channel {
   }
 };
 
-// Words: 0 the signal under test, 1 the answer, always strong, that ends a round.
+// Words: 0 the signal under test, 1 the answer, always strong, that ends a round, 2 of a side's own, the rounds that are over.
 
 template <class C>
 XD_FN void store_rows(const C& c, const Side& at, std::uint32_t n, int part, int parts) {
@@ -98,37 +98,63 @@ XD_FN void signal(const C& c, std::uint64_t n) {
   if (c.m.thread() == 0) c.store(c.word(c.loop.far, 0), n, c.weak(Weakening::relaxed_signal));
 }
 
-/// Two blocks store half of the rows each; the last to arrive signals, as in finish() of dispatch and tell_ready() of combine.
+/// As `counts`, `enter` and a pull's `ready` leave: what they tell of has been done by earlier kernels.
+template <class C>
+XD_FN void signal_begun(const C& c, std::uint64_t n) {
+  if (c.m.thread() == 0) c.m.store_begun(c.word(c.loop.far, 0), n);
+}
+
+/// Two blocks store half of the rows each; the last to arrive signals, by another thread than the one that has arrived, as in
+/// tell_done() and tell_ready().
 template <class C>
 XD_FN bool push_from_a(const C& c, std::uint64_t n, int part) {
+  bool last = false;
   store_rows(c, c.loop.far, static_cast<std::uint32_t>(n), part, 2);
   if (!c.weak(Weakening::no_barrier)) c.m.sync_block();
   if (c.m.thread() == 0) {
     std::uint32_t* arrivals = c.loop.near.arrivals + c.channel;
     const std::uint32_t before =
         c.weak(Weakening::relaxed_arrival) ? c.m.add_relaxed(arrivals, 1) : c.m.add_acq_rel(arrivals, 1);
-    if (before + 1 == 2 * n) c.store(c.word(c.loop.far, 0), n, c.weak(Weakening::relaxed_signal));
+    last = before + 1 == 2 * n;
   }
+  if (c.m.any_in_block(last) && c.m.thread() == kThreads - 1)
+    c.store(c.word(c.loop.far, 0), n, c.weak(Weakening::relaxed_signal));
   return await_answer(c, n);
 }
 
 template <class C>
 XD_FN bool pull_from_a(const C& c, std::uint64_t n) {
-  store_rows(c, c.loop.near, static_cast<std::uint32_t>(n), 0, 1);
-  signal(c, n);
-  return await_answer(c, n);
+  const bool tells = (c.loop.kernel == 0) == c.weak(Weakening::same_kernel);
+  if (c.loop.kernel == 0) store_rows(c, c.loop.near, static_cast<std::uint32_t>(n), 0, 1);
+  if (tells) signal_begun(c, n);
+  return c.loop.kernel == 0 || await_answer(c, n);
 }
 
-/// B reads what A wrote in the round before, then permits A to overwrite it.
-template <class C>
-XD_FN bool permit_from_b(const C& c, std::uint64_t n) {
+/// B reads what A wrote in the round before, then permits A to overwrite it: `tell` leaves while the reads are under way.
+template <class C, class Tell>
+XD_FN void read_and_tell(const C& c, std::uint64_t n, Tell&& tell) {
   std::uint32_t first[kUnits / kThreads], last[kUnits / kThreads];
   for (int i = 0; i < kUnits / kThreads; ++i)
     first[i] = c.load_unit(c.unit(c.loop.near, c.m.thread() + i * kThreads), last[i]);
-  signal(c, n);
+  tell();
   bool wrong = false;
   for (int i = 0; i < kUnits / kThreads; ++i) wrong |= first[i] != n - 1 || last[i] != n - 1;
   c.violation(wrong);
+}
+template <class C>
+XD_FN bool permit_from_b(const C& c, std::uint64_t n) {
+  read_and_tell(c, n, [&] { signal(c, n); });
+  return await_answer(c, n);
+}
+/// The first kernel reads, the second permits.
+template <class C>
+XD_FN bool permit_later_from_b(const C& c, std::uint64_t n) {
+  const bool tells = (c.loop.kernel == 0) == c.weak(Weakening::same_kernel);
+  const auto tell = [&] {
+    if (tells) signal_begun(c, n);
+  };
+  if (c.loop.kernel == 0) return read_and_tell(c, n, tell), true;
+  tell();
   return await_answer(c, n);
 }
 template <class C>
@@ -173,6 +199,7 @@ template <class C>
 XD_FN bool play(const C& c, std::uint64_t n, int part) {
   const Shape shape = c.loop.litmus.shape;
   if (shape == Shape::permit) return c.loop.is_a ? permit_from_a(c, n) : permit_from_b(c, n);
+  if (shape == Shape::permit_later) return c.loop.is_a ? permit_from_a(c, n) : permit_later_from_b(c, n);
   if (shape == Shape::second_look) return c.loop.is_a ? second_look_from_a(c, n) : second_look_from_b(c, n);
   if (c.loop.is_a)
     return shape == Shape::push   ? push_from_a(c, n, part)
@@ -183,10 +210,23 @@ XD_FN bool play(const C& c, std::uint64_t n, int part) {
   return answer_and_go_on(c, n);
 }
 
+/// One kernel of a round. The last one of the round counts it, for the next to read.
+template <class M, class Own>
+XD_FN void run_kernel(M& m, const Channel<M, Own>& c) {
+  std::uint64_t* over = c.word(c.loop.near, 2);
+  const std::uint64_t n = m.load_relaxed(over) + 1;
+  if (!play(c, n, 0) || c.loop.kernel + 1 < kernels_of(c.loop.litmus.shape, c.loop.is_a)) return;
+  m.sync_block();
+  if (m.thread() != 0) return;
+  m.store_relaxed(over, n);
+  m.add_relaxed(&c.loop.near.found->rounds, 1);
+}
+
 template <class M, class Own>
 XD_FN void run_loop(M& m, Own own, const Loop& loop) {
   const int parts = loop.is_a && loop.litmus.shape == Shape::push ? 2 : 1, part = m.block() % parts;
   const Channel<M, Own> c{m, own, loop, m.block() / parts};
+  if (has_later(loop.litmus.shape)) return run_kernel(m, c);
   int n = 1;
   while (n <= loop.rounds && play(c, static_cast<std::uint64_t>(n), part)) ++n;
   if (m.thread() == 0 && part == 0) m.add_relaxed(&loop.near.found->rounds, static_cast<std::uint32_t>(n - 1));

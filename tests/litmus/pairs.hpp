@@ -13,7 +13,10 @@ namespace crossdock::litmus {
 struct Options {
   long rounds = 1'000'000;  // of each loop and direction, all channels together
   int channels = kChannels;
+  int rounds_of_channel() const { return static_cast<int>((rounds + channels - 1) / channels); }
 };
+
+inline constexpr int kRoundsOfGraph = 50;
 
 #define XD_NAME(name, ...) #name,
 inline constexpr const char* kShapeNames[] = {XD_SHAPES(XD_NAME)};
@@ -49,12 +52,37 @@ class Device {
     zero(stuck_, 1);
     check(R::DeviceSynchronize(), "clearing");
   }
+  /// One kernel for all rounds.
   void launch(const Litmus& litmus, bool is_a, const Device& other, const Options& options) const {
     use();
     const int parts = is_a && litmus.shape == Shape::push ? 2 : 1;
-    const auto rounds = static_cast<int>((options.rounds + options.channels - 1) / options.channels);
-    const Loop loop{litmus, side_, other.side_, stuck_, rounds, is_a};
+    const Loop loop{litmus, side_, other.side_, stuck_, options.rounds_of_channel(), 0, is_a};
     check(kLaunch(options.channels * parts, stream_, &loop), "launching a loop");
+  }
+  /// A graph of `rounds` rounds, of one or more kernels each.
+  typename R::GraphExec capture(const Litmus& litmus, bool is_a, const Device& other, const Options& options,
+                                int rounds) const {
+    use();
+    typename R::Graph graph = nullptr;
+    typename R::GraphExec exec = nullptr;
+    check(R::StreamBeginCapture(stream_, R::kCaptureMode), "beginning a graph");
+    for (int i = 0; i < rounds; ++i)
+      for (int kernel = 0; kernel < kernels_of(litmus.shape, is_a); ++kernel) {
+        const Loop loop{litmus, side_, other.side_, stuck_, rounds, kernel, is_a};
+        check(kLaunch(options.channels, stream_, &loop), "capturing a kernel");
+      }
+    check(R::StreamEndCapture(stream_, &graph), "ending a graph");
+    check(R::GraphInstantiateWithFlags(&exec, graph, 0), "making a graph");
+    check(R::GraphDestroy(graph), "releasing what was captured");
+    return exec;
+  }
+  void replay(typename R::GraphExec exec) const {
+    use();
+    check(R::GraphLaunch(exec, stream_), "replaying a graph");
+  }
+  void release(typename R::GraphExec exec) const {
+    check(R::StreamSynchronize(stream_), "a graph");
+    check(R::GraphExecDestroy(exec), "releasing a graph");
   }
   Found finish() const {
     Found found{};
@@ -81,6 +109,19 @@ class Device {
   std::uint64_t* stuck_ = nullptr;
   typename R::Stream stream_ = nullptr;  // all of it lives as long as the program
 };
+
+/// Runs a loop between two devices to its end.
+template <class D>
+void run_between(const Litmus& litmus, const D& a, const D& b, const Options& options) {
+  a.clear(), b.clear();
+  if (!has_later(litmus.shape)) return a.launch(litmus, true, b, options), b.launch(litmus, false, a, options);
+  const int of_graph = options.rounds_of_channel() < kRoundsOfGraph ? options.rounds_of_channel() : kRoundsOfGraph;
+  const auto of_a = a.capture(litmus, true, b, options, of_graph),
+             of_b = b.capture(litmus, false, a, options, of_graph);
+  // In turns, for a queue that is full waits for kernels of the other device.
+  for (int n = 0; n < options.rounds_of_channel(); n += of_graph) a.replay(of_a), b.replay(of_b);
+  a.release(of_a), b.release(of_b);
+}
 
 /// What the loops of all pairs have found together.
 struct Sum {
@@ -127,8 +168,7 @@ int run_all(const Options& options, bool has_bulk) {
     for (const auto& a : devices)
       for (const auto& b : devices) {
         if (a.ordinal() == b.ordinal()) continue;
-        a.clear(), b.clear();
-        a.launch(litmus, true, b, options), b.launch(litmus, false, a, options);
+        run_between(litmus, a, b, options);
         const Found of_a = a.finish();
         sum.add(of_a, b.finish());
       }
