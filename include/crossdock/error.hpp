@@ -41,7 +41,7 @@ using SystemError = StatusError<StatusCode::system>;       ///< the operating sy
 /// What `poll()` sees. `code == ok` leaves the other members without meaning.
 struct Status {
   StatusCode code = StatusCode::ok;
-  Edge edge = Edge::none;            ///< the wait that failed
+  Edge edge = Edge::none;            ///< the wait that failed, on the rank that gave up first
   std::int32_t rank = -1;            ///< the rank that noticed
   std::int32_t peer = -1;            ///< the rank that is blamed
   std::uint64_t epoch_expected = 0;  ///< what the wait looked for

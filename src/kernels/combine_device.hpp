@@ -67,18 +67,18 @@ struct Combine {
   /// After a dispatch its counts were the permission to push; after another combine it takes a word of its own.
   XD_FN bool may_push() { return clock.after_combine ? exchange_enter() : !m.any_in_block(failed); }
 
-  /// What ranks must do alike in one combine, told along with `ready`.
+  /// What ranks must do alike in one combine, told along with `enter` and `ready`.
   XD_FN std::uint64_t manner() const {
-    return (source == Source::peers ? 1 : 0) | (source == Source::fused ? 2 : 0) | (args.with_weights ? 4 : 0);
+    return (source == Source::peers ? sync::kPullsRows : 0) | (source == Source::fused ? sync::kFusedRows : 0) |
+           (args.with_weights ? sync::kWithWeights : 0);
   }
-  static constexpr int kManners = 8;
 
   /// Tells all ranks, this one included, in their words at `words`. `of_this_kernel`: what it has written is told of too.
   XD_FN void tell(std::uint64_t words, bool of_this_kernel) {
     for (int p = m.thread(); p < shape.num_ranks && !failed; p += m.num_threads()) {
       std::uint64_t* word = call.at<std::uint64_t>(call.peers.after(p), words) + rank;
-      of_this_kernel ? m.store_release(word, epoch * kManners + manner())
-                     : m.store_begun(word, epoch * kManners + manner());
+      const std::uint64_t told = sync::manner_word(epoch, manner());
+      of_this_kernel ? m.store_release(word, told) : m.store_begun(word, told);
     }
   }
 
@@ -89,17 +89,19 @@ struct Combine {
       const std::uint64_t* word = call.mine<std::uint64_t>(words) + s;
       std::uint64_t told = 0;
       ok = sync::wait(
-          m, call.watch, word, epoch, false, edge, s, [](std::uint64_t w) { return w / kManners; }, &told);
-      if (!ok || told / kManners != epoch || told % kManners == manner()) continue;
-      sync::fail(m, call.watch, sync::Poison{StatusCode::usage, edge, rank, s}, manner(), told % kManners);
+          m, call.watch, word, epoch, false, edge, s, [](std::uint64_t w) { return sync::epoch_of_manner_word(w); },
+          &told);
+      if (!ok || sync::epoch_of_manner_word(told) != epoch || sync::manner_of(told) == manner()) continue;
+      sync::fail(m, call.watch, sync::Poison{StatusCode::usage, edge, rank, s},
+                 {epoch, epoch, manner(), sync::manner_of(told)});
       ok = false;
     }
     return !m.any_in_block(!ok);
   }
 
   XD_FN bool exchange_enter() {
-    if (m.block() == 0) tell(call.place.enter_words, false);  // edge enter: signal
-    return await(call.place.enter_words, Edge::enter);        // edge enter: wait
+    if (m.block() == 0) tell(call.place.enter_words, false);               // edge enter: signal
+    return await(call.place.enter_words, Edge::enter);  // edge enter: wait
   }
 
   /// Rows that earlier kernels wrote need no arrival; rows that this one pushes need all its blocks.

@@ -26,7 +26,7 @@ XD_FN std::uint64_t first_look(M& m, const Call& call) {
 template <class M>
 XD_FN bool told_failure(M& m, const Call& call, std::uint64_t first_look) {
   // Read again in order: the host, told by fail(), reads the reason that the origin wrote before its poison.
-  if (first_look) sync::fail(m, call.watch, sync::Poison::of(sync::poisoned(m, call.watch)), 0, 0);
+  if (first_look) sync::fail_by(m, call.watch, sync::poisoned(m, call.watch));
   return first_look != 0;
 }
 template <class M>
@@ -42,7 +42,7 @@ XD_FN void look_again(M& m, const Call& call) {
   const std::uint64_t* poison = call.watch.control[call.peers.rank]->poison;
   for (int r = m.lane(); r < call.peers.num_ranks; r += M::kWidth)
     if (const std::uint64_t word = m.load_acquire(&poison[r]))  // edge poison: wait
-      sync::fail(m, call.watch, sync::Poison::of(word), 0, 0);
+      sync::fail_by(m, call.watch, word);
 }
 
 /// Sets this block's copy of what every block has one of, and its share of the copies of blocks that this launch lacks.

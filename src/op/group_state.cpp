@@ -37,6 +37,23 @@ std::vector<Hello> exchange_hellos(const memory::Sharing& s, const Hello& mine) 
   return all;
 }
 
+#define XD_OPERATION(name, operation, ...) operation,
+constexpr const char* kOperations[] = {XD_EDGES(XD_OPERATION)};
+#undef XD_OPERATION
+
+/// The operation and the phase that wait for a signal of `edge`.
+std::string where(Edge edge) {
+  return text(kOperations[static_cast<int>(edge)], ", phase `wait_", name_of(edge), "`, edge `", name_of(edge), "`");
+}
+
+/// What a rank does in a combine of this manner.
+std::string words_of_manner(std::uint64_t manner) {
+  const char* rows = manner & sync::kFusedRows   ? "fused rows"
+                     : manner & sync::kPullsRows ? "rows in combine buffers"
+                                                 : "rows that are sent";
+  return text(rows, manner & sync::kWithWeights ? ", with_weights" : "");
+}
+
 }  // namespace
 
 GroupState::GroupState(memory::Sharing sharing, BackendKind backend, int device, const std::string& tuning_file)
@@ -128,8 +145,8 @@ Status GroupState::poll() const {
   status.fatal = true;
   status.edge = static_cast<Edge>(record.edge);
   status.peer = static_cast<std::int32_t>(record.peer);
-  status.epoch_expected = record.epoch_expected;
-  status.epoch_seen = record.epoch_seen;
+  status.epoch_expected = record.sighting.epoch_expected;
+  status.epoch_seen = record.sighting.epoch_seen;
   status.text = story_of(status, record);
   return status;
 }
@@ -146,17 +163,19 @@ std::string GroupState::story_of(const Status& status, const sync::FailureRecord
     return text("rank ", origin, " aborted the group: ", reason_of(origin), ". Seen by rank ", rank(),
                 ". Close the group");
   if (status.code == StatusCode::usage)
-    return text("ranks ", origin, " and ", status.peer,
-                " combine in different manners (rows in the combine buffer, fused, or ",
-                "with_weights on one of them only); seen by rank ", rank(),
-                ". Pass the same kind of rows on every rank. Close the group");
+    return text("ranks ", origin, " and ", status.peer, " combine in different manners: rank ", origin, " sums ",
+                words_of_manner(record.sighting.manner_expected), ", rank ", status.peer, " sums ",
+                words_of_manner(record.sighting.manner_seen), "; found in ", where(status.edge), ", epoch ",
+                status.epoch_expected, ", seen by rank ", rank(),
+                ". Pass the same kind of rows, and with_weights, on every rank. Close the group");
   const std::string advice = text(". Every rank must make the same calls in the same order within the deadline; rank ",
                                   status.peer, " is late, has stopped, or skipped a call. Close the group");
+  const std::string epochs = text("expected epoch ", status.epoch_expected, ", saw ", status.epoch_seen);
   if (origin != rank())
-    return text("rank ", origin, " gave up waiting for rank ", status.peer, " on edge `", name_of(status.edge),
-                "` and stopped the group; seen by rank ", rank(), advice);
-  return text("rank ", rank(), " waited past the deadline for rank ", status.peer, " on edge `", name_of(status.edge),
-              "`: expected epoch ", status.epoch_expected, ", saw ", status.epoch_seen, advice);
+    return text("rank ", origin, " gave up waiting for rank ", status.peer, " in ", where(status.edge), ": ", epochs,
+                "; it stopped the group, seen by rank ", rank(), advice);
+  return text("rank ", rank(), " waited past the deadline for rank ", status.peer, " in ", where(status.edge), ": ",
+              epochs, advice);
 }
 
 void GroupState::check(const char* call) const {

@@ -9,14 +9,19 @@
 
 namespace crossdock::sync {
 
+/// What a failed wait looked for and what it saw last. Manners: see manner_word(); 0 but for ranks that differ in them.
+struct Sighting {
+  std::uint64_t epoch_expected, epoch_seen;
+  std::uint64_t manner_expected, manner_seen;
+};
+
 /// The first failure of a rank. Host-visible memory; `code` is written last.
 struct FailureRecord {
   std::uint64_t code;  // StatusCode, 0 = none
   std::uint64_t edge;
   std::uint64_t peer;
   std::uint64_t origin;  // rank that noticed first
-  std::uint64_t epoch_expected;
-  std::uint64_t epoch_seen;
+  Sighting sighting;     // the origin's
 };
 
 /// Reports that do not end the group. Host-visible; each word is written by its own call and grows or stays.
@@ -37,6 +42,7 @@ struct Control {
   std::uint64_t poison[kMaxRanks];       // by origin rank; 0 = sound
   std::uint64_t deadline_ns;             // 0 = no limit
   std::uint64_t failure_claimed;         // the first failure of this rank wins
+  Sighting sightings[kMaxRanks];         // by origin, written before its poison
   char reason[kMaxRanks][kReasonBytes];  // text of abort, by origin
 };
 
@@ -75,5 +81,13 @@ XD_FN constexpr std::uint64_t epoch_of(std::uint64_t word) { return word >> kVal
 /// As much of an epoch as such a word holds; it wraps after 2^32 operations, and is compared for equality only.
 XD_FN constexpr std::uint64_t epoch_in_word(std::uint64_t epoch) { return epoch_of(count_word(epoch, 0)); }
 XD_FN constexpr std::uint64_t value_of(std::uint64_t word) { return word & ((std::uint64_t{1} << kValueBits) - 1); }
+
+/// `enter` and `ready` travel as one word too: epoch above, below what ranks must do alike in this combine, its manner.
+inline constexpr std::uint64_t kPullsRows = 1, kFusedRows = 2, kWithWeights = 4, kManners = 8;
+XD_FN constexpr std::uint64_t manner_word(std::uint64_t epoch, std::uint64_t manner) {
+  return epoch * kManners + manner;
+}
+XD_FN constexpr std::uint64_t epoch_of_manner_word(std::uint64_t word) { return word / kManners; }
+XD_FN constexpr std::uint64_t manner_of(std::uint64_t word) { return word % kManners; }
 
 }  // namespace crossdock::sync

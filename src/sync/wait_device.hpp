@@ -20,19 +20,49 @@ XD_FN std::uint64_t poisoned(M& m, const Watch& watch) {
   return 0;
 }
 
-/// Keeps the first failure of this rank and tells every peer.
 template <class M>
-XD_FN void fail(M& m, const Watch& watch, const Poison& poison, std::uint64_t expected, std::uint64_t seen) {
+XD_FN void store(M& m, Sighting* to, const Sighting& sighting) {
+  m.store_relaxed(&to->epoch_expected, sighting.epoch_expected);
+  m.store_relaxed(&to->epoch_seen, sighting.epoch_seen);
+  m.store_relaxed(&to->manner_expected, sighting.manner_expected);
+  m.store_relaxed(&to->manner_seen, sighting.manner_seen);
+}
+template <class M>
+XD_FN Sighting load(M& m, const Sighting* from) {
+  return {m.load_relaxed(&from->epoch_expected), m.load_relaxed(&from->epoch_seen),
+          m.load_relaxed(&from->manner_expected), m.load_relaxed(&from->manner_seen)};
+}
+
+/// Keeps the first failure of this rank, which saw `sighting`, and tells every peer.
+template <class M>
+XD_FN void fail(M& m, const Watch& watch, const Poison& poison, const Sighting& sighting) {
   if (!m.claim(&watch.control[watch.rank]->failure_claimed, 1)) return;
   FailureRecord* record = watch.failure;
   m.store_relaxed(&record->edge, static_cast<std::uint64_t>(poison.edge));
   m.store_relaxed(&record->peer, static_cast<std::uint64_t>(poison.peer));
   m.store_relaxed(&record->origin, static_cast<std::uint64_t>(poison.origin));
-  m.store_relaxed(&record->epoch_expected, expected);
-  m.store_relaxed(&record->epoch_seen, seen);
+  store(m, &record->sighting, sighting);
   m.store_release(&record->code, static_cast<std::uint64_t>(poison.code));
+  // All sightings first: a peer passes the poison on, and who hears it from there reads the sighting at once. A failure may
+  // take its time, the instructions of kernels may not.
+  const int to_tell = poison.origin == watch.rank ? watch.num_ranks : 0;
+  XD_UNROLL(1)
+  for (int r = 0; r < to_tell; ++r) store(m, &watch.control[r]->sightings[watch.rank], sighting);
+  XD_UNROLL(1)
   for (int r = 0; r < watch.num_ranks; ++r)
     m.store_release(&watch.control[r]->poison[watch.rank], poison.word());  // edge poison: signal
+}
+
+/// What its origin has told of a poison, whose word was read with acquire.
+template <class M>
+XD_FN Sighting told(M& m, const Watch& watch, const Poison& poison) {
+  return load(m, &watch.control[watch.rank]->sightings[poison.origin]);
+}
+/// Keeps the failure that a peer's word of poison has told of, and passes it on.
+template <class M>
+XD_FN void fail_by(M& m, const Watch& watch, std::uint64_t word) {
+  const Poison poison = Poison::of(word);
+  fail(m, watch, poison, told(m, watch, poison));
 }
 
 /// Waits until `seen(word)` is `expected` or, unless `exact`, more. False: the group has failed, fall through.
@@ -48,14 +78,13 @@ XD_FN bool wait(M& m, const Watch& watch, const std::uint64_t* word, std::uint64
       return true;
     }
     if (polls % kPollsPerLook == 0) {
-      if (const std::uint64_t word_of_peer = poisoned(m, watch)) {
-        fail(m, watch, Poison::of(word_of_peer), expected, epoch);
-        return false;
-      }
+      const std::uint64_t word_of_peer = poisoned(m, watch);
       const std::uint64_t limit = m.load_relaxed(&watch.control[watch.rank]->deadline_ns), time = m.now_ns();
       if (started == 0) started = time;
-      if (limit != 0 && time - started > limit) {
-        fail(m, watch, Poison{StatusCode::peer_lost, edge, watch.rank, peer}, expected, epoch);
+      if (word_of_peer || (limit != 0 && time - started > limit)) {
+        const Poison lost{StatusCode::peer_lost, edge, watch.rank, peer};
+        const Poison poison = word_of_peer ? Poison::of(word_of_peer) : lost;
+        fail(m, watch, poison, word_of_peer ? told(m, watch, poison) : Sighting{expected, epoch, 0, 0});
         return false;
       }
     }

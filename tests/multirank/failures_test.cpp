@@ -34,25 +34,29 @@ void expect_refusal(Log& log, Call&& call, const std::vector<std::string>& words
   }
 }
 
-/// All ranks but `absent` end with a status that names the edge and the absent rank; later calls are refused alike.
+std::string operation_of(Edge edge) { return edge == Edge::counts || edge == Edge::done ? "dispatch" : "combine"; }
+
+/// All ranks but `absent` end with a status that names the edge, the absent rank and what was waited for, also those that
+/// have heard of it from a peer; later calls are refused alike.
 void expect_lost(Rank& rank, Edge edge, int absent, std::uint64_t expected, std::uint64_t seen, Round& round) {
   const Status status = rank.exchange.poll();
+  const std::string name(name_of(edge));
   Log& log = rank.log;
   if (status.code != StatusCode::peer_lost) log.add("rank ", rank.rank(), " polls ", name_of(status.code));
   if (status.edge != edge) log.add("edge ", name_of(status.edge), ", must be ", name_of(edge));
   if (status.peer != absent) log.add("blames rank ", status.peer, ", must be ", absent);
   if (!status.fatal || status.rank != rank.rank()) log.add("fatal ", status.fatal, " rank ", status.rank);
-  const bool noticed_itself = status.text.find("gave up") == std::string::npos;  // else a peer was faster
-  if (noticed_itself && (status.epoch_expected != expected || status.epoch_seen != seen))
+  if (status.epoch_expected != expected || status.epoch_seen != seen)
     log.add("epoch expected ", status.epoch_expected, " seen ", status.epoch_seen, "; must be ", expected, " and ",
             seen);
   expect_words(log, status.text,
                {"rank " + std::to_string(rank.rank()), "rank " + std::to_string(absent),
-                std::string("edge `").append(name_of(edge)).append("`"), "Close the group"});
-  if (noticed_itself) expect_words(log, status.text, {"expected epoch " + std::to_string(expected)});
+                operation_of(edge) + ", phase `wait_" + name + "`, edge `" + name + "`: expected epoch " +
+                    std::to_string(expected) + ", saw " + std::to_string(seen),
+                "Close the group"});
   rank.exchange.clear_status();  // a failure stays
-  const std::string name = "rank " + std::to_string(absent);
-  expect_refusal<PeerLostError>(log, [&] { (void)rank.exchange.dispatch(round.input()); }, {"dispatch", name, "Close"});
+  expect_refusal<PeerLostError>(log, [&] { (void)rank.exchange.dispatch(round.input()); },
+                                {"dispatch", "rank " + std::to_string(absent), "Close"});
 }
 
 /// Leaves a scope, by an exception too, when all have come to its end.
@@ -256,7 +260,7 @@ StatusCode status_of_a_sum_that_outlives_its_peer(bool pulls) {
       code = exchange.poll().code;
     } else {
       const kernels::Call call = state_of(exchange).call(0, 0);
-      const std::uint64_t ready_in_epoch_2 = 2 * 8 + (pulls ? 1 : 0);
+      const std::uint64_t ready_in_epoch_2 = sync::manner_word(2, pulls ? sync::kPullsRows : 0);
       std::this_thread::sleep_for(5ms);  // rank 0 waits for this
       __atomic_store_n(call.at<std::uint64_t>(0, call.place.ready_words) + 1, ready_in_epoch_2, __ATOMIC_RELEASE);
       group.abort("rewrites its rows");
@@ -294,8 +298,10 @@ TEST(Lost, SurvivorsMakeANewGroup) {
   });
 }
 
-/// Ranks that combine in different manners would sum rows that are not there: all are told, by both ranks' numbers.
-void expect_manners(Scene& scene, const std::function<void(Rank&, Received&, Round&, bool other)>& combine) {
+/// Ranks that combine in different manners would sum rows that are not there: all are told, with both ranks' numbers and
+/// manners. Rank 1's is `of_one`, the others' `of_others`.
+void expect_manners(Scene& scene, const std::string& of_others, const std::string& of_one,
+                    const std::function<void(Rank&, Received&, Round&, bool other)>& combine) {
   scene.answers = answers_of(scene.test);
   scene.play(
       [&](Rank& rank, Round& round) {
@@ -305,7 +311,11 @@ void expect_manners(Scene& scene, const std::function<void(Rank&, Received&, Rou
         if (status.code != StatusCode::usage || !status.fatal)
           rank.log.add("poll: ", name_of(status.code), " ", status.text);
         expect_words(rank.log, status.text,
-                     {"combine in different manners", "1", "rank " + std::to_string(rank.rank()), "Close the group"});
+                     {"combine in different manners: rank ", "rank 1 sums " + of_one, " sums " + of_others,
+                      "found in combine, phase `wait_ready`, edge `ready`, epoch 2",
+                      "seen by rank " + std::to_string(rank.rank()), "Close the group"});
+        if (status.epoch_expected != 2 || status.epoch_seen != 2)
+          rank.log.add("epochs ", status.epoch_expected, " and ", status.epoch_seen, " of combine 2");
         rank.exchange.clear_status();
         expect_refusal<UsageError>(rank.log, [&] { (void)rank.exchange.dispatch(round.input()); },
                                    {"dispatch", "different manners"});
@@ -316,28 +326,30 @@ void expect_manners(Scene& scene, const std::function<void(Rank&, Received&, Rou
 TEST(Manners, RowsInTheCombineBufferOfSomeRanksOnly) {
   Scene scene;
   scene.test.config.zero_copy = true;
-  expect_manners(scene, [](Rank& rank, Received& received, Round& round, bool other) {
+  const auto combine = [](Rank& rank, Received& received, Round& round, bool other) {
     CombineInput from = round.run_experts(received);
     const Buffer staged(rank.test.backend, received.combine_buffer().num_rows * 256);
     if (other) from.rows = staged.data();
     rank.exchange.combine(std::move(received), from, round.output());
-  });
+  };
+  expect_manners(scene, "rows in combine buffers", "rows that are sent", combine);
 }
 
 TEST(Manners, TheSecondResultOnSomeRanksOnly) {
   Scene scene;
   scene.test.config.combine_weights = scene.test.with_weights = true;
-  expect_manners(scene, [](Rank& rank, Received& received, Round& round, bool other) {
+  const auto combine = [](Rank& rank, Received& received, Round& round, bool other) {
     CombineInput from = round.run_experts(received);
     from.with_weights = !other;
     rank.exchange.combine(std::move(received), from, round.output());
-  });
+  };
+  expect_manners(scene, "rows that are sent, with_weights", "rows that are sent", combine);
 }
 
 TEST(Manners, FusedOnSomeRanksOnly) {
   Scene scene;
   scene.test.config.fused = true;
-  expect_manners(scene, [](Rank& rank, Received& received, Round& round, bool other) {
+  const auto combine = [](Rank& rank, Received& received, Round& round, bool other) {
     CombineInput staged;
     const Buffer rows(rank.test.backend, received.tokens().row_capacity * 256);
     staged.rows = rows.data();
@@ -345,7 +357,8 @@ TEST(Manners, FusedOnSomeRanksOnly) {
       rank.exchange.combine(std::move(received), staged, round.output());
     else
       rank.exchange.combine_fused(std::move(received), round.output());
-  });
+  };
+  expect_manners(scene, "fused rows", "rows that are sent", combine);
 }
 
 TEST(Abort, ReachesPeersThatWaitAndPeersThatComeLater) {
