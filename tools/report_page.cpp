@@ -6,6 +6,8 @@
 #include <set>
 #include <tuple>
 
+#include "svg_parts.hpp"
+
 namespace crossdock::tools {
 namespace {
 

@@ -3,7 +3,8 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
+
+#include "svg_parts.hpp"
 
 namespace crossdock::tools {
 namespace {
@@ -16,35 +17,18 @@ constexpr int kOurColours = 4, kMarks = 4;
 /// So many values may be ticks of their own.
 constexpr std::size_t kMostTicks = 8;
 
-/// Two schemes; the hues of Okabe and Ito, lighter on dark ground.
-constexpr const char* kStyle = R"(<style>
-.ground{fill:#ffffff}.ink{fill:#1d2430}.soft{fill:#5a6472}.grid{stroke:#e3e6ea}.frame{stroke:#8b95a3;fill:none}
-.line{fill:none;stroke-width:2}.other{stroke:#7b8594}.mark.other{fill:#ffffff;stroke-width:1.5}.bound{stroke:#1d2430;stroke-dasharray:5 4;stroke-width:1.5}
+/// The hues of Okabe and Ito, lighter on dark ground.
+constexpr const char* kStyle =
+    R"(.line{fill:none;stroke-width:2}.other{stroke:#7b8594}.mark.other{fill:#ffffff;stroke-width:1.5}.bound{stroke:#1d2430;stroke-dasharray:5 4;stroke-width:1.5}
 .ours0{stroke:#0067a8;color:#0067a8}.ours1{stroke:#c04a00;color:#c04a00}.ours2{stroke:#00785a;color:#00785a}.ours3{stroke:#7d3c98;color:#7d3c98}
 .mark.ours0,.label.ours0{fill:#0067a8}.mark.ours1,.label.ours1{fill:#c04a00}.mark.ours2,.label.ours2{fill:#00785a}.mark.ours3,.label.ours3{fill:#7d3c98}
 .label{stroke:none!important}.label.other{fill:#5a6472}.label.bound{fill:#1d2430}.lead{fill:none;stroke-width:.7;opacity:.6}
-text{font:12px system-ui,-apple-system,"Segoe UI",Roboto,"DejaVu Sans",sans-serif}.head{font-size:14px;font-weight:600}.strong{font-weight:600}
 @media (prefers-color-scheme:dark){
-.ground{fill:#14181f}.ink{fill:#e8ebf0}.soft{fill:#a3adba}.grid{stroke:#2a313c}.frame{stroke:#6d7887}
 .other{stroke:#8994a3}.mark.other{fill:#14181f}.bound{stroke:#e8ebf0}
 .ours0{stroke:#5cb8f0;color:#5cb8f0}.ours1{stroke:#ff9a57;color:#ff9a57}.ours2{stroke:#3fce9f;color:#3fce9f}.ours3{stroke:#d0a2f0;color:#d0a2f0}
 .mark.ours0,.label.ours0{fill:#5cb8f0}.mark.ours1,.label.ours1{fill:#ff9a57}.mark.ours2,.label.ours2{fill:#3fce9f}.mark.ours3,.label.ours3{fill:#d0a2f0}
 .label.other{fill:#a3adba}.label.bound{fill:#e8ebf0}}
-</style>
 )";
-
-std::string number(double value) {
-  char text[32];
-  std::snprintf(text, sizeof text, "%.1f", value);
-  return text;
-}
-
-std::string tick_text(double value) {
-  char text[32];
-  std::snprintf(text, sizeof text, value >= 10000 && std::fmod(value, 1000) == 0 ? "%.0fk" : "%.6g",
-                value >= 10000 && std::fmod(value, 1000) == 0 ? value / 1000 : value);
-  return text;
-}
 
 /// From values to units of the viewBox, and where lines of the grid go.
 struct Scale {
@@ -67,14 +51,6 @@ std::vector<double> log_ticks(double least, double most, double base) {
     for (const double step : {1.0, 2.0, 5.0})
       if ((step == 1 || dense) && power * step >= least * 0.9999 && power * step <= most * 1.0001)
         ticks.push_back(power * step);
-  return ticks;
-}
-
-std::vector<double> linear_ticks(double most) {
-  const double power = std::pow(10, std::floor(std::log10(most)));
-  const double step = power * (most / power > 5 ? 1 : most / power > 2 ? 0.5 : 0.2);
-  std::vector<double> ticks;
-  for (int i = 0; i * step <= most * 1.0001; ++i) ticks.push_back(i * step);
   return ticks;
 }
 
@@ -104,17 +80,6 @@ Scale scale_of(const Plot& plot, double Point::*member, bool log, double base, d
   s.ticks = log_ticks(s.least, s.most, base);
   if (member == &Point::x) own_ticks(plot, s);
   return s;
-}
-
-std::string text_at(double x, double y, const char* classes, const char* anchor, const std::string& text,
-                    const char* more = "") {
-  return "<text class=\"" + std::string(classes) + "\" x=\"" + number(x) + "\" y=\"" + number(y) + "\" text-anchor=\"" +
-         anchor + "\"" + more + ">" + escaped(text) + "</text>\n";
-}
-
-std::string line_at(double x1, double y1, double x2, double y2) {
-  return "<line class=\"grid\" x1=\"" + number(x1) + "\" y1=\"" + number(y1) + "\" x2=\"" + number(x2) + "\" y2=\"" +
-         number(y2) + "\"/>\n";
 }
 
 std::string axes(const Plot& plot, const Scale& x, const Scale& y) {
@@ -226,32 +191,11 @@ std::string lines(const Plot& plot, const Scale& x, const Scale& y) {
 
 }  // namespace
 
-std::string escaped(const std::string& text) {
-  std::string out;
-  for (const char c : text)
-    if (c == '&')
-      out += "&amp;";
-    else if (c == '<')
-      out += "&lt;";
-    else if (c == '>')
-      out += "&gt;";
-    else if (c == '"')
-      out += "&quot;";
-    else
-      out += c;
-  return out;
-}
-
 std::string svg_of(const Plot& plot) {
   const Scale x = scale_of(plot, &Point::x, plot.x.log, 4, kLeft, kRight);
   const Scale y = scale_of(plot, &Point::y, plot.y.log, 10, kBottom, kTop);
-  std::string out = "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 " + std::to_string(int(kWidth)) + " " +
-                    std::to_string(int(kHeight)) + "\" role=\"img\" aria-labelledby=\"" + plot.name + "-t " +
-                    plot.name + "-d\">\n";
-  out += "<title id=\"" + plot.name + "-t\">" + escaped(plot.title) + "</title>\n<desc id=\"" + plot.name + "-d\">" +
-         escaped(plot.description) + "</desc>\n" + kStyle;
-  out += "<rect class=\"ground\" width=\"100%\" height=\"100%\"/>\n" + text_at(12, 22, "head ink", "start", plot.title);
-  return out + axes(plot, x, y) + lines(plot, x, y) + "</svg>\n";
+  const std::string head = svg_head(plot.name, plot.title, plot.description, kWidth, kHeight, kStyle);
+  return head + axes(plot, x, y) + lines(plot, x, y) + "</svg>\n";
 }
 
 }  // namespace crossdock::tools

@@ -37,7 +37,4 @@ struct Plot {
 /// `<svg>` with its own style, so that it stands alone as well as on a page.
 std::string svg_of(const Plot& plot);
 
-/// Text as HTML and SVG want it.
-std::string escaped(const std::string& text);
-
 }  // namespace crossdock::tools
