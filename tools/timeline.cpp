@@ -5,6 +5,7 @@
 #include <map>
 #include <set>
 #include <string>
+#include <tuple>
 
 namespace crossdock::tools {
 namespace {
@@ -12,9 +13,9 @@ namespace {
 using nlohmann::ordered_json;
 using Events = std::vector<TraceEvent>;
 
-/// An operation of a rank: its stamps by block, in the order in which the block took them.
+/// An operation of a rank: its stamps by block, in the order in which the block took them: of phases, and of peers' signals.
 struct Operation {
-  std::map<int, Events> blocks;
+  std::map<int, Events> blocks, seen;
 
   std::uint64_t begin() const {
     std::uint64_t first = ~std::uint64_t{0};
@@ -44,9 +45,18 @@ using Key = std::pair<int, std::uint64_t>;  // place, epoch
 
 std::map<Key, Operation> operations_of(const Events& events) {
   std::map<Key, Operation> all;
-  for (const TraceEvent& event : events) all[{event.place, event.epoch}].blocks[event.block].push_back(event);
+  for (const TraceEvent& event : events) {
+    Operation& operation = all[{event.place, event.epoch}];
+    (event.peer < 0 ? operation.blocks : operation.seen)[event.block].push_back(event);
+  }
+  std::erase_if(all, [](const auto& entry) { return entry.second.blocks.empty(); });  // an old ring's last leavings
   return all;
 }
+
+constexpr std::string_view kWait = "wait_";
+
+/// The edge that is waited for in a phase.
+std::string edge_of(Phase phase) { return std::string(name_of(phase).substr(kWait.size())); }
 
 /// When a rank knew the counts of all ranks, by operation.
 std::map<Key, std::uint64_t> counts_known(const Events& events) {
@@ -75,6 +85,13 @@ std::vector<std::int64_t> shifts_of(const std::vector<Events>& events) {
   return shifts;
 }
 
+std::uint64_t first_of(const std::vector<Events>& events) {
+  std::uint64_t first = ~std::uint64_t{0};
+  for (const Events& of_rank : events)
+    for (const TraceEvent& event : of_rank) first = std::min(first, event.time_ns);
+  return first;
+}
+
 class Writer {
  public:
   explicit Writer(std::uint64_t zero_ns) : zero_ns_(zero_ns) {}
@@ -96,6 +113,20 @@ class Writer {
   void phases(int rank, int track, const Events& stamps) {
     for (std::size_t i = 0; i + 1 < stamps.size(); ++i)
       slice(rank, track, std::string(name_of(stamps[i].phase)), stamps[i].time_ns, stamps[i + 1].time_ns, stamps[i]);
+  }
+  /// Instants at which the signals of peers were seen.
+  void seen(int rank, int track, const Operation& operation, int block) {
+    const auto stamps = operation.seen.find(block);
+    if (stamps == operation.seen.end()) return;
+    for (const TraceEvent& of : stamps->second)
+      events_.push_back({{"ph", "i"},
+                         {"s", "t"},
+                         {"name", edge_of(of.phase) + " of rank " + std::to_string(of.peer)},
+                         {"cat", of.combine ? "combine" : "dispatch"},
+                         {"pid", rank},
+                         {"tid", track},
+                         {"ts", us(of.time_ns)},
+                         {"args", {{"epoch", of.epoch}, {"place", of.place}, {"block", of.block}, {"peer", of.peer}}}});
   }
   ordered_json take() { return std::move(events_); }
 
@@ -123,17 +154,62 @@ void keep_last_operations(std::vector<std::vector<TraceEvent>>& events, int coun
     std::erase_if(of_rank, [&](const TraceEvent& e) { return kept.count({e.place, e.epoch}) == 0; });
 }
 
+std::vector<PeerWait> peer_waits(const std::vector<std::vector<TraceEvent>>& events) {
+  std::map<std::tuple<Phase, int, int>, std::pair<double, int>> sums;  // ns, how many
+  for (std::size_t r = 0; r < events.size(); ++r)
+    for (const auto& [key, operation] : operations_of(events[r]))
+      for (const auto& [block, seen] : operation.seen) {
+        const auto phases = operation.blocks.find(block);
+        if (phases == operation.blocks.end()) continue;
+        for (const TraceEvent& of : seen)
+          for (const TraceEvent& began : phases->second) {
+            if (began.phase != of.phase) continue;
+            auto& [ns, count] = sums[{of.phase, static_cast<int>(r), of.peer}];
+            // Threads begin to wait each at a time of their own, some before the one that stamps the phase.
+            ns += of.time_ns > began.time_ns ? static_cast<double>(of.time_ns - began.time_ns) : 0;
+            ++count;
+          }
+      }
+  std::vector<PeerWait> waits;
+  for (const auto& [key, sum] : sums)
+    waits.push_back({std::get<0>(key), std::get<1>(key), std::get<2>(key), sum.first / sum.second / 1e3});
+  return waits;
+}
+
+std::vector<std::int64_t> align(std::vector<std::vector<TraceEvent>>& events) {
+  const std::vector<std::int64_t> shifts = events.empty() ? std::vector<std::int64_t>{} : shifts_of(events);
+  for (std::size_t r = 0; r < events.size(); ++r)
+    for (TraceEvent& event : events[r]) event.time_ns += static_cast<std::uint64_t>(shifts[r]);
+  return shifts;
+}
+
+Bars bars_of(const std::vector<std::vector<TraceEvent>>& events, bool blocks) {
+  Bars bars;
+  for (const std::string_view name : kPhaseNames)
+    bars.kinds.push_back({std::string(name), name.substr(0, kWait.size()) == kWait});
+  const std::uint64_t zero = first_of(events);
+  const auto us = [&](std::uint64_t ns) { return static_cast<double>(ns - zero) / 1e3; };
+  for (std::size_t r = 0; r < events.size(); ++r) {
+    const std::string rank = "rank " + std::to_string(r);
+    std::map<int, Bar> rows;  // by block; -1: the rank's own
+    for (const auto& [key, operation] : operations_of(events[r]))
+      for (const auto& [block, stamps] : operation.blocks) {
+        if (!blocks && block != operation.last_block()) continue;
+        Bar& bar = rows[blocks ? block : -1];
+        bar.label = blocks ? rank + " block " + std::to_string(block) : rank;
+        for (std::size_t i = 0; i + 1 < stamps.size(); ++i)
+          bar.spans.push_back({us(stamps[i].time_ns), us(std::max(stamps[i].time_ns, stamps[i + 1].time_ns)),
+                               static_cast<int>(stamps[i].phase), stamps[i].combine ? "combine" : "dispatch"});
+      }
+    for (auto& [block, bar] : rows) bars.rows.push_back(std::move(bar));
+  }
+  return bars;
+}
+
 nlohmann::ordered_json timeline_of(const std::vector<std::vector<TraceEvent>>& given, const TimelineOptions& options) {
   std::vector<Events> events = given;
-  const std::vector<std::int64_t> shifts =
-      options.align && !events.empty() ? shifts_of(events) : std::vector<std::int64_t>(events.size(), 0);
-  std::uint64_t zero = ~std::uint64_t{0};
-  for (std::size_t r = 0; r < events.size(); ++r)
-    for (TraceEvent& event : events[r]) {
-      event.time_ns += static_cast<std::uint64_t>(shifts[r]);
-      zero = std::min(zero, event.time_ns);
-    }
-  Writer writer(zero);
+  const std::vector<std::int64_t> shifts = options.align ? align(events) : std::vector<std::int64_t>(events.size(), 0);
+  Writer writer(first_of(events));
   for (std::size_t r = 0; r < events.size(); ++r) {
     const int rank = static_cast<int>(r);
     writer.name("process_name", rank, 0, "rank " + std::to_string(rank));
@@ -145,10 +221,12 @@ nlohmann::ordered_json timeline_of(const std::vector<std::vector<TraceEvent>>& g
       const bool combine = stamps.front().combine;
       writer.slice(rank, 0, combine ? "combine" : "dispatch", operation.begin(), operation.end(), stamps.front());
       writer.phases(rank, 0, stamps);
+      writer.seen(rank, 0, operation, last);
       for (const auto& [block, of_block] : operation.blocks) {
         if (!options.blocks) break;
         blocks.insert(block);
         writer.phases(rank, 1 + block, of_block);
+        writer.seen(rank, 1 + block, operation, block);
       }
     }
     for (const int block : blocks) writer.name("thread_name", rank, 1 + block, "block " + std::to_string(block));

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "crossdock/exchange.hpp"
+#include "svg_bars.hpp"
 
 namespace crossdock::tools {
 
@@ -16,6 +17,21 @@ struct TimelineOptions {
 
 /// `events[r]` are those of rank r, oldest first, of the same operations on every rank.
 nlohmann::ordered_json timeline_of(const std::vector<std::vector<TraceEvent>>& events, const TimelineOptions& options);
+
+/// How long rank `rank` waits for the signal of `peer`, from the beginning of the phase on: the mean over operations and blocks.
+struct PeerWait {
+  Phase phase;
+  int rank, peer;
+  double mean_us;
+};
+/// By phase, rank and peer.
+std::vector<PeerWait> peer_waits(const std::vector<std::vector<TraceEvent>>& events);
+
+/// Shifts the clocks as TimelineOptions::align says; gives what was added to each.
+std::vector<std::int64_t> align(std::vector<std::vector<TraceEvent>>& events);
+
+/// A row for each rank, of the block that ends last, or for each block; a kind of span for each phase. Times are as they are.
+Bars bars_of(const std::vector<std::vector<TraceEvent>>& events, bool blocks);
 
 /// Only the newest `count` operations that all ranks have from begin to end.
 void keep_last_operations(std::vector<std::vector<TraceEvent>>& events, int count);

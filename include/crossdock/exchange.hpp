@@ -167,11 +167,13 @@ struct CombineOutput {
   float* weights = nullptr;
 };
 
-/// One time stamp: block `block` of operation `epoch` on place `place` began `phase`.
+/// One time stamp: block `block` of operation `epoch` on place `place` began `phase`; or, with a peer, saw the signal of rank
+/// `peer` that it waits for in this phase.
 struct TraceEvent {
   std::uint64_t time_ns;  ///< of the device's clock, monotonic, coarse
   std::uint64_t epoch;
-  std::int32_t block;
+  std::int16_t block;
+  std::int8_t peer;  ///< -1: none
   std::int16_t place;
   Phase phase;
   bool combine;

@@ -65,15 +65,17 @@
   X(ready, "combine", "the sender's combine rows are where the home rank reads them")  \
   X(poison, "any", "the sender has failed or aborted")
 
-/* Phases of a kernel, as a trace names them: name, the operation, what a block does in it until the next mark */
+/* Phases of a kernel, as a trace names them: name, the operation, what a block does in it until the next mark. The phase in
+ * which an edge is waited for has its name: wait_<edge>. */
 #define XD_PHASES(X)                                                                   \
   X(begin, "any", "reads its arguments, finds the ranks of its tokens")                \
   X(publish, "dispatch", "tells the peers its row counts")                             \
   X(wait_counts, "dispatch", "waits for the counts of all ranks")                      \
   X(move, "dispatch", "carries rows and metadata to their slots")                      \
   X(signal_done, "dispatch", "arrives; the last block tells the peers")                \
-  X(wait_done, "dispatch", "waits until the rows of all ranks have landed")            \
-  X(close_books, "dispatch", "writes the counts for the caller")                       \
+  X(close_books, "dispatch", "keeps its part of the plan; the last, counts for the caller") \
+  X(wait_done, "dispatch", "the last block waits until the rows of all have landed")   \
+  X(recount, "dispatch", "rows were dropped: counts the pairs of those that were kept") \
   X(wait_enter, "combine", "waits until the landing rows are free")                    \
   X(send, "combine", "pushes rows to their homes")                                     \
   X(wait_ready, "combine", "arrives, tells the peers, waits for all of them")          \

@@ -21,6 +21,7 @@ nb::list trace_of(const Exchange& exchange) {
     line["time_ns"] = event.time_ns;
     line["epoch"] = event.epoch;
     line["block"] = event.block;
+    if (event.peer >= 0) line["peer"] = event.peer;
     line["place"] = event.place;
     line["phase"] = nb::str(phase.data(), phase.size());
     line["operation"] = nb::str(event.combine ? "combine" : "dispatch");

@@ -53,7 +53,7 @@ struct Combine {
     const std::uint32_t first = items.first + m.warp();
     if (kCanPull && source == Source::peers && first < items.end) sources = sources_of(args.reduce.by_count(first));
     mark(Phase::wait_ready);
-    if (!await(call.place.ready_words, Edge::ready)) return;  // edge ready: wait
+    if (!await(call.place.ready_words, Edge::ready, Phase::wait_ready)) return;  // edge ready: wait
     mark(Phase::reduce);
     reduce_rows(items, sources);
     if (source != Source::landing || shape.fused) look_again(m, call);  // fused: landing rows may be handed out again
@@ -83,7 +83,7 @@ struct Combine {
   }
 
   /// Waits until all ranks have told, all of them the same manner.
-  XD_FN bool await(std::uint64_t words, Edge edge) {
+  XD_FN bool await(std::uint64_t words, Edge edge, Phase phase) {
     bool ok = !failed;
     for (int s = m.thread(); s < shape.num_ranks && ok; s += m.num_threads()) {
       const std::uint64_t* word = call.mine<std::uint64_t>(words) + s;
@@ -91,6 +91,7 @@ struct Combine {
       ok = sync::wait(
           m, call.watch, word, epoch, false, edge, s, [](std::uint64_t w) { return sync::epoch_of_manner_word(w); },
           &told);
+      if (ok) mark_seen(m, call, epoch, phase, true, s);
       if (!ok || sync::epoch_of_manner_word(told) != epoch || sync::manner_of(told) == manner()) continue;
       sync::fail(m, call.watch, sync::Poison{StatusCode::usage, edge, rank, s},
                  {epoch, epoch, manner(), sync::manner_of(told)});
@@ -101,7 +102,7 @@ struct Combine {
 
   XD_FN bool exchange_enter() {
     if (m.block() == 0) tell(call.place.enter_words, false);               // edge enter: signal
-    return await(call.place.enter_words, Edge::enter);  // edge enter: wait
+    return await(call.place.enter_words, Edge::enter, Phase::wait_enter);  // edge enter: wait
   }
 
   /// Rows that earlier kernels wrote need no arrival; rows that this one pushes need all its blocks.

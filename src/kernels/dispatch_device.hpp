@@ -12,6 +12,7 @@
 // wait for the counts of those before them.
 #pragma once
 
+#include "kernels/dispatch_books_device.hpp"
 #include "kernels/dispatch_shared.hpp"
 #include "kernels/pairs_device.hpp"
 #include "kernels/phase_device.hpp"
@@ -74,6 +75,7 @@ struct Dispatch {
   }
 
   XD_FN void mark(Phase phase) { kernels::mark(m, call, epoch, phase, false); }
+  XD_FN void mark_seen(Phase phase, int peer) { kernels::mark_seen(m, call, epoch, phase, false, peer); }
 
   XD_FN bool replay() const { return !kSmall && args.replay; }
 
@@ -99,6 +101,7 @@ struct Dispatch {
     return tokens;
   }
 
+  XD_FN Books<M> books() { return {m, call, matrix()}; }
   XD_FN PairBooks<M> pair_books() { return {m, call, shared.pairs, epoch}; }
 
   XD_FN layout::CountMatrix matrix_of_plan() const {
@@ -169,7 +172,8 @@ struct Dispatch {
       std::uint64_t* word = words + rank * (shape.num_ranks + 1) + cell;
       m.store_begun(word, sync::count_word(epoch, count_for(cell)));  // edge counts: signal
     }
-    if (!replay() && m.thread() == 0) report_tokens();
+    if (!replay() && m.thread() == 0)
+      books().report_tokens(num_tokens, shared.before[kMaxRanks] + shared.counts[kMaxRanks]);
   }
 
   /// Tells the owners of the experts their pairs.
@@ -184,36 +188,16 @@ struct Dispatch {
     return d == shape.num_ranks ? layout::token_cell(num_tokens, call.plan_idx) : shared.before[d] + shared.counts[d];
   }
 
-  XD_FN void report_tokens() {
-    Counts* counts = call.mine<Counts>(call.plan.counts);
-    counts->num_tokens = num_tokens;
-    const std::uint32_t bad_ids = shared.before[kMaxRanks] + shared.counts[kMaxRanks];
-    counts->bad_ids = bad_ids;
-    if (!bad_ids) return;
-    std::uint64_t* all = &call.watch.report->bad_ids;
-    m.store_release(all, m.load_relaxed(all) + bad_ids);
-  }
-
   XD_FN bool await_counts() {
     const int cells = shape.num_ranks * (shape.num_ranks + 1);
     const std::uint64_t* words = call.mine<std::uint64_t>(call.place.counts_words);
     bool ok = !failed;
-    for (int i = m.thread(); i < cells && ok; i += m.num_threads())
-      ok = sync::wait_count(m, call.watch, words + i, epoch, shape.by_cells(i), &shared.matrix[i]);
-    return !m.any_in_block(!ok);
-  }
-
-  /// Rows that the call before had filled and this one leaves empty lose their metadata.
-  XD_FN void clean_tail() {
-    const std::int64_t first = smaller(matrix().rows_needed(rank), shape.row_capacity);
-    const std::int64_t stride = std::int64_t{m.num_blocks()} * m.num_threads();
-    for (std::int64_t r = first + std::int64_t{m.block()} * m.num_threads() + m.thread(); r < filled; r += stride) {
-      call.mine<RowSource>(call.plan.sources)[r] = {-1, -1, -1, 0};
-      for (int j = 0; j < shape.top_k; ++j) {
-        call.mine<std::int32_t>(call.plan.ids)[r * shape.top_k + j] = -1;
-        call.mine<float>(call.plan.weights)[r * shape.top_k + j] = 0.0f;
-      }
+    for (int i = m.thread(); i < cells && ok; i += m.num_threads()) {
+      const int s = shape.by_cells(i);
+      ok = sync::wait_count(m, call.watch, words + i, epoch, s, &shared.matrix[i]);
+      if (ok && i == s * (shape.num_ranks + 1) + shape.num_ranks) mark_seen(Phase::wait_counts, s);  // its last word
     }
+    return !m.any_in_block(!ok);
   }
 
   XD_FN void move_rows() {
@@ -434,14 +418,16 @@ struct Dispatch {
     mark(Phase::signal_done);
     const bool last = arrive_last(m, &call.mine<memory::PlaceState>(call.place.state)->arrivals);
     if (last) tell_done();
+    mark(Phase::close_books);
     if (!replay()) {
       keep_last_chunk();
-      clean_tail();
+      books().clean_tail(filled);
     }
-    if (last && !replay()) keep_matrix();
+    if (last && !replay()) books().keep_matrix();
     advance_clock(m, call, epoch, false);
-    if (!last || !await_done() || replay()) return;
-    if (matrix().rows_needed(rank) > shape.row_capacity) pair_books().recount();
+    if (!last || !await_done() || replay() || matrix().rows_needed(rank) <= shape.row_capacity) return;
+    mark(Phase::recount);
+    pair_books().recount();
   }
 
   XD_FN void tell_done() {
@@ -457,10 +443,9 @@ struct Dispatch {
     for (int s = m.thread(); s < shape.num_ranks && ok; s += m.num_threads()) {
       const std::uint64_t* word = call.mine<std::uint64_t>(call.place.done_words) + s;
       ok = sync::wait_epoch(m, call.watch, word, epoch, Edge::done, s);  // edge done: wait
+      if (ok) mark_seen(Phase::wait_done, s);
     }
-    if (m.any_in_block(!ok)) return false;
-    mark(Phase::close_books);
-    return true;
+    return !m.any_in_block(!ok);
   }
 
   /// The plan of a block's last chunk, which is still in shared memory.
@@ -468,27 +453,6 @@ struct Dispatch {
     if (items.first >= items.end) return;
     const std::int64_t chunk = first_token + (end_token - 1 - first_token) / kChunk * kChunk;
     keep_chunk(chunk, static_cast<int>(end_token - chunk));
-  }
-
-  /// Everything that follows from the counts.
-  XD_FN void keep_matrix() {
-    const int cells = shape.num_ranks * (shape.num_ranks + 1);
-    for (int i = m.thread(); i < cells; i += m.num_threads())
-      call.mine<std::uint64_t>(call.plan.matrix)[i] = shared.matrix[i];
-    Counts* counts = call.mine<Counts>(call.plan.counts);
-    for (int s = m.thread(); s < shape.num_ranks; s += m.num_threads()) {
-      counts->rows_per_source[s] = matrix().kept_rows(s, rank, shape.row_capacity);
-      counts->dropped_per_source[s] = matrix().rows(s, rank) - counts->rows_per_source[s];
-    }
-    if (m.thread() != 0) return;
-    counts->rows_needed = matrix().rows_needed(rank);
-    counts->num_rows = smaller(counts->rows_needed, shape.row_capacity);
-    call.mine<memory::PlanFill>(call.plan.fill)->rows = counts->num_rows;
-    if (shape.overflow_is_error && counts->rows_needed > shape.row_capacity) {
-      sync::ReportRecord* report = call.watch.report;
-      m.store_relaxed(&report->rows_needed, counts->rows_needed);
-      m.store_release(&report->rows_over, m.load_relaxed(&report->rows_over) + 1);
-    }
   }
 };
 

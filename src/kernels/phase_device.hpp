@@ -69,13 +69,22 @@ XD_FN void advance_clock(M& m, const Call& call, std::uint64_t epoch, bool combi
   set_copies(m, call.mine<memory::PlaceState>(call.place.state)->clock, epoch * 2 + (combined ? 1 : 0));
 }
 
-/// Takes a time stamp of this block; nothing where tracing is off.
+/// Takes a time stamp of this block.
 template <class M>
-XD_FN void mark(M& m, const Call& call, std::uint64_t epoch, Phase phase, bool combine) {
-  if (call.shape.trace_events == 0 || m.thread() != 0) return;
+XD_FN void stamp(M& m, const Call& call, std::uint64_t epoch, Phase phase, bool combine, int peer) {
   const std::uint32_t taken = m.add_relaxed(call.mine<std::uint32_t>(call.place.trace_head), 1);
   call.mine<TraceEvent>(call.place.trace)[taken % static_cast<std::uint32_t>(call.shape.trace_events)] = {
-      m.now_ns(), epoch, m.block(), 0, phase, combine};
+      m.now_ns(), epoch, static_cast<std::int16_t>(m.block()), static_cast<std::int8_t>(peer), 0, phase, combine};
+}
+/// This block begins a phase. Nothing where tracing is off.
+template <class M>
+XD_FN void mark(M& m, const Call& call, std::uint64_t epoch, Phase phase, bool combine) {
+  if (call.shape.trace_events != 0 && m.thread() == 0) stamp(m, call, epoch, phase, combine, -1);
+}
+/// This thread has seen the signal of `peer` that this block waits for in `phase`.
+template <class M>
+XD_FN void mark_seen(M& m, const Call& call, std::uint64_t epoch, Phase phase, bool combine, int peer) {
+  if (call.shape.trace_events != 0) stamp(m, call, epoch, phase, combine, peer);
 }
 
 /// Part `idx` of `count` of [0, total), which has fewer than 2^32 items. One short division: kernels begin with this.

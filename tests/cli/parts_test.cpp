@@ -209,7 +209,12 @@ TEST(Ranks, one_failure_stops_all) {
 /// Stamps of one operation of one block: begin, phases at the given times, end.
 void stamp(std::vector<TraceEvent>& to, std::uint64_t epoch, int block,
            std::initializer_list<std::pair<Phase, std::uint64_t>> phases) {
-  for (const auto& [phase, time] : phases) to.push_back({time, epoch, block, 0, phase, false});
+  for (const auto& [phase, time] : phases)
+    to.push_back({time, epoch, static_cast<std::int16_t>(block), -1, 0, phase, false});
+}
+/// Block 0 has seen the signal of `peer`.
+void stamp_seen(std::vector<TraceEvent>& to, std::uint64_t epoch, Phase phase, int peer, std::uint64_t time) {
+  to.push_back({time, epoch, 0, static_cast<std::int8_t>(peer), 0, phase, false});
 }
 
 TEST(Timeline, clocks_are_shifted_so_that_counts_are_known_at_one_time) {
@@ -241,6 +246,62 @@ TEST(Timeline, only_operations_that_all_ranks_have_whole_are_kept) {
   EXPECT_EQ(events[1].front().epoch, 2u);
   keep_last_operations(events, 1);
   EXPECT_EQ(events[0].front().epoch, 3u);
+}
+
+TEST(Timeline, signals_of_peers_are_instants_and_their_waits_have_means) {
+  std::vector<std::vector<TraceEvent>> events(2);
+  for (std::uint64_t epoch = 1; epoch <= 2; ++epoch)
+    for (auto& of_rank : events) {
+      stamp_seen(of_rank, epoch, Phase::wait_counts, 0,
+                 epoch * 10000 + 900);  // by a thread that was faster than the first
+      stamp(of_rank, epoch, 0,
+            {{Phase::begin, epoch * 10000},
+             {Phase::wait_counts, epoch * 10000 + 1000},
+             {Phase::move, epoch * 10000 + 4000}});
+      stamp_seen(of_rank, epoch, Phase::wait_counts, 1, epoch * 10000 + (epoch == 1 ? 2000 : 4000));
+      stamp(of_rank, epoch, 0, {{Phase::end, epoch * 10000 + 5000}});
+    }
+  const std::vector<PeerWait> waits = peer_waits(events);
+  ASSERT_EQ(waits.size(), 4u);
+  EXPECT_EQ(waits[3].rank, 1);
+  EXPECT_EQ(waits[3].peer, 1);
+  EXPECT_EQ(waits[3].phase, Phase::wait_counts);
+  EXPECT_DOUBLE_EQ(waits[2].mean_us, 0);
+  EXPECT_DOUBLE_EQ(waits[3].mean_us, 2);
+
+  std::vector<std::string> slices, instants;
+  const auto timeline = timeline_of(events, {});
+  for (const auto& e : timeline["traceEvents"])
+    if (e["pid"] == 1 && e["ph"] != "M") (e["ph"] == "X" ? slices : instants).push_back(e["name"]);
+  const std::vector<std::string> of_one{"dispatch", "begin", "wait_counts", "move"};
+  EXPECT_EQ(std::vector<std::string>(slices.begin(), slices.begin() + 4), of_one) << "signals are no phases";
+  EXPECT_EQ(slices.size(), 8u);
+  EXPECT_EQ(instants,
+            (std::vector<std::string>{"counts of rank 0", "counts of rank 1", "counts of rank 0", "counts of rank 1"}));
+}
+
+TEST(Timeline, a_picture_has_a_row_for_each_rank_and_a_span_for_each_phase) {
+  std::vector<std::vector<TraceEvent>> events(2);
+  for (auto& of_rank : events) {
+    stamp(of_rank, 1, 0, {{Phase::begin, 1000}, {Phase::wait_counts, 2000}, {Phase::move, 3000}, {Phase::end, 9000}});
+    stamp(of_rank, 1, 1, {{Phase::begin, 1000}, {Phase::wait_counts, 2500}, {Phase::move, 3500}, {Phase::end, 5000}});
+  }
+  Bars bars = bars_of(events, false);
+  ASSERT_EQ(bars.rows.size(), 2u);
+  EXPECT_EQ(bars.rows[1].label, "rank 1");
+  ASSERT_EQ(bars.rows[1].spans.size(), 3u);  // of the block that ends last
+  EXPECT_DOUBLE_EQ(bars.rows[1].spans[2].begin, 2);
+  EXPECT_DOUBLE_EQ(bars.rows[1].spans[2].end, 8);
+  bars.name = "picture", bars.title = "a < b";
+  const std::string svg = svg_of(bars);
+  EXPECT_EQ(svg.rfind("<svg xmlns=\"http://www.w3.org/2000/svg\"", 0), 0u);
+  EXPECT_NE(svg.find("prefers-color-scheme:dark"), std::string::npos);
+  EXPECT_NE(svg.find("a &lt; b"), std::string::npos);
+  EXPECT_NE(svg.find("move, 2.0 to 8.0"), std::string::npos);
+  EXPECT_NE(svg.find(">wait_counts</text>"), std::string::npos) << "the legend";
+  EXPECT_EQ(svg.find(">reduce</text>"), std::string::npos) << "no such span";
+  EXPECT_EQ(bars_of(events, true).rows.size(), 4u);
+  EXPECT_EQ(bars_of(events, true).rows[3].label, "rank 1 block 1");
 }
 
 /// Problems of every layout and path, small.

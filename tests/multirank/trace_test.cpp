@@ -2,7 +2,10 @@
 // Time stamps of the phases: in order, of every operation, the newest of a ring; none where they are off.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <map>
 #include <set>
+#include <tuple>
 
 #include "support/harness.hpp"
 
@@ -45,6 +48,74 @@ TEST(Trace, HasThePhasesOfEveryOperationInOrder) {
       log.add("begins or ends with something else");
   });
   EXPECT_EQ(log.text(), "");
+}
+
+/// Each wait stamps the signal of every rank once, in its phase, before the block goes on.
+TEST(Trace, HasTheSignalOfEveryPeer) {
+  TestCase test = small_case(3);
+  test.config.trace_events = 1 << 14;
+  const Answers answers = answers_of(test);
+  Log log;
+  run_ranks(test, log, [&](Rank& rank) {
+    Round round(test, answers, rank.rank());
+    Received received = rank.exchange.dispatch(round.input());
+    const Plan plan = received.keep();
+    const CombineInput from = round.run_experts(received);
+    rank.combine(std::move(received), from, round.output());
+    rank.exchange.combine(plan, from, round.output());
+    synchronize(test.backend, nullptr);
+    std::map<std::tuple<std::uint64_t, int, Phase>, std::multiset<int>> peers;  // by epoch, block and phase
+    std::map<std::pair<std::uint64_t, int>, Phase> now;
+    for (const TraceEvent& event : rank.exchange.trace()) {
+      if (event.peer < 0) {
+        now[{event.epoch, event.block}] = event.phase;
+        continue;
+      }
+      peers[{event.epoch, event.block, event.phase}].insert(event.peer);
+      if (test.backend == BackendKind::cpu && now[{event.epoch, event.block}] != event.phase)
+        log.add("a signal of ", name_of(event.phase), " in ", name_of(now[{event.epoch, event.block}]));
+    }
+    std::set<std::pair<std::uint64_t, Phase>> waits;
+    for (const auto& [of, seen] : peers) {
+      waits.insert({std::get<0>(of), std::get<2>(of)});
+      if (seen != std::multiset<int>{0, 1, 2}) log.add(seen.size(), " signals in ", name_of(std::get<2>(of)));
+    }
+    const std::set<std::pair<std::uint64_t, Phase>> right{{1, Phase::wait_counts},
+                                                          {1, Phase::wait_done},
+                                                          {2, Phase::wait_ready},
+                                                          {3, Phase::wait_enter},
+                                                          {3, Phase::wait_ready}};
+    if (waits != right) log.add(waits.size(), " waits of signals");
+  });
+  EXPECT_EQ(log.text(), "");
+}
+
+/// Phases of a dispatch, as XD_PHASES has them; rows that were dropped are counted again.
+TEST(Trace, ADispatchHasItsPhasesInTheOrderOfTheList) {
+  for (const bool drops : {false, true}) {
+    TestCase test = small_case(2);
+    test.config.trace_events = 1 << 10;
+    if (drops) test.config.row_capacity = 2;
+    const Answers answers = answers_of(test);
+    Log log;
+    run_ranks(test, log, [&](Rank& rank) {
+      rank.run(answers);
+      std::vector<Phase> phases;
+      int last = 0;  // the block that waits for `done`
+      for (const TraceEvent& event : rank.exchange.trace())
+        if (event.phase == Phase::wait_done && event.epoch == 1) last = event.block;
+      for (const TraceEvent& event : rank.exchange.trace())
+        if (event.peer < 0 && event.epoch == 1 && event.block == last && event.phase != Phase::publish)
+          phases.push_back(event.phase);
+      std::vector<Phase> right{Phase::begin,       Phase::wait_counts, Phase::move,
+                               Phase::signal_done, Phase::close_books, Phase::wait_done};
+      if (drops) right.push_back(Phase::recount);
+      right.push_back(Phase::end);
+      if (phases != right) log.add("rank ", rank.rank(), ": ", phases.size(), " phases, not ", right.size());
+      if (!std::is_sorted(phases.begin(), phases.end())) log.add("the list has them in another order");
+    });
+    EXPECT_EQ(log.text(), "");
+  }
 }
 
 TEST(Trace, KeepsTheNewest) {

@@ -164,9 +164,9 @@ def test_trace_names_phases(crossdock_ranks):
         exchange = group.exchange(CONFIG.replace(trace_events=64))
         received = exchange.dispatch(np.ones((4, 8), np.float32), to_the_other(group))
         exchange.combine(received, received.rows)
-        return {(e["operation"], e["phase"]) for e in exchange.trace()}
+        return {(e["operation"], e["phase"], e.get("peer")) for e in exchange.trace()}
     for seen in crossdock_ranks(2)(job):
-        assert {("dispatch", "move"), ("combine", "reduce")} <= seen
+        assert {("dispatch", "move", None), ("combine", "reduce", None), ("dispatch", "wait_counts", 1)} <= seen
 
 
 def test_the_last_launch_says_who_decided(crossdock_ranks):

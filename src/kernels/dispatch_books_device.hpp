@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a dispatch leaves of its counts: in the plan for combine and replays, and for the caller and its reports.
+#pragma once
+
+#include "kernels/args.hpp"
+#include "layout/slots.hpp"
+
+namespace crossdock::kernels {
+
+template <class M>
+struct Books {
+  M& m;
+  const Call& call;
+  const layout::CountMatrix matrix;  // of this call, in shared memory
+  const Shape& shape = call.shape;
+  const int rank = call.peers.rank;
+
+  /// T and bad ids of this call.
+  XD_FN void report_tokens(std::int64_t num_tokens, std::uint32_t bad_ids) const {
+    Counts* counts = call.mine<Counts>(call.plan.counts);
+    counts->num_tokens = num_tokens;
+    counts->bad_ids = bad_ids;
+    if (!bad_ids) return;
+    std::uint64_t* all = &call.watch.report->bad_ids;
+    m.store_release(all, m.load_relaxed(all) + bad_ids);
+  }
+
+  /// Rows before `filled`, as the call before has left them, that this one leaves empty lose their metadata.
+  XD_FN void clean_tail(std::int64_t filled) const {
+    const std::int64_t first = smaller(matrix.rows_needed(rank), shape.row_capacity);
+    const std::int64_t stride = std::int64_t{m.num_blocks()} * m.num_threads();
+    for (std::int64_t r = first + std::int64_t{m.block()} * m.num_threads() + m.thread(); r < filled; r += stride) {
+      call.mine<RowSource>(call.plan.sources)[r] = {-1, -1, -1, 0};
+      for (int j = 0; j < shape.top_k; ++j) {
+        call.mine<std::int32_t>(call.plan.ids)[r * shape.top_k + j] = -1;
+        call.mine<float>(call.plan.weights)[r * shape.top_k + j] = 0.0f;
+      }
+    }
+  }
+
+  /// Everything that follows from the counts.
+  XD_FN void keep_matrix() const {
+    const int cells = shape.num_ranks * (shape.num_ranks + 1);
+    for (int i = m.thread(); i < cells; i += m.num_threads())
+      call.mine<std::uint64_t>(call.plan.matrix)[i] = matrix.cells[i];
+    Counts* counts = call.mine<Counts>(call.plan.counts);
+    for (int s = m.thread(); s < shape.num_ranks; s += m.num_threads()) {
+      counts->rows_per_source[s] = matrix.kept_rows(s, rank, shape.row_capacity);
+      counts->dropped_per_source[s] = matrix.rows(s, rank) - counts->rows_per_source[s];
+    }
+    if (m.thread() != 0) return;
+    counts->rows_needed = matrix.rows_needed(rank);
+    counts->num_rows = smaller(counts->rows_needed, shape.row_capacity);
+    call.mine<memory::PlanFill>(call.plan.fill)->rows = counts->num_rows;
+    if (shape.overflow_is_error && counts->rows_needed > shape.row_capacity) {
+      sync::ReportRecord* report = call.watch.report;
+      m.store_relaxed(&report->rows_needed, counts->rows_needed);
+      m.store_release(&report->rows_over, m.load_relaxed(&report->rows_over) + 1);
+    }
+  }
+};
+
+}  // namespace crossdock::kernels
