@@ -197,8 +197,7 @@ class XD_PUBLIC Exchange {
 
   /// Routes and sends. Errors before anything is enqueued: usage, state (too many in flight), capacity, peer_lost, aborted.
   Received dispatch(const DispatchInput& input, const CallOptions& options = {});
-  /// Sends another payload along a kept plan: the plan's T rows, also where only the device knows how many. ids and weights
-  /// are not read again.
+  /// Sends another payload along a kept plan: its T rows, also where only the device knows T. Reads no ids, no weights.
   Received dispatch(const Plan& plan, const DispatchInput& input, const CallOptions& options = {});
 
   /// Sums the rows of `input` at their home ranks; consumes `received`, unless an error is thrown before enqueuing.
@@ -208,8 +207,7 @@ class XD_PUBLIC Exchange {
   void combine(const Plan& plan, const CombineInput& input, const CombineOutput& output,
                const CallOptions& options = {});
 
-  /// Sums landing rows that kernels of the group have written: out[t] = sum over j of row t*k+j, for ids that were kept.
-  /// `num_tokens` -1: T of the plan.
+  /// Sums landing rows that kernels of the group wrote: out[t] = sum of rows t*k+j, j kept. `num_tokens` -1: the plan's T.
   void combine_fused(Received&& received, const CombineOutput& output, std::int32_t num_tokens = -1,
                      const CallOptions& options = {});
 

@@ -223,7 +223,8 @@ void judge_victim(Fault fault, int victim, const ProcessReport& report) {
   }
   if (fault != Fault::late) return;
   EXPECT_EQ(report.text.rfind("refused: ", 0), 0u) << report.text;
-  const std::string named = "gave up waiting for rank " + std::to_string(victim) + " on edge `counts`";
+  const std::string named =
+      "gave up waiting for rank " + std::to_string(victim) + " in dispatch, phase `wait_counts`, edge `counts`";
   EXPECT_NE(report.text.find(named), std::string::npos) << report.text;
 }
 
