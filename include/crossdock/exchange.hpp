@@ -173,7 +173,7 @@ struct TraceEvent {
   std::uint64_t time_ns;  ///< of the device's clock, monotonic, coarse
   std::uint64_t epoch;
   std::int16_t block;
-  std::int8_t peer;  ///< -1: none
+  std::int16_t peer;  ///< -1: none
   std::int16_t place;
   Phase phase;
   bool combine;

@@ -2,6 +2,8 @@
 // Steps that kernels share: beginning, sharing out work, and finding the block that finishes last.
 #pragma once
 
+#include <bit>
+
 #include "kernels/args.hpp"
 #include "sync/wait_device.hpp"
 
@@ -69,12 +71,17 @@ XD_FN void advance_clock(M& m, const Call& call, std::uint64_t epoch, bool combi
   set_copies(m, call.mine<memory::PlaceState>(call.place.state)->clock, epoch * 2 + (combined ? 1 : 0));
 }
 
-/// Takes a time stamp of this block.
+/// Takes a time stamp of this block, stored as words.
 template <class M>
 XD_FN void stamp(M& m, const Call& call, std::uint64_t epoch, Phase phase, bool combine, int peer) {
+  struct Words {
+    std::uint64_t word[sizeof(TraceEvent) / sizeof(std::uint64_t)];
+  };
   const std::uint32_t taken = m.add_relaxed(call.mine<std::uint32_t>(call.place.trace_head), 1);
-  call.mine<TraceEvent>(call.place.trace)[taken % static_cast<std::uint32_t>(call.shape.trace_events)] = {
-      m.now_ns(), epoch, static_cast<std::int16_t>(m.block()), static_cast<std::int8_t>(peer), 0, phase, combine};
+  const TraceEvent event = {
+      m.now_ns(), epoch, static_cast<std::int16_t>(m.block()), static_cast<std::int16_t>(peer), 0, phase, combine};
+  call.mine<Words>(call.place.trace)[taken % static_cast<std::uint32_t>(call.shape.trace_events)] =
+      std::bit_cast<Words>(event);
 }
 /// This block begins a phase. Nothing where tracing is off.
 template <class M>

@@ -214,7 +214,7 @@ void stamp(std::vector<TraceEvent>& to, std::uint64_t epoch, int block,
 }
 /// Block 0 has seen the signal of `peer`.
 void stamp_seen(std::vector<TraceEvent>& to, std::uint64_t epoch, Phase phase, int peer, std::uint64_t time) {
-  to.push_back({time, epoch, 0, static_cast<std::int8_t>(peer), 0, phase, false});
+  to.push_back({time, epoch, 0, static_cast<std::int16_t>(peer), 0, phase, false});
 }
 
 TEST(Timeline, clocks_are_shifted_so_that_counts_are_known_at_one_time) {

@@ -35,7 +35,6 @@ VERBS = {
 
 # Accesses of less than four bytes that a body needs, and how many instructions of each there may be.
 NARROW = re.compile(r"((?:global|flat|buffer)_(?:load|store)_(?:[us]?byte|[us]?short)\w*) ")
-OF_TIME_STAMPS = {"global_store_short": 16}                       # phase and kernel of a trace event, two a mark
 OF_EXPONENTS = {"global_load_ubyte": 9, "global_store_byte": 1}   # one byte a block of 128 elements
 OF_SCALES = {"global_load_ubyte": 1, "global_store_byte": 8}      # any byte count, to eight ranks
 
@@ -108,11 +107,11 @@ def check_accesses(name, instructions):
     moves = {i.split("_")[1] for i in instructions if re.match(r"global_(load|store)_dwordx4 .* nt", i)}
     if moves != {"load", "store"}:
         yield f"{name}: of 16-byte accesses past the cache only {sorted(moves)}"
-    allowed = dict(OF_TIME_STAMPS)
+    allowed = {}
     if "fp8_block128" in name:
-        allowed |= OF_EXPONENTS
+        allowed = OF_EXPONENTS
     elif name in ("dispatch", "dispatch_small", "expert_rows"):
-        allowed |= OF_SCALES
+        allowed = OF_SCALES
     narrow = collections.Counter(match[1] for match in map(NARROW.match, instructions) if match)
     yield from (f"{name}: {count} x {what}, at most {allowed.get(what, 0)} have a reason"
                 for what, count in narrow.items() if count > allowed.get(what, 0))
