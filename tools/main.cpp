@@ -3,8 +3,8 @@
 #include <exception>
 #include <iostream>
 
+#include "command/verbs.hpp"
 #include "crossdock/crossdock.hpp"
-#include "verbs.hpp"
 
 namespace {
 

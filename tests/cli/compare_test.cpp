@@ -5,8 +5,8 @@
 #include <cstdio>
 #include <fstream>
 
-#include "bench_report.hpp"
-#include "verbs.hpp"
+#include "command/verbs.hpp"
+#include "report/bench_report.hpp"
 
 namespace crossdock::tools {
 namespace {

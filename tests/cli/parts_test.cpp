@@ -7,20 +7,20 @@
 #include <thread>
 #include <tuple>
 
-#include "bench_rank.hpp"
-#include "bench_record.hpp"
-#include "check_run.hpp"
-#include "dense.hpp"
-#include "flags.hpp"
+#include "command/flags.hpp"
+#include "command/text_file.hpp"
+#include "command/verbs.hpp"
+#include "jobs/bench_rank.hpp"
+#include "jobs/check_run.hpp"
+#include "layer/dense.hpp"
+#include "layer/router.hpp"
+#include "layer/trace.hpp"
 #include "oracle/number.hpp"
-#include "ranks.hpp"
-#include "router.hpp"
-#include "rows.hpp"
-#include "shared.hpp"
-#include "text_file.hpp"
-#include "timeline.hpp"
-#include "trace.hpp"
-#include "verbs.hpp"
+#include "problem/rows.hpp"
+#include "ranks/ranks.hpp"
+#include "ranks/shared.hpp"
+#include "report/bench_record.hpp"
+#include "report/timeline.hpp"
 
 namespace crossdock::tools {
 namespace {

@@ -5,8 +5,8 @@
 #include <cstdio>
 #include <fstream>
 
-#include "report_page.hpp"
-#include "verbs.hpp"
+#include "command/verbs.hpp"
+#include "report/report_page.hpp"
 
 namespace crossdock::tools {
 namespace {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The search of `crossdock tune`, on a device made of formulas.
-#include "tuning_search.hpp"
+#include "jobs/tuning_search.hpp"
 
 #include <gtest/gtest.h>
 

@@ -42,6 +42,22 @@ OUTSIDE = {
     "bench": ["crossdock/*", "oracle/*"],
     "python": ["crossdock/*"],
 }
+# room of tools -> what it may include besides its own files and the area's.
+TOOLS = {
+    "": ["command/*"],
+    "command": [],
+    "machine": ["command/*"],
+    "gpu": ["command/*", "machine/*"],
+    "cuda": ["gpu/*", "machine/*"],
+    "hip": ["gpu/*", "machine/*"],
+    "ranks": ["machine/*"],
+    "problem": ["command/*", "machine/*", "ranks/*"],
+    "jobs": ["command/*", "machine/*", "ranks/*", "problem/*"],
+    "layer": ["command/*", "machine/*", "ranks/*", "problem/*"],
+    "draw": [],
+    "report": ["command/*", "draw/*", "jobs/*"],
+    "verbs": ["command/*", "machine/*", "ranks/*", "problem/*", "jobs/*", "layer/*", "report/*"],
+}
 FREE = ("tools", "bench", "examples", "python")  # may use libraries of theirs
 # Rooms that speak to the operating system or a driver; the others use the standard library only.
 SYSTEM_HEADERS = {"platform", "platform/cpu", "platform/cuda", "platform/hip", "memory", "op"}
@@ -55,6 +71,8 @@ INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')
 def room_of(path):
     """(area, room) of a file: ("src", "platform/cpu"), ("oracle", "oracle"), ... or None where there are no rules."""
     parts = path.split("/")
+    if parts[0] == "tools":
+        return ("tools", parts[1] if len(parts) > 2 else "")
     if parts[0] != "src":
         return (parts[0], parts[0]) if parts[0] in OUTSIDE else None
     room = parts[1] if len(parts) > 2 else ""
@@ -72,10 +90,11 @@ def why_not(path, quote, target, exists):
     area, room = room_of(path)
     beside = os.path.normpath(os.path.join(os.path.dirname(path), target))
     if quote == '"' and exists(beside):
-        for base in ("src/", "include/"):
+        for base in ("src/", "include/", "tools/"):
             beside = beside[len(base):] if beside.startswith(base) else beside
         target = beside
-    known = [f"{base}{target}" for base in ("include/", "src/", "") if exists(base + target)]
+    known = [f"{base}{target}" for base in ("include/", "src/", "", *(["tools/"] if area == "tools" else []))
+             if exists(base + target)]
     if quote == "<" and not known:
         return why_not_system(path, area, room, target)
     if not known and (area in FREE or target in GENERATED):
@@ -83,8 +102,11 @@ def why_not(path, quote, target, exists):
     if not known:
         return "no such file in the repository"
     if area != "src":
+        if room not in (TOOLS if area == "tools" else [area]):
+            return f"{area} has no room `{room}`"
         own = room_of(known[0]) == (area, room)
-        return None if own or any(fits(target, p) for p in OUTSIDE[area]) else f"{area} may include {OUTSIDE[area]}"
+        allowed = OUTSIDE[area] + (TOOLS[room] if area == "tools" else [])
+        return None if own or any(fits(target, p) for p in allowed) else f"{room or area} may include {allowed}"
     if room not in SRC:
         return f"src has no room `{room}`"
     allowed = LEAVES + SRC[room]
@@ -118,14 +140,17 @@ def check(path, text, exists):
 def self_test():
     present = {"src/op/a.hpp", "src/types/shape.hpp", "src/memory/peers.hpp", "src/memory/heap.hpp", "src/wire/put.hpp",
                "src/platform/machine.hpp", "src/platform/cpu/scalar.hpp", "include/crossdock/types.hpp",
-               "include/crossdock/group.hpp", "src/route/r.hpp", "src/layout/l.hpp", "oracle/answer.hpp"}
+               "include/crossdock/group.hpp", "src/route/r.hpp", "src/layout/l.hpp", "oracle/answer.hpp",
+               "tools/command/flags.hpp", "tools/verbs/bench.hpp"}
     bad = [("src/types/shape.hpp", '"op/a.hpp"'), ("src/route/r.hpp", '"layout/l.hpp"'), ("src/wire/put.hpp", '"memory/heap.hpp"'),
            ("src/kernels/body.hpp", '"platform/cpu/scalar.hpp"'), ("oracle/answer.cpp", '"types/shape.hpp"'),
            ("src/codec/c.hpp", "<cuda_fp8.h>"), ("src/route/r.hpp", "<unistd.h>"), ("src/op/a.cpp", '"op/missing.hpp"'),
-           ("tools/cli.cpp", '"op/a.hpp"'), ("src/route/r.hpp", '"../op/a.hpp"'), ("src/types/shape.hpp", '"crossdock/group.hpp"')]
+           ("tools/main.cpp", '"op/a.hpp"'), ("tools/command/text.cpp", '"verbs/bench.hpp"'), ("tools/new/a.cpp", '"command/flags.hpp"'),
+           ("src/route/r.hpp", '"../op/a.hpp"'), ("src/types/shape.hpp", '"crossdock/group.hpp"')]
     good = [("src/op/a.cpp", '"op/a.hpp"'), ("src/wire/put.hpp", '"memory/peers.hpp"'), ("src/op/a.cpp", "<sys/mman.h>"),
             ("src/kernels/launch_cpu.cpp", '"platform/cpu/scalar.hpp"'), ("src/codec/c.hpp", '"platform/machine.hpp"'),
-            ("oracle/answer.cpp", '"oracle/answer.hpp"'), ("src/route/r.hpp", "<cstdint>"), ("tools/cli.cpp", "<CLI/CLI.hpp>"),
+            ("oracle/answer.cpp", '"oracle/answer.hpp"'), ("src/route/r.hpp", "<cstdint>"), ("tools/main.cpp", "<CLI/CLI.hpp>"),
+            ("tools/main.cpp", '"command/flags.hpp"'), ("tools/verbs/bench.cpp", '"command/flags.hpp"'),
             ("src/platform/cuda/m_device.hpp", "<cuda_runtime.h>")]
     for path, include in bad:
         assert check(path, f"// one\n#include {include}\n", present.__contains__), f"missed: {path} {include}"

@@ -2,7 +2,7 @@
 #include "gpu/gpu_machine.hpp"
 
 #include "cuda/runtime.hpp"
-#include "machines.hpp"
+#include "machine/machines.hpp"
 
 namespace crossdock::tools::cuda {
 

@@ -8,9 +8,9 @@
 #include <mutex>
 #include <utility>
 
-#include "failures.hpp"
+#include "command/failures.hpp"
 #include "gpu/limits.hpp"
-#include "machine.hpp"
+#include "machine/machine.hpp"
 
 namespace crossdock::tools::gpu {
 

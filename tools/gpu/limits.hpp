@@ -10,7 +10,7 @@
 
 #include "gpu/methods.hpp"
 #include "gpu/runtime.hpp"
-#include "machine.hpp"
+#include "machine/machine.hpp"
 
 namespace crossdock::tools::gpu {
 

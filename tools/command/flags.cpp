@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "command/flags.hpp"
+
+#include <cctype>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+
+#include "command/failures.hpp"
+
+namespace crossdock::tools {
+
+void add_shape_flags(CLI::App& app, Config& config, int& num_ranks) {
+  app.add_option("--ranks", num_ranks, "Ranks of the group")->check(CLI::Range(1, kMaxRanks))->capture_default_str();
+  app.add_option("--hidden", config.hidden, "Elements per row")->check(CLI::Range(1, 1 << 20))->capture_default_str();
+  app.add_option("--experts", config.num_experts, "Experts of the whole group")
+      ->check(CLI::Range(1, 1 << 16))
+      ->capture_default_str();
+  app.add_option("--topk", config.top_k, "Experts per token")->check(CLI::Range(1, kMaxTopk))->capture_default_str();
+}
+
+void add_row_flags(CLI::App& app, Config& config) {
+  add_enum(app, "--dtype", config.dispatch_dtype, kDtypeNames, "Rows of dispatch");
+  add_enum(app, "--combine-dtype", config.combine_dtype, kDtypeNames, "Rows of combine and of the result");
+  add_enum(app, "--wire", config.combine_wire, kWireNames, "What crosses the link in combine");
+  add_enum(app, "--layout", config.layout, kLayoutNames, "Order of the received rows");
+  app.add_option("--alignment", config.alignment, "contiguous: an expert starts at a multiple of so many rows")
+      ->check(CLI::IsMember({1, 8, 16, 32, 128}))
+      ->capture_default_str();
+  app.add_flag("--zero-copy", config.zero_copy, "Expert outputs are written into the buffer that the library owns");
+}
+
+void add_device_flag(CLI::App& app, std::vector<int>& devices) {
+  app.add_option("--devices", devices, "GPUs of ranks 0, 1, ... in turn, by commas; without it all GPUs")
+      ->delimiter(',');
+}
+
+void require_support(const Config& config, int num_ranks) {
+  if (const Support support = supports(config, num_ranks); !support) throw BadInput(support.reason);
+}
+
+std::uint64_t bytes_from(const std::string& text) {
+  char* end = nullptr;
+  const double number = std::strtod(text.c_str(), &end);
+  std::string unit;
+  for (const char* c = end; *c; ++c)
+    if (!std::isspace(static_cast<unsigned char>(*c))) unit += static_cast<char>(std::toupper(*c));
+  static const std::map<std::string, double> kUnits = {
+      {"", 1},       {"B", 1},         {"KB", 1e3},         {"MB", 1e6},     {"GB", 1e9},        {"TB", 1e12},
+      {"K", 1024.0}, {"M", 1048576.0}, {"G", 1073741824.0}, {"KIB", 1024.0}, {"MIB", 1048576.0}, {"GIB", 1073741824.0},
+      {"T", 0x1p40}, {"TIB", 0x1p40}};
+  const auto found = kUnits.find(unit);
+  const double bytes = found == kUnits.end() ? -1.0 : number * found->second;
+  if (end == text.c_str() || !std::isfinite(bytes) || bytes < 1 || bytes > 0x1p62)
+    throw BadInput("`" + text + "` is no number of bytes; write e.g. 4096, 512MiB or 24GiB");
+  return static_cast<std::uint64_t>(bytes);
+}
+
+std::string bytes_text(double bytes) {
+  const char* const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+  std::size_t unit = 0;
+  while (bytes >= 1024 && unit + 1 < std::size(units)) bytes /= 1024, ++unit;
+  char text[48];
+  std::snprintf(text, sizeof text, unit ? "%.2f %s" : "%.0f %s", bytes, units[unit]);
+  return text;
+}
+
+std::string grouped(std::int64_t n) {
+  std::string digits = std::to_string(n < 0 ? -n : n);
+  for (int at = static_cast<int>(digits.size()) - 3; at > 0; at -= 3) digits.insert(static_cast<std::size_t>(at), ",");
+  return (n < 0 ? "-" : "") + digits;
+}
+
+}  // namespace crossdock::tools

@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+// How a verb of the command `crossdock` joins it: one static Verb in a file of its own. Nothing else names verbs.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <vector>
+
+#include "command/failures.hpp"
+
+namespace crossdock::tools {
+
+/// Adds a subcommand and gives it a callback. The callback prints its result on stdout and throws what went wrong.
+using AddVerb = void (*)(CLI::App& app);
+
+/// `static const Verb verb{20, add_bench};` in bench.cpp is all that the verb `bench` needs to be known.
+class Verb {
+ public:
+  Verb(int place_in_help, AddVerb add);
+};
+
+/// All verbs, by their place in the help.
+std::vector<AddVerb> all_verbs();
+
+}  // namespace crossdock::tools

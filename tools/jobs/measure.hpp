@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+// How `crossdock bench` asks a machine for times. One Measurer per machine; axes, tables and files know only this.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "machine/machine.hpp"
+#include "problem/problem.hpp"
+
+/* name, what is timed */
+#define XD_BENCH_OPS(X)                            \
+  X(dispatch, "dispatch alone")                    \
+  X(combine, "combine alone, along one kept plan") \
+  X(pair, "dispatch, then combine")
+
+/* name, calls per replay, how calls reach the machine */
+#define XD_BENCH_MODES(X)                                                  \
+  X(graph, 20, "a replayed graph of 20 calls back to back, divided by 20") \
+  X(graph1, 1, "a replayed graph of one call")                             \
+  X(eager, 1, "the call itself")
+
+namespace crossdock::tools {
+
+#define XD_BENCH_ENUMERATOR(name, ...) name,
+enum class Op { XD_BENCH_OPS(XD_BENCH_ENUMERATOR) };
+enum class Mode { XD_BENCH_MODES(XD_BENCH_ENUMERATOR) };
+#undef XD_BENCH_ENUMERATOR
+#define XD_BENCH_NAME(name, ...) #name,
+inline constexpr std::string_view kOpNames[] = {XD_BENCH_OPS(XD_BENCH_NAME)};
+inline constexpr std::string_view kModeNames[] = {XD_BENCH_MODES(XD_BENCH_NAME)};
+#undef XD_BENCH_NAME
+#define XD_BENCH_CALLS(name, calls, ...) calls,
+inline constexpr int kModeCalls[] = {XD_BENCH_MODES(XD_BENCH_CALLS)};
+#undef XD_BENCH_CALLS
+
+/// One thing to time on an open bench.
+struct Run {
+  Op op = Op::pair;
+  Mode mode = Mode::eager;
+  CallOptions geometry;  // without a stream
+  int repeat = 20;       // timed repetitions, after `warm_up` others
+  int warm_up = 2;
+};
+
+struct Timing {
+  std::vector<double> us;    // per call, of the slowest rank, one per repetition
+  double limit_gbps = 0;     // what the machine can do at best per rank, measured between the repetitions
+  Launch dispatch, combine;  // how rank 0 launched what was timed
+  std::string wrong;         // empty, or how the result of the last repetition differs from the oracle
+};
+
+/// The ranks of one problem, ready to run.
+class Bench {
+ public:
+  virtual ~Bench() = default;
+  /// Why this cannot be timed, or an empty text.
+  virtual std::string refuses(const Run& run) const = 0;
+  virtual Timing time(const Run& run) = 0;
+};
+
+class Measurer {
+ public:
+  virtual ~Measurer() = default;
+  /// What the figures were taken on: number and model of its processors, never a machine's name.
+  virtual std::string host() const = 0;
+  virtual std::string driver() const = 0;
+  virtual Mode usual_mode() const = 0;
+  /// What `limit_gbps` is, for the head of a table.
+  virtual std::string limit_name() const = 0;
+  /// Whether it is about what crosses between ranks; else about a rank's memory.
+  virtual bool limit_is_of_link() const = 0;
+  /// `expected` is the oracle's answer to combine. Both outlive the bench.
+  virtual std::unique_ptr<Bench> open(const Data& data, const std::vector<oracle::RankResult>& expected) = 0;
+  virtual std::vector<Limit> limits(int num_ranks) = 0;
+};
+
+/// `copy_bytes`: source and destination of memcpy, all threads together; more than the caches hold.
+std::unique_ptr<Measurer> make_cpu_measurer(std::int64_t copy_bytes);
+
+/// The CPU's own way interleaves memcpy; GPUs, and the CPU where it is told so, are timed by marks in queues.
+std::unique_ptr<Measurer> make_measurer(const std::vector<int>& devices, std::int64_t copy_bytes, bool by_queues);
+
+/// Times by marks in the ranks' queues: the way of GPUs, and of any machine.
+std::unique_ptr<Measurer> make_queue_measurer(std::shared_ptr<Machine> machine);
+
+}  // namespace crossdock::tools

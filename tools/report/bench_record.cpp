@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "report/bench_record.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <ctime>
+
+namespace crossdock::tools {
+namespace {
+
+constexpr int kSourceBytes = sizeof(RowSource), kIdBytes = 4, kWeightBytes = 4;
+
+/// Bytes of a wire row of combine, by the definition of the wires.
+std::int64_t wire_row_bytes(const oracle::Case& c) {
+  const std::int64_t codes = (c.hidden + 15) / 16 * 16, blocks = (c.hidden + 127) / 128;
+  if (c.wire == Wire::own) return row_bytes_of(c.combine_dtype, c.hidden);
+  return c.wire == Wire::fp8_direct_cast ? codes : codes + (blocks + 15) / 16 * 16;
+}
+
+/// Rows between different ranks, through the busiest direction of the busiest rank.
+std::int64_t busiest_rows(const Data& data) {
+  const int w = data.problem.shape.num_ranks;
+  std::int64_t busiest = 0;
+  for (int r = 0; r < w; ++r) {
+    std::int64_t in = 0, out = 0;
+    for (int s = 0; s < w; ++s) {
+      if (s == r) continue;
+      in += data.answers[r].rows_per_source[s];
+      out += data.answers[s].rows_per_source[r];
+    }
+    busiest = std::max({busiest, in, out});
+  }
+  return busiest;
+}
+
+/// Partial rows of Path::fused between different ranks, through the busiest rank: one per kept id.
+std::int64_t busiest_partial_rows(const Data& data) {
+  const oracle::Case& c = data.problem.shape;
+  std::vector<std::int64_t> in(c.num_ranks), out(c.num_ranks);
+  for (int home = 0; home < c.num_ranks; ++home)
+    for (int t = 0; t < data.answers[home].num_tokens; ++t)
+      for (int j = 0; j < c.top_k; ++j) {
+        if ((data.answers[home].kept_ids[t] >> j & 1) == 0) continue;
+        const int owner = oracle::rank_of_expert(c, data.inputs[home].ids[std::int64_t{t} * c.top_k + j]);
+        if (owner == home) continue;
+        ++in[home];
+        ++out[owner];
+      }
+  return std::max(*std::max_element(in.begin(), in.end()), *std::max_element(out.begin(), out.end()));
+}
+
+std::int64_t wire_bytes_of(const Data& data, Op op) {
+  const Problem& p = data.problem;
+  const oracle::Case& c = p.shape;
+  const std::int64_t metadata = c.top_k * (kIdBytes + kWeightBytes) + kSourceBytes;
+  const std::int64_t dispatch =
+      busiest_rows(data) * (row_bytes_of(c.dispatch_dtype, c.hidden) + c.scale_bytes + metadata) +
+      std::int64_t{c.num_ranks - 1} * oracle::experts_per_rank(c) * 4;
+  const std::int64_t weights = p.second_result ? c.top_k * kWeightBytes : 0;
+  const std::int64_t combine = p.path == Path::fused
+                                   ? busiest_partial_rows(data) * row_bytes_of(c.combine_dtype, c.hidden)
+                                   : busiest_rows(data) * (wire_row_bytes(c) + weights);
+  return (op != Op::combine ? dispatch : 0) + (op != Op::dispatch ? combine : 0);
+}
+
+std::int64_t payload_bytes_of(const Data& data, Op op) {
+  const oracle::Case& c = data.problem.shape;
+  const std::int64_t rows = rows_received(data);
+  return (op != Op::combine ? rows * row_bytes_of(c.dispatch_dtype, c.hidden) : 0) +
+         (op != Op::dispatch ? rows * row_bytes_of(c.combine_dtype, c.hidden) : 0);
+}
+
+double rounded(double value, double unit) { return std::round(value / unit) * unit; }
+
+}  // namespace
+
+std::string now() {
+  char text[32];
+  const std::time_t time = std::time(nullptr);
+  std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", std::gmtime(&time));
+  return text;
+}
+
+double quantile(std::vector<double> samples, double share) {
+  if (samples.empty()) return 0;
+  std::sort(samples.begin(), samples.end());
+  const auto rank = static_cast<std::size_t>(std::ceil(share * static_cast<double>(samples.size())));
+  return samples[rank > 0 ? rank - 1 : 0];
+}
+
+Record record_of(const Data& data, const Run& run, const Timing& timing) {
+  Record record;
+  record.problem = data.problem;
+  record.run = run;
+  record.wrong = timing.wrong;
+  record.repeats = static_cast<int>(timing.us.size());
+  record.us_median = quantile(timing.us, 0.5);
+  record.us_p99 = quantile(timing.us, 0.99);
+  record.us_min = quantile(timing.us, 0);
+  record.wire_bytes = wire_bytes_of(data, run.op);
+  record.payload_bytes = payload_bytes_of(data, run.op);
+  record.limit_gbps = timing.limit_gbps;
+  record.dispatch = timing.dispatch;
+  record.combine = timing.combine;
+  return record;
+}
+
+std::string Record::decided_by() const {
+  const std::string first(name_of(run.op == Op::combine ? combine.decided_by : dispatch.decided_by));
+  const std::string second(name_of(run.op == Op::dispatch ? dispatch.decided_by : combine.decided_by));
+  return first == second ? first : first + "+" + second;
+}
+
+namespace {
+
+/// How many blocks, warps or pieces the calls were launched with; of a pair "dispatch+combine", where they differ.
+nlohmann::ordered_json launched(const Record& r, int Launch::*what) {
+  const int first = (r.run.op == Op::combine ? r.combine : r.dispatch).*what;
+  const int second = (r.run.op == Op::dispatch ? r.dispatch : r.combine).*what;
+  if (first == second) return first;
+  return std::to_string(first) + "+" + std::to_string(second);
+}
+
+}  // namespace
+
+nlohmann::ordered_json to_json(const Record& r) {
+  const oracle::Case& c = r.problem.shape;
+  nlohmann::ordered_json j;
+  j["op"] = kOpNames[static_cast<int>(r.run.op)];
+  j["ranks"] = c.num_ranks;
+  j["tokens"] = c.max_tokens;
+  j["hidden"] = c.hidden;
+  j["experts"] = c.num_experts;
+  j["topk"] = c.top_k;
+  j["dtype"] = name_of(r.run.op == Op::combine ? c.combine_dtype : c.dispatch_dtype);
+  j["dispatch_dtype"] = name_of(c.dispatch_dtype);
+  j["combine_dtype"] = name_of(c.combine_dtype);
+  j["scale_bytes"] = c.scale_bytes;
+  j["layout"] = name_of(c.layout);
+  j["path"] = name_of(r.problem.path);
+  j["wire"] = name_of(c.wire);
+  j["routing"] = oracle::name_of(r.problem.routing);
+  j["num_sms"] = r.run.geometry.num_sms;
+  j["num_blocks"] = r.run.geometry.num_blocks;
+  j["num_warps"] = r.run.geometry.num_warps;
+  j["pieces"] = r.run.geometry.pieces;
+  j["launched_blocks"] = launched(r, &Launch::num_blocks);
+  j["launched_warps"] = launched(r, &Launch::num_warps);
+  j["launched_pieces"] = launched(r, &Launch::pieces);
+  j["decided_by"] = r.decided_by();
+  j["mode"] = kModeNames[static_cast<int>(r.run.mode)];
+  j["repeat"] = r.repeats;
+  j["commit"] = r.setting.commit;
+  j["us_median"] = rounded(r.us_median, 0.01);
+  j["us_p99"] = rounded(r.us_p99, 0.01);
+  j["us_min"] = rounded(r.us_min, 0.01);
+  j["wire_bytes"] = r.wire_bytes;
+  j["wire_gbps"] = rounded(r.wire_gbps(), 0.001);
+  j["limit_gbps"] = rounded(r.limit_gbps, 0.001);
+  j["logical_gbps"] = rounded(r.logical_gbps(), 0.001);
+  j["payload_gbps"] = rounded(r.payload_gbps(), 0.001);
+  j["payload_share"] = rounded(r.payload_share(), 0.001);
+  j["link_share"] =
+      r.setting.limit_of_link ? nlohmann::ordered_json(rounded(r.link_share(), 0.001)) : nlohmann::ordered_json();
+  j["bit_exact"] = r.counts();
+  j["host"] = r.setting.host;
+  j["driver"] = r.setting.driver;
+  j["date"] = r.setting.date;
+  return j;
+}
+
+std::string identity_of(const nlohmann::ordered_json& line) {
+  std::string identity;
+  for (const char* key : {"op", "ranks", "tokens", "hidden", "experts", "topk", "dtype", "scale_bytes", "layout",
+                          "path", "wire", "routing", "num_sms", "mode", "host"})
+    identity += line.value(key, nlohmann::ordered_json()).dump() + " ";
+  return identity;
+}
+
+bool same_run(const nlohmann::ordered_json& a, const nlohmann::ordered_json& b) {
+  for (const char* key : {"dispatch_dtype", "combine_dtype", "num_blocks", "num_warps", "pieces"})
+    if (a.contains(key) && b.contains(key) && a[key] != b[key]) return false;
+  return true;
+}
+
+}  // namespace crossdock::tools

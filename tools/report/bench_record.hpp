@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+// One timed line of `crossdock bench`: what was run, what it took, and the figures that follow from both.
+#pragma once
+
+#include <cstdint>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "jobs/measure.hpp"
+
+namespace crossdock::tools {
+
+/// Where and when; the same for all lines of a run.
+struct Setting {
+  std::string commit, host, driver, date;
+  bool limit_of_link = false;  // the limit is what crosses between ranks, not what a rank's memory takes
+};
+
+struct Record {
+  Problem problem;
+  Run run;
+  Setting setting;
+  std::string refused;  // not timed, and why
+  std::string wrong;    // timed in vain: the result differs from the oracle's
+  int repeats = 0;      // that were timed; fewer than asked for where they take long
+  double us_median = 0, us_p99 = 0, us_min = 0;
+  std::int64_t wire_bytes = 0;     // stored to other ranks but flags, by the busiest rank; or into the busiest, if more
+  std::int64_t payload_bytes = 0;  // rows received by all ranks, own rows included
+  double limit_gbps = 0;           // of one rank, from the same run
+  Launch dispatch, combine;        // of rank 0
+
+  double wire_gbps() const { return us_median > 0 ? wire_bytes / us_median / 1e3 : 0; }
+  double payload_gbps() const { return us_median > 0 ? payload_bytes / us_median / 1e3 : 0; }
+  /// Payload rate of a rank, own rows included.
+  double logical_gbps() const { return payload_gbps() / problem.shape.num_ranks; }
+  /// That over what a rank can do.
+  double payload_share() const { return limit_gbps > 0 ? logical_gbps() / limit_gbps : 0; }
+  /// Rate between ranks over what one rank can send.
+  double link_share() const { return limit_gbps > 0 ? wire_gbps() / limit_gbps : 0; }
+  double share() const { return setting.limit_of_link ? link_share() : payload_share(); }
+  /// Who chose the geometry; of a pair both, where they differ.
+  std::string decided_by() const;
+  bool counts() const { return refused.empty() && wrong.empty(); }
+};
+
+/// Fills everything but the setting.
+Record record_of(const Data& data, const Run& run, const Timing& timing);
+
+/// "2026-11-22T17:00:00Z"
+std::string now();
+
+/// Median and the like of unsorted samples: the value that `share` of them do not exceed.
+double quantile(std::vector<double> samples, double share);
+
+nlohmann::ordered_json to_json(const Record& record);
+
+/// What every line says of what was run: a key of it, for look-ups.
+std::string identity_of(const nlohmann::ordered_json& line);
+/// Whether two lines with the same identity also agree in what only some lines say.
+bool same_run(const nlohmann::ordered_json& a, const nlohmann::ordered_json& b);
+
+}  // namespace crossdock::tools

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "report/bench_report.hpp"
+
+#include <cstdio>
+#include <fstream>
+#include <map>
+#include <vector>
+
+#include "command/failures.hpp"
+
+namespace crossdock::tools {
+namespace {
+
+/// More wire bytes than this: the time is a matter of bandwidth.
+constexpr std::int64_t kBandwidthBytes = std::int64_t{4} << 20;
+constexpr double kLatencyTolerance = 0.05, kBandwidthTolerance = 0.03;
+
+std::string what(const Record& r) {
+  const oracle::Case& c = r.problem.shape;
+  char line[256];
+  const std::string dtype = c.dispatch_dtype == c.combine_dtype
+                                ? std::string(name_of(c.dispatch_dtype))
+                                : std::string(name_of(c.dispatch_dtype)) + ">" + std::string(name_of(c.combine_dtype));
+  std::snprintf(line, sizeof line, "%-8s %5d %6d %6d %7d %4d %-14s %-12s %-9s %-15s %-14s %-6s",
+                kOpNames[int(r.run.op)].data(), c.num_ranks, c.max_tokens, c.hidden, c.num_experts, c.top_k,
+                dtype.c_str(), name_of(c.layout).data(), name_of(r.problem.path).data(), name_of(c.wire).data(),
+                oracle::name_of(r.problem.routing).data(), kModeNames[int(r.run.mode)].data());
+  return line;
+}
+
+std::ofstream open_or_complain(const std::string& file, std::ios::openmode mode) {
+  std::ofstream out(file, mode);
+  if (!out) throw BadInput("cannot write " + file);
+  return out;
+}
+
+using Baseline = std::map<std::string, std::vector<nlohmann::ordered_json>>;
+
+Baseline read_baseline(const std::string& file) {
+  std::ifstream in(file);
+  if (!in) throw BadInput("--compare: cannot read " + file);
+  Baseline lines;
+  std::string text;
+  for (int number = 1; std::getline(in, text); ++number) {
+    if (text.empty()) continue;
+    nlohmann::ordered_json line = nlohmann::ordered_json::parse(text, nullptr, false);
+    const bool usable =
+        line.is_object() && line.contains("us_median") && line["us_median"].is_number() && line["us_median"] > 0;
+    if (!usable)
+      throw BadInput("--compare: " + file + " line " + std::to_string(number) +
+                     " is no line of `crossdock bench --jsonl`");
+    const std::string identity = identity_of(line);
+    lines[identity].push_back(std::move(line));
+  }
+  return lines;
+}
+
+/// Time of the newest line about the same, 0 if there is none.
+double time_before(const Baseline& baseline, const Record& r) {
+  double us = 0;
+  const nlohmann::ordered_json line = to_json(r);
+  if (const auto found = baseline.find(identity_of(line)); found != baseline.end())
+    for (const nlohmann::ordered_json& before : found->second)
+      if (same_run(before, line)) us = before["us_median"];
+  return us;
+}
+
+}  // namespace
+
+void print_table_head(const Measurer& measurer, const Setting& setting) {
+  std::printf("# %s, %s, commit %s; limit: %s. GB/s of a rank; share: %s of the limit\n", setting.host.c_str(),
+              setting.driver.c_str(), setting.commit.c_str(), measurer.limit_name().c_str(),
+              setting.limit_of_link ? "wire" : "payload");
+  std::printf("%-8s %5s %6s %6s %7s %4s %-14s %-12s %-9s %-15s %-14s %-6s %11s %11s %11s %8s %8s %8s %6s %-11s %s\n",
+              "op", "ranks", "tokens", "hidden", "experts", "topk", "dtype", "layout", "path", "wire", "routing",
+              "mode", "us median", "us p99", "us min", "wire", "payload", "limit", "share", "decided by", "exact");
+  std::fflush(stdout);
+}
+
+void print_table_line(const Record& r) {
+  std::printf("%s ", what(r).c_str());
+  if (!r.refused.empty())
+    std::printf("refused: %s\n", r.refused.c_str());
+  else if (!r.wrong.empty())
+    std::printf("no time, for the result is wrong: %s\n", r.wrong.c_str());
+  else
+    std::printf("%11.1f %11.1f %11.1f %8.2f %8.2f %8.2f %5.1f%% %-11s yes\n", r.us_median, r.us_p99, r.us_min,
+                r.wire_gbps(), r.logical_gbps(), r.limit_gbps, 100 * r.share(), r.decided_by().c_str());
+  std::fflush(stdout);
+}
+
+void append_json_lines(const std::string& file, const std::vector<Record>& records) {
+  std::ofstream out = open_or_complain(file, std::ios::app);
+  for (const Record& r : records)
+    if (r.counts()) out << to_json(r).dump() << "\n";
+}
+
+void write_csv(const std::string& file, const std::vector<Record>& records) {
+  std::ofstream out = open_or_complain(file, std::ios::trunc);
+  bool head = true;
+  for (const Record& r : records) {
+    if (!r.counts()) continue;
+    const nlohmann::ordered_json line = to_json(r);
+    const char* comma = "";
+    for (const auto& [key, value] : line.items()) {
+      if (!head) break;
+      out << comma << key;
+      comma = ",";
+    }
+    if (head) out << "\n";
+    head = false;
+    comma = "";
+    for (const auto& [key, value] : line.items()) {
+      out << comma << value.dump();
+      comma = ",";
+    }
+    out << "\n";
+  }
+}
+
+bool compare_with_baseline(const std::string& file, const std::vector<Record>& records) {
+  const Baseline baseline = read_baseline(file);
+  int compared = 0, worse = 0;
+  std::printf("\n# against %s: latency may grow by %.0f %%, bandwidth may shrink by %.0f %%\n", file.c_str(),
+              100 * kLatencyTolerance, 100 * kBandwidthTolerance);
+  for (const Record& r : records) {
+    const double before = r.counts() ? time_before(baseline, r) : 0;
+    if (before == 0) continue;
+    ++compared;
+    const double ratio = r.us_median / before;
+    const bool by_bandwidth = r.wire_bytes > kBandwidthBytes;
+    const bool regressed = by_bandwidth ? 1 / ratio < 1 - kBandwidthTolerance : ratio > 1 + kLatencyTolerance;
+    worse += regressed;
+    std::printf("%s %11.1f -> %11.1f us  %+6.1f %%%s\n", what(r).c_str(), before, r.us_median, 100 * (ratio - 1),
+                regressed ? "  REGRESSION" : "");
+  }
+  std::printf("# %d lines compared, %d regressions, %zu lines without a counterpart\n", compared, worse,
+              records.size() - compared);
+  if (compared == 0) throw BadInput("--compare: " + file + " has no line about any of these calls on this host");
+  return worse > 0;
+}
+
+}  // namespace crossdock::tools

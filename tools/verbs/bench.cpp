@@ -1,0 +1,232 @@
+// SPDX-License-Identifier: Apache-2.0
+// `crossdock bench`: times of dispatch and combine along axes. Nothing is timed whose result differs from the oracle.
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <iterator>
+#include <memory>
+
+#include "command/flags.hpp"
+#include "command/verbs.hpp"
+#include "commit.hpp"
+#include "report/bench_report.hpp"
+
+namespace crossdock::tools {
+namespace {
+
+/// Axes as they were given: names and numbers, lists by commas.
+struct Options {
+  std::vector<int> ranks{4}, tokens{1024}, hidden{7168}, experts{256}, topk{8}, scale_bytes{0}, num_sms{0},
+      num_blocks{0}, num_warps{0}, pieces{0};
+  std::vector<std::string> dtype{"bf16"}, combine_dtype, layout{"token_major"}, path{"staged"}, wire{"own"},
+      routing{"random"};
+  std::vector<std::string> op{"dispatch", "combine", "pair"}, mode;
+  int repeat = 0, warm_up = 2;  // 0: 200 for queues, 20 for the CPU
+  std::int64_t copy_mib = 2048;
+  bool limits = false, by_queues = false;
+  std::vector<int> devices;
+  std::string jsonl, csv, compare, tuning;
+};
+
+std::string joined(const std::vector<std::string>& names) {
+  std::string all;
+  for (const std::string& name : names) all += (all.empty() ? "" : ", ") + name;
+  return all;
+}
+
+template <std::size_t kCount>
+int index_of(const char* axis, const std::string& name, const std::string_view (&names)[kCount]) {
+  for (std::size_t i = 0; i < kCount; ++i)
+    if (names[i] == name) return static_cast<int>(i);
+  throw BadInput(std::string("--") + axis + ": there is no `" + name + "`; there are " +
+                 joined(std::vector<std::string>(std::begin(names), std::end(names))));
+}
+
+oracle::Routing routing_of(const std::string& name) {
+  if (const auto routing = oracle::routing_named(name)) return *routing;
+  std::vector<std::string> names;
+  for (const oracle::Routing routing : oracle::kRoutings) names.emplace_back(oracle::name_of(routing));
+  throw BadInput("--routing: there is no `" + name + "`; there are " + joined(names));
+}
+
+/// Calls then(copy) with every value of an axis set in a copy of `problem`.
+template <class Values, class Set, class Then>
+void along(const Values& values, const Problem& problem, Set set, Then then) {
+  for (const auto& value : values) {
+    Problem copy = problem;
+    set(copy, value);
+    then(copy);
+  }
+}
+
+/// The product of all axes that make a problem, the last one fastest.
+std::vector<Problem> problems_of(const Options& o) {
+  std::vector<Problem> all{Problem{}};
+  const auto extend = [&](const auto& values, auto set) {
+    std::vector<Problem> more;
+    for (const Problem& p : all) along(values, p, set, [&](const Problem& q) { more.push_back(q); });
+    all = std::move(more);
+  };
+  extend(o.ranks, [](Problem& p, int v) { p.shape.num_ranks = v; });
+  extend(o.hidden, [](Problem& p, int v) { p.shape.hidden = v; });
+  extend(o.experts, [](Problem& p, int v) { p.shape.num_experts = v; });
+  extend(o.topk, [](Problem& p, int v) { p.shape.top_k = v; });
+  extend(o.routing, [](Problem& p, const std::string& v) { p.routing = routing_of(v); });
+  extend(o.dtype, [](Problem& p, const std::string& v) {
+    p.shape.dispatch_dtype = p.shape.combine_dtype = static_cast<Dtype>(index_of("dtype", v, kDtypeNames));
+  });
+  const auto combine_dtypes = o.combine_dtype.empty() ? std::vector<std::string>{""} : o.combine_dtype;
+  extend(combine_dtypes, [](Problem& p, const std::string& v) {
+    if (!v.empty()) p.shape.combine_dtype = static_cast<Dtype>(index_of("combine-dtype", v, kDtypeNames));
+  });
+  extend(o.scale_bytes, [](Problem& p, int v) { p.shape.scale_bytes = v; });
+  extend(o.layout, [](Problem& p, const std::string& v) {
+    p.shape.layout = static_cast<Layout>(index_of("layout", v, kLayoutNames));
+  });
+  extend(o.path, [](Problem& p, const std::string& v) { p.path = static_cast<Path>(index_of("path", v, kPathNames)); });
+  extend(o.wire,
+         [](Problem& p, const std::string& v) { p.shape.wire = static_cast<Wire>(index_of("wire", v, kWireNames)); });
+  extend(o.tokens, [](Problem& p, int v) { p.shape.max_tokens = v; });
+  return all;
+}
+
+std::vector<CallOptions> geometries_of(const Options& o) {
+  std::vector<CallOptions> all;
+  for (const int num_sms : o.num_sms)
+    for (const int num_blocks : o.num_blocks)
+      for (const int num_warps : o.num_warps)
+        for (const int pieces : o.pieces) all.push_back({nullptr, num_sms, num_blocks, num_warps, pieces});
+  return all;
+}
+
+std::vector<Run> runs_of(const Options& o, Mode usual_mode) {
+  std::vector<Run> runs;
+  const int repeat = o.repeat ? o.repeat : usual_mode == Mode::graph ? 200 : 20;
+  const auto modes = o.mode.empty() ? std::vector<std::string>{std::string(kModeNames[int(usual_mode)])} : o.mode;
+  for (const std::string& op : o.op)
+    for (const std::string& mode : modes)
+      for (const CallOptions& geometry : geometries_of(o))
+        runs.push_back({static_cast<Op>(index_of("op", op, kOpNames)),
+                        static_cast<Mode>(index_of("mode", mode, kModeNames)), geometry, repeat, o.warm_up});
+  return runs;
+}
+
+Setting setting_of(const Measurer& measurer) {
+  return {CROSSDOCK_COMMIT, measurer.host(), measurer.driver(), now(), measurer.limit_is_of_link()};
+}
+
+Record refused(const Problem& problem, const Run& run, const std::string& reason) {
+  Record record;
+  record.problem = problem;
+  record.run = run;
+  record.refused = reason;
+  return record;
+}
+
+/// All runs on one problem; its data and the oracle's answer are made once.
+std::vector<Record> bench_problem(Measurer& measurer, const Problem& problem, const std::vector<Run>& runs) {
+  std::vector<Record> records;
+  const Support support = supports(config_of(problem), problem.shape.num_ranks);
+  if (!support) {
+    for (const Run& run : runs) records.push_back(refused(problem, run, support.reason));
+    return records;
+  }
+  const Data data(problem);
+  const std::vector<oracle::RankResult> expected = expected_results(data);
+  const std::unique_ptr<Bench> bench = measurer.open(data, expected);
+  for (const Run& run : runs) {
+    const std::string reason = bench->refuses(run);
+    records.push_back(reason.empty() ? record_of(data, run, bench->time(run)) : refused(problem, run, reason));
+  }
+  return records;
+}
+
+void print_limits(Measurer& measurer, int num_ranks) {
+  for (const Limit& limit : measurer.limits(num_ranks))
+    limit.us > 0 ? std::printf("%-56s %8.2f us\n", limit.what.c_str(), limit.us)
+                 : std::printf("%-56s %8.2f GB/s\n", limit.what.c_str(), limit.gbps);
+}
+
+/// Throws for whatever makes a bench fail: a wrong result, a regression, or nothing that was timed.
+void judge(const Options& o, const std::vector<Record>& all) {
+  for (const Record& record : all)
+    if (!record.wrong.empty()) throw Failed("bench: a result differs from the oracle's: " + record.wrong);
+  if (std::none_of(all.begin(), all.end(), [](const Record& r) { return r.refused.empty(); }))
+    throw BadInput("bench: every case was refused; the first: " + all.front().refused);
+  if (!o.compare.empty() && compare_with_baseline(o.compare, all)) throw Failed("bench: slower than " + o.compare);
+}
+
+void bench(const Options& o) {
+  if (!o.tuning.empty()) ::setenv("CROSSDOCK_TUNING_FILE", o.tuning.c_str(), 1);
+  const std::unique_ptr<Measurer> measurer = make_measurer(o.devices, o.copy_mib << 20, o.by_queues);
+  if (o.limits) return print_limits(*measurer, *std::max_element(o.ranks.begin(), o.ranks.end()));
+  const Setting setting = setting_of(*measurer);
+  const std::vector<Problem> problems = problems_of(o);
+  const std::vector<Run> runs = runs_of(o, measurer->usual_mode());
+  std::vector<Record> all;
+  print_table_head(*measurer, setting);
+  for (const Problem& problem : problems) {
+    std::vector<Record> records = bench_problem(*measurer, problem, runs);
+    for (Record& record : records) {
+      record.setting = setting;
+      print_table_line(record);
+    }
+    if (!o.jsonl.empty()) append_json_lines(o.jsonl, records);  // what is measured stays, whatever comes next
+    std::move(records.begin(), records.end(), std::back_inserter(all));
+  }
+  if (!o.csv.empty()) write_csv(o.csv, all);
+  judge(o, all);
+}
+
+void add_axes(CLI::App& app, Options& o) {
+  const auto axis = [&](const char* name, auto& values, const char* help) {
+    app.add_option(name, values, help)->delimiter(',')->capture_default_str();
+  };
+  axis("--ranks", o.ranks, "Ranks");
+  axis("--tokens", o.tokens, "Tokens of each rank");
+  axis("--hidden", o.hidden, "Elements of a row");
+  axis("--experts", o.experts, "Experts of all ranks together");
+  axis("--topk", o.topk, "Experts of a token");
+  axis("--dtype", o.dtype, "Type of the rows of dispatch");
+  axis("--combine-dtype", o.combine_dtype, "Type of the rows of combine; without it the type of dispatch");
+  axis("--scale-bytes", o.scale_bytes, "Bytes that travel with each token of dispatch");
+  axis("--layout", o.layout, "Layout of the received rows");
+  axis("--path", o.path, "How expert outputs reach combine");
+  axis("--wire", o.wire, "What crosses the link in combine");
+  axis("--routing", o.routing, "Where tokens go");
+  axis("--op", o.op, "What is timed: dispatch, combine, pair");
+  axis("--mode", o.mode, "graph (of 20 calls), graph1, eager; without it what suits the machine");
+  axis("--num-sms", o.num_sms, "Most thread blocks of a call; 0, here and below: not chosen by the call");
+  axis("--num-blocks", o.num_blocks, "Thread blocks of a call");
+  axis("--num-warps", o.num_warps, "Warps of a block");
+  axis("--pieces", o.pieces, "Parts of a row that different warps take");
+}
+
+void add_bench(CLI::App& app) {
+  const auto o = std::make_shared<Options>();
+  CLI::App* verb = app.add_subcommand("bench", "Time dispatch and combine; every axis takes a list, by commas");
+  add_axes(*verb, *o);
+  verb->add_option("--repeat", o->repeat, "Timed repetitions; without it 200 on GPUs, 20 on the CPU")
+      ->check(CLI::Range(1, 1000000));
+  verb->add_option("--warm-up", o->warm_up, "Repetitions before them")
+      ->check(CLI::Range(0, 1000000))
+      ->capture_default_str();
+  verb->add_option("--copy-mib", o->copy_mib, "MiB that memcpy moves among, for the limit; more than the caches hold")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  verb->add_option("--jsonl", o->jsonl, "Append a JSON line per time to this file");
+  verb->add_option("--csv", o->csv, "Write the times to this file as CSV");
+  verb->add_option("--tuning", o->tuning, "Tuning file of `crossdock tune`, heard where the call chooses nothing")
+      ->check(CLI::ExistingFile);
+  verb->add_option("--compare", o->compare, "JSON lines of an earlier run; exit code 1 if something got slower")
+      ->check(CLI::ExistingFile);
+  add_device_flag(*verb, o->devices);
+  verb->add_flag("--by-queues", o->by_queues, "On the CPU too, time as on GPUs: by marks in queues");
+  verb->add_flag("--limits", o->limits, "Print what the machine itself can do, and nothing else");
+  verb->callback([o] { bench(*o); });
+}
+
+const Verb kVerb{30, add_bench};
+
+}  // namespace
+}  // namespace crossdock::tools

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+// `crossdock mem`: what an exchange takes, region by region, and the most tokens that fit a budget.
+#include <algorithm>
+#include <cstdio>
+#include <iostream>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "command/flags.hpp"
+#include "command/verbs.hpp"
+#include "problem/rows.hpp"
+
+namespace crossdock::tools {
+namespace {
+
+struct MemOptions {
+  Config config;
+  int num_ranks = 8;
+  BackendKind backend = BackendKind::cpu;
+  std::string fit, limit;
+  bool json = false, scales_given = false;
+};
+
+/// Largest M whose exchange takes at most `budget` bytes. Memory grows with M, so halving finds it.
+std::int32_t most_tokens(MemOptions o, std::uint64_t budget) {
+  Config& c = o.config;
+  const auto fits = [&](std::int64_t tokens) {
+    c.max_tokens = static_cast<std::int32_t>(tokens);
+    return supports(c, o.num_ranks) && memory_of(c, o.num_ranks, o.backend).total_bytes <= budget;
+  };
+  std::int64_t low = std::max<std::int64_t>(1, (c.row_capacity + o.num_ranks - 1) / o.num_ranks), high = 1 << 24;
+  if (!fits(low)) {
+    require_support(c, o.num_ranks);
+    throw BadInput("--fit " + o.fit + ": " + std::to_string(low) + " tokens a rank take " +
+                   bytes_text(static_cast<double>(memory_of(c, o.num_ranks, o.backend).total_bytes)) + " already");
+  }
+  while (high - low > 1) {  // low fits, high does not
+    const std::int64_t middle = (low + high) / 2;
+    (fits(middle) ? low : high) = middle;
+  }
+  return static_cast<std::int32_t>(low);
+}
+
+void print_bill(const MemOptions& o, const Memory& bill) {
+  std::size_t widest = 0;
+  for (const RegionBytes& region : bill.regions) widest = std::max(widest, region.name.size());
+  for (const RegionBytes& region : bill.regions)
+    std::printf("%-*s %20s  %s\n", static_cast<int>(widest), region.name.c_str(),
+                grouped(static_cast<std::int64_t>(region.bytes)).c_str(), region.content.c_str());
+  std::printf("%-*s %20s  bytes a rank (%s); %d ranks: %s\n", static_cast<int>(widest), "sum",
+              grouped(static_cast<std::int64_t>(bill.total_bytes)).c_str(),
+              bytes_text(static_cast<double>(bill.total_bytes)).c_str(), o.num_ranks,
+              bytes_text(static_cast<double>(bill.total_bytes) * o.num_ranks).c_str());
+}
+
+void print_json(const MemOptions& o, const Memory& bill) {
+  nlohmann::ordered_json json;
+  json["ranks"] = o.num_ranks;
+  json["backend"] = name_of(o.backend);
+  json["max_tokens"] = o.config.max_tokens;
+  json["regions"] = nlohmann::ordered_json::array();
+  for (const RegionBytes& region : bill.regions)
+    json["regions"].push_back({{"name", region.name}, {"content", region.content}, {"bytes", region.bytes}});
+  json["total_bytes"] = bill.total_bytes;
+  std::cout << json.dump(2) << "\n";
+}
+
+void show_memory(MemOptions o) {
+  if (!o.scales_given) o.config.scale_bytes = scale_bytes_of(o.config.dispatch_dtype, o.config.hidden);
+  if (!o.fit.empty()) {
+    o.config.max_tokens = most_tokens(o, bytes_from(o.fit));
+    if (!o.json)
+      std::printf("at most %s tokens a rank fit %s\n\n", grouped(o.config.max_tokens).c_str(), o.fit.c_str());
+  }
+  require_support(o.config, o.num_ranks);
+  const Memory bill = memory_of(o.config, o.num_ranks, o.backend);
+  o.json ? print_json(o, bill) : print_bill(o, bill);
+  if (!o.limit.empty() && bill.total_bytes > bytes_from(o.limit))
+    throw Failed("mem: a rank takes " + grouped(static_cast<std::int64_t>(bill.total_bytes)) + " bytes, --limit " +
+                 o.limit + " are " + grouped(static_cast<std::int64_t>(bytes_from(o.limit))));
+}
+
+void add_capacity_flags(CLI::App& app, Config& c) {
+  app.add_option("--row-capacity", c.row_capacity, "Received rows; 0: the worst case")->capture_default_str();
+  app.add_option("--expert-capacity", c.expert_capacity,
+                 "expert_major: rows per expert, contiguous: in all; 0: the worst case")
+      ->capture_default_str();
+  app.add_option("--in-flight", c.in_flight, "Received that may live at once")->capture_default_str();
+  app.add_option("--kept-plans", c.kept_plans, "Plans that may be kept at once")->capture_default_str();
+  app.add_flag("--fused", c.fused, "Landing rows for combine_fused");
+  app.add_flag("--combine-weights", c.combine_weights, "combine can return summed weights");
+}
+
+void add_mem(CLI::App& app) {
+  CLI::App* mem = app.add_subcommand("mem", "Bytes that one rank of an exchange takes, before anything is allocated");
+  mem->option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+  const auto options = std::make_shared<MemOptions>();
+  MemOptions& o = *options;
+  o.config.hidden = 7168, o.config.num_experts = 256, o.config.top_k = 8, o.config.max_tokens = 4096;
+  add_shape_flags(*mem, o.config, o.num_ranks);
+  mem->add_option("--tokens", o.config.max_tokens, "Most tokens a rank passes in one call")
+      ->check(CLI::Range(1, (1 << 24) - 1))
+      ->capture_default_str();
+  add_row_flags(*mem, o.config);
+  mem->add_option("--scale-bytes", o.config.scale_bytes,
+                  "Bytes that travel with each token. Default: fp8 one f32 per 128 elements, fp4 one byte per 32")
+      ->check(CLI::Range(0, 65536));
+  add_capacity_flags(*mem, o.config);
+  add_enum(*mem, "--backend", o.backend, kBackendNames, "Whose page size counts");
+  mem->add_option("--fit", o.fit, "Find the most tokens whose exchange takes at most so many bytes a rank, e.g. 24GiB");
+  mem->add_option("--limit", o.limit, "Exit code 1 if a rank takes more bytes than this, e.g. 0.75GB");
+  mem->add_flag("--json", o.json, "Print JSON");
+  mem->callback([options, mem] {
+    options->scales_given = mem->count("--scale-bytes") > 0;
+    show_memory(*options);
+  });
+}
+
+const Verb kVerb{40, add_mem};
+
+}  // namespace
+}  // namespace crossdock::tools

@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+// `crossdock profile`: time of dispatch and of combine on each rank, called one by one and inside of a replayed graph; on the
+// device, and of the host that enqueues. Calls over three times the mean of their rank are flagged.
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <numeric>
+
+#include "command/verbs.hpp"
+#include "jobs/decode_job.hpp"
+
+namespace crossdock::tools {
+namespace {
+
+constexpr int kPairs = 10;        // in the graph
+constexpr double kOutlier = 3.0;  // times the mean
+constexpr Op kOps[] = {Op::dispatch, Op::combine};
+constexpr Mode kModes[] = {Mode::eager, Mode::graph};
+
+struct Options : DecodeOptions {
+  int repeat = 50;
+};
+
+/// µs of every call of one op in one mode on one rank.
+struct Samples {
+  std::vector<double> device_us, host_us;  // the host's, inside of a graph: share of the launch
+};
+struct RankProfile {
+  Samples of[2][2];  // [mode][op], as in kModes and kOps
+};
+
+double mean_of(const std::vector<double>& values) {
+  return values.empty() ? 0 : std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
+}
+
+double us_since(std::chrono::steady_clock::time_point began) {
+  return std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - began).count();
+}
+
+/// dispatch and combine in turn, with a mark before, between and behind.
+void run_eager(DecodeJob& job, BenchRank& bench, Queue& queue, int repeat, RankProfile& profile) {
+  CallOptions options;
+  options.stream = queue.handle();
+  for (int i = -2; i < repeat; ++i) {
+    double host_us[2];
+    job.barrier();
+    queue.mark(0);
+    auto began = std::chrono::steady_clock::now();
+    bench.start_dispatch(options);
+    host_us[0] = us_since(began);
+    queue.mark(1);
+    began = std::chrono::steady_clock::now();
+    bench.finish_combine(options);
+    host_us[1] = us_since(began);
+    queue.mark(2);
+    queue.synchronize();
+    for (int op = 0; op < 2 && i >= 0; ++op) {
+      profile.of[0][op].device_us.push_back(queue.us_between(op, op + 1));
+      profile.of[0][op].host_us.push_back(host_us[op]);
+    }
+  }
+}
+
+/// The same inside of a graph of kPairs pairs; the marks are part of it.
+void run_graph(DecodeJob& job, BenchRank& bench, Queue& queue, int repeat, RankProfile& profile) {
+  CallOptions options;
+  options.stream = queue.handle();
+  queue.begin_capture();
+  queue.mark(0);
+  for (int i = 0; i < kPairs; ++i) {
+    bench.start_dispatch(options);
+    queue.mark(2 * i + 1);
+    bench.finish_combine(options);
+    queue.mark(2 * i + 2);
+  }
+  queue.end_capture();
+  for (int i = -2; i < (repeat + kPairs - 1) / kPairs; ++i) {
+    job.barrier();
+    const auto began = std::chrono::steady_clock::now();
+    queue.replay();
+    const double host_us = us_since(began) / (2 * kPairs);
+    queue.synchronize();
+    for (int call = 0; call < 2 * kPairs && i >= 0; ++call) {
+      profile.of[1][call % 2].device_us.push_back(queue.us_between(call, call + 1));
+      profile.of[1][call % 2].host_us.push_back(host_us);
+    }
+  }
+}
+
+nlohmann::ordered_json json_of(const Samples& s) {
+  const double mean = mean_of(s.device_us);
+  nlohmann::ordered_json flagged = nlohmann::ordered_json::array();
+  for (std::size_t i = 0; i < s.device_us.size(); ++i)
+    if (s.device_us[i] > kOutlier * mean) flagged.push_back({{"call", i}, {"us", s.device_us[i]}});
+  return {{"calls", s.device_us.size()},
+          {"device_mean_us", mean},
+          {"device_total_us", std::accumulate(s.device_us.begin(), s.device_us.end(), 0.0)},
+          {"device_min_us", s.device_us.empty() ? 0 : *std::min_element(s.device_us.begin(), s.device_us.end())},
+          {"device_max_us", s.device_us.empty() ? 0 : *std::max_element(s.device_us.begin(), s.device_us.end())},
+          {"host_mean_us", mean_of(s.host_us)},
+          {"host_total_us", std::accumulate(s.host_us.begin(), s.host_us.end(), 0.0)},
+          {"over_3x_mean", flagged}};
+}
+
+void write_rank(const Options& o, const Machine& machine, int rank, const RankProfile& profile) {
+  nlohmann::ordered_json file = {{"rank", rank},
+                                 {"host", machine.host()},
+                                 {"driver", machine.driver()},
+                                 {"ranks", o.num_ranks},
+                                 {"tokens", o.config.max_tokens},
+                                 {"hidden", o.config.hidden},
+                                 {"experts", o.config.num_experts},
+                                 {"topk", o.config.top_k}};
+  for (int mode = 0; mode < 2; ++mode)
+    for (int op = 0; op < 2; ++op)
+      file[std::string(kModeNames[int(kModes[mode])])][std::string(kOpNames[int(kOps[op])])] =
+          json_of(profile.of[mode][op]);
+  const std::string path = o.out + "/rank" + std::to_string(rank) + ".json";
+  std::ofstream out(path);
+  out << file.dump(2) << "\n";
+  if (!out) throw BadInput("--out: cannot write " + path);
+}
+
+/// Mean, least and most over ranks of their means, and how many calls were flagged.
+void print_table(const std::vector<RankProfile>& profiles) {
+  std::printf("%-6s %-9s %7s %12s %12s %12s %14s %9s\n", "mode", "op", "calls", "mean us", "min us", "max us",
+              "host mean us", "over 3x");
+  for (int mode = 0; mode < 2; ++mode)
+    for (int op = 0; op < 2; ++op) {
+      std::vector<double> device, host;
+      std::size_t flagged = 0;
+      for (const RankProfile& profile : profiles) {
+        const Samples& s = profile.of[mode][op];
+        device.push_back(mean_of(s.device_us));
+        host.push_back(mean_of(s.host_us));
+        flagged += json_of(s)["over_3x_mean"].size();
+      }
+      std::printf("%-6s %-9s %7zu %12.2f %12.2f %12.2f %14.2f %9zu\n", kModeNames[int(kModes[mode])].data(),
+                  kOpNames[int(kOps[op])].data(), profiles[0].of[mode][op].device_us.size(), mean_of(device),
+                  *std::min_element(device.begin(), device.end()), *std::max_element(device.begin(), device.end()),
+                  mean_of(host), flagged);
+    }
+}
+
+void profile(const Options& o) {
+  std::error_code error;
+  std::filesystem::create_directories(o.out, error);
+  if (error) throw BadInput("--out: cannot make the folder " + o.out + ": " + error.message());
+  DecodeJob job(o, 0);
+  std::vector<RankProfile> profiles(static_cast<std::size_t>(o.num_ranks));
+  job.run([&](int rank, BenchRank& bench, Queue& queue) {
+    run_eager(job, bench, queue, o.repeat, profiles[static_cast<std::size_t>(rank)]);
+    run_graph(job, bench, queue, o.repeat, profiles[static_cast<std::size_t>(rank)]);
+  });
+  for (int rank = 0; rank < o.num_ranks; ++rank)
+    write_rank(o, job.machine(), rank, profiles[static_cast<std::size_t>(rank)]);
+  std::printf("# %s, %d ranks, %d tokens each; means of ranks: their mean, least and most\n",
+              job.machine().host().c_str(), o.num_ranks, o.config.max_tokens);
+  print_table(profiles);
+}
+
+void add_profile(CLI::App& app) {
+  const auto o = std::make_shared<Options>();
+  CLI::App* verb =
+      app.add_subcommand("profile", "Time of each op on each rank, eager and in a graph, on device and host");
+  add_decode_flags(*verb, *o);
+  verb->add_option("--repeat", o->repeat, "Calls of each op")->check(CLI::Range(1, 100000))->capture_default_str();
+  verb->add_option("--out", o->out, "Folder for one JSON file a rank")->required();
+  verb->callback([o] { profile(*o); });
+}
+
+const Verb kVerb{36, add_profile};
+
+}  // namespace
+}  // namespace crossdock::tools
