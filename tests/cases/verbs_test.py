@@ -9,6 +9,7 @@ import unittest
 COMMAND = os.environ["COMMAND_UNDER_TEST"]
 KEYS = ("op ranks tokens hidden experts topk dtype scale_bytes layout path wire routing num_sms mode commit us_median us_p99 "
         "wire_bytes wire_gbps limit_gbps bit_exact host driver date").split()
+ALL_OPS = "dispatch,combine,pair,replay"
 SMALL = {"world_size": 2, "max_tokens": 8, "hidden_dim": 64, "k": 2, "num_experts_per_rank": 4}
 REFUSED = {**SMALL, "name": "refused", "quant_type": "fp8_direct_cast", "zero_copy": True}
 
@@ -128,13 +129,20 @@ class Bench(Folder):
             self.assertFalse([key for key in KEYS if key not in line])
             self.assertTrue(line["bit_exact"] and line["us_p99"] >= line["us_median"] > 0)
 
+    def test_a_replay_sends_rows_and_scales_alone(self):
+        dispatch, replay = self.lines("--op", "dispatch,replay", "--scale-bytes", "16")
+        rows, rest = divmod(replay["wire_bytes"], 64 * 2 + 16)
+        self.assertEqual((rest, replay["bit_exact"], replay["payload_gbps"] > 0), (0, True, True))
+        self.assertEqual(dispatch["wire_bytes"] - replay["wire_bytes"], rows * (2 * 8 + 16) + 4 * 4)  # ids, weights, sources, counts
+
     def test_every_form_is_exact_in_every_mode(self):
         code, out, err = run("bench", "--ranks", "1,3", "--tokens", "9", "--hidden", "256", "--experts", "12", "--topk", "3",
                              "--layout", "token_major,expert_major,contiguous", "--path", "staged,zero_copy,fused",
-                             "--wire", "own,fp8_block128", "--mode", "eager,graph,graph1", "--repeat", "2", "--copy-mib", "4")
+                             "--wire", "own,fp8_block128", "--mode", "eager,graph,graph1", "--op", ALL_OPS, "--repeat", "2", "--copy-mib",
+                             "4")
         self.assertEqual(code, 0, err + out)
         rows = [line for line in out.splitlines() if line and line[0] not in "#o"]
-        self.assertEqual(len(rows), 2 * 3 * 3 * 2 * 3 * 3)
+        self.assertEqual(len(rows), 2 * 3 * 3 * 2 * 3 * 4)
         self.assertTrue(all(row.endswith(" yes") or " refused: " in row for row in rows), out)
 
     def test_comparison(self):
@@ -154,7 +162,7 @@ class Bench(Folder):
         self.assertEqual(len(lines), 4)
 
     def test_bad_input(self):
-        for arguments, says in [(["--op", "gather"], "no `gather`; there are dispatch, combine, pair"),
+        for arguments, says in [(["--op", "gather"], "no `gather`; there are dispatch, combine, pair, replay"),
                                 (["--layout", "x"], "--layout: there is no `x`"), (["--routing", "x"], "--routing: there is no `x`"),
                                 (["--tokens", "x"], "x"), (["--repeat", "0"], "--repeat"), (["--csv", "/nowhere/x"], "/nowhere/x")]:
             code, _, err = run(*self.ARGUMENTS, *arguments)
@@ -171,10 +179,10 @@ class Queues(Folder):
     def test_every_form_is_exact_in_every_mode(self):
         code, out, err = run("bench", "--by-queues", "--ranks", "2", "--tokens", "9", "--hidden", "256", "--experts", "12", "--topk", "3",
                              "--layout", "token_major,expert_major,contiguous", "--path", "staged,zero_copy,fused",
-                             "--mode", "eager,graph,graph1", "--num-sms", "0,8", "--repeat", "3")
+                             "--mode", "eager,graph,graph1", "--num-sms", "0,8", "--op", ALL_OPS, "--repeat", "3")
         self.assertEqual(code, 0, err + out)
         rows = [line for line in out.splitlines() if line and line[0] not in "#o"]
-        self.assertEqual(len(rows), 3 * 3 * 3 * 3 * 2)
+        self.assertEqual(len(rows), 3 * 3 * 3 * 4 * 2)
         self.assertTrue(all(row.endswith(" yes") or " refused: " in row for row in rows), out)
 
     def test_lines_have_all_keys(self):

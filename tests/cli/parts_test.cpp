@@ -341,7 +341,7 @@ TEST_F(FarMemory, times_are_of_right_results_only) {
     const Data data(problem);
     std::vector<oracle::RankResult> expected = expected_results(data);
     const auto measurer = make_queue_measurer(open_machine(BackendKind::cpu));
-    for (const Op op : {Op::dispatch, Op::combine, Op::pair}) {
+    for (const Op op : {Op::dispatch, Op::combine, Op::pair, Op::replay}) {
       const tools::Run run{op, op == Op::combine ? Mode::eager : Mode::graph, {}, 3, 1};
       const Timing timing = measurer->open(data, expected)->time(run);
       EXPECT_EQ(timing.wrong, "");

@@ -77,6 +77,12 @@ void BenchRank::start_dispatch(const CallOptions& options) {
   dispatched_ = exchange_.last_launch();
 }
 
+void BenchRank::start_replay(const CallOptions& options) {
+  received_.reset();
+  received_.emplace(exchange_.dispatch(*plan_, input_, options));
+  dispatched_ = exchange_.last_launch();
+}
+
 void BenchRank::finish_combine(const CallOptions& options) {
   if (fused())
     exchange_.combine_fused(std::move(*received_), out_, -1, options);
@@ -87,7 +93,8 @@ void BenchRank::finish_combine(const CallOptions& options) {
 }
 
 void BenchRank::call(Op op, const CallOptions& options) {
-  if (op != Op::combine) start_dispatch(options);
+  if (op == Op::replay) return start_replay(options);
+  if (dispatches(op)) start_dispatch(options);
   if (op == Op::pair || (op == Op::combine && fused())) finish_combine(options);
   if (op != Op::combine || fused()) return;
   exchange_.combine(*plan_, in_, out_, options);
@@ -115,9 +122,9 @@ void BenchRank::spoil() {
 
 std::string BenchRank::judge(Op op, const oracle::RankResult& expected) {
   std::string wrong;
-  if (op == Op::dispatch) wrong = wrong_dispatch(data_, rank_, *received_, memory_);
+  if (!combines(op)) wrong = wrong_dispatch(data_, rank_, *received_, memory_);
   if (op == Op::pair) wrong = wrong_rows(data_, rank_, arrived_, memory_);
-  if (op != Op::dispatch && wrong.empty()) wrong = wrong_combine(data_, rank_, expected, out_.rows, nullptr);
+  if (combines(op) && wrong.empty()) wrong = wrong_combine(data_, rank_, expected, out_.rows, nullptr);
   return wrong;
 }
 
@@ -154,11 +161,11 @@ std::string BenchRank::judge_in_place(Op op, const oracle::RankResult& expected)
   };
   const oracle::RankAnswer& answer = data_.answers[rank_];
   std::string wrong;
-  if (op != Op::combine) wrong = differs("dispatch", arrived_, expected_rows_, nullptr, answer.num_rows, row_bytes());
-  if (op != Op::combine && wrong.empty() && arrived_by_expert_)
+  if (dispatches(op)) wrong = differs("dispatch", arrived_, expected_rows_, nullptr, answer.num_rows, row_bytes());
+  if (dispatches(op) && wrong.empty() && arrived_by_expert_)
     wrong = differs("dispatch by expert", arrived_by_expert_, expected_rows_, expected_slots_,
                     static_cast<std::int64_t>(answer.experts.slots.size()), row_bytes());
-  if (op != Op::dispatch && wrong.empty())
+  if (combines(op) && wrong.empty())
     wrong = differs("combine", out_.rows, expected_results_, nullptr, answer.num_tokens, data_.outputs.row_bytes());
   return wrong;
 }

@@ -14,9 +14,10 @@ class BenchRank {
   /// Collective, in the rank's thread: a first dispatch, whose plan is kept, and the inputs of combine.
   BenchRank(const Data& data, const Team& team, int rank, Machine& machine);
 
-  /// The call of `op`. combine alone goes along the kept plan; fused, it consumes a dispatch.
+  /// The call of `op`. replay and combine alone go along the kept plan; a fused combine consumes a dispatch.
   void call(Op op, const CallOptions& options);
   void start_dispatch(const CallOptions& options);
+  void start_replay(const CallOptions& options);
   void finish_combine(const CallOptions& options);
   /// Overwrites what earlier calls have left, so that only later ones can make it right.
   void spoil();

@@ -13,7 +13,8 @@
 #define XD_BENCH_OPS(X)                            \
   X(dispatch, "dispatch alone")                    \
   X(combine, "combine alone, along one kept plan") \
-  X(pair, "dispatch, then combine")
+  X(pair, "dispatch, then combine")                \
+  X(replay, "dispatch alone, along one kept plan")
 
 /* name, calls per replay, how calls reach the machine */
 #define XD_BENCH_MODES(X)                                                  \
@@ -34,6 +35,10 @@ inline constexpr std::string_view kModeNames[] = {XD_BENCH_MODES(XD_BENCH_NAME)}
 #define XD_BENCH_CALLS(name, calls, ...) calls,
 inline constexpr int kModeCalls[] = {XD_BENCH_MODES(XD_BENCH_CALLS)};
 #undef XD_BENCH_CALLS
+
+/// What an operation is made of.
+constexpr bool dispatches(Op op) { return op != Op::combine; }
+constexpr bool combines(Op op) { return op == Op::combine || op == Op::pair; }
 
 /// One thing to time on an open bench.
 struct Run {

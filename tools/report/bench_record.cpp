@@ -53,21 +53,22 @@ std::int64_t wire_bytes_of(const Data& data, Op op) {
   const Problem& p = data.problem;
   const oracle::Case& c = p.shape;
   const std::int64_t metadata = c.top_k * (kIdBytes + kWeightBytes) + kSourceBytes;
+  const std::int64_t row = row_bytes_of(c.dispatch_dtype, c.hidden) + c.scale_bytes;
+  if (op == Op::replay) return busiest_rows(data) * row;  // metadata and counts lie in the plan
   const std::int64_t dispatch =
-      busiest_rows(data) * (row_bytes_of(c.dispatch_dtype, c.hidden) + c.scale_bytes + metadata) +
-      std::int64_t{c.num_ranks - 1} * oracle::experts_per_rank(c) * 4;
+      busiest_rows(data) * (row + metadata) + std::int64_t{c.num_ranks - 1} * oracle::experts_per_rank(c) * 4;
   const std::int64_t weights = p.second_result ? c.top_k * kWeightBytes : 0;
   const std::int64_t combine = p.path == Path::fused
                                    ? busiest_partial_rows(data) * row_bytes_of(c.combine_dtype, c.hidden)
                                    : busiest_rows(data) * (wire_row_bytes(c) + weights);
-  return (op != Op::combine ? dispatch : 0) + (op != Op::dispatch ? combine : 0);
+  return (dispatches(op) ? dispatch : 0) + (combines(op) ? combine : 0);
 }
 
 std::int64_t payload_bytes_of(const Data& data, Op op) {
   const oracle::Case& c = data.problem.shape;
   const std::int64_t rows = rows_received(data);
-  return (op != Op::combine ? rows * row_bytes_of(c.dispatch_dtype, c.hidden) : 0) +
-         (op != Op::dispatch ? rows * row_bytes_of(c.combine_dtype, c.hidden) : 0);
+  return (dispatches(op) ? rows * row_bytes_of(c.dispatch_dtype, c.hidden) : 0) +
+         (combines(op) ? rows * row_bytes_of(c.combine_dtype, c.hidden) : 0);
 }
 
 double rounded(double value, double unit) { return std::round(value / unit) * unit; }
@@ -106,8 +107,8 @@ Record record_of(const Data& data, const Run& run, const Timing& timing) {
 }
 
 std::string Record::decided_by() const {
-  const std::string first(name_of(run.op == Op::combine ? combine.decided_by : dispatch.decided_by));
-  const std::string second(name_of(run.op == Op::dispatch ? dispatch.decided_by : combine.decided_by));
+  const std::string first(name_of(dispatches(run.op) ? dispatch.decided_by : combine.decided_by));
+  const std::string second(name_of(combines(run.op) ? combine.decided_by : dispatch.decided_by));
   return first == second ? first : first + "+" + second;
 }
 
@@ -115,8 +116,8 @@ namespace {
 
 /// How many blocks, warps or pieces the calls were launched with; of a pair "dispatch+combine", where they differ.
 nlohmann::ordered_json launched(const Record& r, int Launch::*what) {
-  const int first = (r.run.op == Op::combine ? r.combine : r.dispatch).*what;
-  const int second = (r.run.op == Op::dispatch ? r.dispatch : r.combine).*what;
+  const int first = (dispatches(r.run.op) ? r.dispatch : r.combine).*what;
+  const int second = (combines(r.run.op) ? r.combine : r.dispatch).*what;
   if (first == second) return first;
   return std::to_string(first) + "+" + std::to_string(second);
 }
@@ -132,7 +133,7 @@ nlohmann::ordered_json to_json(const Record& r) {
   j["hidden"] = c.hidden;
   j["experts"] = c.num_experts;
   j["topk"] = c.top_k;
-  j["dtype"] = name_of(r.run.op == Op::combine ? c.combine_dtype : c.dispatch_dtype);
+  j["dtype"] = name_of(dispatches(r.run.op) ? c.dispatch_dtype : c.combine_dtype);
   j["dispatch_dtype"] = name_of(c.dispatch_dtype);
   j["combine_dtype"] = name_of(c.combine_dtype);
   j["scale_bytes"] = c.scale_bytes;

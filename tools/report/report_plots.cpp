@@ -102,13 +102,21 @@ bool about(const Peer& peer, const Line& line) {
          line.layout == "token_major" && line.routing == "random" && line.wire == "own";
 }
 
+/// The path of combine makes no difference to it.
+bool is_dispatch(const std::string& op) { return op == "dispatch" || op == "replay"; }
+
+std::string title_of(const std::string& op) {
+  if (op == "pair") return "dispatch, then combine";
+  return op == "replay" ? "dispatch along a kept plan" : op;
+}
+
 void plot_times(Section& section, const std::vector<Line>& plain, const Peers& peers) {
-  for (const char* op : {"dispatch", "combine", "pair"}) {
+  for (const char* op : {"dispatch", "combine", "pair", "replay"}) {
     const std::vector<Line> of_op = only(plain, &Line::op, op);
     for (const std::string& dtype : values_of(of_op, &Line::dtype)) {
       const std::vector<Line> lines = only(of_op, &Line::dtype, dtype);
       Plot plot{std::string(op) + "-" + short_type(dtype) + "-" + slug_of(section),
-                (std::string(op) == "pair" ? "dispatch, then combine" : op) + std::string(", ") + short_type(dtype) +
+                title_of(op) + ", " + short_type(dtype) +
                     ", " + section.host,
                 "",
                 {"tokens per rank", true},
@@ -122,7 +130,7 @@ void plot_times(Section& section, const std::vector<Line>& plain, const Peers& p
           plot.series.push_back(std::move(series));
         }
       std::vector<std::string> paths = values_of(lines, &Line::path);
-      if (std::string(op) == "dispatch") paths.resize(1);  // the path is about combine
+      if (is_dispatch(op)) paths.resize(1);  // the path is about combine
       for (const std::string& path : paths)
         plot.series.push_back(series_of(paths.size() > 1 ? "Crossdock, " + path_text(path) : "Crossdock", Look::ours,
                                         only(lines, &Line::path, path), "µs", [](const Line& l) { return l.us; }));
@@ -136,14 +144,14 @@ void plot_times(Section& section, const std::vector<Line>& plain, const Peers& p
 /// "dispatch bf16" and the like, for lines of one plot that shows several.
 std::string what(const Line& line) {
   return line.op + " " + short_type(line.dtype) +
-         (line.op == "dispatch" || line.path == "staged" ? "" : ", " + path_text(line.path));
+         (is_dispatch(line.op) || line.path == "staged" ? "" : ", " + path_text(line.path));
 }
 
 /// Lines of each operator, type and path, in the order in which they appear.
 std::vector<std::vector<Line>> kinds(const std::vector<Line>& lines) {
   std::vector<std::vector<Line>> all;
   for (const Line& line : lines) {
-    if (line.op == "pair" || (line.op == "dispatch" && line.path != lines.front().path)) continue;
+    if (line.op == "pair" || (is_dispatch(line.op) && line.path != lines.front().path)) continue;
     auto same =
         std::find_if(all.begin(), all.end(), [&](const auto& kind) { return what(kind.front()) == what(line); });
     if (same == all.end()) same = all.insert(all.end(), std::vector<Line>());

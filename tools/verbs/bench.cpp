@@ -194,7 +194,7 @@ void add_axes(CLI::App& app, Options& o) {
   axis("--path", o.path, "How expert outputs reach combine");
   axis("--wire", o.wire, "What crosses the link in combine");
   axis("--routing", o.routing, "Where tokens go");
-  axis("--op", o.op, "What is timed: dispatch, combine, pair");
+  axis("--op", o.op, "What is timed: dispatch, combine, pair (dispatch, then combine), replay (dispatch along a kept plan)");
   axis("--mode", o.mode, "graph (of 20 calls), graph1, eager; without it what suits the machine");
   axis("--num-sms", o.num_sms, "Most thread blocks of a call; 0, here and below: not chosen by the call");
   axis("--num-blocks", o.num_blocks, "Thread blocks of a call");
