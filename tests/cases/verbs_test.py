@@ -145,6 +145,34 @@ class Bench(Folder):
         self.assertEqual(len(rows), 2 * 3 * 3 * 2 * 3 * 4)
         self.assertTrue(all(row.endswith(" yes") or " refused: " in row for row in rows), out)
 
+    def test_an_eager_call_says_what_it_costs_its_thread(self):
+        for way in [], ["--by-queues"]:
+            for line in self.lines(*way, "--op", ALL_OPS, "--mode", "graph,eager"):
+                cost = line["host_us_median"]
+                self.assertTrue(cost is None if line["mode"] == "graph" else 0 < cost < 1e4, line)
+            os.remove(self.path("times.jsonl"))
+
+    def test_what_layouts_and_weights_add_to_the_plain_call(self):
+        lines = self.lines("--layout", "contiguous,token_major", "--combine-weights", "yes,no", "--op", "dispatch,combine")
+        self.assertEqual(len(lines), 8)
+        for line in lines:
+            plain, = [p for p in lines if (p["op"], p["layout"], p["combine_weights"]) == (line["op"], "token_major", False)]
+            if line is plain:
+                self.assertEqual((line["over_us"], line["over_share"]), (None, None))
+                continue
+            self.assertAlmostEqual(line["over_us"], line["us_median"] - plain["us_median"], delta=0.02)
+            self.assertAlmostEqual(line["over_share"], line["us_median"] / plain["us_median"] - 1, delta=0.01)
+        combines = {line["combine_weights"]: line["wire_bytes"] for line in lines if line["op"] == "combine"}
+        self.assertGreater(combines[True], combines[False])
+
+    def test_the_error_of_a_wire_stands_beside_its_time(self):
+        lines = self.lines("--op", "dispatch,combine", "--wire", "own,fp8_direct_cast,fp8_block128")
+        self.assertEqual([line["rel_error"] for line in lines if line["op"] == "dispatch"], [None] * 3)
+        error = {line["wire"]: line["rel_error"] for line in lines if line["op"] == "combine"}
+        self.assertTrue(0 < error["own"] < 4e-3, error)  # bf16 keeps 8 bits, e4m3 keeps 4
+        for wire in "fp8_direct_cast", "fp8_block128":
+            self.assertTrue(0.01 < error[wire] < 0.05, error)
+
     def test_comparison(self):
         line = self.lines("--op", "pair")[0]
         for before, expected in [(1e9, 0), (1e-3, 1)]:  # us that no machine takes, however busy
@@ -163,7 +191,8 @@ class Bench(Folder):
 
     def test_bad_input(self):
         for arguments, says in [(["--op", "gather"], "no `gather`; there are dispatch, combine, pair, replay"),
-                                (["--layout", "x"], "--layout: there is no `x`"), (["--routing", "x"], "--routing: there is no `x`"),
+                                (["--layout", "x"], "--layout: there is no `x`"), (["--combine-weights", "x"], "there are no, yes"),
+                                 (["--routing", "x"], "--routing: there is no `x`"),
                                 (["--tokens", "x"], "x"), (["--repeat", "0"], "--repeat"), (["--csv", "/nowhere/x"], "/nowhere/x")]:
             code, _, err = run(*self.ARGUMENTS, *arguments)
             self.assertEqual(code, 2, err)
@@ -179,10 +208,11 @@ class Queues(Folder):
     def test_every_form_is_exact_in_every_mode(self):
         code, out, err = run("bench", "--by-queues", "--ranks", "2", "--tokens", "9", "--hidden", "256", "--experts", "12", "--topk", "3",
                              "--layout", "token_major,expert_major,contiguous", "--path", "staged,zero_copy,fused",
-                             "--mode", "eager,graph,graph1", "--num-sms", "0,8", "--op", ALL_OPS, "--repeat", "3")
+                             "--mode", "eager,graph,graph1", "--num-sms", "0,8", "--op", ALL_OPS, "--combine-weights", "no,yes",
+                             "--repeat", "3")
         self.assertEqual(code, 0, err + out)
         rows = [line for line in out.splitlines() if line and line[0] not in "#o"]
-        self.assertEqual(len(rows), 3 * 3 * 3 * 4 * 2)
+        self.assertEqual(len(rows), 3 * 3 * 3 * 4 * 2 * 2)
         self.assertTrue(all(row.endswith(" yes") or " refused: " in row for row in rows), out)
 
     def test_lines_have_all_keys(self):

@@ -16,6 +16,7 @@
 #include "layer/router.hpp"
 #include "layer/trace.hpp"
 #include "oracle/number.hpp"
+#include "problem/accuracy.hpp"
 #include "problem/rows.hpp"
 #include "ranks/ranks.hpp"
 #include "ranks/shared.hpp"
@@ -347,9 +348,29 @@ TEST_F(FarMemory, times_are_of_right_results_only) {
       EXPECT_EQ(timing.wrong, "");
       EXPECT_EQ(timing.us.size(), 3u);
     }
-    expected[1].rows.back() ^= 1;  // the oracle says otherwise: no time counts
+    expected[1].weights.back() += 1;  // the oracle says otherwise: no time counts
+    const Timing wrong_weights = measurer->open(data, expected)->time({Op::pair, Mode::graph1, {}, 2, 0});
+    EXPECT_NE(wrong_weights.wrong.find("weights of combine, rank 1: row 3"), std::string::npos) << wrong_weights.wrong;
+    expected[1].rows.back() ^= 1;
     const Timing wrong = measurer->open(data, expected)->time({Op::pair, Mode::graph1, {}, 2, 0});
     EXPECT_NE(wrong.wrong.find("combine, rank 1: row 3 differs"), std::string::npos) << wrong.wrong;
+  }
+}
+
+TEST(Accuracy, is_the_distance_from_exact_sums) {
+  for (Problem p : small_problems()) {
+    p.shape.combine_dtype = Dtype::f32;
+    const Data data(p);
+    std::vector<oracle::RankResult> results = expected_results(data);
+    EXPECT_LT(relative_error(data, results), 1e-7);
+    for (oracle::RankResult& result : results)
+      for (std::size_t i = 0; i < result.rows.size(); i += 4) {
+        float value;
+        std::memcpy(&value, &result.rows[i], 4);
+        value *= 1.25f;
+        std::memcpy(&result.rows[i], &value, 4);
+      }
+    EXPECT_NEAR(relative_error(data, results), 0.25, 1e-6);
   }
 }
 

@@ -46,6 +46,11 @@ BenchRank::BenchRank(const Data& data, const Team& team, int rank, Machine& mach
       result_bytes_(data.answers[rank].num_tokens * data.outputs.row_bytes()) {
   results_ = machine_.allocate(static_cast<std::size_t>(result_bytes_));
   out_.rows = results_.get();
+  if (data.problem.second_result) {
+    weights_ = machine_.allocate(static_cast<std::size_t>(weight_bytes()));
+    in_.with_weights = true;
+    out_.weights = reinterpret_cast<float*>(weights_.get());
+  }
   CallOptions options;
   options.stream = memory_.stream();
   start_dispatch(options);
@@ -111,10 +116,16 @@ std::int64_t BenchRank::row_bytes() const {
   return row_bytes_of(data_.problem.shape.dispatch_dtype, data_.problem.shape.hidden);
 }
 
+std::int64_t BenchRank::weight_bytes() const {
+  const std::int64_t per_token = std::int64_t{data_.problem.shape.top_k} * static_cast<std::int64_t>(sizeof(float));
+  return data_.problem.second_result ? data_.answers[rank_].num_tokens * per_token : 0;
+}
+
 void BenchRank::spoil() {
   constexpr std::uint8_t kNobodys = 0xa5;
   const oracle::RankAnswer& answer = data_.answers[rank_];
   machine_.fill(results_.get(), kNobodys, static_cast<std::size_t>(result_bytes_));
+  machine_.fill(weights_.get(), kNobodys, static_cast<std::size_t>(weight_bytes()));
   machine_.fill(arrived_, kNobodys, static_cast<std::size_t>(answer.num_rows * row_bytes()));
   const std::int64_t by_expert = arrived_by_expert_ ? answer.experts.num_rows_max * row_bytes() : 0;
   machine_.fill(arrived_by_expert_, kNobodys, static_cast<std::size_t>(by_expert));
@@ -124,7 +135,7 @@ std::string BenchRank::judge(Op op, const oracle::RankResult& expected) {
   std::string wrong;
   if (!combines(op)) wrong = wrong_dispatch(data_, rank_, *received_, memory_);
   if (op == Op::pair) wrong = wrong_rows(data_, rank_, arrived_, memory_);
-  if (combines(op) && wrong.empty()) wrong = wrong_combine(data_, rank_, expected, out_.rows, nullptr);
+  if (combines(op) && wrong.empty()) wrong = wrong_combine(data_, rank_, expected, out_.rows, out_.weights);
   return wrong;
 }
 
@@ -146,6 +157,7 @@ void BenchRank::bring_expected(const oracle::RankResult& expected) {
   if (arrived_by_expert_)
     expected_slots_ = bring(answer.experts.slots.data(), answer.experts.slots.size() * sizeof(std::int64_t));
   expected_results_ = bring(expected.rows.data(), expected.rows.size());
+  if (out_.weights) expected_weights_ = bring(expected.weights.data(), static_cast<std::size_t>(weight_bytes()));
 }
 
 std::string BenchRank::judge_in_place(Op op, const oracle::RankResult& expected) {
@@ -167,6 +179,9 @@ std::string BenchRank::judge_in_place(Op op, const oracle::RankResult& expected)
                     static_cast<std::int64_t>(answer.experts.slots.size()), row_bytes());
   if (combines(op) && wrong.empty())
     wrong = differs("combine", out_.rows, expected_results_, nullptr, answer.num_tokens, data_.outputs.row_bytes());
+  if (combines(op) && wrong.empty() && out_.weights)
+    wrong = differs("weights of combine", out_.weights, expected_weights_, nullptr, answer.num_tokens,
+                    weight_bytes() / std::max(1, answer.num_tokens));
   return wrong;
 }
 

@@ -37,6 +37,7 @@ class BenchRank {
  private:
   void place_outputs();
   std::int64_t row_bytes() const;
+  std::int64_t weight_bytes() const;  // of the second result; 0 if it is not asked for
   void bring_expected(const oracle::RankResult& expected);
 
   const Data& data_;
@@ -49,12 +50,13 @@ class BenchRank {
   std::optional<Received> received_;  // of the last dispatch
   std::optional<Plan> plan_;
   void *arrived_ = nullptr, *arrived_by_expert_ = nullptr;  // one in flight, so they lie in one place
-  DeviceBytes outputs_, results_;
+  DeviceBytes outputs_, results_, weights_;
   std::int64_t result_bytes_;
   Launch dispatched_, combined_;
   CombineInput in_;
   CombineOutput out_;
-  DeviceBytes expected_rows_, expected_slots_, expected_results_;  // of the oracle, brought there once
+  DeviceBytes expected_rows_, expected_slots_, expected_results_,
+      expected_weights_;  // of the oracle, brought there once
 };
 
 /// What rank `rank` passes to dispatch, where the exchange can read it.

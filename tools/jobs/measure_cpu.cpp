@@ -6,6 +6,7 @@
 
 #include "crossdock/cpu_stream.hpp"
 #include "jobs/bench_rank.hpp"
+#include "jobs/host_time.hpp"
 #include "machine/copy_rate.hpp"
 #include "ranks/rank_threads.hpp"
 
@@ -41,6 +42,7 @@ class CpuBench : public Bench {
         threads_(data.problem.shape.num_ranks),
         ranks_(threads_.num_ranks()),
         clock_(threads_.num_ranks()),
+        host_us_(threads_.num_ranks()),
         wrong_(threads_.num_ranks()),
         copies_(copies) {
     const Team team(threads_.num_ranks());
@@ -63,6 +65,7 @@ class CpuBench : public Bench {
     for (const std::string& wrong : wrong_)
       if (timing.wrong.empty()) timing.wrong = wrong;
     timing.limit_gbps = copied_ / copy_us_ / 1e3 / threads_.num_ranks();
+    if (run.mode == Mode::eager) timing.host_us = *std::max_element(host_us_.begin(), host_us_.end());
     timing.dispatch = ranks_[0]->dispatched();
     timing.combine = ranks_[0]->combined();
     return timing;
@@ -99,6 +102,10 @@ class CpuBench : public Bench {
       threads_.barrier().wait();
       if (r == 0 && i >= 0) us.push_back(clock_.us() / calls);
     }
+    if (run.mode == Mode::eager) {  // timed above in the calling thread, where a call waits for its peers
+      options.stream = stream.handle();
+      host_us_[r] = host_us(rank, run, options, [&] { stream.synchronize(); });
+    }
     wrong_[r] = rank.judge(run.op, expected_[r]);
     threads_.barrier().wait();  // a rank that goes on may dispatch into rows that others still read
   }
@@ -120,6 +127,7 @@ class CpuBench : public Bench {
   std::vector<std::unique_ptr<BenchRank>> ranks_;
   std::shared_ptr<Machine> machine_ = open_machine(BackendKind::cpu);
   SlowestRank clock_;
+  std::vector<double> host_us_;
   std::vector<std::string> wrong_;
   std::vector<RowCopy>& copies_;  // one per rank
   std::int64_t copy_piece_ = 0;   // bytes that each thread copies between two repetitions

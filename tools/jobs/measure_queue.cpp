@@ -5,6 +5,7 @@
 #include <array>
 
 #include "jobs/bench_rank.hpp"
+#include "jobs/host_time.hpp"
 #include "ranks/rank_threads.hpp"
 
 namespace crossdock::tools {
@@ -24,6 +25,7 @@ class QueueBench : public Bench {
         threads_(data.problem.shape.num_ranks),
         ranks_(threads_.num_ranks()),
         us_(threads_.num_ranks()),
+        host_us_(threads_.num_ranks()),
         wrong_(threads_.num_ranks()) {
     const Team team(threads_.num_ranks());
     threads_.run([&](int r) {
@@ -57,6 +59,7 @@ class QueueBench : public Bench {
     for (const std::string& wrong : wrong_)
       if (timing.wrong.empty()) timing.wrong = wrong;
     timing.limit_gbps = limit_gbps_;
+    if (run.mode == Mode::eager) timing.host_us = *std::max_element(host_us_.begin(), host_us_.end());
     timing.dispatch = ranks_[0]->dispatched();
     timing.combine = ranks_[0]->combined();
     return timing;
@@ -98,6 +101,7 @@ class QueueBench : public Bench {
       if (r == 0) note(run, i, *std::max_element(us_.begin(), us_.end()), calls, us);
       threads_.barrier().wait();
     }
+    if (run.mode == Mode::eager) host_us_[r] = host_us(rank, run, options, [&] { queue->synchronize(); });
     wrong_[r] = rank.judge_in_place(run.op, expected_[r]);
     threads_.barrier().wait();  // a rank that goes on may dispatch into rows that others still read
   }
@@ -114,7 +118,7 @@ class QueueBench : public Bench {
   const double limit_gbps_;
   RankThreads threads_;
   std::vector<std::unique_ptr<BenchRank>> ranks_;
-  std::vector<double> us_;
+  std::vector<double> us_, host_us_;
   std::vector<std::string> wrong_;
   double spent_us_ = 0;
   bool stop_ = false;

@@ -101,6 +101,7 @@ Record record_of(const Data& data, const Run& run, const Timing& timing) {
   record.wire_bytes = wire_bytes_of(data, run.op);
   record.payload_bytes = payload_bytes_of(data, run.op);
   record.limit_gbps = timing.limit_gbps;
+  record.host_us = timing.host_us;
   record.dispatch = timing.dispatch;
   record.combine = timing.combine;
   return record;
@@ -122,6 +123,10 @@ nlohmann::ordered_json launched(const Record& r, int Launch::*what) {
   return std::to_string(first) + "+" + std::to_string(second);
 }
 
+nlohmann::ordered_json if_any(bool any, double figure) {
+  return any ? nlohmann::ordered_json(figure) : nlohmann::ordered_json();
+}
+
 }  // namespace
 
 nlohmann::ordered_json to_json(const Record& r) {
@@ -141,6 +146,7 @@ nlohmann::ordered_json to_json(const Record& r) {
   j["path"] = name_of(r.problem.path);
   j["wire"] = name_of(c.wire);
   j["routing"] = oracle::name_of(r.problem.routing);
+  j["combine_weights"] = r.problem.second_result;
   j["num_sms"] = r.run.geometry.num_sms;
   j["num_blocks"] = r.run.geometry.num_blocks;
   j["num_warps"] = r.run.geometry.num_warps;
@@ -155,14 +161,17 @@ nlohmann::ordered_json to_json(const Record& r) {
   j["us_median"] = rounded(r.us_median, 0.01);
   j["us_p99"] = rounded(r.us_p99, 0.01);
   j["us_min"] = rounded(r.us_min, 0.01);
+  j["host_us_median"] = if_any(r.host_us > 0, rounded(r.host_us, 0.01));
+  j["over_us"] = if_any(r.plain_us > 0, rounded(r.over_us(), 0.01));
+  j["over_share"] = if_any(r.plain_us > 0, rounded(r.over_share(), 0.001));
+  j["rel_error"] = if_any(r.rel_error.has_value(), rounded(r.rel_error.value_or(0), 1e-6));
   j["wire_bytes"] = r.wire_bytes;
   j["wire_gbps"] = rounded(r.wire_gbps(), 0.001);
   j["limit_gbps"] = rounded(r.limit_gbps, 0.001);
   j["logical_gbps"] = rounded(r.logical_gbps(), 0.001);
   j["payload_gbps"] = rounded(r.payload_gbps(), 0.001);
   j["payload_share"] = rounded(r.payload_share(), 0.001);
-  j["link_share"] =
-      r.setting.limit_of_link ? nlohmann::ordered_json(rounded(r.link_share(), 0.001)) : nlohmann::ordered_json();
+  j["link_share"] = if_any(r.setting.limit_of_link, rounded(r.link_share(), 0.001));
   j["bit_exact"] = r.counts();
   j["host"] = r.setting.host;
   j["driver"] = r.setting.driver;
@@ -181,7 +190,20 @@ std::string identity_of(const nlohmann::ordered_json& line) {
 bool same_run(const nlohmann::ordered_json& a, const nlohmann::ordered_json& b) {
   for (const char* key : {"dispatch_dtype", "combine_dtype", "num_blocks", "num_warps", "pieces"})
     if (a.contains(key) && b.contains(key) && a[key] != b[key]) return false;
-  return true;
+  return a.value("combine_weights", false) == b.value("combine_weights", false);
+}
+
+void set_plain_time(Record& record, const std::vector<Record>& earlier) {
+  Record plain = record;
+  plain.problem.shape.layout = Layout::token_major;
+  plain.problem.second_result = false;
+  const nlohmann::ordered_json is = to_json(record), wanted = to_json(plain);
+  if (identity_of(is) == identity_of(wanted) && same_run(is, wanted)) return;
+  for (const Record& other : earlier) {
+    const nlohmann::ordered_json line = to_json(other);
+    if (other.counts() && identity_of(line) == identity_of(wanted) && same_run(line, wanted))
+      record.plain_us = other.us_median;
+  }
 }
 
 }  // namespace crossdock::tools

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -29,6 +30,10 @@ struct Record {
   std::int64_t payload_bytes = 0;  // rows received by all ranks, own rows included
   double limit_gbps = 0;           // of one rank, from the same run
   Launch dispatch, combine;        // of rank 0
+  double host_us = 0;              // eager: of a call on the thread that makes it, median
+  std::optional<double> rel_error;  // of combine against exact sums
+  double plain_us =
+      0;  // of the same call, token-major and without weights, in the same run; 0: not timed, or this is it
 
   double wire_gbps() const { return us_median > 0 ? wire_bytes / us_median / 1e3 : 0; }
   double payload_gbps() const { return us_median > 0 ? payload_bytes / us_median / 1e3 : 0; }
@@ -41,6 +46,8 @@ struct Record {
   double share() const { return setting.limit_of_link ? link_share() : payload_share(); }
   /// Who chose the geometry; of a pair both, where they differ.
   std::string decided_by() const;
+  double over_us() const { return us_median - plain_us; }
+  double over_share() const { return over_us() / plain_us; }
   bool counts() const { return refused.empty() && wrong.empty(); }
 };
 
@@ -54,6 +61,9 @@ std::string now();
 double quantile(std::vector<double> samples, double share);
 
 nlohmann::ordered_json to_json(const Record& record);
+
+/// Finds among `earlier` the time over which `record` counts.
+void set_plain_time(Record& record, const std::vector<Record>& earlier);
 
 /// What every line says of what was run: a key of it, for look-ups.
 std::string identity_of(const nlohmann::ordered_json& line);

@@ -18,13 +18,21 @@ constexpr double kLatencyTolerance = 0.05, kBandwidthTolerance = 0.03;
 std::string what(const Record& r) {
   const oracle::Case& c = r.problem.shape;
   char line[256];
+  const std::string op = std::string(kOpNames[int(r.run.op)]) + (r.problem.second_result ? "+w" : "");
   const std::string dtype = c.dispatch_dtype == c.combine_dtype
                                 ? std::string(name_of(c.dispatch_dtype))
                                 : std::string(name_of(c.dispatch_dtype)) + ">" + std::string(name_of(c.combine_dtype));
-  std::snprintf(line, sizeof line, "%-8s %5d %6d %6d %7d %4d %-14s %-12s %-9s %-15s %-14s %-6s",
-                kOpNames[int(r.run.op)].data(), c.num_ranks, c.max_tokens, c.hidden, c.num_experts, c.top_k,
-                dtype.c_str(), name_of(c.layout).data(), name_of(r.problem.path).data(), name_of(c.wire).data(),
-                oracle::name_of(r.problem.routing).data(), kModeNames[int(r.run.mode)].data());
+  std::snprintf(line, sizeof line, "%-10s %5d %6d %6d %7d %4d %-14s %-12s %-9s %-15s %-14s %-6s", op.c_str(),
+                c.num_ranks, c.max_tokens, c.hidden, c.num_experts, c.top_k, dtype.c_str(), name_of(c.layout).data(),
+                name_of(r.problem.path).data(), name_of(c.wire).data(), oracle::name_of(r.problem.routing).data(),
+                kModeNames[int(r.run.mode)].data());
+  return line;
+}
+
+template <class... Figures>
+std::string text(const char* format, Figures... figures) {
+  char line[64];
+  std::snprintf(line, sizeof line, format, figures...);
   return line;
 }
 
@@ -71,9 +79,12 @@ void print_table_head(const Measurer& measurer, const Setting& setting) {
   std::printf("# %s, %s, commit %s; limit: %s. GB/s of a rank; share: %s of the limit\n", setting.host.c_str(),
               setting.driver.c_str(), setting.commit.c_str(), measurer.limit_name().c_str(),
               setting.limit_of_link ? "wire" : "payload");
-  std::printf("%-8s %5s %6s %6s %7s %4s %-14s %-12s %-9s %-15s %-14s %-6s %11s %11s %11s %8s %8s %8s %6s %-11s %s\n",
-              "op", "ranks", "tokens", "hidden", "experts", "topk", "dtype", "layout", "path", "wire", "routing",
-              "mode", "us median", "us p99", "us min", "wire", "payload", "limit", "share", "decided by", "exact");
+  std::printf(
+      "%-10s %5s %6s %6s %7s %4s %-14s %-12s %-9s %-15s %-14s %-6s %11s %11s %11s %8s %8s %8s %6s %-11s %8s %9s %18s "
+      "%s\n",
+      "op", "ranks", "tokens", "hidden", "experts", "topk", "dtype", "layout", "path", "wire", "routing", "mode",
+      "us median", "us p99", "us min", "wire", "payload", "limit", "share", "decided by", "host us", "rel error",
+      "over plain", "exact");
   std::fflush(stdout);
 }
 
@@ -84,8 +95,11 @@ void print_table_line(const Record& r) {
   else if (!r.wrong.empty())
     std::printf("no time, for the result is wrong: %s\n", r.wrong.c_str());
   else
-    std::printf("%11.1f %11.1f %11.1f %8.2f %8.2f %8.2f %5.1f%% %-11s yes\n", r.us_median, r.us_p99, r.us_min,
-                r.wire_gbps(), r.logical_gbps(), r.limit_gbps, 100 * r.share(), r.decided_by().c_str());
+    std::printf("%11.1f %11.1f %11.1f %8.2f %8.2f %8.2f %5.1f%% %-11s %8s %9s %18s yes\n", r.us_median, r.us_p99,
+                r.us_min, r.wire_gbps(), r.logical_gbps(), r.limit_gbps, 100 * r.share(), r.decided_by().c_str(),
+                r.host_us > 0 ? text("%.2f", r.host_us).c_str() : "-",
+                r.rel_error ? text("%.2e", *r.rel_error).c_str() : "-",
+                r.plain_us > 0 ? text("%+.1f%% %+.1f us", 100 * r.over_share(), r.over_us()).c_str() : "-");
   std::fflush(stdout);
 }
 

@@ -116,8 +116,7 @@ void plot_times(Section& section, const std::vector<Line>& plain, const Peers& p
     for (const std::string& dtype : values_of(of_op, &Line::dtype)) {
       const std::vector<Line> lines = only(of_op, &Line::dtype, dtype);
       Plot plot{std::string(op) + "-" + short_type(dtype) + "-" + slug_of(section),
-                title_of(op) + ", " + short_type(dtype) +
-                    ", " + section.host,
+                title_of(op) + ", " + short_type(dtype) + ", " + section.host,
                 "",
                 {"tokens per rank", true},
                 {"µs per call", true},

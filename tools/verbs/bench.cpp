@@ -9,6 +9,7 @@
 #include "command/flags.hpp"
 #include "command/verbs.hpp"
 #include "commit.hpp"
+#include "problem/accuracy.hpp"
 #include "report/bench_report.hpp"
 
 namespace crossdock::tools {
@@ -20,6 +21,7 @@ struct Options {
       num_blocks{0}, num_warps{0}, pieces{0};
   std::vector<std::string> dtype{"bf16"}, combine_dtype, layout{"token_major"}, path{"staged"}, wire{"own"},
       routing{"random"};
+  std::vector<std::string> combine_weights{"no"};
   std::vector<std::string> op{"dispatch", "combine", "pair"}, mode;
   int repeat = 0, warm_up = 2;  // 0: 200 for queues, 20 for the CPU
   std::int64_t copy_mib = 2048;
@@ -59,6 +61,14 @@ void along(const Values& values, const Problem& problem, Set set, Then then) {
   }
 }
 
+constexpr std::string_view kNoYes[] = {"no", "yes"};
+
+/// Moved to the front, if it is there: over its times the others' count.
+std::vector<std::string> plain_first(std::vector<std::string> names, std::string_view plain) {
+  std::stable_partition(names.begin(), names.end(), [&](const std::string& name) { return name == plain; });
+  return names;
+}
+
 /// The product of all axes that make a problem, the last one fastest.
 std::vector<Problem> problems_of(const Options& o) {
   std::vector<Problem> all{Problem{}};
@@ -80,9 +90,11 @@ std::vector<Problem> problems_of(const Options& o) {
     if (!v.empty()) p.shape.combine_dtype = static_cast<Dtype>(index_of("combine-dtype", v, kDtypeNames));
   });
   extend(o.scale_bytes, [](Problem& p, int v) { p.shape.scale_bytes = v; });
-  extend(o.layout, [](Problem& p, const std::string& v) {
+  extend(plain_first(o.layout, name_of(Layout::token_major)), [](Problem& p, const std::string& v) {
     p.shape.layout = static_cast<Layout>(index_of("layout", v, kLayoutNames));
   });
+  extend(plain_first(o.combine_weights, "no"),
+         [](Problem& p, const std::string& v) { p.second_result = index_of("combine-weights", v, kNoYes) == 1; });
   extend(o.path, [](Problem& p, const std::string& v) { p.path = static_cast<Path>(index_of("path", v, kPathNames)); });
   extend(o.wire,
          [](Problem& p, const std::string& v) { p.shape.wire = static_cast<Wire>(index_of("wire", v, kWireNames)); });
@@ -134,9 +146,11 @@ std::vector<Record> bench_problem(Measurer& measurer, const Problem& problem, co
   const Data data(problem);
   const std::vector<oracle::RankResult> expected = expected_results(data);
   const std::unique_ptr<Bench> bench = measurer.open(data, expected);
+  const double error = relative_error(data, expected);
   for (const Run& run : runs) {
     const std::string reason = bench->refuses(run);
     records.push_back(reason.empty() ? record_of(data, run, bench->time(run)) : refused(problem, run, reason));
+    if (reason.empty() && combines(run.op)) records.back().rel_error = error;
   }
   return records;
 }
@@ -169,6 +183,7 @@ void bench(const Options& o) {
     std::vector<Record> records = bench_problem(*measurer, problem, runs);
     for (Record& record : records) {
       record.setting = setting;
+      set_plain_time(record, all);
       print_table_line(record);
     }
     if (!o.jsonl.empty()) append_json_lines(o.jsonl, records);  // what is measured stays, whatever comes next
@@ -191,10 +206,12 @@ void add_axes(CLI::App& app, Options& o) {
   axis("--combine-dtype", o.combine_dtype, "Type of the rows of combine; without it the type of dispatch");
   axis("--scale-bytes", o.scale_bytes, "Bytes that travel with each token of dispatch");
   axis("--layout", o.layout, "Layout of the received rows");
+  axis("--combine-weights", o.combine_weights, "Whether combine sums rows of weights too: no, yes");
   axis("--path", o.path, "How expert outputs reach combine");
   axis("--wire", o.wire, "What crosses the link in combine");
   axis("--routing", o.routing, "Where tokens go");
-  axis("--op", o.op, "What is timed: dispatch, combine, pair (dispatch, then combine), replay (dispatch along a kept plan)");
+  axis("--op", o.op,
+       "What is timed: dispatch, combine, pair (dispatch, then combine), replay (dispatch along a kept plan)");
   axis("--mode", o.mode, "graph (of 20 calls), graph1, eager; without it what suits the machine");
   axis("--num-sms", o.num_sms, "Most thread blocks of a call; 0, here and below: not chosen by the call");
   axis("--num-blocks", o.num_blocks, "Thread blocks of a call");
