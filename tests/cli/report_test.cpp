@@ -70,6 +70,7 @@ TEST(Report, RatesAreSharesOfTheLimitAndOfSms) {
   std::vector<Line> lines = {line("dispatch", 4096, 480), line("dispatch", 4096, 600, "staged", 8),
                              line("dispatch", 4096, 500, "staged", 16), line("dispatch", 128, 30, "staged", 8),
                              line("dispatch", 128, 29, "staged", 16)};
+  lines.front().launched_blocks = 132;
   const auto sections = sections_of(lines, {});
   const Plot& share = plot(sections, "share-4xh200");
   ASSERT_EQ(share.series.size(), 1u);
@@ -77,9 +78,11 @@ TEST(Report, RatesAreSharesOfTheLimitAndOfSms) {
   EXPECT_NEAR(share.series[0].points[0].y, 100 * 38000.0 * 4096 / 480e3 / 357, 1e-6);
   const Plot& sms = plot(sections, "sms-4xh200");
   EXPECT_NE(sms.title.find("4096 tokens"), std::string::npos);
-  ASSERT_EQ(sms.series[0].points.size(), 2u);
+  ASSERT_EQ(sms.series[0].points.size(), 3u);
   EXPECT_EQ(sms.series[0].points[0].x, 8);
   EXPECT_NEAR(sms.series[0].points[1].y, 38000.0 * 4096 / 500e3, 1e-6);
+  EXPECT_EQ(sms.series[0].points[2].x, 132);
+  EXPECT_EQ(sms.series[0].points[2].note.substr(0, 24), "132 blocks, unrestricted");
   EXPECT_THROW(plot(sections, "dispatch-fp8-4xh200"), std::runtime_error);
 }
 

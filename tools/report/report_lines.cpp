@@ -31,6 +31,7 @@ Line line_of(const json& j) {
   line.op = j.at("op"), line.dtype = j.at("dtype"), line.layout = j.at("layout"), line.path = j.at("path");
   line.wire = j.at("wire"), line.routing = j.at("routing"), line.mode = j.at("mode");
   line.tokens = j.at("tokens"), line.scale_bytes = j.at("scale_bytes"), line.num_sms = j.at("num_sms");
+  line.launched_blocks = static_cast<int>(figure(j, "launched_blocks"));
   line.us = j.at("us_median");
   line.commit = word(j, "commit"), line.driver = word(j, "driver"), line.date = word(j, "date");
   line.decided_by = word(j, "decided_by");

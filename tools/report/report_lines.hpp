@@ -19,7 +19,7 @@ struct Shape {
 struct Line {
   Shape shape;
   std::string op, dtype, layout, path, wire, routing, mode, decided_by, commit, host, driver, date;
-  int tokens = 0, scale_bytes = 0, num_sms = 0;
+  int tokens = 0, scale_bytes = 0, num_sms = 0, launched_blocks = 0;
   bool bit_exact = false;    // compared with the oracle in the same run
   bool own_geometry = true;  // no blocks, warps or pieces were asked for
   double us = 0, p99_us = 0, wire_bytes = 0, limit_gbps = 0;

@@ -173,6 +173,9 @@ void plot_share(Section& section, const std::vector<Line>& plain) {
   add(section, std::move(plot));
 }
 
+/// Where a line stands among numbers of SMs: unrestricted, at the blocks that it took. 0: not known.
+int sms_of(const Line& line) { return line.num_sms > 0 ? line.num_sms : line.launched_blocks; }
+
 /// Of the most tokens of which at least two numbers of SMs were tried.
 void plot_sms(Section& section, const std::vector<Line>& plain) {
   std::map<int, std::set<int>> tried;
@@ -184,7 +187,7 @@ void plot_sms(Section& section, const std::vector<Line>& plain) {
   std::vector<Line> lines;
   double limit = 0;
   for (const Line& line : plain)
-    if (line.num_sms > 0 && line.tokens == tokens) lines.push_back(line), limit = std::max(limit, line.limit_gbps);
+    if (sms_of(line) > 0 && line.tokens == tokens) lines.push_back(line), limit = std::max(limit, line.limit_gbps);
   Plot plot{"sms-" + slug_of(section),
             "rate against SMs, " + tokens_text(tokens) + ", " + section.host,
             "",
@@ -193,11 +196,16 @@ void plot_sms(Section& section, const std::vector<Line>& plain) {
             {}};
   Series bound{"limit of the link", Look::bound, {}};
   for (const std::vector<Line>& kind : kinds(lines)) {
+    if (std::none_of(kind.begin(), kind.end(), [](const Line& line) { return line.num_sms > 0; })) continue;
     Series series{what(kind.front()), Look::ours, {}};
-    std::map<int, double> rates;
-    for (const Line& line : kind) rates[line.num_sms] = line.wire_gbps();
-    for (const auto& [sms, gbps] : rates)
-      series.points.push_back({double(sms), gbps, std::to_string(sms) + " SMs, " + figure(gbps, "GB/s")});
+    std::map<int, Line> by_sms;
+    for (const Line& line : kind)
+      if (line.num_sms > 0 || !by_sms.contains(sms_of(line))) by_sms[sms_of(line)] = line;
+    for (const auto& [sms, line] : by_sms)
+      series.points.push_back({double(sms), line.wire_gbps(),
+                               std::to_string(sms) + (line.num_sms > 0 ? " SMs, " : " blocks, unrestricted, ") +
+                                   figure(line.wire_gbps(), "GB/s")});
+    for (const auto& [sms, line] : by_sms) tried[tokens].insert(sms);
     plot.series.push_back(series);
   }
   for (const auto sms : tried[tokens])
