@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import tempfile
+import time
 import unittest
 
 COMMAND = os.environ["COMMAND_UNDER_TEST"]
@@ -164,6 +165,31 @@ class Bench(Folder):
             self.assertAlmostEqual(line["over_share"], line["us_median"] / plain["us_median"] - 1, delta=0.01)
         combines = {line["combine_weights"]: line["wire_bytes"] for line in lines if line["op"] == "combine"}
         self.assertGreater(combines[True], combines[False])
+
+    def test_lines_are_judged_by_a_floor_of_the_same_run(self):
+        for verdict in "tell", "fail":
+            path = self.path(verdict + ".jsonl")
+            code, out, err = run(*self.ARGUMENTS, "--op", ALL_OPS, "--floor", verdict, "--jsonl", path)
+            with open(path, encoding="utf-8") as f:
+                lines = [json.loads(line) for line in f]
+            misses = out.count("  MISS\n")
+            self.assertIn(f"# 4 lines judged, {misses} misses", out)
+            close = sum(abs(line["us_median"] - 1.25 * line["floor_us"] - 3) < 0.1 for line in lines)  # told with two digits
+            self.assertLessEqual(abs(misses - sum(line["us_median"] > 1.25 * line["floor_us"] + 3 for line in lines)), close)
+            self.assertEqual(code, int(verdict == "fail" and misses > 0), err)
+
+    def test_making_a_group_and_an_exchange(self):
+        began = time.monotonic()
+        lines = self.lines("--create", "--csv", self.path("times.csv"))
+        took_us = (time.monotonic() - began) * 1e6
+        self.assertEqual([(line["op"], line["mode"], line["repeat"], line["bit_exact"]) for line in lines],
+                         [("group", "processes", 2, None), ("exchange", "processes", 2, None)])
+        for line in lines:
+            self.assertFalse([key for key in KEYS if key not in line])
+            self.assertTrue(10 < line["us_min"] <= line["us_median"] <= line["us_p99"] < took_us, line)
+        for arguments, says in ((["--limits"], "--limits"), (["--compare", __file__], "--compare"), (["--hidden", "100"], "Nearest sizes")):
+            code, _, err = run(*self.ARGUMENTS, "--create", *arguments)
+            self.assertEqual((code, says in err), (2, True), err)
 
     def test_the_error_of_a_wire_stands_beside_its_time(self):
         lines = self.lines("--op", "dispatch,combine", "--wire", "own,fp8_direct_cast,fp8_block128")

@@ -94,5 +94,34 @@ TEST_F(Regression, AFileAboutOtherCallsIsRefused) {
   EXPECT_THROW(worse(record(100, kSmall)), BadInput);
 }
 
+TEST(Floor, IsOneSignalAndTheBytesAtTheLimitsRate) {
+  Record r = record(100, 35'700'000);
+  set_floor(r, 2.3);
+  EXPECT_EQ(r.floor_us, 0) << "no limit is known";
+  EXPECT_THROW(compare_with_floor(2.3, {r}), BadInput);
+  r.limit_gbps = 357;
+  set_floor(r, 2.3);
+  EXPECT_NEAR(r.floor_us, 102.3, 1e-9);
+  EXPECT_EQ(to_json(r)["floor_us"], 102.3);
+  Record pair = r;
+  pair.run.op = Op::pair;
+  set_floor(pair, 2.3);
+  EXPECT_NEAR(pair.floor_us, 104.6, 1e-9);
+  Record on_cpu = r;
+  on_cpu.setting.limit_of_link = false, on_cpu.payload_bytes = 4 * 357'000;
+  set_floor(on_cpu, 1);
+  EXPECT_NEAR(on_cpu.floor_us, 2, 1e-9) << "payload of one of four ranks";
+}
+
+TEST(Floor, AMissIsMoreThanAQuarterAndThreeMicrosecondsAbove) {
+  Record r = record(130.8, 35'700'000);
+  r.limit_gbps = 357;
+  set_floor(r, 2.3);
+  Record slow = r;
+  slow.us_median = 130.9;
+  EXPECT_EQ(compare_with_floor(2.3, {r}), 0);
+  EXPECT_EQ(compare_with_floor(2.3, {r, slow, slow}), 2);
+}
+
 }  // namespace
 }  // namespace crossdock::tools

@@ -211,6 +211,16 @@ class Runner(unittest.TestCase):
         self.assertEqual(plan.num_points("--tokens 1,2,3 --dtype bf16 --op pair"), 3)
         self.assertEqual(plan.bench("b", 2, "--tokens 1 --op pair").limit_s, 42)
 
+    def test_shapes_of_the_whole_host_are_judged(self):
+        commands = [step.command for step in plan.whole_host(4) if "--floor tell" in step.command]
+        tried = {flag: {v for c in commands for values in re.findall(rf"{flag} (\S+)", c) for v in values.split(",")}
+                 for flag in ("--hidden", "--topk", "--experts", "--tokens", "--ranks")}
+        self.assertLessEqual({"2048", "2880", "4096", "5120", "6144"}, tried["--hidden"])
+        self.assertLessEqual({"1", "4", "6", "16"}, tried["--topk"])
+        self.assertLessEqual({"64", "128", "384"}, tried["--experts"])
+        self.assertLessEqual({"3", "7", "100", "1000"}, tried["--tokens"])
+        self.assertEqual({"3", "4"}, tried["--ranks"])
+
 
 class Selections(unittest.TestCase):
     """What --only, --baseline and a second run do."""

@@ -80,7 +80,7 @@ def shared(gpus):
 
 
 def sms(gpus):
-    return bench("sms", gpus, "--tokens 128,4096 --num-sms 8,16,24,32,64")
+    return bench("sms", gpus, "--tokens 128,4096 --num-sms 0,8,16,24,32,64")
 
 
 def routing_benches(gpus):
@@ -91,13 +91,31 @@ def routing_benches(gpus):
 
 def form_benches(gpus):
     return [bench("modes", gpus, f"{DECODE} --mode graph,graph1,eager --path staged,zero_copy"),
-            bench("layouts", gpus, f"{DECODE} --layout expert_major,contiguous"),
-            bench("wires", gpus, f"{DECODE} --wire fp8_direct_cast,fp8_block128 --op combine,pair")]
+            bench("layouts", gpus, f"{DECODE} --layout token_major,expert_major,contiguous"),
+            bench("weights", gpus, f"{DECODE} --combine-weights no,yes --path staged,zero_copy --op combine"),
+            bench("wires", gpus, f"{DECODE} --wire own,fp8_direct_cast,fp8_block128 --op combine,pair")]
 
 
 def sweeps(gpus, more=""):
     return [bench("bf16", gpus, f"--tokens {SIZES} --path staged,zero_copy {more}".rstrip()),
-            bench("fp8", gpus, f"--tokens {SIZES} {FP8} --op dispatch,pair {more}".rstrip())]
+            bench("fp8", gpus, f"--tokens {SIZES} {FP8} --op dispatch,pair {more}".rstrip()),
+            bench("replay", gpus, f"--tokens {SIZES} --op replay")]
+
+
+def creation(gpus):
+    return bench("create", gpus, "--tokens 128,4096 --create")
+
+
+def shapes(gpus):
+    """Around the usual shape one axis at a time, then its corners; lines above 1.25 x floor + 3 us are told, and fail nothing."""
+    tokens = "--tokens 3,7,100,1000,4096"
+    ends = "--op dispatch,combine --floor tell"
+    return [bench("hidden", gpus, f"{tokens} --hidden 2048,2880,4096,5120,6144 {ends}"),
+            bench("topk", gpus, f"{tokens} --topk 1,4,6,16 {ends}"),
+            bench("experts", gpus, f"{tokens} --experts 64,128,384 {ends}"),
+            bench("odd_tokens", gpus, f"--tokens 3,7,100,1000 --path staged,zero_copy {ends}"),
+            bench("corners", gpus, f"--tokens 7,1000 --hidden 2048,6144 --topk 1,16 --experts 64,384 {ends}"),
+            *([bench("three", 3, f"--tokens 1,3,7,100,128,1000,4096,8192 {ends}")] if gpus > 3 else [])]
 
 
 def limits(gpus):
@@ -130,7 +148,7 @@ def quick(gpus, backend="cuda"):
     return steps + [
         bench("distinct", gpus, "--tokens 1,128,1024,4096 --path staged,zero_copy --routing distinct_ranks"),
         bench("distinct_fp8", gpus, f"--tokens 1,128,1024,4096 {FP8} --op dispatch,pair --routing distinct_ranks"),
-        *form_benches(gpus), sms(gpus), *routing_benches(gpus),
+        *form_benches(gpus), creation(gpus), sms(gpus), *routing_benches(gpus),
         Step("trace", gpus, 60, f"{{bin}}/crossdock trace --ranks {gpus} --tokens 128 --out {{out}}/decode.json --svg {{out}}/decode.svg"),
         Step("profile", gpus, 120, f"{{bin}}/crossdock profile --ranks {gpus} --tokens 128 --out {{out}}/profile"),
         *(mem(ranks, backend) for ranks in sorted({4, gpus})),
@@ -175,10 +193,10 @@ def whole_host(gpus, backend="cuda"):
     """All that a host must show with all its GPUs: that every bit is right, also in odd groups, and losses are noticed; then figures."""
     odd = [cases("seed_some", w, "seed", f"--ranks {w} --part 0/4") for w in range(5, gpus)]
     fp8 = [bench("modes_fp8", gpus, f"{DECODE} --mode graph,graph1,eager {FP8} --op dispatch,pair"),
-           bench("sms_fp8", gpus, f"--tokens 128,4096 --num-sms 8,16,24,32,64 {FP8} --op dispatch")]
+           bench("sms_fp8", gpus, f"--tokens 128,4096 --num-sms 0,8,16,24,32,64 {FP8} --op dispatch")]
     return [doctor(gpus), *backend_suites(gpus), *seed_cases(gpus), seed_as_processes(gpus), *odd,
             cases("harder", gpus, "harder", "--rounds 2"), shared(gpus), faults(gpus), limits(gpus),
-            *sweeps(gpus, BOTH_ROUTINGS), sms(gpus), *routing_benches(gpus), *form_benches(gpus), *fp8,
+            *sweeps(gpus, BOTH_ROUTINGS), creation(gpus), sms(gpus), *routing_benches(gpus), *form_benches(gpus), *fp8, *shapes(gpus),
             *(mem(ranks, backend) for ranks in sorted({4, gpus}))]
 
 

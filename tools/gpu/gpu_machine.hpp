@@ -116,6 +116,7 @@ class GpuMachine : public Machine {
     if (best == 0) best = best_push<R>(devices_of(num_ranks));
     return best;
   }
+  double signal_us(int num_ranks) override { return gpu::signal_us<R>(devices_of(num_ranks)); }
 
  private:
   std::vector<int> devices_of(int num_ranks) const {

@@ -200,6 +200,14 @@ double best_push(const std::vector<int>& devices, const Work& work = kFullWork) 
   return best;
 }
 
+/// A kernel that holds one barrier of all devices: the least that a call between them can take, for a few bytes.
+template <class R>
+double signal_us(const std::vector<int>& devices, const Work& work = kFullWork) {
+  if (devices.size() < 2) return 0;
+  Bed<R> bed(devices, work);
+  return bed.empty_kernel_us() + bed.words_us(Kernel::barriers) / work.rounds;
+}
+
 /// All lines of `crossdock bench --limits` for ranks on these devices.
 template <class R>
 std::vector<Limit> measure_limits(const std::vector<int>& devices, const Work& work = kFullWork) {

@@ -80,6 +80,8 @@ class Measurer {
   /// `expected` is the oracle's answer to combine. Both outlive the bench.
   virtual std::unique_ptr<Bench> open(const Data& data, const std::vector<oracle::RankResult>& expected) = 0;
   virtual std::vector<Limit> limits(int num_ranks) = 0;
+  /// What ranks need to hear of one another, without any bytes; 0: not measured.
+  virtual double signal_us(int num_ranks) = 0;
 };
 
 /// `copy_bytes`: source and destination of memcpy, all threads together; more than the caches hold.

@@ -149,6 +149,7 @@ class CpuMeasurer : public Measurer {
     return std::make_unique<CpuBench>(data, expected, copies_);
   }
   std::vector<Limit> limits(int num_ranks) override;
+  double signal_us(int num_ranks) override;
 
  private:
   /// Buffers of memcpy for so many threads; freed before the next are made.
@@ -182,6 +183,20 @@ double copy_rate(std::vector<RowCopy>& copies, std::int64_t row_bytes) {
   });
   std::sort(rates.begin(), rates.end());
   return rates[rates.size() / 2];
+}
+
+/// A barrier of the ranks' threads.
+double CpuMeasurer::signal_us(int num_ranks) {
+  constexpr int kRounds = 1000;
+  RankThreads threads(num_ranks);
+  SlowestRank clock(num_ranks);
+  threads.run([&](int r) {
+    threads.barrier().wait();
+    clock.start(r);
+    for (int i = 0; i < kRounds; ++i) threads.barrier().wait();
+    clock.end(r);
+  });
+  return clock.us() / kRounds;
 }
 
 std::vector<Limit> CpuMeasurer::limits(int num_ranks) {

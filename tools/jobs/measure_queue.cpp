@@ -136,6 +136,7 @@ class QueueMeasurer : public Measurer {
     return std::make_unique<QueueBench>(data, expected, *machine_, machine_->link_gbps(data.problem.shape.num_ranks));
   }
   std::vector<Limit> limits(int num_ranks) override { return machine_->limits(num_ranks); }
+  double signal_us(int num_ranks) override { return machine_->signal_us(num_ranks); }
 
  private:
   std::shared_ptr<Machine> machine_;

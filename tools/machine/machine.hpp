@@ -62,6 +62,8 @@ class Machine {
   virtual std::vector<Limit> limits(int num_ranks) = 0;
   /// The largest rate at which one rank of so many can send to all others, GB/s; measured once.
   virtual double link_gbps(int num_ranks) = 0;
+  /// A kernel that does nothing but tell all others and hear from them, µs; 0 where that is not measured.
+  virtual double signal_us(int num_ranks) = 0;
 
   /// The host reads and writes this memory itself.
   virtual bool is_host() const { return false; }

@@ -164,6 +164,7 @@ nlohmann::ordered_json to_json(const Record& r) {
   j["host_us_median"] = if_any(r.host_us > 0, rounded(r.host_us, 0.01));
   j["over_us"] = if_any(r.plain_us > 0, rounded(r.over_us(), 0.01));
   j["over_share"] = if_any(r.plain_us > 0, rounded(r.over_share(), 0.001));
+  j["floor_us"] = if_any(r.floor_us > 0, rounded(r.floor_us, 0.01));
   j["rel_error"] = if_any(r.rel_error.has_value(), rounded(r.rel_error.value_or(0), 1e-6));
   j["wire_bytes"] = r.wire_bytes;
   j["wire_gbps"] = rounded(r.wire_gbps(), 0.001);
@@ -179,6 +180,25 @@ nlohmann::ordered_json to_json(const Record& r) {
   return j;
 }
 
+nlohmann::ordered_json creation_json(const std::string& what, const Problem& problem, const Setting& setting,
+                                     const std::vector<double>& us) {
+  Record record;
+  record.problem = problem;
+  record.setting = setting;
+  record.repeats = static_cast<int>(us.size());
+  record.us_median = quantile(us, 0.5);
+  record.us_p99 = quantile(us, 0.99);
+  record.us_min = quantile(us, 0);
+  nlohmann::ordered_json line = to_json(record);
+  line["op"] = what;
+  line["mode"] = "processes";
+  for (const char* of_calls :
+       {"launched_blocks", "launched_warps", "launched_pieces", "decided_by", "wire_bytes", "wire_gbps", "limit_gbps",
+        "logical_gbps", "payload_gbps", "payload_share", "link_share", "bit_exact"})
+    line[of_calls] = nullptr;
+  return line;
+}
+
 std::string identity_of(const nlohmann::ordered_json& line) {
   std::string identity;
   for (const char* key : {"op", "ranks", "tokens", "hidden", "experts", "topk", "dtype", "scale_bytes", "layout",
@@ -192,6 +212,16 @@ bool same_run(const nlohmann::ordered_json& a, const nlohmann::ordered_json& b) 
     if (a.contains(key) && b.contains(key) && a[key] != b[key]) return false;
   return a.value("combine_weights", false) == b.value("combine_weights", false);
 }
+
+void set_floor(Record& r, double signal_us) {
+  if (r.limit_gbps <= 0) return;
+  const int num_signals = r.run.op == Op::pair ? 2 : 1;
+  const double bytes = r.setting.limit_of_link ? static_cast<double>(r.wire_bytes)
+                                               : static_cast<double>(r.payload_bytes) / r.problem.shape.num_ranks;
+  r.floor_us = num_signals * signal_us + bytes / r.limit_gbps / 1e3;
+}
+
+double allowed_us(const Record& r) { return 1.25 * r.floor_us + 3; }
 
 void set_plain_time(Record& record, const std::vector<Record>& earlier) {
   Record plain = record;

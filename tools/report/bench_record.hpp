@@ -35,6 +35,8 @@ struct Record {
   double plain_us =
       0;  // of the same call, token-major and without weights, in the same run; 0: not timed, or this is it
 
+  double floor_us = 0;  // of one signal, and the bytes at the limit's rate, all of the same run; 0: not asked for
+
   double wire_gbps() const { return us_median > 0 ? wire_bytes / us_median / 1e3 : 0; }
   double payload_gbps() const { return us_median > 0 ? payload_bytes / us_median / 1e3 : 0; }
   /// Payload rate of a rank, own rows included.
@@ -61,6 +63,15 @@ std::string now();
 double quantile(std::vector<double> samples, double share);
 
 nlohmann::ordered_json to_json(const Record& record);
+
+/// The line of making a group or an exchange, `us` from some repetitions: no call, so nothing about bytes, rates and bits.
+nlohmann::ordered_json creation_json(const std::string& what, const Problem& problem, const Setting& setting,
+                                     const std::vector<double>& us);
+
+/// Fills floor_us, where the limit is known. A pair hears of the others twice.
+void set_floor(Record& record, double signal_us);
+/// More than this is a miss: 1.25 x floor + 3 µs.
+double allowed_us(const Record& record);
 
 /// Finds among `earlier` the time over which `record` counts.
 void set_plain_time(Record& record, const std::vector<Record>& earlier);

@@ -103,18 +103,37 @@ void print_table_line(const Record& r) {
   std::fflush(stdout);
 }
 
-void append_json_lines(const std::string& file, const std::vector<Record>& records) {
-  std::ofstream out = open_or_complain(file, std::ios::app);
-  for (const Record& r : records)
-    if (r.counts()) out << to_json(r).dump() << "\n";
+void print_creation(const Setting& setting, const std::vector<nlohmann::ordered_json>& lines) {
+  std::printf("# %s, %s, commit %s; each time in new processes, which have a context\n", setting.host.c_str(),
+              setting.driver.c_str(), setting.commit.c_str());
+  std::printf("%-10s %5s %6s %6s %7s %4s %-14s %-12s %-9s %11s %11s %11s %6s\n", "made", "ranks", "tokens", "hidden",
+              "experts", "topk", "dtype", "layout", "path", "us median", "us p99", "us min", "times");
+  const auto word = [](const nlohmann::ordered_json& line, const char* key) { return line[key].get<std::string>(); };
+  for (const nlohmann::ordered_json& j : lines)
+    std::printf("%-10s %5d %6d %6d %7d %4d %-14s %-12s %-9s %11.1f %11.1f %11.1f %6d\n", word(j, "op").c_str(),
+                j["ranks"].get<int>(), j["tokens"].get<int>(), j["hidden"].get<int>(), j["experts"].get<int>(),
+                j["topk"].get<int>(), word(j, "dispatch_dtype").c_str(), word(j, "layout").c_str(),
+                word(j, "path").c_str(), j["us_median"].get<double>(), j["us_p99"].get<double>(),
+                j["us_min"].get<double>(), j["repeat"].get<int>());
+  std::fflush(stdout);
 }
 
-void write_csv(const std::string& file, const std::vector<Record>& records) {
+std::vector<nlohmann::ordered_json> lines_of(const std::vector<Record>& records) {
+  std::vector<nlohmann::ordered_json> lines;
+  for (const Record& r : records)
+    if (r.counts()) lines.push_back(to_json(r));
+  return lines;
+}
+
+void append_json_lines(const std::string& file, const std::vector<nlohmann::ordered_json>& lines) {
+  std::ofstream out = open_or_complain(file, std::ios::app);
+  for (const nlohmann::ordered_json& line : lines) out << line.dump() << "\n";
+}
+
+void write_csv(const std::string& file, const std::vector<nlohmann::ordered_json>& lines) {
   std::ofstream out = open_or_complain(file, std::ios::trunc);
   bool head = true;
-  for (const Record& r : records) {
-    if (!r.counts()) continue;
-    const nlohmann::ordered_json line = to_json(r);
+  for (const nlohmann::ordered_json& line : lines) {
     const char* comma = "";
     for (const auto& [key, value] : line.items()) {
       if (!head) break;
@@ -130,6 +149,24 @@ void write_csv(const std::string& file, const std::vector<Record>& records) {
     }
     out << "\n";
   }
+}
+
+int compare_with_floor(double signal_us, const std::vector<Record>& records) {
+  int judged = 0, missed = 0;
+  std::printf("\n# against 1.25 x floor + 3 us; floor: %.2f us of one signal, and the bytes at the limit's rate\n",
+              signal_us);
+  for (const Record& r : records) {
+    if (!r.counts() || r.floor_us <= 0) continue;
+    ++judged;
+    if (r.us_median <= allowed_us(r)) continue;
+    ++missed;
+    std::printf("%s %11.1f us, floor %.1f, allowed %.1f  MISS\n", what(r).c_str(), r.us_median, r.floor_us,
+                allowed_us(r));
+  }
+  std::printf("# %d lines judged, %d misses\n", judged, missed);
+  if (judged == 0)
+    throw BadInput("--floor: the machine has no limit that a floor could be made of; leave out --by-queues");
+  return missed;
 }
 
 bool compare_with_baseline(const std::string& file, const std::vector<Record>& records) {

@@ -12,8 +12,16 @@ namespace crossdock::tools {
 void print_table_head(const Measurer& measurer, const Setting& setting);
 void print_table_line(const Record& record);
 
-void append_json_lines(const std::string& file, const std::vector<Record>& records);
-void write_csv(const std::string& file, const std::vector<Record>& records);
+/// A table of lines of creation_json().
+void print_creation(const Setting& setting, const std::vector<nlohmann::ordered_json>& lines);
+
+/// Of those records that hold a time.
+std::vector<nlohmann::ordered_json> lines_of(const std::vector<Record>& records);
+void append_json_lines(const std::string& file, const std::vector<nlohmann::ordered_json>& lines);
+void write_csv(const std::string& file, const std::vector<nlohmann::ordered_json>& lines);
+
+/// Prints the lines that miss 1.25 x floor + 3 µs. Their number; BadInput if no line has a floor.
+int compare_with_floor(double signal_us, const std::vector<Record>& records);
 
 /// Prints every line that both have. True if one got worse: rows that fill the wire by bandwidth, the others by latency.
 bool compare_with_baseline(const std::string& file, const std::vector<Record>& records);

@@ -9,6 +9,7 @@
 #include "command/flags.hpp"
 #include "command/verbs.hpp"
 #include "commit.hpp"
+#include "jobs/creation.hpp"
 #include "problem/accuracy.hpp"
 #include "report/bench_report.hpp"
 
@@ -25,9 +26,9 @@ struct Options {
   std::vector<std::string> op{"dispatch", "combine", "pair"}, mode;
   int repeat = 0, warm_up = 2;  // 0: 200 for queues, 20 for the CPU
   std::int64_t copy_mib = 2048;
-  bool limits = false, by_queues = false;
+  bool limits = false, create = false, by_queues = false;
   std::vector<int> devices;
-  std::string jsonl, csv, compare, tuning;
+  std::string jsonl, csv, compare, tuning, floor;
 };
 
 std::string joined(const std::vector<std::string>& names) {
@@ -162,35 +163,60 @@ void print_limits(Measurer& measurer, int num_ranks) {
 }
 
 /// Throws for whatever makes a bench fail: a wrong result, a regression, or nothing that was timed.
-void judge(const Options& o, const std::vector<Record>& all) {
+void judge(const Options& o, double signal_us, const std::vector<Record>& all) {
   for (const Record& record : all)
     if (!record.wrong.empty()) throw Failed("bench: a result differs from the oracle's: " + record.wrong);
   if (std::none_of(all.begin(), all.end(), [](const Record& r) { return r.refused.empty(); }))
     throw BadInput("bench: every case was refused; the first: " + all.front().refused);
+  if (const int misses = o.floor.empty() ? 0 : compare_with_floor(signal_us, all); misses && o.floor == "fail")
+    throw Failed("bench: " + std::to_string(misses) + " lines miss the floor");
   if (!o.compare.empty() && compare_with_baseline(o.compare, all)) throw Failed("bench: slower than " + o.compare);
+}
+
+/// Times of making what calls need. The machine is opened last: who has spoken to a driver cannot fork.
+void bench_creation(const Options& o) {
+  constexpr int kRepeat = 5;
+  const std::vector<Problem> problems = problems_of(o);
+  std::vector<CreationTimes> times;
+  for (const Problem& problem : problems) {
+    require_support(config_of(problem), problem.shape.num_ranks);
+    times.push_back(time_creation(problem, backend_of_verbs(), o.devices, o.repeat ? o.repeat : kRepeat));
+  }
+  const Setting setting = setting_of(*make_measurer(o.devices, o.copy_mib << 20, o.by_queues));
+  std::vector<nlohmann::ordered_json> lines;
+  for (std::size_t i = 0; i < problems.size(); ++i) {
+    lines.push_back(creation_json("group", problems[i], setting, times[i].group_us));
+    lines.push_back(creation_json("exchange", problems[i], setting, times[i].exchange_us));
+  }
+  print_creation(setting, lines);
+  if (!o.jsonl.empty()) append_json_lines(o.jsonl, lines);
+  if (!o.csv.empty()) write_csv(o.csv, lines);
 }
 
 void bench(const Options& o) {
   if (!o.tuning.empty()) ::setenv("CROSSDOCK_TUNING_FILE", o.tuning.c_str(), 1);
+  if (o.create) return bench_creation(o);
   const std::unique_ptr<Measurer> measurer = make_measurer(o.devices, o.copy_mib << 20, o.by_queues);
   if (o.limits) return print_limits(*measurer, *std::max_element(o.ranks.begin(), o.ranks.end()));
   const Setting setting = setting_of(*measurer);
   const std::vector<Problem> problems = problems_of(o);
   const std::vector<Run> runs = runs_of(o, measurer->usual_mode());
   std::vector<Record> all;
+  const double signal_us = o.floor.empty() ? 0 : measurer->signal_us(*std::max_element(o.ranks.begin(), o.ranks.end()));
   print_table_head(*measurer, setting);
   for (const Problem& problem : problems) {
     std::vector<Record> records = bench_problem(*measurer, problem, runs);
     for (Record& record : records) {
       record.setting = setting;
+      if (!o.floor.empty()) set_floor(record, signal_us);
       set_plain_time(record, all);
       print_table_line(record);
     }
-    if (!o.jsonl.empty()) append_json_lines(o.jsonl, records);  // what is measured stays, whatever comes next
+    if (!o.jsonl.empty()) append_json_lines(o.jsonl, lines_of(records));  // what is measured stays, whatever comes next
     std::move(records.begin(), records.end(), std::back_inserter(all));
   }
-  if (!o.csv.empty()) write_csv(o.csv, all);
-  judge(o, all);
+  if (!o.csv.empty()) write_csv(o.csv, lines_of(all));
+  judge(o, signal_us, all);
 }
 
 void add_axes(CLI::App& app, Options& o) {
@@ -235,11 +261,18 @@ void add_bench(CLI::App& app) {
   verb->add_option("--csv", o->csv, "Write the times to this file as CSV");
   verb->add_option("--tuning", o->tuning, "Tuning file of `crossdock tune`, heard where the call chooses nothing")
       ->check(CLI::ExistingFile);
-  verb->add_option("--compare", o->compare, "JSON lines of an earlier run; exit code 1 if something got slower")
-      ->check(CLI::ExistingFile);
+  CLI::Option* compare =
+      verb->add_option("--compare", o->compare, "JSON lines of an earlier run; exit code 1 if something got slower");
+  compare->check(CLI::ExistingFile);
+  verb->add_option("--floor", o->floor, "tell which lines miss 1.25 x floor + 3 us, or fail if one does: tell, fail")
+      ->check(CLI::IsMember({"tell", "fail"}));
   add_device_flag(*verb, o->devices);
   verb->add_flag("--by-queues", o->by_queues, "On the CPU too, time as on GPUs: by marks in queues");
-  verb->add_flag("--limits", o->limits, "Print what the machine itself can do, and nothing else");
+  CLI::Option* limits = verb->add_flag("--limits", o->limits, "Print what the machine itself can do, and nothing else");
+  verb->add_flag("--create", o->create,
+                 "Time making a group and an exchange in new processes, 5 times unless --repeat says, and nothing else")
+      ->excludes(compare)
+      ->excludes(limits);
   verb->callback([o] { bench(*o); });
 }
 

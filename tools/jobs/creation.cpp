@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "jobs/creation.hpp"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <random>
+#include <stdexcept>
+
+#include "ranks/ranks.hpp"
+#include "ranks/shared.hpp"
+
+namespace crossdock::tools {
+namespace {
+
+using Clock = std::chrono::steady_clock;  // the same in all processes of a host
+
+struct Span {
+  Clock::time_point begin, end;
+};
+
+/// What the processes of one repetition share.
+struct Round {
+  explicit Round(int num_ranks) : barrier(1), groups(num_ranks), exchanges(num_ranks) {}
+  void wait() { barrier[0].wait(static_cast<int>(groups.all().size())); }
+
+  SharedArray<RankBarrier> barrier;
+  SharedArray<Span> groups, exchanges;
+  std::string name = "bench-" + std::to_string(::getpid()) + "-" + std::to_string(std::random_device{}());
+};
+
+void make_all(Round& round, int rank, const Config& config, BackendKind backend, const std::vector<int>& devices) {
+  const std::shared_ptr<Machine> machine = open_machine(backend, devices);
+  machine->use(rank);
+  const DeviceBytes context = machine->allocate(1);
+  round.wait();
+  round.groups[rank].begin = Clock::now();
+  Group group =
+      Group::rendezvous(round.name, rank, static_cast<int>(round.groups.all().size()), group_options(*machine, rank));
+  round.groups[rank].end = Clock::now();
+  round.wait();
+  round.exchanges[rank].begin = Clock::now();
+  const Exchange exchange(group, config);
+  round.exchanges[rank].end = Clock::now();
+  round.wait();
+}
+
+double us_of(std::span<const Span> spans) {
+  const auto begin = [](const Span& a, const Span& b) { return a.begin < b.begin; };
+  const auto end = [](const Span& a, const Span& b) { return a.end < b.end; };
+  return std::chrono::duration<double, std::micro>(std::max_element(spans.begin(), spans.end(), end)->end -
+                                                   std::min_element(spans.begin(), spans.end(), begin)->begin)
+      .count();
+}
+
+}  // namespace
+
+CreationTimes time_creation(const Problem& problem, BackendKind backend, const std::vector<int>& devices, int repeat) {
+  CreationTimes times;
+  const Config config = config_of(problem);
+  for (int i = 0; i < repeat; ++i) {
+    Round round(problem.shape.num_ranks);
+    Watch watch;
+    watch.on_failure = [&] { round.barrier[0].stop(); };
+    const auto body = [&](int rank) {
+      make_all(round, rank, config, backend, devices);
+      return true;
+    };
+    for (const Ending& ending : run_as_processes(problem.shape.num_ranks, body, watch))
+      if (!ending.why.empty()) throw std::runtime_error("making a group and an exchange: " + ending.why);
+    times.group_us.push_back(us_of(round.groups.all()));
+    times.exchange_us.push_back(us_of(round.exchanges.all()));
+  }
+  return times;
+}
+
+}  // namespace crossdock::tools
