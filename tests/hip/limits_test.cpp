@@ -31,6 +31,8 @@ TEST(Limits, EveryLineIsThere) {
     EXPECT_NE(all.find(wanted), std::string::npos) << wanted << " is missing in\n" << all;
   EXPECT_EQ(all.find("bulk"), std::string::npos) << "AMD GPUs have no bulk copies";
   EXPECT_GT(gpu::best_push<Runtime>({0, 1}, kLittle), 0);
+  EXPECT_GT(gpu::signal_us<Runtime>({0, 1, 2}, kLittle), 0);
+  EXPECT_EQ(gpu::signal_us<Runtime>({0}, kLittle), 0) << "nobody to hear from";
 }
 
 /// Rows go to and come from the others in turn: device d has filled its rows with d + 1.
