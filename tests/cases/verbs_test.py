@@ -150,7 +150,7 @@ class Bench(Folder):
         for way in [], ["--by-queues"]:
             for line in self.lines(*way, "--op", ALL_OPS, "--mode", "graph,eager"):
                 cost = line["host_us_median"]
-                self.assertTrue(cost is None if line["mode"] == "graph" else 0 < cost < 1e4, line)
+                self.assertTrue(cost is None if line["mode"] == "graph" else 0 < cost < 1e6, line)
             os.remove(self.path("times.jsonl"))
 
     def test_what_layouts_and_weights_add_to_the_plain_call(self):
@@ -162,7 +162,8 @@ class Bench(Folder):
                 self.assertEqual((line["over_us"], line["over_share"]), (None, None))
                 continue
             self.assertAlmostEqual(line["over_us"], line["us_median"] - plain["us_median"], delta=0.02)
-            self.assertAlmostEqual(line["over_share"], line["us_median"] / plain["us_median"] - 1, delta=0.01)
+            ratio = line["us_median"] / plain["us_median"]  # of rounded times: what is interrupted may take a thousand times as long
+            self.assertAlmostEqual(line["over_share"], ratio - 1, delta=0.01 * (1 + ratio))
         combines = {line["combine_weights"]: line["wire_bytes"] for line in lines if line["op"] == "combine"}
         self.assertGreater(combines[True], combines[False])
 
