@@ -43,9 +43,8 @@ class XD_PUBLIC Team {
   std::shared_ptr<detail::TeamState> state_;
 };
 
-/// Membership of one rank. Move-only; the destructor is local (no wait, no collective). Exchanges keep what they need
-/// of it alive, so the order of destruction is free, also while calls of this rank are under way (see Exchange). One
-/// thread at a time, but for abort().
+/// Membership of one rank, for one thread at a time, but for abort(). Move-only; the destructor is local (no wait, no collective).
+/// Exchanges keep what they need of it alive: destroy in any order, also while calls are under way (see Exchange).
 class XD_PUBLIC Group {
  public:
   /// Joins as `rank` of `team`. Collective over the team's threads. Errors of all three: usage, topology, peer_lost, system.
@@ -69,6 +68,7 @@ class XD_PUBLIC Group {
   BackendKind backend() const;
   int device() const;
   std::string device_model() const;  ///< as its driver calls it
+  std::string sharing() const;       ///< the manner in which processes map its memory, `vmm` or `ipc`, and why
 
   /// The first failure that a call of this rank has met, without waiting. A rank that runs no call does not hear of a
   /// peer's failure: its next call falls through, and poll() tells after that. See Exchange::poll for other reports.

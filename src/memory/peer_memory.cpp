@@ -66,7 +66,7 @@ PeerMemory PeerMemory::create(const Sharing& s, std::uint64_t bytes, const char*
   platform::BlockPtr mine;
   std::string failure;
   try {
-    mine = s.device->allocate(bytes, !s.one_process());
+    mine = s.device->allocate(bytes, s.one_process() ? platform::Share::none : s.manner.share);
   } catch (const Error& error) {
     failure = error.what();
   }
@@ -74,8 +74,7 @@ PeerMemory PeerMemory::create(const Sharing& s, std::uint64_t bytes, const char*
   try {
     share_references(s, mine, memory.blocks_);
     if (!s.one_process())
-      (s.device->share_by() == platform::Share::descriptor ? share_descriptors : share_handles)(s, mine,
-                                                                                                memory.blocks_);
+      (s.manner.share == platform::Share::descriptor ? share_descriptors : share_handles)(s, mine, memory.blocks_);
   } catch (const PeerLostError&) {
     throw;  // the gathering itself has failed: no rank can be told
   } catch (const Error& error) {

@@ -90,6 +90,7 @@ int Group::num_ranks() const { return open(state_, "Group::num_ranks").num_ranks
 BackendKind Group::backend() const { return open(state_, "Group::backend").device().kind(); }
 int Group::device() const { return open(state_, "Group::device").device().ordinal(); }
 std::string Group::device_model() const { return open(state_, "Group::device_model").device().model(); }
+std::string Group::sharing() const { return open(state_, "Group::sharing").sharing().manner.text; }
 Status Group::poll() const { return open(state_, "Group::poll").poll(); }
 
 void Group::abort(const std::string& reason) {

@@ -19,6 +19,7 @@ struct Hello {
   std::uint64_t process[2];
   platform::DeviceId device_id;
   std::int32_t num_ranks, rank, backend, device;
+  platform::ShareOffer share;
 };
 
 std::vector<Hello> exchange_hellos(const memory::Sharing& s, const Hello& mine) {
@@ -64,16 +65,23 @@ GroupState::GroupState(memory::Sharing sharing, BackendKind backend, int device,
     end_of_posts_ = &in_use_->end_of_calls_on(nullptr);
     if (tuning_file != "none") read_tuning(tuning_file);
   });
-  Hello mine{
-      {}, sharing_.device->id(), num_ranks(), rank(), static_cast<std::int32_t>(backend), sharing_.device->ordinal()};
+  Hello mine{{},
+             sharing_.device->id(),
+             num_ranks(),
+             rank(),
+             static_cast<std::int32_t>(backend),
+             sharing_.device->ordinal(),
+             sharing_.device->share_offer()};
   const auto process = platform::cpu::process_id128();
   static_assert(sizeof process == sizeof mine.process);
   std::memcpy(mine.process, &process, sizeof process);
   std::string unreachable;
+  std::vector<platform::ShareOffer> offers;
   ranks_on_device_ = threads_on_device_ = 0;
   for (const Hello& other : exchange_hellos(sharing_, mine)) {
     const bool same_process = std::memcmp(other.process, mine.process, sizeof mine.process) == 0;
     const bool same_device = backend != BackendKind::cpu && other.device_id == mine.device_id;
+    offers.push_back(other.share);
     sharing_.in_process |= unsigned{same_process} << other.rank;
     ranks_on_device_ += same_device;
     threads_on_device_ += same_device && same_process;
@@ -84,6 +92,7 @@ GroupState::GroupState(memory::Sharing sharing, BackendKind backend, int device,
   }
   ranks_on_device_ = std::max(1, ranks_on_device_);
   memory::agree(sharing_, unreachable, "Group::join", StatusCode::topology);
+  sharing_.manner = memory::agree_on_manner(offers);
   control_ = memory::PeerMemory::create(sharing_, sizeof(sync::Control), "Group::join");
   told_to_all("Group::join", [&] {
     failure_ = sharing_.device->allocate_host_visible(sizeof(sync::FailureRecord));

@@ -9,6 +9,7 @@
 #include <string>
 
 #include "crossdock/types.hpp"
+#include "platform/share.hpp"
 
 namespace crossdock::platform {
 
@@ -46,9 +47,6 @@ struct Limits {
 /// Names a device among all of the host.
 using DeviceId = std::array<std::uint64_t, 2>;
 
-/// How memory gets to another process.
-enum class Share : std::uint8_t { descriptor, handle };
-
 class Device {
  public:
   virtual ~Device() = default;
@@ -60,11 +58,11 @@ class Device {
   /// What its driver calls it: the same name for devices that are as fast.
   virtual std::string model() const = 0;
 
-  /// Zeroed memory that kernels of this device and, if `shareable`, other processes can reach.
-  virtual BlockPtr allocate(std::uint64_t bytes, bool shareable) = 0;
+  /// Zeroed memory that kernels of this device and, by `share`, other processes can reach.
+  virtual BlockPtr allocate(std::uint64_t bytes, Share share) = 0;
   /// Zeroed memory that kernels write and the host reads at once.
   virtual BlockPtr allocate_host_visible(std::uint64_t bytes) = 0;
-  virtual Share share_by() const = 0;
+  virtual ShareOffer share_offer() const = 0;
   /// A descriptor of `block` for another process; owned by the caller.
   virtual int export_descriptor(const Block& block) = 0;
   /// Maps what a peer exported; does not take the descriptor over.

@@ -253,6 +253,17 @@ class Queues(Folder):
                          [(op, n, "graph", 200) for op in ("dispatch", "combine", "pair") for n in (0, 16)])
         self.assertFalse([key for line in lines for key in KEYS if key not in line])
 
+    def test_limits_have_lines_with_keys_that_stay(self):
+        path = self.path("limits.jsonl")
+        code, out, err = run("bench", "--limits", "--ranks", "1,2", "--copy-mib", "8", "--jsonl", path)
+        self.assertEqual(code, 0, err + out)
+        with open(path, encoding="utf-8") as f:
+            lines = [json.loads(line) for line in f]
+        self.assertEqual([(line["limit"], line["ranks"]) for line in lines], [("memcpy", n) for n in (1, 1, 1, 1, 2, 2)])
+        self.assertEqual(list(lines[0]), ["limit", "what", "ranks", "blocks", "row_bytes", "gbps", "us", "commit", "host", "driver", "date"])
+        self.assertTrue(all(line["gbps"] > 0 and line["us"] is None and line["what"] in out for line in lines), lines)
+        self.assertIn("--ranks: 9; must be 1 to 8", run("bench", "--limits", "--ranks", "9")[2])
+
     def test_bad_devices_and_backends(self):
         code, _, err = run("bench", "--limits", "--devices", "0,x")
         self.assertEqual(code, 2, err)

@@ -48,6 +48,38 @@ std::vector<std::string> labels(const Plot& plot) {
   return all;
 }
 
+/// Lines of `crossdock bench --limits`.
+const std::string kBarrier =
+    R"({"limit":"barrier_kernel","ranks":4,"us":2.5,"gbps":null,"host":"4x NVIDIA H200","date":"today"})";
+std::string push(const char* key, int row_bytes, double gbps) {
+  return R"({"limit":")" + std::string(key) + R"(","ranks":4,"us":null,"host":"4x NVIDIA H200","row_bytes":)" +
+         std::to_string(row_bytes) + R"(,"gbps":)" + std::to_string(gbps) + "}";
+}
+
+TEST(Report, TheFloorIsOfTheSameFileWhereItTells) {
+  const std::string file = ::testing::TempDir() + "crossdock_floor.jsonl";
+  const auto floors = [&](const std::string& text) {
+    std::ofstream(file) << text;
+    return read_floors({file});
+  };
+  EXPECT_TRUE(floors(kBarrier + "\n").empty()) << "one constant is no floor";
+  EXPECT_TRUE(floors(kBarrier + "\n" + push("push_bulk", 14336, 380) + "\n" + push("pull_load", 7168, 390)).empty());
+  const std::vector<Floor> found = floors(kBarrier + "\n" + push("push_store", 7168, 300) + "\n" +
+                                          push("push_bulk", 7168, 350) + "\n" + push("push_bulk", 7168, 340) + "\n");
+  ASSERT_EQ(found.size(), 1u);
+  EXPECT_EQ(found[0].us, 2.5);
+  EXPECT_EQ(found[0].gbps, 350);
+  const Line timed = line("dispatch", 1000, 120);  // 38 MB
+  EXPECT_NEAR(*floor_us(timed, peers()), 2.3 + 38e3 / 357, 1e-9);
+  const Peers ours = with_floors(peers(), found);
+  EXPECT_NEAR(*floor_us(timed, ours), 2.5 + 38e3 / 350, 1e-9);
+  const std::string page = page_of(sections_of({timed}, ours), ours);
+  EXPECT_NE(page.find("floor: 2.5 µs + bytes / 350 GB/s"), std::string::npos);
+  EXPECT_NE(page.find("`crossdock bench --limits`, " + file + " line 3"), std::string::npos);
+  EXPECT_EQ(page.find("357 GB/s"), std::string::npos) << "the reference host's is not used, so not listed";
+  std::remove(file.c_str());
+}
+
 TEST(Report, TimesStandBesideTheFloorAndThePeersOfTheSameMachine) {
   const auto sections = sections_of(
       {line("dispatch", 128, 20), line("dispatch", 1, 6), line("combine", 1, 5), line("combine", 1, 4, "zero_copy")},
@@ -156,6 +188,7 @@ TEST(Report, FilesThatAreNoneAreRefused) {
   std::string zero = good;
   EXPECT_NE(refusal(zero.replace(zero.find("5.5"), 3, "0.0")).find("must be more than 0"), std::string::npos);
   EXPECT_NE(refusal("").find("there is no line"), std::string::npos);
+  EXPECT_NE(refusal(kBarrier).find("there is no line"), std::string::npos);
   EXPECT_THROW(read_lines({"/no/such/file"}), BadInput);
   std::ofstream(file) << R"({"series":[{"name":"x"}],"floors":[]})";
   EXPECT_THROW(read_peers(file), BadInput);

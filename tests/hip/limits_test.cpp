@@ -4,6 +4,7 @@
 
 #include <cstdlib>
 #include <cstring>
+#include <thread>
 
 #include "gpu/limits.hpp"
 #include "hip/runtime.hpp"
@@ -27,7 +28,8 @@ TEST(Limits, EveryLineIsThere) {
   }
   for (const char* wanted :
        {"graph of empty kernels", "push, 16-byte stores, all others in turn, 8 blocks", "7 blocks",
-        "pull, 16-byte loads", "copy engines, ring", "all others at once", "barrier inside a kernel", "flag one way"})
+        "pull, 16-byte loads", "copy engines, ring", "all others at once", "barrier inside a kernel", "flag one way",
+        "graph of kernels with one barrier", "push, 16-byte stores, rows of 7168, all others in turn, 8 blocks"})
     EXPECT_NE(all.find(wanted), std::string::npos) << wanted << " is missing in\n" << all;
   EXPECT_EQ(all.find("bulk"), std::string::npos) << "AMD GPUs have no bulk copies";
   EXPECT_GT(gpu::best_push<Runtime>({0, 1}, kLittle), 0);
@@ -35,12 +37,51 @@ TEST(Limits, EveryLineIsThere) {
   EXPECT_EQ(gpu::signal_us<Runtime>({0}, kLittle), 0) << "nobody to hear from";
 }
 
+/// Kernels of a graph meet once each: none leaves before all have come, and the next one counts on.
+TEST(Limits, KernelsOfAGraphMeetOnceEach) {
+  ::setenv("FAKE_HIP", "devices=2", 1);
+  ASSERT_EQ(Runtime::problem(), "");
+  constexpr int kKernels = 5;
+  gpu::Site site{};
+  Runtime::Stream streams[2];
+  for (int d = 0; d < 2; ++d) {
+    (void)Runtime::SetDevice(d);
+    if (Runtime::DeviceEnablePeerAccess(1 - d, 0) != hipSuccess) (void)Runtime::GetLastError();
+    for (std::byte** memory : {&site.from[d], &site.to[d]})
+      hip::check(Runtime::malloc_for_peers(reinterpret_cast<void**>(memory), 4096), "test");
+    std::memset(site.to[d], 0, 4096);
+    hip::check(Runtime::StreamCreateWithFlags(&streams[d], Runtime::kNonBlocking), "test");
+  }
+  site.count = 2;
+  const auto words = [&](int d) { return reinterpret_cast<volatile std::uint64_t*>(site.to[d]); };
+  const auto launch = [&](int d, int kernels) {
+    (void)Runtime::SetDevice(d);
+    site.me = d;
+    for (int i = 0; i < kernels; ++i)
+      hip::check(Runtime::launch(gpu::Kernel::one_barrier, 1, Runtime::kWidth, streams[d], &site), "test");
+  };
+  launch(0, kKernels);
+  launch(1, kKernels - 1);
+  hip::check(Runtime::StreamSynchronize(streams[1]), "test");
+  std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  EXPECT_EQ(words(1)[0], static_cast<std::uint64_t>(kKernels));      // device 0 is in its last one
+  EXPECT_EQ(words(0)[1], static_cast<std::uint64_t>(kKernels - 1));  // and waits for device 1
+  launch(1, 1);
+  for (int d = 0; d < 2; ++d) hip::check(Runtime::StreamSynchronize(streams[d]), "test");
+  for (int d = 0; d < 2; ++d)
+    for (int of = 0; of < 2; ++of) EXPECT_EQ(words(d)[of], static_cast<std::uint64_t>(kKernels)) << d << " of " << of;
+  for (int d = 0; d < 2; ++d) {
+    (void)Runtime::StreamDestroy(streams[d]);
+    (void)Runtime::Free(site.from[d]), (void)Runtime::Free(site.to[d]);
+  }
+}
+
 /// Rows go to and come from the others in turn: device d has filled its rows with d + 1.
 TEST(Limits, RowsArriveWhereTheyShould) {
   ::setenv("FAKE_HIP", "devices=3", 1);
   ASSERT_EQ(Runtime::problem(), "");
   std::uint64_t gate = 1;
-  for (const gpu::Kernel kernel : {gpu::Kernel::push, gpu::Kernel::pull}) {
+  for (const gpu::Kernel kernel : {gpu::Kernel::push, gpu::Kernel::push_short, gpu::Kernel::pull}) {
     gpu::Site site{};
     gpu::Clock clock{~std::uint64_t{0}, 0};
     for (int d = 0; d < 3; ++d) {
@@ -54,12 +95,13 @@ TEST(Limits, RowsArriveWhereTheyShould) {
     }
     site.clock = &clock, site.gate = &gate, site.work = kLittle, site.me = 2, site.count = 3;
     hip::check(Runtime::launch(kernel, 2, gpu::kMoveThreads, nullptr, &site), "test");
-    for (int row = 0; row < 6; ++row) {
+    const int row_bytes = kernel == gpu::Kernel::push_short ? gpu::kShortRowBytes : gpu::kRowBytes;
+    for (int row = 0; row < 6 * gpu::kRowBytes / row_bytes; ++row) {
       const int peer = row % 2;  // 0, 1, 0, 1 ... as seen from device 2
       const bool pulls = kernel == gpu::Kernel::pull;
-      const std::byte* at = site.to[pulls ? 2 : peer] + row * gpu::kRowBytes;
+      const std::byte* at = site.to[pulls ? 2 : peer] + row * row_bytes;
       const auto wanted = static_cast<std::byte>(pulls ? peer + 1 : 3);
-      EXPECT_EQ(std::count(at, at + gpu::kRowBytes, wanted), gpu::kRowBytes) << "row " << row;
+      EXPECT_EQ(std::count(at, at + row_bytes, wanted), row_bytes) << "row " << row;
     }
     EXPECT_GT(clock.end, clock.begin);
     for (int d = 0; d < 3; ++d) (void)Runtime::Free(site.from[d]), (void)Runtime::Free(site.to[d]);

@@ -2,6 +2,7 @@
 """The command `crossdock` on AMD GPUs that the fake runtime pretends: every verb that runs ranks, and what it says without any."""
 import json
 import os
+import re
 import subprocess
 import tempfile
 import unittest
@@ -23,7 +24,9 @@ class Tools(unittest.TestCase):
         return done.stdout
 
     def test_doctor_counts_the_devices(self):
-        self.assertRegex(self.done("doctor", devices=3), r"hip +3 device")
+        said = self.done("doctor", devices=3)
+        self.assertRegex(said, r"hip +3 device")
+        self.assertEqual(re.findall(r"device (\d) +ipc: what these devices do best", said), ["0", "1", "2"])
 
     def test_run(self):
         for more in ([], ["--processes"], ["--devices", "1"]):

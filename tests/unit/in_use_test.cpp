@@ -17,7 +17,7 @@ class InUseTest : public ::testing::Test {
  protected:
   /// Gives up the only reference to a block; the test looks at it from afar.
   std::weak_ptr<platform::Block> hold_block() {
-    auto block = device_->allocate(1, false);
+    auto block = device_->allocate(1, platform::Share::none);
     const std::weak_ptr<platform::Block> seen = block;
     in_use_->hold(std::move(block));
     return seen;

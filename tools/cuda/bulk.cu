@@ -19,7 +19,7 @@ constexpr int kStages = 8, kShared = kStages * kRowBytes;
 
 /// Blocks of one thread, which moves rows through shared memory by the copy unit of the multiprocessor: half of the stages are
 /// being loaded, the others stored.
-template <bool kPull>
+template <bool kPull, int kBytes>
 __global__ void __launch_bounds__(1, 1) by_bulk_copies(Site site) {
 #ifdef XD_HAS_BULK
   constexpr int kAhead = kStages / 2;
@@ -29,17 +29,17 @@ __global__ void __launch_bounds__(1, 1) by_bulk_copies(Site site) {
   const auto address = [](const void* p) { return static_cast<unsigned>(__cvta_generic_to_shared(p)); };
   for (int s = 0; s < kStages; ++s) asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(address(full + s)));
   asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
-  const int all = site.work.passes * site.work.rows, blocks = gridDim.x;
+  const int num_rows = rows_of<kBytes>(site), all = site.work.passes * num_rows, blocks = gridDim.x;
   const int mine = (all - static_cast<int>(blockIdx.x) + blocks - 1) / blocks;
-  const auto row_of = [&](int i) { return (static_cast<int>(blockIdx.x) + i * blocks) % site.work.rows; };
+  const auto row_of = [&](int i) { return (static_cast<int>(blockIdx.x) + i * blocks) % num_rows; };
   const auto load = [&](int i) {
     const int row = row_of(i), stage = i % kStages;
-    const std::byte* from = site.from[kPull ? peer_of(site, row) : site.me] + std::int64_t{row} * kRowBytes;
-    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(address(full + stage)), "r"(kRowBytes)
+    const std::byte* from = site.from[kPull ? peer_of(site, row) : site.me] + std::int64_t{row} * kBytes;
+    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(address(full + stage)), "r"(kBytes)
                  : "memory");
     asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
-                     address(rows + stage * kRowBytes)),
-                 "l"(__cvta_generic_to_global(from)), "r"(kRowBytes), "r"(address(full + stage))
+                     address(rows + stage * kBytes)),
+                 "l"(__cvta_generic_to_global(from)), "r"(kBytes), "r"(address(full + stage))
                  : "memory");
   };
   for (int i = 0; i < kAhead && i < mine; ++i) load(i);
@@ -51,9 +51,9 @@ __global__ void __launch_bounds__(1, 1) by_bulk_copies(Site site) {
                    : "=r"(ready)
                    : "r"(address(full + stage)), "r"(i / kStages & 1)
                    : "memory");
-    std::byte* to = site.to[kPull ? site.me : peer_of(site, row)] + std::int64_t{row} * kRowBytes;
+    std::byte* to = site.to[kPull ? site.me : peer_of(site, row)] + std::int64_t{row} * kBytes;
     asm volatile("cp.async.bulk.global.shared::cta.bulk_group [%0], [%1], %2;" ::"l"(__cvta_generic_to_global(to)),
-                 "r"(address(rows + stage * kRowBytes)), "r"(kRowBytes)
+                 "r"(address(rows + stage * kBytes)), "r"(kBytes)
                  : "memory");
     asm volatile("cp.async.bulk.commit_group;" ::: "memory");
     // the stage of row i + kAhead was stored from kStages - kAhead groups ago
@@ -74,7 +74,8 @@ bool has_bulk(int device) {
 
 cudaError_t load_bulk_kernels(int device) {
   if (!has_bulk(device)) return cudaSuccess;
-  for (auto* kernel : {by_bulk_copies<false>, by_bulk_copies<true>})
+  for (auto* kernel :
+       {by_bulk_copies<false, kRowBytes>, by_bulk_copies<false, kShortRowBytes>, by_bulk_copies<true, kRowBytes>})
     if (const cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kShared))
       return error;
   return cudaSuccess;
@@ -88,8 +89,9 @@ std::vector<Method> bulk_methods(int device) {
       return cudaGetLastError();
     };
   };
-  return {{"push, bulk copies", true, launch_of(by_bulk_copies<false>)},
-          {"pull, bulk copies", false, launch_of(by_bulk_copies<true>)}};
+  return {{"push_bulk", "push, bulk copies", true, kRowBytes, launch_of(by_bulk_copies<false, kRowBytes>)},
+          {"push_bulk", "push, bulk copies", true, kShortRowBytes, launch_of(by_bulk_copies<false, kShortRowBytes>)},
+          {"pull_bulk", "pull, bulk copies", false, kRowBytes, launch_of(by_bulk_copies<true, kRowBytes>)}};
 }
 
 }  // namespace crossdock::tools::cuda

@@ -9,7 +9,7 @@
 namespace crossdock::tools::gpu {
 
 inline constexpr int kSearchThreads = 256, kMoveThreads = 512, kWordThreads = 64;
-inline constexpr int kMostDevices = 8, kRowBytes = 14336;
+inline constexpr int kMostDevices = 8, kRowBytes = 14336, kShortRowBytes = 7168;
 
 /// Arguments: finds the first row in which `is` differs from its row of `should`; `*first` must hold the largest value.
 struct Search {
@@ -19,7 +19,7 @@ struct Search {
   std::uint64_t* first;
 };
 
-/// How much a measurement does: rows and passes over them, rounds of latencies.
+/// How much a measurement does: rows of kRowBytes, or twice as many short ones, and passes over them, rounds of latencies.
 struct Work {
   int rows, passes, rounds;
 };
@@ -47,9 +47,11 @@ struct Nothing {};
   X(find_words, Search, kSearchThreads) \
   X(find_bytes, Search, kSearchThreads) \
   X(push, Site, kMoveThreads)           \
+  X(push_short, Site, kMoveThreads)     \
   X(pull, Site, kMoveThreads)           \
   X(ping_pong, Site, kWordThreads)      \
   X(barriers, Site, kWordThreads)       \
+  X(one_barrier, Site, kWordThreads)    \
   X(nothing, Nothing, kWordThreads)
 
 #define XD_NAME(name, arguments, threads) name,

@@ -49,22 +49,29 @@ XD_BODY int peer_of(const Site& site, int row) {
   return site.count == 1 ? 0 : (site.me + 1 + row % (site.count - 1)) % site.count;
 }
 
-/// A warp takes a row at a time, 2 KiB at once.
-template <bool kPull, class G>
+/// Rows of this size in a device's memory.
+template <int kBytes>
+XD_BODY int rows_of(const Site& site) {
+  static_assert(kRowBytes % kBytes == 0);
+  return site.work.rows * (kRowBytes / kBytes);
+}
+
+/// A warp takes a row of `kBytes` at a time, `kAtOnce` units at once.
+template <bool kPull, int kBytes, int kAtOnce, class G>
 XD_BODY void move(G g, const Site& site) {
-  constexpr int kUnitBytes = 16, kAtOnce = 128, kInFlight = kAtOnce / G::kWidth, kStride = G::kWidth * kUnitBytes;
-  static_assert(kRowBytes % (kAtOnce * kUnitBytes) == 0, "no row has a tail");
+  constexpr int kUnitBytes = 16, kInFlight = kAtOnce / G::kWidth, kStride = G::kWidth * kUnitBytes;
+  static_assert(kBytes % (kAtOnce * kUnitBytes) == 0 && kAtOnce % G::kWidth == 0, "no row has a tail");
   using Unit = decltype(g.load16_once(nullptr));
   pass_gate(g, site);
   const int in_block = g.num_threads() / G::kWidth, warps = g.num_blocks() * in_block,
             warp = g.block() * in_block + g.thread() / G::kWidth, lane = g.thread() % G::kWidth;
   for (int pass = 0; pass < site.work.passes; ++pass)
-    for (int row = warp; row < site.work.rows; row += warps) {
+    for (int row = warp; row < rows_of<kBytes>(site); row += warps) {
       const int peer = peer_of(site, row);
-      const std::int64_t at = std::int64_t{row} * kRowBytes + lane * kUnitBytes;
+      const std::int64_t at = std::int64_t{row} * kBytes + lane * kUnitBytes;
       const std::byte* from = site.from[kPull ? peer : site.me] + at;
       std::byte* to = site.to[kPull ? site.me : peer] + at;
-      for (int done = 0; done < kRowBytes; done += kAtOnce * kUnitBytes) {
+      for (int done = 0; done < kBytes; done += kAtOnce * kUnitBytes) {
         Unit v[kInFlight];
         for (int i = 0; i < kInFlight; ++i) v[i] = g.load16_once(from + done + i * kStride);
         for (int i = 0; i < kInFlight; ++i) g.store16_away(to + done + i * kStride, v[i]);
@@ -74,11 +81,15 @@ XD_BODY void move(G g, const Site& site) {
 }
 template <class G>
 XD_BODY void push(G g, const Site& site) {
-  move<false>(g, site);
+  move<false, kRowBytes, 128>(g, site);
+}
+template <class G>
+XD_BODY void push_short(G g, const Site& site) {
+  move<false, kShortRowBytes, 448>(g, site);
 }
 template <class G>
 XD_BODY void pull(G g, const Site& site) {
-  move<true>(g, site);
+  move<true, kRowBytes, 128>(g, site);
 }
 
 /// Word [source] of device `to`.
@@ -105,17 +116,28 @@ XD_BODY void ping_pong(G g, const Site& site) {
 
 /// Every device tells every other and waits for all.
 template <class G>
+XD_BODY void meet(G g, const Site& site, std::uint64_t value) {
+  if (g.thread() < site.count) {
+    g.store_release(word_of(site, g.thread(), site.me), value);
+    await(g, word_of(site, site.me, g.thread()), value);
+  }
+  g.sync_block();
+}
+
+template <class G>
 XD_BODY void barriers(G g, const Site& site) {
   pass_gate(g, site);
-  for (int round = 1; round <= site.work.rounds; ++round) {
-    const auto value = static_cast<std::uint64_t>(round);
-    if (g.thread() < site.count) {
-      g.store_release(word_of(site, g.thread(), site.me), value);
-      await(g, word_of(site, site.me, g.thread()), value);
-    }
-    g.sync_block();
-  }
+  for (int round = 1; round <= site.work.rounds; ++round) meet(g, site, static_cast<std::uint64_t>(round));
   leave(g, site);
+}
+
+/// The next round of `barriers`, as a kernel that a graph can hold many times: the word to itself tells a device how many it
+/// has had.
+template <class G>
+XD_BODY void one_barrier(G g, const Site& site) {
+  const std::uint64_t had = g.load_acquire(word_of(site, site.me, site.me));
+  g.sync_block();  // every thread has read it
+  meet(g, site, had + 1);
 }
 
 template <class G>

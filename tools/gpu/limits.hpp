@@ -16,6 +16,7 @@ namespace crossdock::tools::gpu {
 
 /// 84 MiB, four times: past the caches.
 inline constexpr Work kFullWork{6144, 4, 2000};
+static_assert(kShortRowBytes == kFloorRowBytes);
 
 /// Devices with their memory, streams and clocks; peers can reach each other.
 template <class R>
@@ -68,12 +69,7 @@ class Bed {
     }
     for (int d = 0; d < count(); ++d) {
       use(d);
-      Site site = all_;
-      site.clock = clocks_[d];
-      site.gate = gate_;
-      site.me = d;
-      site.count = count();
-      launch(site, streams_[d]);
+      launch(site_of(d), streams_[d]);
     }
     std::this_thread::sleep_for(std::chrono::milliseconds(1));  // all are at the gate
     *static_cast<volatile std::uint64_t*>(gate_) = 1;
@@ -132,35 +128,84 @@ class Bed {
     return static_cast<double>(bytes()) * work().passes / us.count() / 1e3;
   }
 
+  /// A graph of kernels in each of which all devices meet once: µs each, of the slowest device, median. Behind one gate, so
+  /// that no device waits for the host.
+  double meeting_kernel_us() {
+    constexpr int kKernels = 20, kReplays = 21;
+    std::vector<Timed> timed;
+    for (int d = 0; d < count(); ++d) timed.push_back(timed_graph(d, kKernels, Kernel::one_barrier, site_of(d)));
+    std::vector<double> us;
+    for (int i = 0; i < kReplays; ++i) {
+      slowest_us([&](Site site, Stream stream) {
+        site.work.rounds = 1;
+        check<R>(R::launch(Kernel::barriers, 1, R::kWidth, stream, &site), "launching a measurement");
+        enqueue(timed[static_cast<std::size_t>(site.me)], stream);
+      });
+      double slowest = 0;
+      for (const Timed& t : timed) slowest = std::max(slowest, us_of(t));
+      us.push_back(slowest / kKernels);
+    }
+    for (const Timed& t : timed) destroy(t);
+    std::nth_element(us.begin(), us.begin() + kReplays / 2, us.end());
+    return us[kReplays / 2];
+  }
+
   /// A graph of empty kernels on the first device, µs each.
   double empty_kernel_us() {
     constexpr int kKernels = 200;
-    const Nothing nothing;
-    typename R::Graph graph = nullptr;
-    typename R::GraphExec exec = nullptr;
-    typename R::Event marks[2];
-    use(0);
-    check<R>(R::StreamBeginCapture(streams_[0], R::kCaptureMode), "capturing");
-    for (int i = 0; i < kKernels; ++i)
-      check<R>(R::launch(Kernel::nothing, 1, R::kWidth, streams_[0], &nothing), "capturing");
-    check<R>(R::StreamEndCapture(streams_[0], &graph), "capturing");
-    check<R>(R::GraphInstantiateWithFlags(&exec, graph, 0), "instantiating a graph");
-    for (auto& mark : marks) check<R>(R::EventCreate(&mark), "an event");
+    const Timed timed = timed_graph(0, kKernels, Kernel::nothing, Nothing{});
     for (int i = 0; i < 2; ++i) {  // the first warms up
-      check<R>(R::EventRecord(marks[0], streams_[0]), "an event");
-      check<R>(R::GraphLaunch(exec, streams_[0]), "launching a graph");
-      check<R>(R::EventRecord(marks[1], streams_[0]), "an event");
+      enqueue(timed, streams_[0]);
       check<R>(R::StreamSynchronize(streams_[0]), "launching a graph");
     }
-    float ms = 0;
-    check<R>(R::EventElapsedTime(&ms, marks[0], marks[1]), "an event");
-    for (const auto mark : marks) (void)R::EventDestroy(mark);
-    (void)R::GraphExecDestroy(exec);
-    (void)R::GraphDestroy(graph);
-    return static_cast<double>(ms) * 1e3 / kKernels;
+    const double us = us_of(timed) / kKernels;
+    destroy(timed);
+    return us;
   }
 
  private:
+  /// A graph of the same kernel many times, and the events around it.
+  struct Timed {
+    typename R::GraphExec exec = nullptr;
+    typename R::Event marks[2] = {};
+  };
+  template <class Arguments>
+  Timed timed_graph(int d, int kernels, Kernel kernel, const Arguments& arguments) {
+    Timed timed;
+    typename R::Graph graph = nullptr;
+    use(d);
+    check<R>(R::StreamBeginCapture(streams_[d], R::kCaptureMode), "capturing");
+    for (int i = 0; i < kernels; ++i) check<R>(R::launch(kernel, 1, R::kWidth, streams_[d], &arguments), "capturing");
+    check<R>(R::StreamEndCapture(streams_[d], &graph), "capturing");
+    check<R>(R::GraphInstantiateWithFlags(&timed.exec, graph, 0), "instantiating a graph");
+    (void)R::GraphDestroy(graph);
+    check<R>(R::upload(timed.exec, streams_[d]), "uploading a graph");
+    for (auto& mark : timed.marks) check<R>(R::EventCreate(&mark), "an event");
+    return timed;
+  }
+  static void enqueue(const Timed& timed, Stream stream) {
+    check<R>(R::EventRecord(timed.marks[0], stream), "an event");
+    check<R>(R::GraphLaunch(timed.exec, stream), "launching a graph");
+    check<R>(R::EventRecord(timed.marks[1], stream), "an event");
+  }
+  static double us_of(const Timed& timed) {
+    float ms = 0;
+    check<R>(R::EventElapsedTime(&ms, timed.marks[0], timed.marks[1]), "an event");
+    return static_cast<double>(ms) * 1e3;
+  }
+  static void destroy(const Timed& timed) {
+    for (const auto mark : timed.marks) (void)R::EventDestroy(mark);
+    (void)R::GraphExecDestroy(timed.exec);
+  }
+
+  Site site_of(int d) const {
+    Site site = all_;
+    site.clock = clocks_[d];
+    site.gate = gate_;
+    site.me = d;
+    site.count = count();
+    return site;
+  }
   void use(int d) { check<R>(R::SetDevice(devices_[d]), "choosing a device"); }
   std::array<void**, 3> memory_of(int d) {
     return {reinterpret_cast<void**>(&all_.from[d]), reinterpret_cast<void**>(&all_.to[d]),
@@ -182,8 +227,10 @@ std::vector<Method> methods_of(int device) {
       return R::launch(kernel, blocks, kMoveThreads, static_cast<typename R::Stream>(stream), &site);
     };
   };
-  std::vector<Method> all = {{"push, 16-byte stores", true, launch_of(Kernel::push)},
-                             {"pull, 16-byte loads", false, launch_of(Kernel::pull)}};
+  std::vector<Method> all = {
+      {"push_store", "push, 16-byte stores", true, kRowBytes, launch_of(Kernel::push)},
+      {"push_store", "push, 16-byte stores", true, kShortRowBytes, launch_of(Kernel::push_short)},
+      {"pull_load", "pull, 16-byte loads", false, kRowBytes, launch_of(Kernel::pull)}};
   for (Method& method : R::own_methods(device)) all.push_back(std::move(method));
   return all;
 }
@@ -196,7 +243,7 @@ double best_push(const std::vector<int>& devices, const Work& work = kFullWork) 
   Bed<R> bed(devices, work);
   for (const Method& method : methods_of<R>(devices[0]))
     for (const int blocks : {8, 64, R::num_sms(devices[0])})
-      if (method.pushes) best = std::max(best, bed.gbps(method, blocks));
+      if (method.pushes && method.row_bytes == kRowBytes) best = std::max(best, bed.gbps(method, blocks));
   return best;
 }
 
@@ -213,18 +260,23 @@ template <class R>
 std::vector<Limit> measure_limits(const std::vector<int>& devices, const Work& work = kFullWork) {
   std::vector<Limit> limits;
   Bed<R> bed(devices, work);
-  const auto add_us = [&](const char* what, double us) { limits.push_back({what, 0, us}); };
-  add_us("graph of empty kernels, each", bed.empty_kernel_us());
-  if (bed.count() < 2) return limits;
+  const int n = bed.count();
+  limits.push_back({"empty_kernel", "graph of empty kernels, each", n, 1, 0, 0, bed.empty_kernel_us()});
+  if (n < 2) return limits;
   for (const Method& method : methods_of<R>(devices[0]))
-    for (const int blocks : {8, 16, 32, 64, R::num_sms(devices[0])})
-      limits.push_back({std::string(method.what) + ", all others in turn, " + std::to_string(blocks) + " blocks",
-                        bed.gbps(method, blocks)});
-  limits.push_back({"copy engines, ring", bed.copy_engines(false)});
-  limits.push_back({"copy engines, all others at once", bed.copy_engines(true)});
-  add_us("barrier inside a kernel", bed.words_us(Kernel::barriers) / work.rounds);
+    for (const int blocks : {8, 16, 32, 64, R::num_sms(devices[0])}) {
+      const std::string rows = method.row_bytes == kRowBytes ? "" : ", rows of " + std::to_string(method.row_bytes);
+      limits.push_back({method.key,
+                        std::string(method.what) + rows + ", all others in turn, " + std::to_string(blocks) + " blocks",
+                        n, blocks, method.row_bytes, bed.gbps(method, blocks)});
+    }
+  limits.push_back({"copy_engines_ring", "copy engines, ring", n, 0, 0, bed.copy_engines(false)});
+  limits.push_back({"copy_engines_all", "copy engines, all others at once", n, 0, 0, bed.copy_engines(true)});
+  limits.push_back({"barrier", "barrier inside a kernel", n, 1, 0, 0, bed.words_us(Kernel::barriers) / work.rounds});
+  limits.push_back(
+      {std::string(kMeetingKernel), "graph of kernels with one barrier, each", n, 1, 0, 0, bed.meeting_kernel_us()});
   Bed<R> two({devices[0], devices[1]}, work);
-  add_us("flag one way", two.words_us(Kernel::ping_pong) / work.rounds / 2);
+  limits.push_back({"flag", "flag one way", 2, 1, 0, 0, two.words_us(Kernel::ping_pong) / work.rounds / 2});
   return limits;
 }
 

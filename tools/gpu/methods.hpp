@@ -11,8 +11,10 @@ namespace crossdock::tools::gpu {
 
 /// A way by which bytes reach a peer. `launch` returns the runtime's error.
 struct Method {
+  const char* key;  // of its lines of JSON, for ever
   const char* what;
   bool pushes;
+  int row_bytes;
   std::function<int(const Site& site, int blocks, StreamHandle stream)> launch;
 };
 

@@ -204,9 +204,10 @@ std::vector<Limit> CpuMeasurer::limits(int num_ranks) {
   for (int n = 1; n <= num_ranks; n *= 2) {
     copies_ = make_copies(n);
     for (const std::int64_t row : {std::int64_t{14336}, std::int64_t{4} << 20})
-      limits.push_back({"memcpy, " + std::to_string(n) + (n == 1 ? " thread" : " threads") + ", rows of " +
+      limits.push_back({"memcpy",
+                        "memcpy, " + std::to_string(n) + (n == 1 ? " thread" : " threads") + ", rows of " +
                             std::to_string(row) + " bytes",
-                        copy_rate(copies_, row), 0});
+                        n, 0, static_cast<int>(row), copy_rate(copies_, row)});
   }
   return limits;
 }

@@ -30,10 +30,15 @@ class Queue {
 
 /// One line of `crossdock bench --limits`: a rate, or a latency.
 struct Limit {
-  std::string what;
+  std::string key, what;                     // for machines, for people
+  int ranks = 0, blocks = 0, row_bytes = 0;  // 0: it has none
   double gbps = 0;
   double us = 0;  // 0: it is a rate
 };
+/// The constants of the floor us + bytes / rate: a kernel of a graph in which all ranks meet once, and the best push of rows of
+/// so many bytes to all others in turn.
+inline constexpr std::string_view kMeetingKernel = "barrier_kernel", kPush = "push_";
+inline constexpr int kFloorRowBytes = 7168;
 
 using DeviceBytes = std::shared_ptr<std::byte>;
 

@@ -52,6 +52,7 @@ Baseline read_baseline(const std::string& file) {
   for (int number = 1; std::getline(in, text); ++number) {
     if (text.empty()) continue;
     nlohmann::ordered_json line = nlohmann::ordered_json::parse(text, nullptr, false);
+    if (line.is_object() && line.contains("limit")) continue;
     const bool usable =
         line.is_object() && line.contains("us_median") && line["us_median"].is_number() && line["us_median"] > 0;
     if (!usable)
@@ -116,6 +117,31 @@ void print_creation(const Setting& setting, const std::vector<nlohmann::ordered_
                 word(j, "path").c_str(), j["us_median"].get<double>(), j["us_p99"].get<double>(),
                 j["us_min"].get<double>(), j["repeat"].get<int>());
   std::fflush(stdout);
+}
+
+void print_limit(const Limit& limit) {
+  limit.us > 0 ? std::printf("%-64s %8.2f us\n", limit.what.c_str(), limit.us)
+               : std::printf("%-64s %8.2f GB/s\n", limit.what.c_str(), limit.gbps);
+}
+
+std::vector<nlohmann::ordered_json> lines_of(const std::vector<Limit>& limits, const Setting& setting) {
+  using nlohmann::ordered_json;
+  std::vector<ordered_json> lines;
+  const auto known = [](const auto& value) { return value ? ordered_json(value) : ordered_json(); };
+  for (const Limit& limit : limits) {
+    lines.push_back({{"limit", limit.key},
+                     {"what", limit.what},
+                     {"ranks", limit.ranks},
+                     {"blocks", known(limit.blocks)},
+                     {"row_bytes", known(limit.row_bytes)},
+                     {"gbps", known(limit.gbps)},
+                     {"us", known(limit.us)},
+                     {"commit", setting.commit},
+                     {"host", setting.host},
+                     {"driver", setting.driver},
+                     {"date", setting.date}});
+  }
+  return lines;
 }
 
 std::vector<nlohmann::ordered_json> lines_of(const std::vector<Record>& records) {

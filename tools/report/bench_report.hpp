@@ -17,6 +17,10 @@ void print_creation(const Setting& setting, const std::vector<nlohmann::ordered_
 
 /// Of those records that hold a time.
 std::vector<nlohmann::ordered_json> lines_of(const std::vector<Record>& records);
+/// What the machine itself can do, for people and with keys that stay: `limit` names it, and tells such a line from a timed one.
+void print_limit(const Limit& limit);
+std::vector<nlohmann::ordered_json> lines_of(const std::vector<Limit>& limits, const Setting& setting);
+
 void append_json_lines(const std::string& file, const std::vector<nlohmann::ordered_json>& lines);
 void write_csv(const std::string& file, const std::vector<nlohmann::ordered_json>& lines);
 

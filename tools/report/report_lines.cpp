@@ -2,9 +2,11 @@
 #include "report/report_lines.hpp"
 
 #include <fstream>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "command/failures.hpp"
+#include "jobs/measure.hpp"
 
 namespace crossdock::tools {
 namespace {
@@ -44,28 +46,70 @@ Line line_of(const json& j) {
   return line;
 }
 
-}  // namespace
-
-std::vector<Line> read_lines(const std::vector<std::string>& files) {
-  std::vector<Line> lines;
+/// Calls then(line as JSON, "FILE line N") for every line.
+template <class Then>
+void for_each_line(const std::vector<std::string>& files, Then then) {
   for (const std::string& file : files) {
     std::ifstream in(file);
     if (!in) throw BadInput("cannot read " + file);
     std::string text;
     for (int number = 1; std::getline(in, text); ++number) {
       if (text.empty()) continue;
+      const std::string where = file + " line " + std::to_string(number);
       try {
-        lines.push_back(line_of(json::parse(text)));
+        then(json::parse(text), where);
       } catch (const json::exception& error) {
-        throw BadInput(file + " line " + std::to_string(number) +
-                       " is no line of `crossdock bench --jsonl`: " + error.what());
+        throw BadInput(where + " is no line of `crossdock bench --jsonl`: " + error.what());
       }
-      if (lines.back().us <= 0 || lines.back().tokens < 1)
-        throw BadInput(file + " line " + std::to_string(number) + ": us_median and tokens must be more than 0");
     }
   }
-  if (lines.empty()) throw BadInput("there is no line in the files given; `crossdock bench --jsonl` writes them");
+}
+
+}  // namespace
+
+std::vector<Line> read_lines(const std::vector<std::string>& files) {
+  std::vector<Line> lines;
+  for_each_line(files, [&](const json& j, const std::string& where) {
+    if (j.contains("limit")) return;
+    lines.push_back(line_of(j));
+    if (lines.back().us <= 0 || lines.back().tokens < 1)
+      throw BadInput(where + ": us_median and tokens must be more than 0");
+  });
+  if (lines.empty())
+    throw BadInput("there is no line of a timed call in the files given; `crossdock bench --jsonl` writes them");
   return lines;
+}
+
+std::vector<Floor> read_floors(const std::vector<std::string>& files) {
+  std::map<std::pair<std::string, int>, Floor> found;
+  for_each_line(files, [&](const json& j, const std::string& where) {
+    if (!j.contains("limit")) return;
+    const std::string limit = j.at("limit"), host = j.at("host");
+    const int ranks = j.at("ranks");
+    Floor& floor = found[{device_of(host), ranks}];
+    const double us = figure(j, "us"), gbps = figure(j, "gbps");
+    if (limit == kMeetingKernel && us > 0 && (floor.us == 0 || us < floor.us))
+      floor.us = us;
+    else if (limit.starts_with(kPush) && figure(j, "row_bytes") == kFloorRowBytes && gbps > floor.gbps)
+      floor.gbps = gbps;
+    else
+      return;
+    floor.source = "`crossdock bench --limits`, " + where + ", " + word(j, "date");
+  });
+  std::vector<Floor> whole;
+  for (auto& [of, floor] : found) {
+    floor.device = of.first, floor.ranks = of.second;
+    if (floor.us > 0 && floor.gbps > 0) whole.push_back(floor);
+  }
+  return whole;
+}
+
+Peers with_floors(Peers peers, const std::vector<Floor>& floors) {
+  for (const Floor& own : floors) {
+    std::erase_if(peers.floors, [&](const Floor& f) { return f.device == own.device && f.ranks == own.ranks; });
+    peers.floors.push_back(own);
+  }
+  return peers;
 }
 
 Peers read_peers(const std::string& file) {

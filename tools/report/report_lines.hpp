@@ -46,6 +46,12 @@ struct Peers {
   std::vector<Floor> floors;
 };
 
+/// Those whose two constants the lines of `crossdock bench --limits` in these files tell, which read_lines leaves out: of each
+/// device and number of ranks the least time and the best rate. BadInput as below.
+std::vector<Floor> read_floors(const std::vector<std::string>& files);
+/// `peers` with these floors in place of its own about the same device and number of ranks.
+Peers with_floors(Peers peers, const std::vector<Floor>& floors);
+
 /// BadInput names file and line of what is no line of a bench.
 std::vector<Line> read_lines(const std::vector<std::string>& files);
 /// BadInput with the key that is missing or wrong.

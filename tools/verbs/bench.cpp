@@ -156,10 +156,15 @@ std::vector<Record> bench_problem(Measurer& measurer, const Problem& problem, co
   return records;
 }
 
-void print_limits(Measurer& measurer, int num_ranks) {
-  for (const Limit& limit : measurer.limits(num_ranks))
-    limit.us > 0 ? std::printf("%-56s %8.2f us\n", limit.what.c_str(), limit.us)
-                 : std::printf("%-56s %8.2f GB/s\n", limit.what.c_str(), limit.gbps);
+void bench_limits(const Options& o, Measurer& measurer) {
+  for (const int num_ranks : o.ranks) {
+    if (num_ranks < 1 || num_ranks > kMaxRanks)
+      throw BadInput("--ranks: " + std::to_string(num_ranks) + "; must be 1 to " + std::to_string(kMaxRanks));
+    const std::vector<Limit> limits = measurer.limits(num_ranks);
+    if (o.ranks.size() > 1) std::printf("# ranks %d\n", num_ranks);
+    for (const Limit& limit : limits) print_limit(limit);
+    if (!o.jsonl.empty()) append_json_lines(o.jsonl, lines_of(limits, setting_of(measurer)));
+  }
 }
 
 /// Throws for whatever makes a bench fail: a wrong result, a regression, or nothing that was timed.
@@ -197,7 +202,7 @@ void bench(const Options& o) {
   if (!o.tuning.empty()) ::setenv("CROSSDOCK_TUNING_FILE", o.tuning.c_str(), 1);
   if (o.create) return bench_creation(o);
   const std::unique_ptr<Measurer> measurer = make_measurer(o.devices, o.copy_mib << 20, o.by_queues);
-  if (o.limits) return print_limits(*measurer, *std::max_element(o.ranks.begin(), o.ranks.end()));
+  if (o.limits) return bench_limits(o, *measurer);
   const Setting setting = setting_of(*measurer);
   const std::vector<Problem> problems = problems_of(o);
   const std::vector<Run> runs = runs_of(o, measurer->usual_mode());
@@ -268,7 +273,8 @@ void add_bench(CLI::App& app) {
       ->check(CLI::IsMember({"tell", "fail"}));
   add_device_flag(*verb, o->devices);
   verb->add_flag("--by-queues", o->by_queues, "On the CPU too, time as on GPUs: by marks in queues");
-  CLI::Option* limits = verb->add_flag("--limits", o->limits, "Print what the machine itself can do, and nothing else");
+  CLI::Option* limits = verb->add_flag(
+      "--limits", o->limits, "Measure what the machine itself can do, and nothing else; --ranks and --jsonl count");
   verb->add_flag("--create", o->create,
                  "Time making a group and an exchange in new processes, 5 times unless --repeat says, and nothing else")
       ->excludes(compare)

@@ -12,6 +12,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <span>
 #include <thread>
 
 #include "command/flags.hpp"
@@ -145,6 +146,25 @@ ordered_json trials() {
   return all;
 }
 
+/// How processes would map the memory of each device of the default backend: as groups of one say.
+ordered_json sharing() {
+  const Pretended untuned("CROSSDOCK_TUNING_FILE", "none");
+  ordered_json all = ordered_json::array();
+  BackendInfo found[8];
+  const int count = std::min(list_backends(found, 8), 8);
+  const std::string failure = failure_of([&] {
+    const BackendKind used = Group::join(Team(1), 0).backend();
+    for (const BackendInfo& backend : std::span(found, static_cast<std::size_t>(count)))
+      for (int device = 0; backend.kind == used && device < backend.num_devices; ++device) {
+        GroupOptions options;
+        options.device = device;
+        all.push_back({{"device", device}, {"manner", Group::join(Team(1), 0, options).sharing()}});
+      }
+  });
+  if (!failure.empty()) all.push_back({{"device", all.size()}, {"manner", "unknown: " + failure}});
+  return all;
+}
+
 /// A group of as many ranks as the tuning file says reads it.
 std::string tuning_failure() {
   const char* file = std::getenv("CROSSDOCK_TUNING_FILE");
@@ -172,6 +192,9 @@ void print(const ordered_json& report) {
   for (const ordered_json& b : report["backends"])
     std::printf("  %-10s %s device(s)  %s\n", text(b["name"]).c_str(), text(b["devices"]).c_str(),
                 text(b["note"]).c_str());
+  std::printf("\nMemory between processes\n");
+  for (const ordered_json& d : report["sharing"])
+    std::printf("  device %-3s %s\n", text(d["device"]).c_str(), text(d["manner"]).c_str());
   std::printf(
       "\nMachine\n  processors %s, pages of %s bytes, huge pages: %s\n  memory %s, of which %s available; %s open "
       "files a process\n",
@@ -195,6 +218,7 @@ void examine(bool as_json) {
   report["version"] = version();
   const ordered_json tried = trials();  // first: see there
   report["backends"] = backends();
+  report["sharing"] = sharing();
   report["machine"] = machine();
   report["environment"] = environment();
   report["trials"] = tried;

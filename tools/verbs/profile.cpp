@@ -8,16 +8,15 @@
 #include <fstream>
 #include <memory>
 #include <nlohmann/json.hpp>
-#include <numeric>
 
 #include "command/verbs.hpp"
 #include "jobs/decode_job.hpp"
+#include "report/call_times.hpp"
 
 namespace crossdock::tools {
 namespace {
 
-constexpr int kPairs = 10;        // in the graph
-constexpr double kOutlier = 3.0;  // times the mean
+constexpr int kPairs = 10;  // in the graph
 constexpr Op kOps[] = {Op::dispatch, Op::combine};
 constexpr Mode kModes[] = {Mode::eager, Mode::graph};
 
@@ -25,17 +24,9 @@ struct Options : DecodeOptions {
   int repeat = 50;
 };
 
-/// µs of every call of one op in one mode on one rank.
-struct Samples {
-  std::vector<double> device_us, host_us;  // the host's, inside of a graph: share of the launch
-};
 struct RankProfile {
   Samples of[2][2];  // [mode][op], as in kModes and kOps
 };
-
-double mean_of(const std::vector<double>& values) {
-  return values.empty() ? 0 : std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
-}
 
 double us_since(std::chrono::steady_clock::time_point began) {
   return std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - began).count();
@@ -91,21 +82,6 @@ void run_graph(DecodeJob& job, BenchRank& bench, Queue& queue, int repeat, RankP
   }
 }
 
-nlohmann::ordered_json json_of(const Samples& s) {
-  const double mean = mean_of(s.device_us);
-  nlohmann::ordered_json flagged = nlohmann::ordered_json::array();
-  for (std::size_t i = 0; i < s.device_us.size(); ++i)
-    if (s.device_us[i] > kOutlier * mean) flagged.push_back({{"call", i}, {"us", s.device_us[i]}});
-  return {{"calls", s.device_us.size()},
-          {"device_mean_us", mean},
-          {"device_total_us", std::accumulate(s.device_us.begin(), s.device_us.end(), 0.0)},
-          {"device_min_us", s.device_us.empty() ? 0 : *std::min_element(s.device_us.begin(), s.device_us.end())},
-          {"device_max_us", s.device_us.empty() ? 0 : *std::max_element(s.device_us.begin(), s.device_us.end())},
-          {"host_mean_us", mean_of(s.host_us)},
-          {"host_total_us", std::accumulate(s.host_us.begin(), s.host_us.end(), 0.0)},
-          {"over_3x_mean", flagged}};
-}
-
 void write_rank(const Options& o, const Machine& machine, int rank, const RankProfile& profile) {
   nlohmann::ordered_json file = {{"rank", rank},
                                  {"host", machine.host()},
@@ -137,7 +113,7 @@ void print_table(const std::vector<RankProfile>& profiles) {
         const Samples& s = profile.of[mode][op];
         device.push_back(mean_of(s.device_us));
         host.push_back(mean_of(s.host_us));
-        flagged += json_of(s)["over_3x_mean"].size();
+        flagged += outliers_of(s.device_us).size();
       }
       std::printf("%-6s %-9s %7zu %12.2f %12.2f %12.2f %14.2f %9zu\n", kModeNames[int(kModes[mode])].data(),
                   kOpNames[int(kOps[op])].data(), profiles[0].of[mode][op].device_us.size(), mean_of(device),

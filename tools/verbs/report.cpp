@@ -39,7 +39,7 @@ const Plot& plot_named(const std::vector<Section>& sections, const std::string& 
 
 void report(const Options& o) {
   const std::string file = o.peers.empty() ? shipped_file("bench/peers.json") : o.peers;
-  const Peers peers = file.empty() ? Peers() : read_peers(file);
+  const Peers peers = with_floors(file.empty() ? Peers() : read_peers(file), read_floors(o.files));
   const std::vector<Line> lines = read_lines(o.files);
   const std::vector<Section> sections = sections_of(lines, peers);
   if (o.list)

@@ -56,11 +56,11 @@ class CpuDevice : public Device {
     return "CPU";
   }
 
-  BlockPtr allocate(std::uint64_t bytes, bool shareable) override {
-    return std::make_shared<CpuBlock>(SharedBlock::allocate(bytes, shareable));
+  BlockPtr allocate(std::uint64_t bytes, Share share) override {
+    return std::make_shared<CpuBlock>(SharedBlock::allocate(bytes, share != Share::none));
   }
-  BlockPtr allocate_host_visible(std::uint64_t bytes) override { return allocate(bytes, false); }
-  Share share_by() const override { return Share::descriptor; }
+  BlockPtr allocate_host_visible(std::uint64_t bytes) override { return allocate(bytes, Share::none); }
+  ShareOffer share_offer() const override { return {Share::descriptor, false, true}; }
   int export_descriptor(const Block& block) override {
     const int copy = ::fcntl(static_cast<const CpuBlock&>(block).descriptor(), F_DUPFD_CLOEXEC, 0);
     if (copy < 0) throw_system_error("copying a memory descriptor", errno);

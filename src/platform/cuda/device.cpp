@@ -3,7 +3,6 @@
 
 #include "platform/cuda/device.hpp"
 
-#include <cstdlib>
 #include <cstring>
 #include <vector>
 
@@ -13,15 +12,6 @@
 
 namespace crossdock::platform::cuda {
 namespace {
-
-/// Sharing by descriptors unless CROSSDOCK_SHARE=ipc.
-Share wanted_share() {
-  const char* value = std::getenv("CROSSDOCK_SHARE");
-  const std::string share = value && *value ? value : "automatic";
-  if (share == "ipc") return Share::handle;
-  if (share == "vmm" || share == "automatic") return Share::descriptor;
-  throw ConfigError("CROSSDOCK_SHARE = `" + share + "`; must be automatic, vmm or ipc");
-}
 
 /// An event. Its record costs the host and the device next to nothing, for it takes no time.
 class EventMoment : public Moment {
@@ -55,7 +45,10 @@ class EventMoment : public Moment {
 
 class CudaDevice : public Device {
  public:
-  explicit CudaDevice(int ordinal) : ordinal_(ordinal), share_(wanted_share()), id_(id_of(ordinal)) {
+  explicit CudaDevice(int ordinal)
+      : ordinal_(ordinal),
+        id_(id_of(ordinal)),
+        offer_(platform::share_offer(Share::descriptor, exports_descriptors(ordinal))) {
     ranges::look_for_profiler();  // now, and never in a call
     Current current(ordinal_);
     check(cudaFree(nullptr), "opening device " + std::to_string(ordinal));
@@ -76,15 +69,16 @@ class CudaDevice : public Device {
     return properties.name;
   }
 
-  BlockPtr allocate(std::uint64_t bytes, bool shareable) override {
-    const std::uint64_t page = granularity(ordinal_), rounded = (bytes + page - 1) / page * page;
-    BlockPtr block =
-        shareable && share_ == Share::handle ? allocate_plain(ordinal_, rounded) : allocate_mapped(ordinal_, rounded);
+  BlockPtr allocate(std::uint64_t bytes, Share share) override {
+    const bool mapped = offer_.has_descriptors && share != Share::handle;
+    const std::uint64_t page = mapped ? granularity(ordinal_) : kGpuPageBytes;
+    const std::uint64_t rounded = (bytes + page - 1) / page * page;
+    BlockPtr block = mapped ? allocate_mapped(ordinal_, rounded) : allocate_plain(ordinal_, rounded);
     fill(block->data(), 0, rounded);
     return block;
   }
   BlockPtr allocate_host_visible(std::uint64_t bytes) override { return allocate_pinned(ordinal_, bytes); }
-  Share share_by() const override { return share_; }
+  ShareOffer share_offer() const override { return offer_; }
   int export_descriptor(const Block& block) override { return export_mapped(block); }
   BlockPtr import_descriptor(int descriptor, std::uint64_t bytes) override {
     return import_mapped(ordinal_, descriptor, bytes);
@@ -185,8 +179,8 @@ class CudaDevice : public Device {
   }
 
   int ordinal_;
-  Share share_;
   DeviceId id_;
+  ShareOffer offer_;
   int num_sms_ = 0;
   cudaStream_t aside_ = nullptr;
 };

@@ -29,6 +29,7 @@ Driver look_up_all() {
   look_up("cuMemGetAllocationGranularity", d.granularity);
   look_up("cuPointerGetAttributes", d.pointer_attributes);
   look_up("cuDeviceGet", d.device_get);
+  look_up("cuDeviceGetAttribute", d.device_attribute);
   look_up("cuDeviceGetUuid", d.device_uuid);
   look_up("cuGetErrorString", d.error_string);
   return d;

@@ -30,6 +30,7 @@ struct Driver {
   decltype(&cuMemGetAllocationGranularity) granularity = nullptr;
   decltype(&cuPointerGetAttributes) pointer_attributes = nullptr;
   decltype(&cuDeviceGet) device_get = nullptr;
+  decltype(&cuDeviceGetAttribute) device_attribute = nullptr;
   decltype(&cuDeviceGetUuid) device_uuid = nullptr;
   decltype(&cuGetErrorString) error_string = nullptr;
 };

@@ -109,6 +109,18 @@ class PlainBlock : public DeviceBlock {
 
 }  // namespace
 
+bool exports_descriptors(int ordinal) {
+  CUdevice device = 0;
+  check(driver().device_get(&device, ordinal), "cuDeviceGet");
+  for (const CUdevice_attribute needed : {CU_DEVICE_ATTRIBUTE_VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED,
+                                          CU_DEVICE_ATTRIBUTE_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR_SUPPORTED}) {
+    int is_there = 0;
+    check(driver().device_attribute(&is_there, needed, device), "cuDeviceGetAttribute");
+    if (!is_there) return false;
+  }
+  return true;
+}
+
 std::uint64_t granularity(int ordinal) {
   const CUmemAllocationProp prop = properties(ordinal);
   std::size_t bytes = 0;

@@ -8,6 +8,9 @@
 
 namespace crossdock::platform::cuda {
 
+/// Whether virtual-memory allocations of `ordinal` can be exported as file descriptors.
+bool exports_descriptors(int ordinal);
+
 /// Granularity of virtual-memory allocations on `ordinal`.
 std::uint64_t granularity(int ordinal);
 

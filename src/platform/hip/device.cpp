@@ -4,7 +4,6 @@
 #include "platform/hip/device.hpp"
 
 #include <algorithm>
-#include <cstdlib>
 #include <cstring>
 
 #include "platform/hip/arithmetic.hpp"
@@ -14,15 +13,6 @@
 
 namespace crossdock::platform::hip {
 namespace {
-
-/// Sharing by IPC handles unless CROSSDOCK_SHARE=vmm: AMD promises fine-grained memory of hipExtMallocWithFlags only.
-Share wanted_share() {
-  const char* value = std::getenv("CROSSDOCK_SHARE");
-  const std::string share = value && *value ? value : "automatic";
-  if (share == "vmm") return Share::descriptor;
-  if (share == "ipc" || share == "automatic") return Share::handle;
-  throw ConfigError("CROSSDOCK_SHARE = `" + share + "`; must be automatic, vmm or ipc");
-}
 
 int attribute(hipDeviceAttribute_t which, int ordinal, const char* what) {
   int value = 0;
@@ -86,7 +76,7 @@ class EventMoment : public Moment {
 
 class HipDevice : public Device {
  public:
-  explicit HipDevice(int ordinal) : ordinal_(ordinal), id_(id_of(ordinal)), share_(wanted_share()) {
+  explicit HipDevice(int ordinal) : ordinal_(ordinal), id_(id_of(ordinal)), offer_(offer()) {
     check_fits(ordinal_);
     const Current current(ordinal_);
     num_cus_ = attribute(hipDeviceAttributeMultiprocessorCount, ordinal_, "compute units");
@@ -108,8 +98,8 @@ class HipDevice : public Device {
     return name;
   }
 
-  BlockPtr allocate(std::uint64_t bytes, bool) override {
-    const bool mapped = share_ == Share::descriptor;
+  BlockPtr allocate(std::uint64_t bytes, Share share) override {
+    const bool mapped = (share == Share::none ? offer_.wanted : share) == Share::descriptor;
     const std::uint64_t page = mapped ? std::max(granularity(ordinal_), kGpuPageBytes) : kGpuPageBytes;
     const std::uint64_t rounded = (bytes + page - 1) / page * page;
     BlockPtr block = mapped ? allocate_mapped(ordinal_, rounded) : allocate_plain(ordinal_, rounded);
@@ -117,7 +107,7 @@ class HipDevice : public Device {
     return block;
   }
   BlockPtr allocate_host_visible(std::uint64_t bytes) override { return allocate_pinned(ordinal_, bytes); }
-  Share share_by() const override { return share_; }
+  ShareOffer share_offer() const override { return offer_; }
   int export_descriptor(const Block& block) override { return export_mapped(block); }
   BlockPtr import_descriptor(int descriptor, std::uint64_t bytes) override {
     return import_mapped(ordinal_, descriptor, bytes);
@@ -208,9 +198,13 @@ class HipDevice : public Device {
     check(driver().stream_synchronize(aside_), what);
   }
 
+  /// IPC handles by itself: AMD promises fine-grained memory of hipExtMallocWithFlags only. There is no attribute that says
+  /// whether descriptors can be had.
+  static ShareOffer offer() { return platform::share_offer(Share::handle, true); }
+
   int ordinal_;
   DeviceId id_;
-  Share share_;
+  ShareOffer offer_;
   int num_cus_ = 0, max_threads_ = 0;
   hipStream_t aside_ = nullptr;
 };
