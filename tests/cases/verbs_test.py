@@ -2,6 +2,7 @@
 """What a person sees of `crossdock check` and `crossdock bench`: verdicts, exit codes, lines for machines, bad input."""
 import json
 import os
+import struct
 import subprocess
 import tempfile
 import time
@@ -208,6 +209,30 @@ class Bench(Folder):
             code, out, err = run(*self.ARGUMENTS, "--op", "pair", "--compare", self.path("before.jsonl"))
             self.assertEqual(code, expected, out + err)
             self.assertIn(f"1 lines compared, {expected} regressions", out)
+
+    def test_a_recorded_routing(self):
+        trace = self.path("a.trace")
+        ids, weights = [[0, 1], [2, 3], [-1, -1], [5, 6], [7, 1]], [0.5, 0.25] * 5  # 3 tokens of rank 0, 2 of rank 1, 4 experts each
+        with open(trace, "wb") as f:
+            header = {"format": "crossdock-trace", "version": 1, "experts": 8, "top_k": 2, "tokens": [3, 2]}
+            f.write(json.dumps(header).encode() + b"\n" + struct.pack("<10i10f", *sum(ids, []), *weights))
+        arguments = ["bench", "--routing", "trace", "--trace", trace, "--hidden", "64", "--op", "dispatch", "--repeat", "2", "--copy-mib", "4"]
+        row = 64 * 2 + 2 * 8 + 16  # of bf16, ids, weights, source
+        for tokens, sent in (3, 1), (1, 0):  # one token leaves its rank: the last of rank 1
+            path = self.path(f"{tokens}.jsonl")
+            code, out, err = run(*arguments, *(["--tokens", "1"] if tokens == 1 else []), "--jsonl", path)
+            self.assertEqual(code, 0, err)
+            with open(path, encoding="utf-8") as f:
+                line = json.loads(f.read())
+            keys = ("routing", "ranks", "experts", "topk", "tokens", "bit_exact")
+            self.assertEqual([line[key] for key in keys], ["trace", 2, 8, 2, tokens, True])
+            self.assertEqual(line["wire_bytes"], sent * row + 4 * 4)  # and counts
+        for more, says in ((["--ranks", "4"], f"--ranks 4: the trace {trace} was recorded with 2"),
+                           (["--experts", "8,16"], f"--experts 16: the trace {trace} was recorded with 8")):
+            code, _, err = run(*arguments, *more)
+            self.assertEqual((code, says in err), (2, True), err)
+        for half in ["--routing", "trace"], ["--trace", trace]:
+            self.assertIn("belong together", run(*self.ARGUMENTS, *half)[2])
 
     def test_csv(self):
         self.lines("--csv", self.path("times.csv"))

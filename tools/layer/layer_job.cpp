@@ -58,9 +58,7 @@ void require_memory(const LayerJob& job) {
 /// The shape of the trace stands; flags that say otherwise are refused.
 void follow(const Trace& trace, LayerOptions& o) {
   const auto set = [&](const char* flag, bool given, int& value, int recorded) {
-    if (given && value != recorded)
-      throw BadInput(std::string(flag) + " " + std::to_string(value) + ": the trace " + o.trace +
-                     " was recorded with " + std::to_string(recorded));
+    if (given) require_recorded(flag, value, o.trace, recorded);
     value = recorded;
   };
   set("--ranks", o.ranks_given, o.num_ranks, trace.num_ranks());

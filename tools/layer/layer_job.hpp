@@ -13,7 +13,7 @@
 #include "layer/dense.hpp"
 #include "layer/model.hpp"
 #include "layer/router.hpp"
-#include "layer/trace.hpp"
+#include "problem/trace.hpp"
 #include "ranks/progress.hpp"
 #include "ranks/shared.hpp"
 

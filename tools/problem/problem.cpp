@@ -24,14 +24,22 @@ oracle::RankInput make_input(const Problem& p, const RowTable& rows, int rank) {
   const oracle::Case& c = p.shape;
   oracle::RankInput in;
   in.num_tokens = p.tokens.empty() ? c.max_tokens : p.tokens.at(rank);
-  in.ids = oracle::make_ids(c, p.routing, p.seed, rank, in.num_tokens);
+  const std::int64_t num_ids = std::int64_t{in.num_tokens} * c.top_k;
+  const std::int64_t first_id = p.trace ? p.trace->first_token_of(rank) * c.top_k : 0;
+  if (p.trace)
+    in.ids.assign(p.trace->ids.begin() + first_id, p.trace->ids.begin() + first_id + num_ids);
+  else
+    in.ids = oracle::make_ids(c, p.routing, p.seed, rank, in.num_tokens);
   in.rows.resize(in.num_tokens * rows.row_bytes());
   in.weights.reserve(std::size_t(in.num_tokens) * c.top_k);
   in.scales.reserve(std::size_t(in.num_tokens) * c.scale_bytes);
   for (int t = 0; t < in.num_tokens; ++t) {
     const std::uint64_t name = oracle::hash_of({kInputs, p.seed, word(rank), word(t)});
     std::memcpy(in.rows.data() + t * rows.row_bytes(), rows.row(name), rows.row_bytes());
-    for (int j = 0; j < c.top_k; ++j) in.weights.push_back(oracle::token_weight(p.fill, p.seed, rank, t, j));
+    for (int j = 0; j < c.top_k; ++j)
+      in.weights.push_back(p.trace
+                               ? p.trace->weights[static_cast<std::size_t>(first_id + std::int64_t{t} * c.top_k + j)]
+                               : oracle::token_weight(p.fill, p.seed, rank, t, j));
     for (int i = 0; i < c.scale_bytes; ++i) in.scales.push_back(oracle::scale_byte(p.seed, rank, t, i));
   }
   return in;
@@ -74,6 +82,18 @@ Problem problem_of(const Config& config, int num_ranks) {
   p.path = config.zero_copy ? Path::zero_copy : config.fused ? Path::fused : Path::staged;
   return p;
 }
+
+void follow_trace(Problem& p, std::shared_ptr<const Trace> trace, int max_tokens) {
+  p.shape.num_ranks = trace->num_ranks();
+  p.shape.num_experts = trace->num_experts;
+  p.shape.top_k = trace->top_k;
+  p.shape.max_tokens = max_tokens;
+  p.tokens.clear();
+  for (const int tokens : trace->tokens) p.tokens.push_back(std::min(tokens, max_tokens));
+  p.trace = std::move(trace);
+}
+
+std::string_view routing_name(const Problem& p) { return p.trace ? "trace" : oracle::name_of(p.routing); }
 
 Config config_of(const Problem& p) {
   const oracle::Case& c = p.shape;

@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -12,6 +13,7 @@
 #include "machine/machine.hpp"
 #include "oracle/answer.hpp"
 #include "oracle/inputs.hpp"
+#include "problem/trace.hpp"
 
 namespace crossdock::tools {
 
@@ -20,6 +22,8 @@ struct Problem {
   Path path = Path::staged;
   oracle::Routing routing = oracle::Routing::random;
   oracle::Fill fill = oracle::Fill::moderate;
+  std::shared_ptr<const Trace>
+      trace;  // if there is one, ids and weights are its first, and `routing` counts for nothing
   std::uint64_t seed = 42;
   std::vector<int> tokens;     // T of each rank; empty: max_tokens
   bool second_result = false;  // combine sums rows of weights too
@@ -29,6 +33,12 @@ struct Problem {
 
 /// The problem of the flags that verbs share.
 Problem problem_of(const Config& config, int num_ranks);
+
+/// Ranks, experts, top-k and T of a recorded routing, of T up to `max_tokens` each.
+void follow_trace(Problem& problem, std::shared_ptr<const Trace> trace, int max_tokens);
+
+/// The name of its routing: of XD_ORACLE_ROUTINGS, or `trace`.
+std::string_view routing_name(const Problem& problem);
 
 /// The library's configuration of it.
 Config config_of(const Problem& problem);

@@ -145,7 +145,7 @@ nlohmann::ordered_json to_json(const Record& r) {
   j["layout"] = name_of(c.layout);
   j["path"] = name_of(r.problem.path);
   j["wire"] = name_of(c.wire);
-  j["routing"] = oracle::name_of(r.problem.routing);
+  j["routing"] = routing_name(r.problem);
   j["combine_weights"] = r.problem.second_result;
   j["num_sms"] = r.run.geometry.num_sms;
   j["num_blocks"] = r.run.geometry.num_blocks;

@@ -16,10 +16,12 @@
 namespace crossdock::tools {
 namespace {
 
+constexpr int kUsualRanks = 4, kUsualTokens = 1024, kUsualExperts = 256, kUsualTopk = 8;
+
 /// Axes as they were given: names and numbers, lists by commas.
 struct Options {
-  std::vector<int> ranks{4}, tokens{1024}, hidden{7168}, experts{256}, topk{8}, scale_bytes{0}, num_sms{0},
-      num_blocks{0}, num_warps{0}, pieces{0};
+  std::vector<int> ranks, tokens, experts, topk;  // empty: what is usual, or the trace's
+  std::vector<int> hidden{7168}, scale_bytes{0}, num_sms{0}, num_blocks{0}, num_warps{0}, pieces{0};
   std::vector<std::string> dtype{"bf16"}, combine_dtype, layout{"token_major"}, path{"staged"}, wire{"own"},
       routing{"random"};
   std::vector<std::string> combine_weights{"no"};
@@ -28,7 +30,8 @@ struct Options {
   std::int64_t copy_mib = 2048;
   bool limits = false, create = false, by_queues = false;
   std::vector<int> devices;
-  std::string jsonl, csv, compare, tuning, floor;
+  std::string jsonl, csv, compare, tuning, floor, trace_file;
+  std::shared_ptr<const Trace> trace;  // read from trace_file
 };
 
 std::string joined(const std::vector<std::string>& names) {
@@ -45,9 +48,11 @@ int index_of(const char* axis, const std::string& name, const std::string_view (
                  joined(std::vector<std::string>(std::begin(names), std::end(names))));
 }
 
+constexpr const char* kTrace = "trace";
+
 oracle::Routing routing_of(const std::string& name) {
   if (const auto routing = oracle::routing_named(name)) return *routing;
-  std::vector<std::string> names;
+  std::vector<std::string> names{kTrace};
   for (const oracle::Routing routing : oracle::kRoutings) names.emplace_back(oracle::name_of(routing));
   throw BadInput("--routing: there is no `" + name + "`; there are " + joined(names));
 }
@@ -82,7 +87,12 @@ std::vector<Problem> problems_of(const Options& o) {
   extend(o.hidden, [](Problem& p, int v) { p.shape.hidden = v; });
   extend(o.experts, [](Problem& p, int v) { p.shape.num_experts = v; });
   extend(o.topk, [](Problem& p, int v) { p.shape.top_k = v; });
-  extend(o.routing, [](Problem& p, const std::string& v) { p.routing = routing_of(v); });
+  extend(o.routing, [&](Problem& p, const std::string& v) {
+    if (v == kTrace)
+      p.trace = o.trace;
+    else
+      p.routing = routing_of(v);
+  });
   extend(o.dtype, [](Problem& p, const std::string& v) {
     p.shape.dispatch_dtype = p.shape.combine_dtype = static_cast<Dtype>(index_of("dtype", v, kDtypeNames));
   });
@@ -99,7 +109,10 @@ std::vector<Problem> problems_of(const Options& o) {
   extend(o.path, [](Problem& p, const std::string& v) { p.path = static_cast<Path>(index_of("path", v, kPathNames)); });
   extend(o.wire,
          [](Problem& p, const std::string& v) { p.shape.wire = static_cast<Wire>(index_of("wire", v, kWireNames)); });
-  extend(o.tokens, [](Problem& p, int v) { p.shape.max_tokens = v; });
+  extend(o.tokens, [](Problem& p, int v) {
+    p.shape.max_tokens = v;
+    if (p.trace) follow_trace(p, p.trace, v);
+  });
   return all;
 }
 
@@ -198,7 +211,25 @@ void bench_creation(const Options& o) {
   if (!o.csv.empty()) write_csv(o.csv, lines);
 }
 
-void bench(const Options& o) {
+/// Reads the trace, if there is one, and fills axes that were not given. Its ranks, experts and top-k are those of all problems.
+void complete(Options& o) {
+  if ((std::find(o.routing.begin(), o.routing.end(), kTrace) != o.routing.end()) == o.trace_file.empty())
+    throw BadInput("bench: --routing trace and --trace FILE belong together; one of them is missing");
+  if (!o.trace_file.empty()) o.trace = std::make_shared<const Trace>(read_trace(o.trace_file));
+  const auto fill = [&](const char* flag, std::vector<int>& values, int usual, int recorded) {
+    for (const int value : values)
+      if (o.trace) require_recorded(flag, value, o.trace_file, recorded);
+    if (values.empty()) values = {o.trace ? recorded : usual};
+  };
+  fill("--ranks", o.ranks, kUsualRanks, o.trace ? o.trace->num_ranks() : 0);
+  fill("--experts", o.experts, kUsualExperts, o.trace ? o.trace->num_experts : 0);
+  fill("--topk", o.topk, kUsualTopk, o.trace ? o.trace->top_k : 0);
+  if (o.tokens.empty())
+    o.tokens = {o.trace ? *std::max_element(o.trace->tokens.begin(), o.trace->tokens.end()) : kUsualTokens};
+}
+
+void bench(Options& o) {
+  complete(o);
   if (!o.tuning.empty()) ::setenv("CROSSDOCK_TUNING_FILE", o.tuning.c_str(), 1);
   if (o.create) return bench_creation(o);
   const std::unique_ptr<Measurer> measurer = make_measurer(o.devices, o.copy_mib << 20, o.by_queues);
@@ -226,13 +257,16 @@ void bench(const Options& o) {
 
 void add_axes(CLI::App& app, Options& o) {
   const auto axis = [&](const char* name, auto& values, const char* help) {
-    app.add_option(name, values, help)->delimiter(',')->capture_default_str();
+    return app.add_option(name, values, help)->delimiter(',')->capture_default_str();
   };
-  axis("--ranks", o.ranks, "Ranks");
-  axis("--tokens", o.tokens, "Tokens of each rank");
+  app.add_option("--trace", o.trace_file,
+                 "Recorded routing for --routing trace; ranks, experts and top-k are its own, and "
+                 "of each rank's tokens the first count");
+  axis("--ranks", o.ranks, "Ranks; without it 4");
+  axis("--tokens", o.tokens, "Tokens of each rank; without it 1024, or those of the trace");
   axis("--hidden", o.hidden, "Elements of a row");
-  axis("--experts", o.experts, "Experts of all ranks together");
-  axis("--topk", o.topk, "Experts of a token");
+  axis("--experts", o.experts, "Experts of all ranks together; without it 256");
+  axis("--topk", o.topk, "Experts of a token; without it 8");
   axis("--dtype", o.dtype, "Type of the rows of dispatch");
   axis("--combine-dtype", o.combine_dtype, "Type of the rows of combine; without it the type of dispatch");
   axis("--scale-bytes", o.scale_bytes, "Bytes that travel with each token of dispatch");
@@ -240,7 +274,7 @@ void add_axes(CLI::App& app, Options& o) {
   axis("--combine-weights", o.combine_weights, "Whether combine sums rows of weights too: no, yes");
   axis("--path", o.path, "How expert outputs reach combine");
   axis("--wire", o.wire, "What crosses the link in combine");
-  axis("--routing", o.routing, "Where tokens go");
+  axis("--routing", o.routing, "Where tokens go: a name, or trace");
   axis("--op", o.op,
        "What is timed: dispatch, combine, pair (dispatch, then combine), replay (dispatch along a kept plan)");
   axis("--mode", o.mode, "graph (of 20 calls), graph1, eager; without it what suits the machine");

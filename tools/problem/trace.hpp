@@ -24,6 +24,9 @@ struct Trace {
 /// Throws BadInput: missing, unreadable, empty, no trace, a header with a bad member, truncated, too long.
 Trace read_trace(const std::string& path);
 
+/// Throws BadInput if a flag's value is another than the one of `file`.
+void require_recorded(const std::string& flag, int value, const std::string& file, int recorded);
+
 /// Throws BadInput if a trace could not be written there; to be told before a long job, not after it.
 void require_writable_trace(const std::string& path);
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "layer/trace.hpp"
+#include "problem/trace.hpp"
 
 #include <unistd.h>
 
@@ -102,6 +102,12 @@ Trace read_trace(const std::string& path) {
   file.read(reinterpret_cast<char*>(trace.weights.data()), static_cast<std::streamsize>(values * sizeof(float)));
   if (!file) refuse(path, "cannot be read to its end");
   return trace;
+}
+
+void require_recorded(const std::string& flag, int value, const std::string& file, int recorded) {
+  if (value != recorded)
+    throw BadInput(flag + " " + std::to_string(value) + ": the trace " + file + " was recorded with " +
+                   std::to_string(recorded));
 }
 
 void require_writable_trace(const std::string& path) {
