@@ -93,10 +93,8 @@ void RankRun::route() {
   scales_ = memory_.take(static_cast<std::size_t>(tokens_) * static_cast<std::size_t>(config_.scale_bytes));
   out_ = memory_.take(static_cast<std::size_t>(tokens_ * out_bytes_));
   if (job_.trace) {
-    const std::int64_t first = job_.trace->first_token_of(rank_) * config_.top_k,
-                       count = std::int64_t{tokens_} * config_.top_k;
-    std::copy_n(job_.trace->ids.begin() + first, count, ids());
-    std::copy_n(job_.trace->weights.begin() + first, count, weights());
+    std::ranges::copy(job_.trace->ids_of(rank_), ids());
+    std::ranges::copy(job_.trace->weights_of(rank_), weights());
   }
   const std::size_t hidden = static_cast<std::size_t>(config_.hidden),
                     experts = static_cast<std::size_t>(config_.num_experts);

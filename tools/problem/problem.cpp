@@ -20,26 +20,32 @@ constexpr std::int64_t kWindows = std::int64_t{1} << 20;
 
 std::uint64_t word(std::int64_t n) { return static_cast<std::uint64_t>(n); }
 
+/// Ids and weights: of the trace's first tokens, or by formulas.
+void make_routing(const Problem& p, int rank, oracle::RankInput& in) {
+  const std::size_t count = std::size_t(in.num_tokens) * p.shape.top_k;
+  if (p.trace) {
+    const auto ids = p.trace->ids_of(rank).first(count);
+    const auto weights = p.trace->weights_of(rank).first(count);
+    in.ids.assign(ids.begin(), ids.end());
+    in.weights.assign(weights.begin(), weights.end());
+    return;
+  }
+  in.ids = oracle::make_ids(p.shape, p.routing, p.seed, rank, in.num_tokens);
+  in.weights.reserve(count);
+  for (int t = 0; t < in.num_tokens; ++t)
+    for (int j = 0; j < p.shape.top_k; ++j) in.weights.push_back(oracle::token_weight(p.fill, p.seed, rank, t, j));
+}
+
 oracle::RankInput make_input(const Problem& p, const RowTable& rows, int rank) {
   const oracle::Case& c = p.shape;
   oracle::RankInput in;
   in.num_tokens = p.tokens.empty() ? c.max_tokens : p.tokens.at(rank);
-  const std::int64_t num_ids = std::int64_t{in.num_tokens} * c.top_k;
-  const std::int64_t first_id = p.trace ? p.trace->first_token_of(rank) * c.top_k : 0;
-  if (p.trace)
-    in.ids.assign(p.trace->ids.begin() + first_id, p.trace->ids.begin() + first_id + num_ids);
-  else
-    in.ids = oracle::make_ids(c, p.routing, p.seed, rank, in.num_tokens);
+  make_routing(p, rank, in);
   in.rows.resize(in.num_tokens * rows.row_bytes());
-  in.weights.reserve(std::size_t(in.num_tokens) * c.top_k);
   in.scales.reserve(std::size_t(in.num_tokens) * c.scale_bytes);
   for (int t = 0; t < in.num_tokens; ++t) {
     const std::uint64_t name = oracle::hash_of({kInputs, p.seed, word(rank), word(t)});
     std::memcpy(in.rows.data() + t * rows.row_bytes(), rows.row(name), rows.row_bytes());
-    for (int j = 0; j < c.top_k; ++j)
-      in.weights.push_back(p.trace
-                               ? p.trace->weights[static_cast<std::size_t>(first_id + std::int64_t{t} * c.top_k + j)]
-                               : oracle::token_weight(p.fill, p.seed, rank, t, j));
     for (int i = 0; i < c.scale_bytes; ++i) in.scales.push_back(oracle::scale_byte(p.seed, rank, t, i));
   }
   return in;

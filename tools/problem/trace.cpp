@@ -69,13 +69,20 @@ Trace shape_of(const std::string& path, const json& header) {
   return trace;
 }
 
+template <class T>
+std::span<const T> part_of(const Trace& trace, const std::vector<T>& values, int rank) {
+  const auto before = std::accumulate(trace.tokens.begin(), trace.tokens.begin() + rank, std::size_t{0});
+  const auto k = static_cast<std::size_t>(trace.top_k), own = static_cast<std::size_t>(trace.tokens[rank]);
+  return std::span(values).subspan(before * k, own * k);
+}
+
 }  // namespace
 
 std::int64_t Trace::num_tokens() const { return std::accumulate(tokens.begin(), tokens.end(), std::int64_t{0}); }
 
-std::int64_t Trace::first_token_of(int rank) const {
-  return std::accumulate(tokens.begin(), tokens.begin() + rank, std::int64_t{0});
-}
+std::span<const std::int32_t> Trace::ids_of(int rank) const { return part_of(*this, ids, rank); }
+
+std::span<const float> Trace::weights_of(int rank) const { return part_of(*this, weights, rank); }
 
 Trace read_trace(const std::string& path) {
   std::error_code error;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -17,8 +18,9 @@ struct Trace {
   std::string note;               ///< where it comes from, for a person
 
   int num_ranks() const { return static_cast<int>(tokens.size()); }
-  std::int64_t num_tokens() const;              ///< of all ranks
-  std::int64_t first_token_of(int rank) const;  ///< tokens of the ranks before it
+  std::int64_t num_tokens() const;                       ///< of all ranks
+  std::span<const std::int32_t> ids_of(int rank) const;  ///< [T][k] of one rank
+  std::span<const float> weights_of(int rank) const;     ///< [T][k] of one rank
 };
 
 /// Throws BadInput: missing, unreadable, empty, no trace, a header with a bad member, truncated, too long.

@@ -24,7 +24,7 @@ std::string what(const Record& r) {
                                 : std::string(name_of(c.dispatch_dtype)) + ">" + std::string(name_of(c.combine_dtype));
   std::snprintf(line, sizeof line, "%-10s %5d %6d %6d %7d %4d %-14s %-12s %-9s %-15s %-14s %-6s", op.c_str(),
                 c.num_ranks, c.max_tokens, c.hidden, c.num_experts, c.top_k, dtype.c_str(), name_of(c.layout).data(),
-                name_of(r.problem.path).data(), name_of(c.wire).data(), oracle::name_of(r.problem.routing).data(),
+                name_of(r.problem.path).data(), name_of(c.wire).data(), routing_name(r.problem).data(),
                 kModeNames[int(r.run.mode)].data());
   return line;
 }

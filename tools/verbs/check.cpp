@@ -83,7 +83,7 @@ void print_json(const Line& line) {
   j["layout"] = name_of(p.shape.layout);
   j["path"] = name_of(p.path);
   j["wire"] = name_of(p.shape.wire);
-  j["routing"] = oracle::name_of(p.routing);
+  j["routing"] = routing_name(p);
   j["row_capacity"] = oracle::row_capacity(p.shape);
   j["rows_received"] = line.rows;
   j["rows_dropped"] = line.dropped;
