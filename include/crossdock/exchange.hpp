@@ -214,11 +214,11 @@ class XD_PUBLIC Exchange {
   /// For debugging: fills memory that a consumed or dying Received showed with 0xff, in the order of `stream`. Call it
   /// before the next dispatch, on rows, scales or this rank's landing rows: the library needs what else there is.
   void spoil(void* memory, std::uint64_t bytes, StreamHandle stream = nullptr);
+  /// Copies memory of the library's, say counts, to the host behind all on `stream`: waits. StateError if it is capturing.
+  void read(void* to, const void* memory, std::uint64_t bytes, StreamHandle stream = nullptr) const;
 
-  /// The newest time stamps (config.trace_events), oldest first. Waits for nothing: synchronise before.
-  std::vector<TraceEvent> trace() const;
-
-  Launch last_launch() const;  ///< of the newest call; zeros before the first
+  std::vector<TraceEvent> trace() const;  ///< newest stamps (config.trace_events), oldest first; synchronise before
+  Launch last_launch() const;             ///< of the newest call; zeros before the first
   Status poll() const;  ///< the group's failure, else a report: capacity, bad ids, clamped T in this order; no waiting
   void clear_status();  ///< forgets all reports that are not fatal, also those that poll() has not shown yet
   void close();         ///< local, legal twice; memory lives on while peers may touch it

@@ -110,7 +110,10 @@ void hold(const Target& target, std::initializer_list<nb::handle> objects) {
   target.cpu->hold(std::move(held));
 }
 
-nb::object stream_object(const Target& target) { return target.cpu ? nb::find(target.cpu) : nb::none(); }
+/// The CpuStream, or what was given: a stream of CuPy's ends with its object.
+nb::object stream_object(const Target& target, const nb::object& given) {
+  return target.cpu ? nb::find(target.cpu) : given;
+}
 
 /// Where results go: the caller's arrays, or fresh ones.
 struct Results {
@@ -279,7 +282,7 @@ nb::object PyExchange::dispatch(nb::handle self, const DispatchCall& call) {
   if (!call.scales.is_none() && inputs.framework != Framework::dlpack && nb::hasattr(call.scales, "dtype"))
     scales_dtype = call.scales.attr("dtype");
   return nb::cast(new PyReceived{nb::borrow(self), std::move(received), inputs.framework, tokens, -1,
-                                 stream_object(target), std::move(scales_dtype), next_id(), target.handle},
+                                 stream_object(target, call.stream), std::move(scales_dtype), next_id(), target.handle},
                   nb::rv_policy::take_ownership);
 }
 

@@ -22,7 +22,7 @@ struct PyReceived {
   Framework framework;
   std::int64_t num_tokens;  // of this rank; -1: known to the device only
   std::int64_t known_rows;  // received rows once the host has asked; -1 before
-  nanobind::object stream;  // CpuStream that the call was put on, or None
+  nanobind::object stream;  // that the call was put on, kept alive; None: none was given
   nanobind::object scales_dtype;
   std::int64_t id;
   StreamHandle on;  // stream of the dispatch

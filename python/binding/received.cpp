@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Views of what a dispatch delivered, and plans.
 #include <nanobind/nanobind.h>
+#include <nanobind/stl/array.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/string_view.h>
 
@@ -43,9 +44,33 @@ struct Viewer {
 
 Viewer viewer_of(const PyReceived& r, const char* what) { return {r.owner().caller(what), r.framework, r.exchange}; }
 
-nb::object counts_view(const Counts* counts, const Viewer& view, int num_ranks, nb::handle stream) {
-  const nb::object words = view(counts, Element::i64, {sizeof(Counts) / 8});
-  return nb::module_::import_("crossdock._counts").attr("Counts")(words, num_ranks, stream);
+/// The counts of one dispatch, for crossdock._counts. They may outlive the Received.
+struct CountWords {
+  static constexpr std::size_t kWords = sizeof(Counts) / 8;
+  nb::object exchange, stream;  // what was given as the stream lives as long as its handle is used
+  StreamHandle on;
+  const std::int64_t* words;
+  Framework framework;
+
+  nb::object view(std::size_t first, std::int64_t length) const {
+    const Caller caller = nb::cast<const PyExchange&>(exchange).caller("Counts.view");
+    return make_view(words + first, Element::i64, {length}, caller, framework, exchange);
+  }
+  /// On the host, behind the dispatch: whatever array the framework makes, and whichever stream is its current one.
+  std::array<std::int64_t, kWords> read(const char* call) const {
+    const Exchange& from = nb::cast<const PyExchange&>(exchange).use(call);
+    std::array<std::int64_t, kWords> host;
+    PyStream* cpu = nullptr;
+    if (nb::try_cast(stream, cpu) && cpu) cpu->synchronize();  // which also gives up the arrays of calls that have run
+    nb::gil_scoped_release others_run;
+    from.read(host.data(), words, sizeof host, on);
+    return host;
+  }
+};
+
+CountWords count_words_of(const PyReceived& r, const char* what) {
+  const auto* words = reinterpret_cast<const std::int64_t*>(r.use(what).counts());
+  return {r.exchange, r.stream, r.on, words, r.framework};
 }
 
 std::int64_t columns_of(Dtype dtype, std::int64_t hidden) {
@@ -116,9 +141,8 @@ nb::object landing_rows_of(const PyReceived& r, int rank) {
 }
 
 std::int64_t num_rows_of(PyReceived& r) {
-  const nb::object counts = counts_view(r.use("Received.num_rows").counts(), viewer_of(r, "Received.num_rows"),
-                                        r.owner().group().num_ranks, r.stream);
-  return r.known_rows = nb::cast<std::int64_t>(counts.attr("host")()["num_rows"]);
+  return r.known_rows =
+             count_words_of(r, "Received.num_rows").read("Received.num_rows")[offsetof(Counts, num_rows) / 8];
 }
 
 nb::object ids_of(const PyReceived& r) {
@@ -145,12 +169,17 @@ nb::object expert_counts_of(const PyReceived& r) {
 }
 
 nb::object counts_of(const PyReceived& r) {
-  return counts_view(r.use("Received.counts").counts(), viewer_of(r, "Received.counts"), r.owner().group().num_ranks,
-                     r.stream);
+  return nb::module_::import_("crossdock._counts")
+      .attr("Counts")(count_words_of(r, "Received.counts"), r.owner().group().num_ranks);
 }
 
 nb::object local_ids_of(const PyReceived& r, int sentinel) {
   const TokenRows tokens = r.use("Received.local_ids").tokens();
+  if (r.framework == Framework::dlpack)
+    throw UsageError(
+        r.owner().caller("Received.local_ids").text("ids") +
+        " are neither torch's nor numpy's, and only arrays of these are made here; subtract first_expert, " +
+        std::to_string(tokens.first_expert) + ", from `ids` in your framework");
   return nb::module_::import_("crossdock._views")
       .attr("local_ids")(ids_of(r), tokens.first_expert, tokens.num_local_experts, sentinel);
 }
@@ -262,6 +291,12 @@ void bind_plan(nb::module_& module) {
 
 void bind_received(nb::module_& module) {
   module.attr("_COUNTS") = counts_fields();
+  module.attr("_COUNT_WORDS") = CountWords::kWords;
+  nb::class_<CountWords>(module, "_CountWords", "What Counts are made of.")
+      .def("view", &CountWords::view, nb::arg("first"), nb::arg("length"),
+           nb::sig("def view(self, first: int, length: int) -> typing.Any"), "An array over some of the words.")
+      .def(
+          "read", [](const CountWords& words) { return words.read("Counts.host"); }, "All words, behind the dispatch.");
   nb::class_<PyReceived> type(module, "Received", nb::is_weak_referenceable(),
                               R"(One use of the receive rows: what a dispatch delivered to this rank.
 

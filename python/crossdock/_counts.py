@@ -19,27 +19,30 @@ class Counts:
     expert_rows_needed   layouts by expert: expert_capacity that would have kept all
     expert_rows_dropped  layouts by expert: rows dropped for want of expert capacity
 
-    Each attribute is a view of one word, or of one word per rank; `words` is all of them."""
+    Each attribute is a view of one word, or of one word per rank, in the framework of the dispatch's rows; `words` is all of them."""
 
-    __slots__ = ("words", "_num_ranks", "_stream")
+    __slots__ = ("_words", "_num_ranks")
 
-    def __init__(self, words: Any, num_ranks: int, stream: Any = None) -> None:
-        self.words, self._num_ranks, self._stream = words, num_ranks, stream
+    def __init__(self, words: _core._CountWords, num_ranks: int) -> None:
+        self._words, self._num_ranks = words, num_ranks
+
+    @property
+    def words(self) -> Any:
+        """All counts as one int64 array: a view of device memory, laid out as the C++ struct `Counts`."""
+        return self._words.view(0, _core._COUNT_WORDS)
 
     def __getattr__(self, name: str) -> Any:
         try:
             first, length = _core._COUNTS[name]
         except KeyError:
             raise AttributeError(f"Counts has no `{name}`; it has {', '.join(_core._COUNTS)}") from None
-        return self.words[first:first + (self._num_ranks if length > 1 else 1)]
+        return self._words.view(first, self._num_ranks if length > 1 else 1)
 
     def __dir__(self) -> list[str]:
         return [*_core._COUNTS, "words", "host"]
 
     def host(self) -> dict[str, Any]:
         """All counts as ints and lists of ints. Waits for the dispatch: not for graphs."""
-        if self._stream is not None:
-            self._stream.synchronize()
-        words = self.words.tolist()  # torch waits for the device here
+        words = self._words.read()
         pieces = {name: words[first:first + length] for name, (first, length) in _core._COUNTS.items()}
         return {name: values[0] if len(values) == 1 else values[:self._num_ranks] for name, values in pieces.items()}

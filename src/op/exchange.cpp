@@ -311,6 +311,15 @@ void Exchange::spoil(void* memory, std::uint64_t bytes, StreamHandle stream) {
   device.fill_on(stream, memory, 0xff, bytes);
 }
 
+void Exchange::read(void* to, const void* memory, std::uint64_t bytes, StreamHandle stream) const {
+  platform::Device& device = alive(state_, "Exchange::read").group->device();
+  if (device.check_stream(stream))
+    throw StateError("Exchange::read: the stream is capturing, so nothing has run; end the capture, replay, then read");
+  const platform::CurrentDevice current(device);
+  device.wait_for(stream);
+  device.peek(to, memory, bytes);
+}
+
 Launch Exchange::last_launch() const { return alive(state_, "Exchange::last_launch").last_launch; }
 
 std::vector<TraceEvent> Exchange::trace() const {

@@ -99,6 +99,8 @@ class Device {
   virtual std::string why_not_pointer(const void* pointer) = 0;
   /// UsageError unless the stream belongs to this device; true if it is capturing.
   virtual bool check_stream(StreamHandle stream) = 0;
+  /// Waits until all that is on the stream has run. The device must be current.
+  virtual void wait_for(StreamHandle stream) = 0;
 
   /// Makes this device the calling thread's current one; returns what give_back() restores.
   virtual int make_current() { return 0; }

@@ -49,6 +49,34 @@ TEST(Streams, RoundsAreEnqueuedWithoutWaiting) {
   }
 }
 
+/// Counts are read behind the dispatch that writes them, however late it runs; a stream that records has run nothing.
+TEST(Streams, CountsAreReadBehindTheirDispatch) {
+  const TestCase test = small_case(2);
+  const Answers answers = answers_of(test);
+  Log log;
+  run_ranks(test, log, [&](Rank& rank) {
+    Stream stream;
+    Round round(test, answers, rank.rank());
+    stream.pause(std::chrono::milliseconds(20));
+    Received received = rank.exchange.dispatch(round.input(), on(stream));
+    Counts counts{};
+    rank.exchange.read(&counts, received.counts(), sizeof counts, stream.handle());
+    if (counts.num_tokens != round.input().num_tokens) log.add("T ", counts.num_tokens);
+    stream.begin_capture();
+    try {
+      rank.exchange.read(&counts, received.counts(), sizeof counts, stream.handle());
+      log.add("read from a stream that records");
+    } catch (const StateError&) {
+    }
+    stream.end_capture();
+    const CombineInput from = round.run_experts(received, stream.handle());
+    rank.combine(std::move(received), from, round.output(), stream.handle());
+    stream.synchronize();
+    round.check_output(log);
+  });
+  EXPECT_EQ(log.text(), "");
+}
+
 /// Calls of one exchange in turn on two streams, ordered by the caller; another exchange of the same group beside it.
 TEST(Streams, TwoExchangesOnTwoStreamsAtOnce) {
   const TestCase one = small_case(3);

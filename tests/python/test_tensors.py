@@ -338,6 +338,21 @@ class OnGpu:
     __cuda_array_interface__ = {"shape": (TOKENS, HIDDEN), "typestr": "<f4", "data": (16, False), "version": 3}
 
 
+def test_counts_of_arrays_with_dlpack_alone():
+    """Their views cannot be sliced: each count is an array of its own, and the host reads none of them."""
+    def job(exchange):
+        received = exchange.dispatch(OnlyDlpack(np.ones((TOKENS, HIDDEN), np.float32)), OnlyDlpack(IDS))
+        host, counts = received.counts.host(), received.counts
+        assert received.num_rows == host["num_rows"] == TOKENS and host["rows_per_source"] == [TOKENS]
+        for name, value in host.items():
+            assert np.from_dlpack(getattr(counts, name)).tolist() == (value if isinstance(value, list) else [value])
+        assert np.from_dlpack(received.expert_counts).tolist() == [1, 1, 2, 1]
+        with pytest.raises(crossdock.UsageError, match="neither torch's nor numpy's"):
+            received.local_ids()
+        return True
+    assert alone(job)
+
+
 def test_an_array_of_a_gpu_is_refused_by_a_group_of_the_cpu():
     def job(exchange):
         with pytest.raises(crossdock.UsageError, match="rows is on a GPU, the group on cpu"):

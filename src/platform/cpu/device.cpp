@@ -89,6 +89,9 @@ class CpuDevice : public Device {
     cpu::check_stream(stream);
     return stream && static_cast<CpuStream*>(stream)->capturing();
   }
+  void wait_for(StreamHandle stream) override {
+    if (stream) static_cast<CpuStream*>(stream)->synchronize();
+  }
 };
 
 }  // namespace

@@ -156,6 +156,10 @@ class CudaDevice : public Device {
     return false;
   }
 
+  void wait_for(StreamHandle stream) override {
+    check(cudaStreamSynchronize(static_cast<cudaStream_t>(stream)), "waiting for a stream");
+  }
+
   int make_current() override {
     int before = 0;
     cudaGetDevice(&before);

@@ -180,6 +180,10 @@ class HipDevice : public Device {
     return false;
   }
 
+  void wait_for(StreamHandle stream) override {
+    check(driver().stream_synchronize(static_cast<hipStream_t>(stream)), "waiting for a stream");
+  }
+
   int make_current() override {
     int before = 0;
     check(driver().get_device(&before), "hipGetDevice");

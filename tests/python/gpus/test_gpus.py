@@ -207,7 +207,9 @@ def test_an_array_of_another_stream_is_refused(group, device):
     with pytest.raises(crossdock.UsageError, match=f"written on stream {stream.cuda_stream}"):
         exchange.dispatch(rows, ids, stream=torch.cuda.Stream())
     stream.wait_stream(torch.cuda.current_stream())
-    assert exchange.dispatch(rows, ids, stream=stream).num_rows >= 0
+    received = exchange.dispatch(rows, ids, stream=stream)
+    assert received.num_rows == received.counts.host()["num_rows"] == torch.from_dlpack(received.counts.num_rows).item()
+    del received
     rows.__cuda_array_interface__["stream"] = None
     assert exchange.dispatch(rows, ids).num_rows >= 0
 
