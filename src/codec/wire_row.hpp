@@ -46,7 +46,8 @@ struct WireRow {
   static constexpr int kFloats = kValues / platform::kWordsAtOnce;  // the same, as many at once as the machine handles
   static constexpr int kRowPacks = kValues / Row::kCount;           // 16-byte packs of the row per unit
   static constexpr int kUnitsPerBlock = kScaleBlock / 16;           // units under one exponent
-  static constexpr int kUnitsAtOnce = kDtype == Dtype::bf16 && !kCast ? 2 : 1;  // held by a lane; more spill on sm_90
+  static constexpr int kUnitsAtOnce =
+      kDtype == Dtype::bf16 && !kCast ? 2 : 1;  // of 8 rows, held by a lane; more spill on sm_90
 
   /// The part of a unit that exists in the row: false only for the second half of a short last unit.
   XD_FN static constexpr bool has_pack(std::int64_t unit, int pack, std::int64_t row_bytes) {

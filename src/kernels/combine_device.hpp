@@ -16,14 +16,17 @@
 
 namespace crossdock::kernels {
 
+inline constexpr int kFewPullers = 32;  // blocks that do not fill the link with two units a lane: 2 x H200 (2026-11-23)
+
 template <class M, Dtype kDtype, Wire kWire, bool kByExpert>
 struct Combine {
   using Row = codec::WireRow<kDtype, kWire>;
   using Bytes16 = platform::Bytes16;
   using Floats = platform::Floats;  // f32 values that the machine handles at once
-  static constexpr int kUnitsAtOnce = Row::kUnitsAtOnce;
 
   static constexpr bool kCanPull = kWire == Wire::own && !kByExpert;
+  /// What models combine; each way to sum costs code. Where warps have 64 lanes, clang puts so many units into memory.
+  static constexpr bool kHoldsMany = M::kWidth <= 32 && !kByExpert && (kDtype == Dtype::bf16 || kDtype == Dtype::f16);
 
   M& m;
   const CombineArgs& args;
@@ -49,16 +52,10 @@ struct Combine {
     tell_ready(pushes);
     const std::int64_t tokens = args.num_tokens >= 0 ? args.num_tokens : num_planned();
     const Range items = share_of(tokens * args.reduce.count, m.block(), m.num_blocks());
-    TokenSources sources{};
-    const std::uint32_t first = items.first + m.warp();
-    if (kCanPull && source == Source::peers && first < items.end) sources = sources_of(args.reduce.by_count(first));
-    mark(Phase::wait_ready);
-    if (!await(call.place.ready_words, Edge::ready, Phase::wait_ready)) return;  // edge ready: wait
-    mark(Phase::reduce);
-    reduce_rows(items, sources);
+    if (!reduce_when_ready(items)) return;
     if (source != Source::landing || shape.fused) look_again(m, call);  // fused: landing rows may be handed out again
     if (args.with_weights) reduce_weights(tokens);
-    advance_clock(m, call, epoch, true);
+    advance_clock(m, whole_block(m), call, epoch, true);
     mark(Phase::end);
   }
 
@@ -120,9 +117,8 @@ struct Combine {
       std::byte* to = call.at<std::byte>(home.rank, call.place.landing) + home.landing_row * shape.wire_row_bytes;
       const Units units = units_of_piece(num_units, static_cast<int>(item - row * pieces), args.send.units_per_piece);
       if constexpr (!kByExpert && kWire == Wire::own) {
-        wire::Fan fan;
-        fan.to[0] = to;
-        wire::fan_out(m, args.rows + row * shape.combine_row_bytes, fan, units.first, units.end);
+        wire::fan_out(m, args.rows + row * shape.combine_row_bytes, units.first, units.end, 1,
+                      [to](int) { return to; });
       } else if constexpr (kWire == Wire::fp8_block128) {
         send_blocks(row, to, units);
       } else {
@@ -211,14 +207,16 @@ struct Combine {
   }
 
   /// Rows of one token at its distinct ranks, in the order in which its ids first name them; null where none was kept.
+  template <int kRanks>
   struct TokenSources {
-    const std::byte* row[kMaxRanks];
+    const std::byte* row[kRanks];
   };
-  XD_FN TokenSources sources_of(std::int64_t token) const {
+  template <int kRanks>
+  XD_FN TokenSources<kRanks> sources_of(std::int64_t token) const {
     const memory::Route* routes = call.mine<memory::Route>(call.plan.routes) + token * shape.ranks_per_token;
-    TokenSources from{};
+    TokenSources<kRanks> from{};
     XD_UNROLL(8)
-    for (int o = 0; o < kMaxRanks; ++o) {
+    for (int o = 0; o < kRanks; ++o) {
       if (o >= shape.ranks_per_token || routes[o].row < 0) continue;
       from.row[o] =
           source == Source::landing
@@ -228,41 +226,64 @@ struct Combine {
     return from;
   }
 
-  /// Pull: where a warp's first rows lie was looked up before the wait.
-  XD_FN void reduce_rows(const Range& items, const TokenSources& sources_of_first) {
-    const std::uint32_t pieces = args.reduce.count, first = items.first + m.warp();
-    for (std::uint32_t item = first; item < items.end; item += m.num_warps()) {
+  /// The fewer ranks a token can have, the more units of it a lane asks for at once. Not where many blocks pull: they fill
+  /// the link anyhow, and the more they ask for at once, the further apart they end.
+  XD_FN bool reduce_when_ready(const Range& items) {
+    if constexpr (kHoldsMany) {
+      const bool many_pull = kCanPull && source == Source::peers && m.num_blocks() > kFewPullers;
+      if (shape.ranks_per_token <= 2 && many_pull) return reduce_when_ready<2, Row::kUnitsAtOnce>(items);
+      if (shape.ranks_per_token <= 2) return reduce_when_ready<2, 4 * Row::kUnitsAtOnce>(items);
+      if (shape.ranks_per_token <= 4 && !many_pull) return reduce_when_ready<4, 2 * Row::kUnitsAtOnce>(items);
+    }
+    return reduce_when_ready<kMaxRanks, Row::kUnitsAtOnce>(items);
+  }
+  /// Tokens have at most `kRanks` ranks. Pull: where a warp's first rows lie is looked up before the wait.
+  template <int kRanks, int kUnits>
+  XD_FN bool reduce_when_ready(const Range& items) {
+    const std::uint32_t pieces = args.reduce.count;
+    std::uint32_t item = items.first + m.warp();
+    TokenSources<kRanks> from{};
+    bool known = kCanPull && source == Source::peers && item < items.end;
+    if (known) from = sources_of<kRanks>(args.reduce.by_count(item));
+    mark(Phase::wait_ready);
+    if (!await(call.place.ready_words, Edge::ready, Phase::wait_ready)) return false;  // edge ready: wait
+    mark(Phase::reduce);
+    for (; item < items.end; item += m.num_warps()) {
       const std::int64_t token = args.reduce.by_count(item);
       const Units units =
           units_of_piece(num_units, static_cast<int>(item - token * pieces), args.reduce.units_per_piece);
       std::byte* out = args.out + token * shape.combine_row_bytes;
-      if (source == Source::fused)
+      if (source == Source::fused) {
         reduce_ids(token, units, out);
-      else
-        reduce_ranks(kCanPull && source == Source::peers && item == first ? sources_of_first : sources_of(token), units,
-                     out);
+        continue;
+      }
+      if (!known) from = sources_of<kRanks>(token);
+      known = false;
+      reduce_ranks<kRanks, kUnits>(from, units, out);
     }
+    return true;
   }
 
   /// Sum over distinct ranks. All loads of a few units are under way before the first is used: a peer is far.
-  XD_FN void reduce_ranks(const TokenSources& from, Units units, std::byte* out) {
-    for (std::int32_t unit = units.first + m.lane(); unit < units.end; unit += kUnitsAtOnce * M::kWidth) {
-      Bytes16 raw[kUnitsAtOnce][kMaxRanks];
+  template <int kRanks, int kUnits>
+  XD_FN void reduce_ranks(const TokenSources<kRanks>& from, Units units, std::byte* out) {
+    for (std::int32_t unit = units.first + m.lane(); unit < units.end; unit += kUnits * M::kWidth) {
+      Bytes16 raw[kUnits][kRanks] = {};
       XD_UNROLL(8)
-      for (int o = 0; o < kMaxRanks; ++o) {
-        XD_UNROLL(2)
-        for (int u = 0; u < kUnitsAtOnce; ++u)
+      for (int o = 0; o < kRanks; ++o) {
+        XD_UNROLL(8)
+        for (int u = 0; u < kUnits; ++u)
           if (from.row[o] && unit + u * M::kWidth < units.end)
             raw[u][o] = Row::load_raw(m, from.row[o], unit + u * M::kWidth);
       }
-      XD_UNROLL(2)
-      for (int u = 0; u < kUnitsAtOnce; ++u) {
+      XD_UNROLL(8)
+      for (int u = 0; u < kUnits; ++u) {
         if (unit + u * M::kWidth >= units.end) break;
         Floats sum[Row::kFloats];
         XD_UNROLL(32)
         for (int i = 0; i < Row::kFloats; ++i) sum[i] = Floats{};
         XD_UNROLL(8)
-        for (int o = 0; o < kMaxRanks; ++o)
+        for (int o = 0; o < kRanks; ++o)
           if (from.row[o]) add_unit(from.row[o], raw[u][o], unit + u * M::kWidth, sum);
         Row::store_row(m, out, unit + u * M::kWidth, shape.combine_row_bytes, sum);
       }

@@ -2,7 +2,7 @@
 // What a dispatch leaves of its counts: in the plan for combine and replays, and for the caller and its reports.
 #pragma once
 
-#include "kernels/args.hpp"
+#include "kernels/phase_device.hpp"
 #include "layout/slots.hpp"
 
 namespace crossdock::kernels {
@@ -26,10 +26,10 @@ struct Books {
   }
 
   /// Rows before `filled`, as the call before has left them, that this one leaves empty lose their metadata.
-  XD_FN void clean_tail(std::int64_t filled) const {
-    const std::int64_t first = smaller(matrix.rows_needed(rank), shape.row_capacity);
-    const std::int64_t stride = std::int64_t{m.num_blocks()} * m.num_threads();
-    for (std::int64_t r = first + std::int64_t{m.block()} * m.num_threads() + m.thread(); r < filled; r += stride) {
+  XD_FN void clean_tail(Team team, std::int64_t filled) const {
+    const std::int64_t first = smaller(matrix.rows_needed(rank), shape.row_capacity) + m.block();
+    const std::int64_t stride = std::int64_t{m.num_blocks()} * team.num_threads;
+    for (std::int64_t r = first + std::int64_t{m.num_blocks()} * team.thread; r < filled; r += stride) {
       call.mine<RowSource>(call.plan.sources)[r] = {-1, -1, -1, 0};
       for (int j = 0; j < shape.top_k; ++j) {
         call.mine<std::int32_t>(call.plan.ids)[r * shape.top_k + j] = -1;
@@ -39,16 +39,16 @@ struct Books {
   }
 
   /// Everything that follows from the counts.
-  XD_FN void keep_matrix() const {
+  XD_FN void keep_matrix(Team team) const {
     const int cells = shape.num_ranks * (shape.num_ranks + 1);
-    for (int i = m.thread(); i < cells; i += m.num_threads())
+    for (int i = team.thread; i < cells; i += team.num_threads)
       call.mine<std::uint64_t>(call.plan.matrix)[i] = matrix.cells[i];
     Counts* counts = call.mine<Counts>(call.plan.counts);
-    for (int s = m.thread(); s < shape.num_ranks; s += m.num_threads()) {
+    for (int s = team.thread; s < shape.num_ranks; s += team.num_threads) {
       counts->rows_per_source[s] = matrix.kept_rows(s, rank, shape.row_capacity);
       counts->dropped_per_source[s] = matrix.rows(s, rank) - counts->rows_per_source[s];
     }
-    if (m.thread() != 0) return;
+    if (team.thread != 0) return;
     counts->rows_needed = matrix.rows_needed(rank);
     counts->num_rows = smaller(counts->rows_needed, shape.row_capacity);
     call.mine<memory::PlanFill>(call.plan.fill)->rows = counts->num_rows;

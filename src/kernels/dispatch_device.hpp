@@ -25,9 +25,9 @@ inline constexpr int kRoutedSooner = 2 * kChunk;  // tokens that one block route
 
 inline constexpr int kBlocksThatSuffice = 12;  // to fill the link: 4 x H200 do so with fewer (2026-11-22)
 
-/// What a lane reads of its warp's only item while the counts are under way.
+/// What a lane reads of its warp's only item while the counts are under way, besides the row.
 struct HeldItem {
-  platform::Bytes16 bytes, scales;
+  platform::Bytes16 scales;
   std::int32_t id;
   float weight;
 };
@@ -48,11 +48,11 @@ struct Dispatch {
   const Range items = share_of_block();  // pieces of tokens
   const std::int64_t first_token = token_of(items.first);
   const std::int64_t end_token = token_of(items.end + pieces - 1);
-  /// Small batches: every warp has one item at most, every lane one unit of it and one id.
-  const bool holds = kSmall || (items.end - items.first <= m.num_warps() && args.pieces.units_per_piece <= M::kWidth &&
-                                shape.top_k <= M::kWidth);
+  /// Small batches: every warp has one item at most, every lane one id of it.
+  const bool holds = kSmall || (items.end - items.first <= m.num_warps() && shape.top_k <= M::kWidth);
   HeldItem held{};
-  bool failed = false;  // as this thread knows it
+  wire::Turn<M> turn{};  // the next to be stored
+  bool failed = false;   // as this thread knows it
 
   XD_FN void run() {
     const bool publisher = m.block() == m.num_blocks() - 1;
@@ -64,6 +64,7 @@ struct Dispatch {
     if (publisher) mark(Phase::publish);
     if (publisher) publish_counts();
     if (keeps_pairs && !replay()) tell_pairs();
+    load_item(items.first + m.warp());
     if (holds) hold_item();
     mark(Phase::wait_counts);
     if (!await_counts()) return;
@@ -215,6 +216,7 @@ struct Dispatch {
   }
 
   XD_FN void move_chunks() {
+    std::int64_t item = items.first + m.warp();
     for (std::int64_t chunk = first_token; chunk < end_token; chunk += kChunk) {
       const int count = static_cast<int>(smaller<std::int64_t>(kChunk, end_token - chunk));
       if (replay()) {
@@ -224,9 +226,9 @@ struct Dispatch {
         place_chunk(chunk, count);
       }
       const std::int64_t last = smaller(items.end, (chunk + count) * pieces);
-      for (std::int64_t item = larger(items.first, chunk * pieces) + m.warp(); item < last; item += m.num_warps())
+      for (; item < last; item += m.num_warps())
         move_item(static_cast<std::uint32_t>(item), static_cast<std::uint32_t>(chunk));
-      if (!replay() && chunk + count < end_token) keep_chunk(chunk, count);
+      if (!replay() && chunk + count < end_token) keep_chunk(whole_block(m), chunk, count);
     }
   }
 
@@ -295,15 +297,15 @@ struct Dispatch {
   XD_FN bool owns(std::int64_t token) const { return token * pieces >= items.first && token * pieces < items.end; }
 
   /// Writes the plan of this block's own tokens.
-  XD_FN void keep_chunk(std::int64_t chunk, int count) {
+  XD_FN void keep_chunk(Team team, std::int64_t chunk, int count) {
     memory::Route* kept_routes = call.mine<memory::Route>(call.plan.routes);
-    for (int i = m.thread(); i < count * kMaxRanks; i += m.num_threads()) {
+    for (int i = team.thread; i < count * kMaxRanks; i += team.num_threads) {
       const std::int64_t token = chunk + i / kMaxRanks;
       if (i % kMaxRanks < shape.ranks_per_token && owns(token))
         kept_routes[token * shape.ranks_per_token + i % kMaxRanks] = shared.routes[i];
     }
     std::uint64_t* kept_ids = call.mine<std::uint64_t>(call.plan.kept_ids);
-    for (int i = m.thread(); i < count; i += m.num_threads()) {
+    for (int i = team.thread; i < count; i += team.num_threads) {
       const memory::Route* routes = &shared.routes[i * kMaxRanks];
       std::uint64_t kept = 0;
       XD_UNROLL(8)
@@ -313,18 +315,29 @@ struct Dispatch {
     }
   }
 
-  /// Rows of `region` to which a token goes.
-  XD_FN wire::Fan fan_of(const memory::Route* routes, std::uint64_t region, std::int64_t row_bytes) const {
-    wire::Fan fan;
-    XD_UNROLL(8)
-    for (int o = 0; o < kMaxRanks; ++o)
-      if (o < shape.ranks_per_token && routes[o].row >= 0)
-        fan.to[o] = call.at<std::byte>(routes[o].rank, region) + routes[o].row * row_bytes;
-    return fan;
+  /// Where rows of `region` go to, by ordinal of the token's ranks.
+  XD_FN auto rows_in(std::uint64_t region, std::int64_t row_bytes, const memory::Route* routes) const {
+    return [=, this](int o) {
+      const memory::Route to = routes[o];
+      return to.row < 0 ? nullptr : call.at<std::byte>(to.rank, region) + to.row * row_bytes;
+    };
   }
 
   XD_FN Units units_of(int piece) const {
     return units_of_piece(static_cast<std::int32_t>(shape.row_bytes / 16), piece, args.pieces.units_per_piece);
+  }
+
+  /// Begins to read an item, if there is such: all of a small launch's, else the first turn.
+  XD_FN void load_item(std::int64_t item) {
+    if (item >= items.end) return;
+    const std::int64_t token = token_of(item);
+    const std::byte* row = args.rows + token * shape.row_bytes;
+    const Units units = units_of(static_cast<int>(item - token * pieces));
+    const std::int32_t unit = units.first + m.lane();
+    if constexpr (!kSmall)
+      wire::load_turn(m, row, unit, units.end, turn);
+    else if (unit < units.end)
+      turn.bytes[0] = m.load16_once(row + std::int64_t{unit} * 16);
   }
 
   XD_FN void hold_item() {
@@ -332,9 +345,6 @@ struct Dispatch {
     if (item >= items.end) return;
     const std::int64_t token = token_of(item);
     const int piece = static_cast<int>(item - token * pieces);
-    const Units units = units_of(piece);
-    if (units.first + m.lane() < units.end)
-      held.bytes = m.load16_once(args.rows + token * shape.row_bytes + std::int64_t{units.first + m.lane()} * 16);
     if (replay() || piece != 0) return;
     const int j = m.lane() - static_cast<int>(shape.by_top_k(m.lane())) * shape.top_k;
     held.id = id_of(token, j);
@@ -356,17 +366,21 @@ struct Dispatch {
     if constexpr (kSmall)
       move_held(token, routes, units, piece);
     else
-      move_pieces(token, routes, units, piece);
+      move_piece(item, token, routes, units, piece);
   }
-  XD_FN void move_pieces(std::int64_t token, const memory::Route* routes, Units units, int piece) {
-    const wire::Fan fan = fan_of(routes, call.place.rows, shape.row_bytes);
-    if (!holds)
-      wire::fan_out(m, args.rows + token * shape.row_bytes, fan, units.first, units.end);
-    else if (units.first + m.lane() < units.end)
-      wire::store_to_all(m, held.bytes, fan, units.first + m.lane());
+  /// Its first turn has been read before, and that of the warp's next item is read behind its last.
+  XD_FN void move_piece(std::uint32_t item, std::int64_t token, const memory::Route* routes, Units units, int piece) {
+    const auto to = rows_in(call.place.rows, shape.row_bytes, routes);
+    std::int32_t unit = units.first + m.lane();
+    wire::store_turn(m, turn, unit, units.end, shape.ranks_per_token, to);
+    for (unit += wire::kUnitsPerTurn<M>; unit < units.end; unit += wire::kUnitsPerTurn<M>) {
+      wire::load_turn(m, args.rows + token * shape.row_bytes, unit, units.end, turn);
+      wire::store_turn(m, turn, unit, units.end, shape.ranks_per_token, to);
+    }
+    load_item(std::int64_t{item} + m.num_warps());
     if (piece != 0) return;
     if (!replay()) send_metadata(token, routes);
-    if (shape.scale_bytes != 0) send_scales(token, fan_of(routes, call.place.scales, shape.scale_bytes));
+    if (shape.scale_bytes != 0) send_scales(token, routes);
   }
 
   /// The small launch's move_item: a lane has at most one unit of the row, and one of the scales.
@@ -377,18 +391,20 @@ struct Dispatch {
       const memory::Route to = routes[o];
       if (to.row < 0) continue;
       std::byte* rows = call.at<std::byte>(to.rank, call.place.rows) + to.row * shape.row_bytes;
-      if (unit < units.end) m.store16_away(rows + unit * 16, held.bytes);
+      if (unit < units.end) m.store16_away(rows + unit * 16, turn.bytes[0]);
       std::byte* scales = call.at<std::byte>(to.rank, call.place.scales) + to.row * std::int64_t{shape.scale_bytes};
       if (has_scales) m.store16_away(scales + m.lane() * 16, held.scales);
     }
     if (piece == 0) send_metadata(token, routes);
   }
 
-  XD_FN void send_scales(std::int64_t token, const wire::Fan& fan) {
+  XD_FN void send_scales(std::int64_t token, const memory::Route* routes) {
+    const auto to = rows_in(call.place.scales, shape.scale_bytes, routes);
     if (!holds_scales() || replay())
-      wire::fan_out_bytes(m, args.scales + token * shape.scale_bytes, fan, shape.scale_bytes, args.aligned_scales);
+      wire::fan_out_bytes(m, args.scales + token * shape.scale_bytes, shape.scale_bytes, args.aligned_scales,
+                          shape.ranks_per_token, to);
     else if (m.lane() < shape.scale_bytes / 16)
-      wire::store_to_all(m, held.scales, fan, m.lane());
+      wire::store_to_all(m, held.scales, m.lane(), shape.ranks_per_token, to);
   }
 
   XD_FN float weight_of(std::int64_t token, int j) const {
@@ -412,47 +428,56 @@ struct Dispatch {
     }
   }
 
-  /// The block that finishes last tells the peers and waits for them. What only this rank reads is written meanwhile, by other
-  /// warps than the one that tells: a release takes long.
+  /// The block that finishes last tells the peers and waits for them, by its first warp. Its others write meanwhile what only
+  /// this rank reads: a release takes long, and so do instructions that run for the first time.
   XD_FN void finish() {
     mark(Phase::signal_done);
     const bool last = arrive_last(m, &call.mine<memory::PlaceState>(call.place.state)->arrivals);
-    if (last) tell_done();
-    mark(Phase::close_books);
-    if (!replay()) {
-      keep_last_chunk();
-      books().clean_tail(filled);
-    }
-    if (last && !replay()) books().keep_matrix();
-    advance_clock(m, call, epoch, false);
-    if (!last || !await_done() || replay() || matrix().rows_needed(rank) <= shape.row_capacity) return;
+    const bool waits = last && m.warp() == 0;
+    if (waits) tell_done();
+    if (!waits || m.num_warps() == 1) close_books(last);
+    const bool ok = !waits || see_done();
+    if (!last || m.any_in_block(!ok) || replay() || matrix().rows_needed(rank) <= shape.row_capacity) return;
     mark(Phase::recount);
     pair_books().recount();
   }
 
+  XD_FN void close_books(bool last) {
+    mark(Phase::close_books);
+    const bool leaves_one = last && m.num_warps() > 1;  // the warp that waits
+    const Team team = leaves_one ? Team{m.thread() - M::kWidth, m.num_threads() - M::kWidth} : whole_block(m);
+    if (!replay()) {
+      keep_last_chunk(team);
+      books().clean_tail(team, filled);
+    }
+    if (last && !replay()) books().keep_matrix(team);
+    advance_clock(m, team, call, epoch, false);
+  }
+
   XD_FN void tell_done() {
-    for (int p = m.num_threads() - 1 - m.thread(); p < shape.num_ranks; p += m.num_threads()) {
+    for (int p = m.lane(); p < shape.num_ranks; p += M::kWidth) {
       std::uint64_t* word = call.at<std::uint64_t>(call.peers.after(p), call.place.done_words) + rank;
       m.store_release(word, epoch);  // edge done: signal
     }
   }
 
-  XD_FN bool await_done() {
+  /// Whether the rows of all ranks have landed; false: the group has failed.
+  XD_FN bool see_done() {
     mark(Phase::wait_done);
     bool ok = true;
-    for (int s = m.thread(); s < shape.num_ranks && ok; s += m.num_threads()) {
+    for (int s = m.lane(); s < shape.num_ranks && ok; s += M::kWidth) {
       const std::uint64_t* word = call.mine<std::uint64_t>(call.place.done_words) + s;
       ok = sync::wait_epoch(m, call.watch, word, epoch, Edge::done, s);  // edge done: wait
       if (ok) mark_seen(Phase::wait_done, s);
     }
-    return !m.any_in_block(!ok);
+    return ok;
   }
 
   /// The plan of a block's last chunk, which is still in shared memory.
-  XD_FN void keep_last_chunk() {
+  XD_FN void keep_last_chunk(Team team) {
     if (items.first >= items.end) return;
     const std::int64_t chunk = first_token + (end_token - 1 - first_token) / kChunk * kChunk;
-    keep_chunk(chunk, static_cast<int>(end_token - chunk));
+    keep_chunk(team, chunk, static_cast<int>(end_token - chunk));
   }
 };
 

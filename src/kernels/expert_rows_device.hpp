@@ -240,27 +240,19 @@ struct ExpertRows {
     }
   }
 
-  /// One piece of a received row to all its experts, kMaxFan at a time.
+  /// One piece of a received row to all its experts.
   XD_FN void copy_row(std::int64_t row, const std::int32_t* slots, int piece) {
     const Units units =
         units_of_piece(static_cast<std::int32_t>(shape.row_bytes / 16), piece, args.pieces.units_per_piece);
-    for (int j0 = 0; j0 < shape.top_k; j0 += wire::kMaxFan) {
-      wire::Fan rows, scales;
-      bool any = false;
-      XD_UNROLL(8)
-      for (int i = 0; i < wire::kMaxFan; ++i) {
-        const std::int64_t to = j0 + i < shape.top_k ? slots[j0 + i] : -1;
-        if (to < 0) continue;
-        any = true;
-        rows.to[i] = call.mine<std::byte>(call.place.expert_rows) + to * shape.row_bytes;
-        scales.to[i] = call.mine<std::byte>(call.place.expert_scales) + to * shape.scale_bytes;
-      }
-      if (!any) continue;
-      wire::fan_out(m, call.mine<std::byte>(call.place.rows) + row * shape.row_bytes, rows, units.first, units.end);
-      if (piece == 0 && shape.scale_bytes)
-        wire::fan_out_bytes(m, call.mine<std::byte>(call.place.scales) + row * shape.scale_bytes, scales,
-                            shape.scale_bytes, shape.scale_bytes % 16 == 0);
-    }
+    const auto slot_in = [&](std::uint64_t region, std::int64_t bytes) {
+      return [=, this](int j) { return slots[j] < 0 ? nullptr : call.mine<std::byte>(region) + slots[j] * bytes; };
+    };
+    wire::fan_out(m, call.mine<std::byte>(call.place.rows) + row * shape.row_bytes, units.first, units.end, shape.top_k,
+                  slot_in(call.place.expert_rows, shape.row_bytes));
+    if (piece == 0 && shape.scale_bytes)
+      wire::fan_out_bytes(m, call.mine<std::byte>(call.place.scales) + row * shape.scale_bytes, shape.scale_bytes,
+                          shape.scale_bytes % 16 == 0, shape.top_k,
+                          slot_in(call.place.expert_scales, shape.scale_bytes));
   }
 
   /// Rows of these experts that hold no pair: source -1, weight 0, and zero bytes if asked for. A warp takes an expert.
@@ -295,7 +287,7 @@ struct ExpertRows {
          r += stride)
       mark_rows(r, end);
     m.sync_block();
-    set_copies(m, call.mine<memory::PlanFill>(call.plan.fill)->expert_rows,
+    set_copies(m, whole_block(m), call.mine<memory::PlanFill>(call.plan.fill)->expert_rows,
                static_cast<std::uint32_t>(smaller(end_of_experts, shape.expert_rows)));
   }
 

@@ -47,10 +47,20 @@ XD_FN void look_again(M& m, const Call& call) {
       sync::fail_by(m, call.watch, word);
 }
 
+/// Threads of a block that share a step; `thread` is this one's place among them, negative where it is none of them.
+struct Team {
+  int thread, num_threads;
+};
+template <class M>
+XD_FN Team whole_block(const M& m) {
+  return {m.thread(), m.num_threads()};
+}
+
 /// Sets this block's copy of what every block has one of, and its share of the copies of blocks that this launch lacks.
 template <class M, class T>
-XD_FN void set_copies(M& m, T* copies, T value) {
-  for (int b = m.block() + m.thread() * m.num_blocks(); b < memory::kMaxBlocks; b += m.num_threads() * m.num_blocks())
+XD_FN void set_copies(M& m, Team team, T* copies, T value) {
+  if (team.thread < 0) return;
+  for (int b = m.block() + team.thread * m.num_blocks(); b < memory::kMaxBlocks; b += team.num_threads * m.num_blocks())
     copies[b] = value;
 }
 
@@ -67,8 +77,8 @@ XD_FN Clock read_clock(M& m, const Call& call) {
 }
 /// Ends a block's part of operation `epoch`; after a barrier that follows read_clock.
 template <class M>
-XD_FN void advance_clock(M& m, const Call& call, std::uint64_t epoch, bool combined) {
-  set_copies(m, call.mine<memory::PlaceState>(call.place.state)->clock, epoch * 2 + (combined ? 1 : 0));
+XD_FN void advance_clock(M& m, Team team, const Call& call, std::uint64_t epoch, bool combined) {
+  set_copies(m, team, call.mine<memory::PlaceState>(call.place.state)->clock, epoch * 2 + (combined ? 1 : 0));
 }
 
 /// Takes a time stamp of this block, stored as words.

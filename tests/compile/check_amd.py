@@ -120,7 +120,7 @@ def spoils():
         ("combine_bf16_own: no `buffer_inv", body("combine_bf16_own", lambda c: replaced(c, "inv sc0 sc1", "inv sc1"))),
         ("dispatch: of 16-byte", body("dispatch", lambda c: replaced(c, "(global_store_dwordx4.*) nt", r"\1"))),
         ("combine_f16_own: 1 x global_load_ushort", body("combine_f16_own", lambda c: c + ["global_load_ushort v0, v1, off"])),
-        ("9 x global_store_byte", body("dispatch", lambda c: c + ["global_store_byte v0, v1, off"])),
+        ("2 x global_store_byte", body("dispatch", lambda c: c + ["global_store_byte v0, v1, off"])),
         ("5 fused multiply-adds", body("combine_bf16_own", lambda c: c + ["v_fmac_f32_e32 v0, v1, v2"])),
         ("denorm_mode_32 3", lambda inputs: setattr(inputs, "modes", inputs.modes.replace("denorm_mode_32 3", "denorm_mode_32 0", 1))),
         ("no kernel combine_bf16_own", lambda inputs: inputs.bodies.pop("combine_bf16_own")),

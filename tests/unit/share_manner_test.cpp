@@ -119,6 +119,7 @@ class HandleDevice : public platform::Device {
   std::unique_ptr<platform::Moment> make_moment() override { return cpu_->make_moment(); }
   std::string why_not_pointer(const void* pointer) override { return cpu_->why_not_pointer(pointer); }
   bool check_stream(StreamHandle stream) override { return cpu_->check_stream(stream); }
+  void wait_for(StreamHandle stream) override { cpu_->wait_for(stream); }
 
  private:
   ShareOffer offer_;
