@@ -3,7 +3,7 @@
 //
 // FAKE_HIP="name=value ..." sets what it pretends, read at each call: devices, major and minor (version of the GPUs), cus,
 // threads (most of a block), width, khz (wall clock), version (of the runtime), memory (bytes of a device), granularity,
-// occupancy, order (seed of the fibers); and with 0 what it refuses: peer, map, load, launch.
+// occupancy, order (seed of the fibers), queues (of the hardware, by device and priority; 0: one a stream); and with 0 what it refuses: peer, map, load, launch.
 #pragma once
 
 /// Device memory, mappings and streams of the library that nobody has given back.

@@ -2,8 +2,12 @@
 // What the parts of the fake HIP runtime share: memory, streams, and what it pretends.
 #pragma once
 
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
 #include <functional>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <set>
 #include <string>
@@ -14,10 +18,50 @@
 
 #define XD_EXPORT extern "C" __attribute__((visibility("default")))
 
+namespace crossdock::testing::fake {
+
+/// Runs the work of all its streams in the order in which it was put there, whatever waits for what.
+class HardwareQueue {
+ public:
+  std::uint64_t take_place() { return ++last_; }
+  void wait_for_turn(std::uint64_t place) {
+    std::unique_lock lock(mutex_);
+    moved_.wait(lock, [&] { return done_ + 1 == place; });
+  }
+  void leave() {
+    {
+      const std::lock_guard lock(mutex_);
+      ++done_;
+    }
+    moved_.notify_all();
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable moved_;
+  std::atomic<std::uint64_t> last_{0};
+  std::uint64_t done_ = 0;
+};
+
+}  // namespace crossdock::testing::fake
+
 struct ihipStream_t {
-  crossdock::CpuStream queue;
+  std::shared_ptr<crossdock::testing::fake::HardwareQueue> hardware;  // null: of its own
   int device;
-  bool is_the_librarys;  // the library's have a priority
+  bool is_urgent;    // as the library's are, and those for copies of tools
+  std::mutex order;  // of place and work, by threads that share this stream
+  crossdock::CpuStream queue;
+
+  /// Runs what `work(queue)` enqueues behind all that the hardware queue holds.
+  template <class Work>
+  void put(Work work) {
+    if (!hardware || queue.capturing()) return work(queue);
+    const std::lock_guard lock(order);
+    const std::uint64_t place = hardware->take_place();
+    queue.enqueue([shared = hardware, place] { shared->wait_for_turn(place); });
+    work(queue);
+    queue.enqueue([shared = hardware] { shared->leave(); });
+  }
 };
 
 namespace crossdock::testing::fake {
@@ -52,7 +96,7 @@ hipError_t drop_memory(void* pointer, Kind kind);
 template <class Call>
 hipError_t enqueue(hipStream_t stream, Call call) {
   if (stream)
-    stream->queue.enqueue(call);
+    stream->put([&](CpuStream& queue) { queue.enqueue(call); });
   else
     call();
   return hipSuccess;

@@ -36,9 +36,17 @@ namespace {
 std::map<std::string, ihipModuleSymbol_t> symbols[8];
 hipGraphNode some_node;
 
-hipError_t make_stream(hipStream_t* out, bool is_the_librarys) {
+/// The hardware queues of a device that streams of one priority share, taken in turn: option `queues`.
+std::shared_ptr<HardwareQueue> next_queue(int device, bool is_urgent) {
+  static std::map<std::pair<int, bool>, std::pair<std::size_t, std::vector<std::shared_ptr<HardwareQueue>>>> all;
+  auto& [next, queues] = all[{device, is_urgent}];
+  while (static_cast<long>(queues.size()) < option("queues", 0)) queues.push_back(std::make_shared<HardwareQueue>());
+  return queues.empty() ? nullptr : queues[next++ % queues.size()];
+}
+
+hipError_t make_stream(hipStream_t* out, bool is_urgent) {
   const std::lock_guard lock(mutex);
-  *out = new ihipStream_t{{}, current, is_the_librarys};
+  *out = new ihipStream_t{next_queue(current, is_urgent), current, is_urgent, {}, {}};
   return streams.insert(*out), hipSuccess;
 }
 bool capturing(hipStream_t stream) { return stream && stream->queue.capturing(); }
@@ -153,7 +161,7 @@ XD_EXPORT hipError_t hipGraphInstantiateWithFlags(hipGraphExec_t* out, hipGraph_
 XD_EXPORT hipError_t hipGraphDestroy(hipGraph_t graph) { return delete graph, hipSuccess; }
 XD_EXPORT hipError_t hipGraphExecDestroy(hipGraphExec_t exec) { return delete exec, hipSuccess; }
 XD_EXPORT hipError_t hipGraphLaunch(hipGraphExec_t exec, hipStream_t stream) {
-  return stream->queue.replay(exec->calls), hipSuccess;
+  return stream->put([&](crossdock::CpuStream& queue) { queue.replay(exec->calls); }), hipSuccess;
 }
 XD_EXPORT int hipGetStreamDeviceId(hipStream_t stream) { return stream ? stream->device : current; }
 

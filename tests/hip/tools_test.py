@@ -12,9 +12,9 @@ CASES = [{"name": "plain", "world_size": 2, "max_tokens": 16, "hidden_dim": 256,
          {"name": "odd_rows", "world_size": 3, "max_tokens": 8, "hidden_dim": 144, "k": 2, "num_experts_per_rank": 2, "zero_copy": True}]
 
 
-def crossdock(*arguments, devices=2, **env):
+def crossdock(*arguments, devices=2, pretend="", **env):
     return subprocess.run([COMMAND, *arguments], capture_output=True, text=True, timeout=120,
-                          env={**os.environ, "CROSSDOCK_BACKEND": "hip", "FAKE_HIP": f"devices={devices}", **env})
+                          env={**os.environ, "CROSSDOCK_BACKEND": "hip", "FAKE_HIP": f"devices={devices} {pretend}", **env})
 
 
 class Tools(unittest.TestCase):
@@ -42,6 +42,13 @@ class Tools(unittest.TestCase):
             f.flush()
             for more in ([], ["--processes"]):
                 self.assertIn("2 cases, 0 failed", self.done("check", "--cases", f.name, *more))
+
+    def test_copies_are_not_stuck_behind_ranks_that_wait_where_a_device_has_few_hardware_queues(self):
+        with tempfile.NamedTemporaryFile("w", suffix=".json") as f:
+            json.dump([{**CASES[0], "name": f"case {i}", "world_size": 4, "tokens": "ragged"} for i in range(8)], f)
+            f.flush()
+            done = self.done("check", "--cases", f.name, "--devices", "0", devices=1, pretend="cus=16 queues=5")
+            self.assertIn("8 cases, 0 failed", done)
 
     def test_bench_compares_on_the_device_and_marks_time_there(self):
         shape = ["--tokens", "8", "--hidden", "256", "--experts", "8", "--topk", "2", "--op", "pair", "--devices", "0"]

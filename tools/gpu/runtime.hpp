@@ -9,39 +9,40 @@
 
 #include "gpu/kernels.hpp"
 
-#define XD_RUNTIME_FUNCTIONS(X) \
-  X(GetDeviceCount)             \
-  X(GetDevice)                  \
-  X(SetDevice)                  \
-  X(DeviceEnablePeerAccess)     \
-  X(DeviceGetDefaultMemPool)    \
-  X(DeviceSynchronize)          \
-  X(GetLastError)               \
-  X(PeekAtLastError)            \
-  X(GetErrorString)             \
-  X(Free)                       \
-  X(FreeAsync)                  \
-  X(MemPoolTrimTo)              \
-  X(MemPoolSetAttribute)        \
-  X(MemGetInfo)                 \
-  X(MemcpyAsync)                \
-  X(MemcpyPeerAsync)            \
-  X(MemsetAsync)                \
-  X(StreamCreateWithFlags)      \
-  X(StreamDestroy)              \
-  X(StreamSynchronize)          \
-  X(StreamIsCapturing)          \
-  X(StreamBeginCapture)         \
-  X(StreamEndCapture)           \
-  X(LaunchHostFunc)             \
-  X(GraphGetNodes)              \
-  X(GraphInstantiateWithFlags)  \
-  X(GraphLaunch)                \
-  X(GraphDestroy)               \
-  X(GraphExecDestroy)           \
-  X(EventCreate)                \
-  X(EventDestroy)               \
-  X(EventRecord)                \
+#define XD_RUNTIME_FUNCTIONS(X)   \
+  X(GetDeviceCount)               \
+  X(GetDevice)                    \
+  X(SetDevice)                    \
+  X(DeviceEnablePeerAccess)       \
+  X(DeviceGetDefaultMemPool)      \
+  X(DeviceGetStreamPriorityRange) \
+  X(DeviceSynchronize)            \
+  X(GetLastError)                 \
+  X(PeekAtLastError)              \
+  X(GetErrorString)               \
+  X(Free)                         \
+  X(FreeAsync)                    \
+  X(MemPoolTrimTo)                \
+  X(MemPoolSetAttribute)          \
+  X(MemGetInfo)                   \
+  X(MemcpyAsync)                  \
+  X(MemcpyPeerAsync)              \
+  X(MemsetAsync)                  \
+  X(StreamCreateWithFlags)        \
+  X(StreamCreateWithPriority)     \
+  X(StreamDestroy)                \
+  X(StreamSynchronize)            \
+  X(StreamBeginCapture)           \
+  X(StreamEndCapture)             \
+  X(LaunchHostFunc)               \
+  X(GraphGetNodes)                \
+  X(GraphInstantiateWithFlags)    \
+  X(GraphLaunch)                  \
+  X(GraphDestroy)                 \
+  X(GraphExecDestroy)             \
+  X(EventCreate)                  \
+  X(EventDestroy)                 \
+  X(EventRecord)                  \
   X(EventElapsedTime)
 
 namespace crossdock::tools::gpu {
@@ -54,8 +55,9 @@ void check(typename R::Error error, const char* what) {
   throw std::runtime_error(std::string(what) + " failed: " + R::GetErrorString(error));
 }
 
-/// A stream of the current device for allocations and copies, past the kernels of ranks. What is freed there stays in the pool:
-/// to unmap memory may wait for kernels, of which one may wait for the rank that frees.
+/// A stream of the current device for allocations and copies, past the kernels of ranks: of another priority than theirs, so
+/// that no hardware queue is shared. Else a rank may copy behind a kernel that waits for the kernel which this rank launches
+/// next. What is freed there stays in the pool: to unmap memory may wait for kernels, of which one may wait for the rank that frees.
 template <class R>
 typename R::Stream make_side_stream() {
   int device = 0;
@@ -63,7 +65,9 @@ typename R::Stream make_side_stream() {
   typename R::MemPool pool{};
   std::uint64_t all = ~std::uint64_t{0};
   check<R>(R::GetDevice(&device), "asking for the current device");
-  check<R>(R::StreamCreateWithFlags(&stream, R::kNonBlocking), "creating a stream");
+  int least = 0, most = 0;
+  check<R>(R::DeviceGetStreamPriorityRange(&least, &most), "reading stream priorities");
+  check<R>(R::StreamCreateWithPriority(&stream, R::kNonBlocking, most), "creating a stream");
   check<R>(R::DeviceGetDefaultMemPool(&pool, device), "asking for the memory pool");
   check<R>(R::MemPoolSetAttribute(pool, R::kReleaseThreshold, &all), "keeping memory in the pool");
   return stream;
