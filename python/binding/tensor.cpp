@@ -59,11 +59,14 @@ void set_element(Tensor& tensor, std::string_view name) {
   if (!info) tensor.element_name = name.starts_with("torch.") ? name.substr(6) : name;
 }
 
-void set_shape(Tensor& tensor, nb::handle shape, const Caller& caller, const char* argument) {
-  const std::size_t dims = nb::len(shape);
+int dims_of(std::size_t dims, const Caller& caller, const char* argument) {
   if (dims > kMaxDims)
     throw UsageError(caller.text(argument) + " has " + std::to_string(dims) + " dimensions; at most 4 are read");
-  tensor.num_dims = static_cast<int>(dims);
+  return static_cast<int>(dims);
+}
+
+void set_shape(Tensor& tensor, nb::handle shape, const Caller& caller, const char* argument) {
+  tensor.num_dims = dims_of(nb::len(shape), caller, argument);
   for (int i = 0; i < tensor.num_dims; ++i) tensor.shape[i] = nb::cast<std::int64_t>(shape[i]);
 }
 
@@ -106,6 +109,34 @@ std::string_view name_of_code(const nb::dlpack::dtype& dtype) {
   }
 }
 
+/// "(256, 1)", in elements.
+std::string strides_text(const nb::dlpack::dltensor& array) {
+  std::string text;
+  for (int i = 0; i < array.ndim; ++i) text += (i ? ", " : "(") + std::to_string(array.strides[i]);
+  return text + ")";
+}
+
+Tensor tensor_of(const nb::dlpack::dltensor& array, const Caller& caller, const char* argument) {
+  Tensor tensor;
+  set_element(tensor, name_of_code(array.dtype));
+  tensor.item_bytes = (array.dtype.bits * array.dtype.lanes + 7) / 8;
+  tensor.num_dims = dims_of(static_cast<std::size_t>(array.ndim), caller, argument);
+  std::int64_t step = 1;
+  bool dense = true, empty = false;
+  for (int i = tensor.num_dims - 1; i >= 0; --i) {
+    tensor.shape[i] = array.shape[i];
+    dense = dense && (array.shape[i] <= 1 || array.strides[i] == step);
+    empty = empty || array.shape[i] == 0;
+    step *= array.shape[i];
+  }
+  if (!dense && !empty) not_dense(caller, argument, strides_text(array));
+  tensor.data = static_cast<std::byte*>(array.data) + array.byte_offset;
+  const int type = array.device.device_type;
+  tensor.on_cpu = type == nb::device::cpu::value || type == nb::device::cuda_host::value;
+  tensor.device = array.device.device_id;
+  return tensor;
+}
+
 Tensor read_dlpack(nb::handle object, const Caller& caller, const char* argument) {
   nb::ndarray<nb::ro> array;
   nb::ndarray<> writable;
@@ -115,26 +146,35 @@ Tensor read_dlpack(nb::handle object, const Caller& caller, const char* argument
   else if (!nb::try_cast(object, array, false))
     throw UsageError(caller.text(argument) + " is a " + nb::type_name(object.type()).c_str() +
                      "; pass a tensor: torch, numpy, or what has DLPack or the CUDA array interface");
-  Tensor tensor;
+  Tensor tensor = tensor_of({const_cast<void*>(array.data()),
+                             {array.device_type(), array.device_id()},
+                             static_cast<std::int32_t>(array.ndim()),
+                             array.dtype(),
+                             const_cast<std::int64_t*>(array.shape_ptr()),
+                             const_cast<std::int64_t*>(array.stride_ptr()),
+                             0},
+                            caller, argument);
   tensor.framework = Framework::dlpack;
   tensor.read_only = !may_write;
-  set_element(tensor, name_of_code(array.dtype()));
-  tensor.item_bytes = (array.dtype().bits * array.dtype().lanes + 7) / 8;
-  tensor.num_dims = static_cast<int>(array.ndim());
-  if (tensor.num_dims > kMaxDims) throw UsageError(caller.text(argument) + " has more than 4 dimensions");
-  std::int64_t step = 1;
-  std::string strides;
-  for (int i = tensor.num_dims - 1; i >= 0; --i) {
-    tensor.shape[i] = static_cast<std::int64_t>(array.shape(i));
-    if (tensor.shape[i] > 1 && array.stride(i) != step) tensor.dense = false;
-    strides = std::to_string(array.stride(i)) + " " + strides;
-    step *= tensor.shape[i];
+  return tensor;
+}
+
+Tensor read_torch_tensor(nb::handle object, const Caller& caller, const char* argument) {
+  nb::dlpack::dltensor described;
+  Tensor tensor;
+  if (torch_exchange() && is_plain_torch_tensor(object) && torch_exchange().describe(object, described))
+    tensor = tensor_of(described, caller, argument);
+  if (tensor.element == Element::other) {  // or what texts call by torch's own names
+    const TorchFacts facts = read_torch(object);
+    set_element(tensor, facts.dtype_name);
+    if (!tensor.item_bytes) tensor.item_bytes = nb::cast<int>(object.attr("element_size")());
+    set_shape(tensor, facts.shape, caller, argument);
+    if (!facts.dense) not_dense(caller, argument, nb::repr(object.attr("stride")()).c_str());
+    tensor.data = facts.data;
+    tensor.on_cpu = facts.on_cpu;
+    tensor.device = facts.device;
   }
-  for (int i = 0; i < tensor.num_dims; ++i) tensor.dense = tensor.dense || tensor.shape[i] == 0;
-  if (!tensor.dense) not_dense(caller, argument, strides);
-  tensor.data = const_cast<void*>(array.data());
-  tensor.on_cpu = array.device_type() == nb::device::cpu::value || array.device_type() == nb::device::cuda_host::value;
-  tensor.device = array.device_id();
+  tensor.framework = Framework::torch;
   return tensor;
 }
 
@@ -258,15 +298,7 @@ std::string Caller::text(const char* argument) const {
 Tensor read_tensor(nb::handle object, const Caller& caller, const char* argument) {
   Tensor tensor;
   if (is_torch_tensor(object)) {
-    TorchFacts facts = read_torch(object);
-    set_element(tensor, facts.dtype_name);
-    if (!tensor.item_bytes) tensor.item_bytes = nb::cast<int>(object.attr("element_size")());
-    tensor.framework = Framework::torch;
-    set_shape(tensor, facts.shape, caller, argument);
-    if (!facts.dense) not_dense(caller, argument, nb::repr(object.attr("stride")()).c_str());
-    tensor.data = facts.data;
-    tensor.on_cpu = facts.on_cpu;
-    tensor.device = facts.device;
+    tensor = read_torch_tensor(object, caller, argument);
   } else if (is_numpy(object)) {
     tensor = read_numpy(object, caller, argument);
   } else if (nb::hasattr(object, "__cuda_array_interface__")) {
@@ -321,27 +353,34 @@ Tensor read_rows(nb::handle object, Dtype dtype, std::int64_t hidden, const Call
 nb::object make_view(const void* data, Element element, std::initializer_list<std::int64_t> shape, const Caller& caller,
                      Framework framework, nb::handle owner) {
   const ElementInfo& info = info_of(element);
-  std::size_t sizes[kMaxDims];
-  std::size_t dims = 0;
-  for (const std::int64_t size : shape) sizes[dims++] = static_cast<std::size_t>(size);
+  std::array<std::int64_t, kMaxDims> sizes{};
+  std::copy(shape.begin(), shape.end(), sizes.begin());
   const bool on_cpu = caller.backend == BackendKind::cpu;
   const int device_type = on_cpu                               ? nb::device::cpu::value
                           : caller.backend == BackendKind::hip ? nb::device::rocm::value
                                                                : nb::device::cuda::value;
+  const nb::dlpack::dltensor memory{const_cast<void*>(data),
+                                    {device_type, on_cpu ? 0 : caller.device},
+                                    static_cast<std::int32_t>(shape.size()),
+                                    dlpack_of(element, info),
+                                    sizes.data(),
+                                    nullptr,
+                                    0};
   const auto array_as = [&]<class Kind>(Kind, nb::dlpack::dtype type) {
-    const nb::ndarray<Kind> array(const_cast<void*>(data), dims, sizes, owner, nullptr, type, device_type,
-                                  on_cpu ? 0 : caller.device);
+    const nb::ndarray<Kind> array(memory.data, shape.size(), reinterpret_cast<const std::size_t*>(sizes.data()), owner,
+                                  nullptr, type, device_type, memory.device.device_id);
     return nb::cast(array, nb::rv_policy::reference);
   };
   if (framework == Framework::torch) {
-    const nb::object tensor = array_as(nb::pytorch{}, dlpack_of(element, info));
+    const nb::object tensor =
+        torch_exchange() ? torch_exchange().view(memory, owner) : array_as(nb::pytorch{}, memory.dtype);
     return is_one_byte_float(element) ? view_as_torch(tensor, info.torch_name) : tensor;
   }
-  if (framework == Framework::dlpack) return array_as(nb::array_api{}, dlpack_of(element, info));
+  if (framework == Framework::dlpack) return array_as(nb::array_api{}, memory.dtype);
   // The buffer protocol knows no bf16: numpy gets integers of its size and looks at them as the type.
   const bool exotic = element == Element::bf16 || element == Element::f16;
   const nb::dlpack::dtype plain =
-      exotic ? nb::dlpack::dtype{std::uint8_t(nb::dlpack::dtype_code::Int), 16, 1} : dlpack_of(element, info);
+      exotic ? nb::dlpack::dtype{std::uint8_t(nb::dlpack::dtype_code::Int), 16, 1} : memory.dtype;
   return helper("numpy_of")(array_as(nb::array_api{}, plain), info.numpy_name);
 }
 

@@ -29,7 +29,6 @@ struct Tensor {
   int item_bytes = 0;
   int num_dims = 0;
   std::array<std::int64_t, kMaxDims> shape{};
-  bool dense = true;
   bool read_only = false;
   bool on_cpu = true;
   int device = 0;  // ordinal, of a GPU

@@ -16,7 +16,8 @@ namespace nb = nanobind;
 struct Torch {
   nb::handle tensor_type;
   nb::handle data_ptr, dtype, shape, is_contiguous, is_cpu, get_device;
-  nb::handle raw_stream;                                  // None in a torch without GPUs
+  nb::handle raw_stream;  // None in a torch without GPUs
+  DlpackExchange exchange;
   std::deque<std::pair<nb::handle, std::string>> dtypes;  // few: a list is searched faster than a map
 };
 
@@ -32,6 +33,7 @@ Torch* find_torch() {
   }
   auto* torch = new Torch;
   torch->tensor_type = nb::object(module.attr("Tensor")).release();
+  torch->exchange = DlpackExchange(torch->tensor_type);
   torch->data_ptr = interned("data_ptr");
   torch->dtype = interned("dtype");
   torch->shape = interned("shape");
@@ -50,6 +52,17 @@ nb::object call(nb::handle object, nb::handle method) { return object.attr(metho
 bool is_torch_tensor(nb::handle object) {
   const Torch* torch = find_torch();
   return torch && PyObject_TypeCheck(object.ptr(), reinterpret_cast<PyTypeObject*>(torch->tensor_type.ptr()));
+}
+
+const DlpackExchange& torch_exchange() {
+  static const DlpackExchange none;
+  const Torch* torch = find_torch();
+  return torch ? torch->exchange : none;
+}
+
+bool is_plain_torch_tensor(nb::handle object) {
+  const Torch* torch = find_torch();
+  return torch && object.type().is(torch->tensor_type);
 }
 
 TorchFacts read_torch(nb::handle tensor) {

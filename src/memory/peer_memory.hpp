@@ -36,6 +36,10 @@ class PeerMemory {
 
   std::byte* base(int rank) const { return blocks_[rank]->data(); }
   std::uint64_t bytes() const { return blocks_.empty() ? 0 : blocks_[rank_]->bytes(); }
+  /// Whether a pointer is into this rank's own part.
+  bool holds(const void* pointer) const {
+    return bytes() && static_cast<std::uint64_t>(static_cast<const std::byte*>(pointer) - base(rank_)) < bytes();
+  }
   Peers peers() const;
   const std::vector<platform::BlockPtr>& blocks() const { return blocks_; }
 

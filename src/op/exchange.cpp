@@ -34,7 +34,7 @@ struct Argument {
     if (address % alignment)
       throw UsageError(text(where(), name, " lies ", address % alignment, " bytes past a multiple of ", alignment,
                             "; it must be ", alignment, "-byte aligned"));
-    if (!pointer) return;
+    if (!pointer || exchange.memory.holds(pointer)) return;  // no need to ask the driver
     const std::string why = exchange.group->device().why_not_pointer(pointer);
     if (!why.empty()) throw UsageError(text(where(), name, " ", why));
   }

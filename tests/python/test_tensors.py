@@ -2,7 +2,10 @@
 """Arrays in and out: types, no copies, lifetimes, and what is refused with which words."""
 import gc
 import itertools
+import subprocess
+import sys
 import threading
+import weakref
 
 import ml_dtypes
 import numpy as np
@@ -79,10 +82,38 @@ def test_outputs_are_views_of_one_memory_without_copies():
     assert alone(job) == 0
 
 
-def test_views_keep_the_memory_alive_after_everything_else_is_gone():
-    views = alone(lambda exchange: exchange.dispatch(np.full((TOKENS, HIDDEN), 5, np.float32), IDS).rows)
+def test_tensors_of_every_kind_are_read():
+    """A leaf of autograd, a subclass (whose Python attributes are asked) and an empty batch that is cut out of another."""
+    class Named(torch.Tensor):
+        pass
+
+    rows = torch.arange(TOKENS * HIDDEN, dtype=torch.float32).view(TOKENS, HIDDEN)
+    for given in (rows, rows.clone().requires_grad_(), rows.as_subclass(Named), torch.nn.Parameter(rows.clone())):
+        assert alone(lambda e: e.dispatch(given, torch.from_numpy(IDS)).rows[:TOKENS].clone()).equal(rows)
+    assert alone(lambda e: e.dispatch(rows[1:1], torch.from_numpy(IDS)[1:1]).num_rows) == 0
+
+
+def test_a_torch_without_functions_of_dlpack_does_the_same():
+    """torch before 2.10, whose tensors are read by their Python attributes: all tests of this file but this one."""
+    program = ("import sys, pytest, torch; del torch.Tensor.__dlpack_c_exchange_api__; "
+               "sys.exit(pytest.main([sys.argv[1], '-q', '-p', 'no:cacheprovider', '-k', 'not functions_of_dlpack']))")
+    done = subprocess.run([sys.executable, "-c", program, __file__], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("of", [np.asarray, torch.from_numpy])
+def test_views_keep_the_memory_alive_after_everything_else_is_gone_and_no_longer(of):
+    exchanges = []
+
+    def job(exchange):
+        exchanges.append(weakref.ref(exchange))
+        return exchange.dispatch(of(np.full((TOKENS, HIDDEN), 5, np.float32)), of(IDS)).rows
+    views = alone(job)
     gc.collect()
-    assert (views[:TOKENS] == 5).all()
+    assert (views[:TOKENS] == 5).all() and exchanges[0]()
+    del views
+    gc.collect()
+    assert not exchanges[0]()
 
 
 def test_a_consumed_received_raises_and_debug_poisons_its_views():
