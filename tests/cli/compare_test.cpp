@@ -123,5 +123,14 @@ TEST(Floor, AMissIsMoreThanAQuarterAndThreeMicrosecondsAbove) {
   EXPECT_EQ(compare_with_floor(2.3, {r, slow, slow}), 2);
 }
 
+TEST(Lines, FiguresPrintNoMoreDigitsThanTheyAreRoundedTo) {
+  Record r = record(8.3704, 35'700'000);
+  r.limit_gbps = 3.88496, r.rel_error = 0.0016604;
+  const nlohmann::ordered_json line = to_json(r);
+  EXPECT_EQ(line["us_median"].dump(), "8.37");
+  EXPECT_EQ(line["limit_gbps"].dump(), "3.885");
+  EXPECT_EQ(line["rel_error"].dump(), "0.00166");
+}
+
 }  // namespace
 }  // namespace crossdock::tools

@@ -71,7 +71,11 @@ std::int64_t payload_bytes_of(const Data& data, Op op) {
          (combines(op) ? rows * row_bytes_of(c.combine_dtype, c.hidden) : 0);
 }
 
-double rounded(double value, double unit) { return std::round(value / unit) * unit; }
+/// To so many decimal places: the double nearest to them, which prints no more.
+double rounded(double value, int places) {
+  const double scale = std::pow(10, places);
+  return std::round(value * scale) / scale;
+}
 
 }  // namespace
 
@@ -158,21 +162,21 @@ nlohmann::ordered_json to_json(const Record& r) {
   j["mode"] = kModeNames[static_cast<int>(r.run.mode)];
   j["repeat"] = r.repeats;
   j["commit"] = r.setting.commit;
-  j["us_median"] = rounded(r.us_median, 0.01);
-  j["us_p99"] = rounded(r.us_p99, 0.01);
-  j["us_min"] = rounded(r.us_min, 0.01);
-  j["host_us_median"] = if_any(r.host_us > 0, rounded(r.host_us, 0.01));
-  j["over_us"] = if_any(r.plain_us > 0, rounded(r.over_us(), 0.01));
-  j["over_share"] = if_any(r.plain_us > 0, rounded(r.over_share(), 0.001));
-  j["floor_us"] = if_any(r.floor_us > 0, rounded(r.floor_us, 0.01));
-  j["rel_error"] = if_any(r.rel_error.has_value(), rounded(r.rel_error.value_or(0), 1e-6));
+  j["us_median"] = rounded(r.us_median, 2);
+  j["us_p99"] = rounded(r.us_p99, 2);
+  j["us_min"] = rounded(r.us_min, 2);
+  j["host_us_median"] = if_any(r.host_us > 0, rounded(r.host_us, 2));
+  j["over_us"] = if_any(r.plain_us > 0, rounded(r.over_us(), 2));
+  j["over_share"] = if_any(r.plain_us > 0, rounded(r.over_share(), 3));
+  j["floor_us"] = if_any(r.floor_us > 0, rounded(r.floor_us, 2));
+  j["rel_error"] = if_any(r.rel_error.has_value(), rounded(r.rel_error.value_or(0), 6));
   j["wire_bytes"] = r.wire_bytes;
-  j["wire_gbps"] = rounded(r.wire_gbps(), 0.001);
-  j["limit_gbps"] = rounded(r.limit_gbps, 0.001);
-  j["logical_gbps"] = rounded(r.logical_gbps(), 0.001);
-  j["payload_gbps"] = rounded(r.payload_gbps(), 0.001);
-  j["payload_share"] = rounded(r.payload_share(), 0.001);
-  j["link_share"] = if_any(r.setting.limit_of_link, rounded(r.link_share(), 0.001));
+  j["wire_gbps"] = rounded(r.wire_gbps(), 3);
+  j["limit_gbps"] = rounded(r.limit_gbps, 3);
+  j["logical_gbps"] = rounded(r.logical_gbps(), 3);
+  j["payload_gbps"] = rounded(r.payload_gbps(), 3);
+  j["payload_share"] = rounded(r.payload_share(), 3);
+  j["link_share"] = if_any(r.setting.limit_of_link, rounded(r.link_share(), 3));
   j["bit_exact"] = r.counts();
   j["host"] = r.setting.host;
   j["driver"] = r.setting.driver;
