@@ -2,6 +2,7 @@
 """What a person sees of `crossdock check` and `crossdock bench`: verdicts, exit codes, lines for machines, bad input."""
 import json
 import os
+import re
 import struct
 import subprocess
 import tempfile
@@ -179,6 +180,28 @@ class Bench(Folder):
             close = sum(abs(line["us_median"] - 1.25 * line["floor_us"] - 3) < 0.1 for line in lines)  # told with two digits
             self.assertLessEqual(abs(misses - sum(line["us_median"] > 1.25 * line["floor_us"] + 3 for line in lines)), close)
             self.assertEqual(code, int(verdict == "fail" and misses > 0), err)
+
+    def test_skewed_routings_are_judged_by_a_bare_copy_in_their_pattern(self):
+        path = self.path("times.jsonl")
+        code, out, err = run(*self.ARGUMENTS, "--op", ALL_OPS, "--routing", "all_to_one,random", "--floor", "tell", "--jsonl", path)
+        self.assertEqual(code, 0, err)
+        self.assertIn("# 8 lines judged", out)
+        signal_us = float(re.search(r"floor: (\S+) us of one signal", out).group(1))
+        with open(path, encoding="utf-8") as f:
+            lines = [json.loads(line) for line in f]
+        for line in lines:
+            if line["routing"] == "random":
+                self.assertIsNone(line["pattern_gbps"])
+                continue
+            floor_us = (2 if line["op"] == "pair" else 1) * signal_us + line["wire_bytes"] / line["pattern_gbps"] / 1e3
+            self.assertAlmostEqual(line["floor_us"], floor_us, delta=0.03)  # of figures with two or three digits
+            allowed = 1.15 * line["floor_us"] + 5
+            told, = re.findall(rf"^{line['op']} .* all_to_one .* allowed (\S+), bare copy (\S+) GB/s(  MISS)?$", out, re.M)
+            self.assertAlmostEqual(float(told[0]), allowed, delta=0.1)
+            self.assertAlmostEqual(float(told[1]), line["pattern_gbps"], delta=0.006)
+            if abs(line["us_median"] - allowed) > 0.1:
+                self.assertEqual(told[2] != "", line["us_median"] > allowed)
+        self.assertEqual([line["pattern_gbps"] for line in self.lines("--routing", "zipf")[-3:]], [None] * 3)  # without --floor
 
     def test_making_a_group_and_an_exchange(self):
         began = time.monotonic()

@@ -123,5 +123,43 @@ TEST(Floor, AMissIsMoreThanAQuarterAndThreeMicrosecondsAbove) {
   EXPECT_EQ(compare_with_floor(2.3, {r, slow, slow}), 2);
 }
 
+Record of_zipf(double us, int tokens) {
+  Record r = record(us, 35'700'000);
+  r.problem.routing = oracle::Routing::zipf, r.problem.shape.max_tokens = tokens;
+  r.limit_gbps = 400, r.pattern_gbps = 357;
+  set_floor(r, 2.3);
+  return r;
+}
+
+TEST(Floor, WhereExpertsAreFavouredItIsOfTheBareCopyInTheSamePattern) {
+  Record r = of_zipf(100, 4096);
+  EXPECT_NEAR(r.floor_us, 102.3, 1e-9);
+  EXPECT_EQ(to_json(r)["pattern_gbps"], 357);
+  r.setting.limit_of_link = false, r.floor_us = 0;
+  set_floor(r, 2.3);
+  EXPECT_NEAR(r.floor_us, 102.3, 1e-9) << "what crosses, on the CPU too";
+  r.pattern_gbps = r.floor_us = 0;
+  set_floor(r, 2.3);
+  EXPECT_EQ(r.floor_us, 0) << "the best push of the run is no limit of it";
+  EXPECT_TRUE(to_json(r)["pattern_gbps"].is_null());
+}
+
+TEST(Floor, WhereExpertsAreFavouredAMissIsMoreThanFifteenPercentAbove) {
+  EXPECT_NEAR(allowed_us(of_zipf(100, 4096)), 117.645, 1e-9);
+  EXPECT_NEAR(allowed_us(of_zipf(100, 129)), 117.645, 1e-9);
+  EXPECT_NEAR(allowed_us(of_zipf(100, 128)), 122.645, 1e-9);
+  EXPECT_EQ(compare_with_floor(2.3, {of_zipf(117.6, 4096), of_zipf(122.6, 128)}), 0);
+  EXPECT_EQ(compare_with_floor(2.3, {of_zipf(117.7, 4096), of_zipf(122.7, 128)}), 2);
+}
+
+TEST(Lines, FiguresPrintNoMoreDigitsThanTheyAreRoundedTo) {
+  Record r = record(8.3704, 35'700'000);
+  r.limit_gbps = 3.88496, r.rel_error = 0.0016604;
+  const nlohmann::ordered_json line = to_json(r);
+  EXPECT_EQ(line["us_median"].dump(), "8.37");
+  EXPECT_EQ(line["limit_gbps"].dump(), "3.885");
+  EXPECT_EQ(line["rel_error"].dump(), "0.00166");
+}
+
 }  // namespace
 }  // namespace crossdock::tools

@@ -84,9 +84,9 @@ def sms(gpus):
 
 
 def routing_benches(gpus):
-    return [bench("routings", gpus, "--tokens 128 --routing hot_spot,soft_hot"),
-            bench("skewed", gpus, "--tokens 128,4096 --routing zipf,all_to_one"),
-            bench("skewed_fp8", gpus, f"--tokens 128,4096 --routing zipf,all_to_one {FP8} --op dispatch,pair")]
+    return [bench("routings", gpus, "--tokens 128 --routing hot_spot,soft_hot --floor tell"),
+            bench("skewed", gpus, "--tokens 128,4096 --routing zipf,all_to_one --floor tell"),
+            bench("skewed_fp8", gpus, f"--tokens 128,4096 --routing zipf,all_to_one {FP8} --op dispatch,pair --floor tell")]
 
 
 def form_benches(gpus):

@@ -64,6 +64,7 @@ void must_reach_all(int, const tools::gpu::Nothing&) {}
 void must_reach_all(int device, const tools::gpu::Site& site) {
   for (int d = 0; d < site.count; ++d) must_reach(device, site.to[d], d), must_reach(device, site.from[d], d);
 }
+void must_reach_all(int device, const tools::gpu::Pattern& pattern) { must_reach_all(device, pattern.site); }
 
 /// The litmus loops: what one vendor adds.
 struct Own {

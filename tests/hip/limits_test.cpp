@@ -33,6 +33,11 @@ TEST(Limits, EveryLineIsThere) {
     EXPECT_NE(all.find(wanted), std::string::npos) << wanted << " is missing in\n" << all;
   EXPECT_EQ(all.find("bulk"), std::string::npos) << "AMD GPUs have no bulk copies";
   EXPECT_GT(gpu::best_push<Runtime>({0, 1}, kLittle), 0);
+  Traffic to_one(3);
+  EXPECT_EQ(gpu::pattern_push<Runtime>({0, 1, 2}, to_one, kLittle), 0) << "nothing crosses";
+  to_one.add(1, 0, 1 << 20), to_one.add(2, 0, 1 << 20);
+  EXPECT_GT(gpu::pattern_push<Runtime>({0, 1, 2}, to_one, kLittle), 0);
+  EXPECT_EQ(gpu::pattern_push<Runtime>({0, 1}, to_one, kLittle), 0) << "two ranks share a device";
   EXPECT_GT(gpu::signal_us<Runtime>({0, 1, 2}, kLittle), 0);
   EXPECT_EQ(gpu::signal_us<Runtime>({0}, kLittle), 0) << "nobody to hear from";
 }
@@ -76,14 +81,12 @@ TEST(Limits, KernelsOfAGraphMeetOnceEach) {
   }
 }
 
-/// Rows go to and come from the others in turn: device d has filled its rows with d + 1.
-TEST(Limits, RowsArriveWhereTheyShould) {
-  ::setenv("FAKE_HIP", "devices=3", 1);
-  ASSERT_EQ(Runtime::problem(), "");
-  std::uint64_t gate = 1;
-  for (const gpu::Kernel kernel : {gpu::Kernel::push, gpu::Kernel::push_short, gpu::Kernel::pull}) {
-    gpu::Site site{};
-    gpu::Clock clock{~std::uint64_t{0}, 0};
+/// Device 2 of three, whose gate is open; device d has filled its rows with d + 1.
+class OfThree {
+ public:
+  OfThree() {
+    ::setenv("FAKE_HIP", "devices=3", 1);
+    if (const std::string problem = Runtime::problem(); !problem.empty()) throw std::runtime_error(problem);
     for (int d = 0; d < 3; ++d) {
       (void)Runtime::SetDevice(d);
       for (int other = 0; other < 3; ++other)
@@ -94,6 +97,23 @@ TEST(Limits, RowsArriveWhereTheyShould) {
       std::memset(site.to[d], 0, 6 * gpu::kRowBytes);
     }
     site.clock = &clock, site.gate = &gate, site.work = kLittle, site.me = 2, site.count = 3;
+  }
+  ~OfThree() {
+    for (int d = 0; d < 3; ++d) (void)Runtime::Free(site.from[d]), (void)Runtime::Free(site.to[d]);
+  }
+  OfThree(const OfThree&) = delete;
+  OfThree& operator=(const OfThree&) = delete;
+
+  gpu::Site site{};
+  gpu::Clock clock{~std::uint64_t{0}, 0};
+  std::uint64_t gate = 1;
+};
+
+/// Rows go to and come from the others in turn.
+TEST(Limits, RowsArriveWhereTheyShould) {
+  for (const gpu::Kernel kernel : {gpu::Kernel::push, gpu::Kernel::push_short, gpu::Kernel::pull}) {
+    const OfThree three;
+    const gpu::Site& site = three.site;
     hip::check(Runtime::launch(kernel, 2, gpu::kMoveThreads, nullptr, &site), "test");
     const int row_bytes = kernel == gpu::Kernel::push_short ? gpu::kShortRowBytes : gpu::kRowBytes;
     for (int row = 0; row < 6 * gpu::kRowBytes / row_bytes; ++row) {
@@ -103,9 +123,31 @@ TEST(Limits, RowsArriveWhereTheyShould) {
       const auto wanted = static_cast<std::byte>(pulls ? peer + 1 : 3);
       EXPECT_EQ(std::count(at, at + row_bytes, wanted), row_bytes) << "row " << row;
     }
-    EXPECT_GT(clock.end, clock.begin);
-    for (int d = 0; d < 3; ++d) (void)Runtime::Free(site.from[d]), (void)Runtime::Free(site.to[d]);
+    EXPECT_GT(three.clock.end, three.clock.begin);
   }
+}
+
+/// Of its six rows device 2 sends those of each peer to a place of its own there; five rows take the same two places in turn.
+TEST(Limits, APatternSendsEachPeerItsRows) {
+  const OfThree three;
+  const gpu::Site& site = three.site;
+  for (int row = 0; row < 6; ++row) std::memset(site.from[2] + row * gpu::kRowBytes, 10 + row, gpu::kRowBytes);
+  const auto arrive = [&](int to_0, int to_1, const std::vector<int>& in_0, const std::vector<int>& in_1) {
+    for (int d = 0; d < 3; ++d) std::memset(site.to[d], 0, 6 * gpu::kRowBytes);
+    const gpu::Pattern pattern{site, {to_0, to_1, 0}};
+    hip::check(Runtime::launch(gpu::Kernel::push_pattern, 2, gpu::kMoveThreads, nullptr, &pattern), "test");
+    for (int row = 0; row < 6; ++row)
+      for (int d = 0; d < 3; ++d) {
+        const int wanted = d == 2 ? 0 : (d == 0 ? in_0 : in_1)[static_cast<std::size_t>(row)];
+        const std::byte* at = site.to[d] + row * gpu::kRowBytes;
+        EXPECT_EQ(std::count(at, at + gpu::kRowBytes, static_cast<std::byte>(wanted)), gpu::kRowBytes)
+            << to_0 << " and " << to_1 << " rows: row " << row << " of device " << d;
+      }
+  };
+  arrive(5, 1, {0, 0, 0, 0, 10, 11}, {0, 0, 0, 0, 12, 0});
+  arrive(1, 2, {0, 0, 0, 0, 10, 0}, {0, 0, 0, 0, 12, 13});
+  arrive(0, 2, {0, 0, 0, 0, 0, 0}, {0, 0, 0, 0, 12, 13});
+  arrive(0, 0, {0, 0, 0, 0, 0, 0}, {0, 0, 0, 0, 0, 0});
 }
 
 }  // namespace

@@ -55,6 +55,17 @@ class Tools(unittest.TestCase):
         out = self.done("bench", "--ranks", "2", *shape, "--mode", "eager,graph")
         self.assertEqual(out.count(" yes"), 2, out)
 
+    def test_bench_judges_a_skewed_routing_by_a_bare_copy_on_the_devices(self):
+        shape = ["--ranks", "2", "--tokens", "8", "--hidden", "256", "--experts", "8", "--topk", "2", "--op", "dispatch", "--repeat", "2"]
+        with tempfile.NamedTemporaryFile("r", suffix=".jsonl") as f:
+            done = crossdock("bench", *shape, "--routing", "all_to_one", "--floor", "fail", "--jsonl", f.name, pretend="cus=8")
+            line = json.loads(f.read())
+        (gbps, miss), = re.findall(r", bare copy (\S+) GB/s(  MISS)?$", done.stdout, re.M)
+        self.assertAlmostEqual(float(gbps), line["pattern_gbps"], delta=0.006)
+        self.assertGreater(line["pattern_gbps"], 0)
+        told = miss != "", "1 lines miss the floor" in done.stderr  # nearly always: a busy machine may take even longer to signal
+        self.assertEqual((done.returncode, *told), (1, True, True) if done.returncode else (0, False, False), done.stdout + done.stderr)
+
     def test_profile_marks_time_inside_of_graphs(self):
         with tempfile.TemporaryDirectory() as folder:
             out = self.done("profile", "--ranks", "2", "--tokens", "8", "--out", os.path.join(folder, "p"))

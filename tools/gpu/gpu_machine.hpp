@@ -116,6 +116,7 @@ class GpuMachine : public Machine {
     if (best == 0) best = best_push<R>(devices_of(num_ranks));
     return best;
   }
+  double pattern_gbps(const Traffic& bytes) override { return pattern_push<R>(devices_of(bytes.num_ranks()), bytes); }
   double signal_us(int num_ranks) override { return gpu::signal_us<R>(devices_of(num_ranks)); }
 
  private:

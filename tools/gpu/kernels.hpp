@@ -40,18 +40,25 @@ struct Site {
   int me, count;
 };
 
+/// Arguments: one device's part of a copy in which devices send one another different numbers of rows.
+struct Pattern {
+  Site site;
+  int rows_to[kMostDevices];
+};
+
 struct Nothing {};
 
 /* name, arguments, most threads of a block */
-#define XD_GPU_KERNELS(X)               \
-  X(find_words, Search, kSearchThreads) \
-  X(find_bytes, Search, kSearchThreads) \
-  X(push, Site, kMoveThreads)           \
-  X(push_short, Site, kMoveThreads)     \
-  X(pull, Site, kMoveThreads)           \
-  X(ping_pong, Site, kWordThreads)      \
-  X(barriers, Site, kWordThreads)       \
-  X(one_barrier, Site, kWordThreads)    \
+#define XD_GPU_KERNELS(X)                \
+  X(find_words, Search, kSearchThreads)  \
+  X(find_bytes, Search, kSearchThreads)  \
+  X(push, Site, kMoveThreads)            \
+  X(push_short, Site, kMoveThreads)      \
+  X(pull, Site, kMoveThreads)            \
+  X(push_pattern, Pattern, kMoveThreads) \
+  X(ping_pong, Site, kWordThreads)       \
+  X(barriers, Site, kWordThreads)        \
+  X(one_barrier, Site, kWordThreads)     \
   X(nothing, Nothing, kWordThreads)
 
 #define XD_NAME(name, arguments, threads) name,

@@ -56,26 +56,40 @@ XD_BODY int rows_of(const Site& site) {
   return site.work.rows * (kRowBytes / kBytes);
 }
 
-/// A warp takes a row of `kBytes` at a time, `kAtOnce` units at once.
-template <bool kPull, int kBytes, int kAtOnce, class G>
-XD_BODY void move(G g, const Site& site) {
+/// Of this thread's warp: its number among all, and how many there are.
+template <class G>
+XD_BODY int num_warps(G g) {
+  return g.num_blocks() * (g.num_threads() / G::kWidth);
+}
+template <class G>
+XD_BODY int warp_of(G g) {
+  return g.block() * (g.num_threads() / G::kWidth) + g.thread() / G::kWidth;
+}
+
+/// A warp copies a row of `kBytes`, `kAtOnce` units at once.
+template <int kBytes, int kAtOnce, class G>
+XD_BODY void copy_row(G g, const std::byte* from, std::byte* to) {
   constexpr int kUnitBytes = 16, kInFlight = kAtOnce / G::kWidth, kStride = G::kWidth * kUnitBytes;
   static_assert(kBytes % (kAtOnce * kUnitBytes) == 0 && kAtOnce % G::kWidth == 0, "no row has a tail");
   using Unit = decltype(g.load16_once(nullptr));
+  const int mine = g.thread() % G::kWidth * kUnitBytes;
+  from += mine, to += mine;
+  for (int done = 0; done < kBytes; done += kAtOnce * kUnitBytes) {
+    Unit v[kInFlight];
+    for (int i = 0; i < kInFlight; ++i) v[i] = g.load16_once(from + done + i * kStride);
+    for (int i = 0; i < kInFlight; ++i) g.store16_away(to + done + i * kStride, v[i]);
+  }
+}
+
+/// A warp takes a row of `kBytes` at a time.
+template <bool kPull, int kBytes, int kAtOnce, class G>
+XD_BODY void move(G g, const Site& site) {
   pass_gate(g, site);
-  const int in_block = g.num_threads() / G::kWidth, warps = g.num_blocks() * in_block,
-            warp = g.block() * in_block + g.thread() / G::kWidth, lane = g.thread() % G::kWidth;
   for (int pass = 0; pass < site.work.passes; ++pass)
-    for (int row = warp; row < rows_of<kBytes>(site); row += warps) {
+    for (int row = warp_of(g); row < rows_of<kBytes>(site); row += num_warps(g)) {
       const int peer = peer_of(site, row);
-      const std::int64_t at = std::int64_t{row} * kBytes + lane * kUnitBytes;
-      const std::byte* from = site.from[kPull ? peer : site.me] + at;
-      std::byte* to = site.to[kPull ? site.me : peer] + at;
-      for (int done = 0; done < kBytes; done += kAtOnce * kUnitBytes) {
-        Unit v[kInFlight];
-        for (int i = 0; i < kInFlight; ++i) v[i] = g.load16_once(from + done + i * kStride);
-        for (int i = 0; i < kInFlight; ++i) g.store16_away(to + done + i * kStride, v[i]);
-      }
+      const std::int64_t at = std::int64_t{row} * kBytes;
+      copy_row<kBytes, kAtOnce>(g, site.from[kPull ? peer : site.me] + at, site.to[kPull ? site.me : peer] + at);
     }
   leave(g, site);
 }
@@ -90,6 +104,27 @@ XD_BODY void push_short(G g, const Site& site) {
 template <class G>
 XD_BODY void pull(G g, const Site& site) {
   move<true, kRowBytes, 128>(g, site);
+}
+
+/// A warp takes as many rows as any other, one behind the other in the order of the peers: all peers are sent to all the time,
+/// by warps in proportion. Each device writes rows of its own in a peer's memory, over and over if they are few.
+template <class G>
+XD_BODY void push_pattern(G g, const Pattern& pattern) {
+  const Site& site = pattern.site;
+  const int rows_each = site.work.rows / site.count;
+  pass_gate(g, site);
+  std::int64_t all = 0;
+  for (int d = 0; d < site.count; ++d) all += pattern.rows_to[d];
+  const std::int64_t begin = all * warp_of(g) / num_warps(g), end = all * (warp_of(g) + 1) / num_warps(g);
+  int peer = 0;
+  std::int64_t before = 0;  // rows to peers in front of this one
+  for (std::int64_t row = begin; row < end; ++row) {
+    while (row - before >= pattern.rows_to[peer]) before += pattern.rows_to[peer++];
+    const auto idx = static_cast<int>((row - before) % rows_each);
+    const auto at = [&](int device) { return (std::int64_t{device} * rows_each + idx) * kRowBytes; };
+    copy_row<kRowBytes, 128>(g, site.from[site.me] + at(peer), site.to[peer] + at(site.me));
+  }
+  leave(g, site);
 }
 
 /// Word [source] of device `to`.

@@ -80,6 +80,9 @@ class Measurer {
   /// `expected` is the oracle's answer to combine. Both outlive the bench.
   virtual std::unique_ptr<Bench> open(const Data& data, const std::vector<oracle::RankResult>& expected) = 0;
   virtual std::vector<Limit> limits(int num_ranks) = 0;
+  /// GB/s through the busier direction of the busiest rank, while all ranks copy to one another shares of these bytes and do
+  /// nothing else; 0: nothing crosses, or not measured.
+  virtual double pattern_gbps(const Traffic& bytes) = 0;
   /// What ranks need to hear of one another, without any bytes; 0: not measured.
   virtual double signal_us(int num_ranks) = 0;
 };

@@ -17,6 +17,7 @@ using Clock = std::chrono::steady_clock;
 
 /// Most bytes that memcpy moves between two repetitions, all threads together; fewer for small problems.
 constexpr std::int64_t kCopyPiece = std::int64_t{256} << 20, kLeastCopyPiece = std::int64_t{1} << 20;
+constexpr std::int64_t kRowBytes = 14336;
 
 /// First start to last end over the ranks.
 class SlowestRank {
@@ -145,44 +146,65 @@ class CpuMeasurer : public Measurer {
   bool limit_is_of_link() const override { return false; }
   std::unique_ptr<Bench> open(const Data& data, const std::vector<oracle::RankResult>& expected) override {
     const int num_ranks = data.problem.shape.num_ranks;
-    if (static_cast<int>(copies_.size()) != num_ranks) copies_ = make_copies(num_ranks);
-    return std::make_unique<CpuBench>(data, expected, copies_);
+    return std::make_unique<CpuBench>(data, expected, copies_of(num_ranks));
   }
   std::vector<Limit> limits(int num_ranks) override;
+  double pattern_gbps(const Traffic& bytes) override;
   double signal_us(int num_ranks) override;
 
  private:
-  /// Buffers of memcpy for so many threads; freed before the next are made.
-  std::vector<RowCopy> make_copies(int num_threads) {
+  std::int64_t bytes_of_copy(int num_threads) const { return copy_bytes_ / 2 / num_threads; }
+  /// Buffers of memcpy for so many threads; the last ones are freed before others are made.
+  std::vector<RowCopy>& copies_of(int num_threads) {
+    if (static_cast<int>(copies_.size()) == num_threads) return copies_;
     copies_.clear();
-    std::vector<RowCopy> copies;
-    for (int i = 0; i < num_threads; ++i) copies.emplace_back(copy_bytes_ / 2 / num_threads);
-    return copies;
+    for (int i = 0; i < num_threads; ++i) copies_.emplace_back(bytes_of_copy(num_threads));
+    return copies_;
   }
 
   std::int64_t copy_bytes_;  // of all threads, source and destination
   std::vector<RowCopy> copies_;
 };
 
-/// Median rate of memcpy by `copies.size()` threads.
-double copy_rate(std::vector<RowCopy>& copies, std::int64_t row_bytes) {
-  constexpr int kRounds = 12, kWarmUp = 2;
-  const int n = static_cast<int>(copies.size());
-  RankThreads threads(n);
-  SlowestRank clock(n);
-  std::vector<double> rates;
+/// Median time in which so many threads have all done copy(thread).
+template <class Copy>
+double copy_us(int num_threads, Copy copy) {
+  constexpr int kRounds = 13, kWarmUp = 2;
+  RankThreads threads(num_threads);
+  SlowestRank clock(num_threads);
+  std::vector<double> us;
   threads.run([&](int r) {
     for (int i = 0; i < kRounds; ++i) {
       threads.barrier().wait();
       clock.start(r);
-      const std::int64_t mine = copies[r].copy(kCopyPiece / n, row_bytes);
+      copy(r);
       clock.end(r);
       threads.barrier().wait();
-      if (r == 0 && i >= kWarmUp) rates.push_back(static_cast<double>(mine) * n / clock.us() / 1e3);
+      if (r == 0 && i >= kWarmUp) us.push_back(clock.us());
     }
   });
-  std::sort(rates.begin(), rates.end());
-  return rates[rates.size() / 2];
+  std::nth_element(us.begin(), us.begin() + us.size() / 2, us.end());
+  return us[us.size() / 2];
+}
+
+/// Median rate of memcpy by `copies.size()` threads.
+double copy_rate(std::vector<RowCopy>& copies, std::int64_t row_bytes) {
+  const int n = static_cast<int>(copies.size());
+  std::vector<std::int64_t> copied(copies.size());
+  const double us = copy_us(n, [&](int r) { copied[r] = copies[r].copy(kCopyPiece / n, row_bytes); });
+  return static_cast<double>(copied[0]) * n / us / 1e3;
+}
+
+double CpuMeasurer::pattern_gbps(const Traffic& bytes) {
+  if (bytes.busiest() == 0) return 0;
+  const int n = bytes.num_ranks();
+  std::vector<RowCopy>& copies = copies_of(n);
+  const std::int64_t row_bytes = std::min(kRowBytes, bytes_of_copy(n) / n);
+  const Traffic rows = bytes.scaled(std::clamp(bytes.busiest(), kLeastCopyPiece, kCopyPiece / n) / row_bytes);
+  const double us = copy_us(n, [&](int r) {
+    for (int to = 0; to < n; ++to) copies[r].copy_to(copies[to], r, n, rows.at(r, to), row_bytes);
+  });
+  return static_cast<double>(rows.busiest() * row_bytes) / us / 1e3;
 }
 
 /// A barrier of the ranks' threads.
@@ -202,12 +224,11 @@ double CpuMeasurer::signal_us(int num_ranks) {
 std::vector<Limit> CpuMeasurer::limits(int num_ranks) {
   std::vector<Limit> limits;
   for (int n = 1; n <= num_ranks; n *= 2) {
-    copies_ = make_copies(n);
-    for (const std::int64_t row : {std::int64_t{14336}, std::int64_t{4} << 20})
+    for (const std::int64_t row : {kRowBytes, std::int64_t{4} << 20})
       limits.push_back({"memcpy",
                         "memcpy, " + std::to_string(n) + (n == 1 ? " thread" : " threads") + ", rows of " +
                             std::to_string(row) + " bytes",
-                        n, 0, static_cast<int>(row), copy_rate(copies_, row)});
+                        n, 0, static_cast<int>(row), copy_rate(copies_of(n), row)});
   }
   return limits;
 }

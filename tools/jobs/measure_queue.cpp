@@ -136,6 +136,7 @@ class QueueMeasurer : public Measurer {
     return std::make_unique<QueueBench>(data, expected, *machine_, machine_->link_gbps(data.problem.shape.num_ranks));
   }
   std::vector<Limit> limits(int num_ranks) override { return machine_->limits(num_ranks); }
+  double pattern_gbps(const Traffic& bytes) override { return machine_->pattern_gbps(bytes); }
   double signal_us(int num_ranks) override { return machine_->signal_us(num_ranks); }
 
  private:

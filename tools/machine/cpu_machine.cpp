@@ -89,6 +89,7 @@ class CpuMachine : public Machine {
   }
   std::vector<Limit> limits(int) override { return {}; }
   double link_gbps(int) override { return 0; }
+  double pattern_gbps(const Traffic&) override { return 0; }
   double signal_us(int) override { return 0; }
 
  private:

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "crossdock/group.hpp"
+#include "machine/traffic.hpp"
 
 namespace crossdock::tools {
 
@@ -67,6 +68,9 @@ class Machine {
   virtual std::vector<Limit> limits(int num_ranks) = 0;
   /// The largest rate at which one rank of so many can send to all others, GB/s; measured once.
   virtual double link_gbps(int num_ranks) = 0;
+  /// The rate of a bare copy in which every rank sends every other one its share of `bytes`, at the busiest rank; 0 where that is
+  /// not measured.
+  virtual double pattern_gbps(const Traffic& bytes) = 0;
   /// A kernel that does nothing but tell all others and hear from them, µs; 0 where that is not measured.
   virtual double signal_us(int num_ranks) = 0;
 

@@ -101,6 +101,12 @@ void follow_trace(Problem& p, std::shared_ptr<const Trace> trace, int max_tokens
 
 std::string_view routing_name(const Problem& p) { return p.trace ? "trace" : oracle::name_of(p.routing); }
 
+bool favours_experts(const Problem& p) {
+  using enum oracle::Routing;
+  constexpr oracle::Routing kToAllAlike[] = {random, distinct_ranks, duplicates, holes, bad, bad64};
+  return p.trace || std::find(std::begin(kToAllAlike), std::end(kToAllAlike), p.routing) == std::end(kToAllAlike);
+}
+
 Config config_of(const Problem& p) {
   const oracle::Case& c = p.shape;
   Config config;

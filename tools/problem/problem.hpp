@@ -40,6 +40,9 @@ void follow_trace(Problem& problem, std::shared_ptr<const Trace> trace, int max_
 /// The name of its routing: of XD_ORACLE_ROUTINGS, or `trace`.
 std::string_view routing_name(const Problem& problem);
 
+/// Whether some experts get more than others by design, or may: a trace says nothing of that.
+bool favours_experts(const Problem& problem);
+
 /// The library's configuration of it.
 Config config_of(const Problem& problem);
 

@@ -26,16 +26,18 @@ struct Record {
   std::string wrong;    // timed in vain: the result differs from the oracle's
   int repeats = 0;      // that were timed; fewer than asked for where they take long
   double us_median = 0, us_p99 = 0, us_min = 0;
-  std::int64_t wire_bytes = 0;     // stored to other ranks but flags, by the busiest rank; or into the busiest, if more
+  std::vector<Traffic> traffic;    // bytes stored to other ranks but flags: of dispatch, of combine, of both for a pair
+  std::int64_t wire_bytes = 0;     // of that, by the busiest rank; or into the busiest, if more
   std::int64_t payload_bytes = 0;  // rows received by all ranks, own rows included
   double limit_gbps = 0;           // of one rank, from the same run
+  double pattern_gbps = 0;         // of the busiest rank, in a bare copy of `traffic`, same run; 0: not measured
   Launch dispatch, combine;        // of rank 0
   double host_us = 0;              // eager: of a call on the thread that makes it, median
   std::optional<double> rel_error;  // of combine against exact sums
   double plain_us =
       0;  // of the same call, token-major and without weights, in the same run; 0: not timed, or this is it
 
-  double floor_us = 0;  // of one signal, and the bytes at the limit's rate, all of the same run; 0: not asked for
+  double floor_us = 0;  // see set_floor; 0: not asked for
 
   double wire_gbps() const { return us_median > 0 ? wire_bytes / us_median / 1e3 : 0; }
   double payload_gbps() const { return us_median > 0 ? payload_bytes / us_median / 1e3 : 0; }
@@ -53,7 +55,10 @@ struct Record {
   bool counts() const { return refused.empty() && wrong.empty(); }
 };
 
-/// Fills everything but the setting.
+/// What each part of a call stores to other ranks, by definition: dispatch, combine, or one after the other.
+std::vector<Traffic> traffic_of(const Data& data, Op op);
+
+/// Fills what follows from these.
 Record record_of(const Data& data, const Run& run, const Timing& timing);
 
 /// "2026-11-22T17:00:00Z"
@@ -68,9 +73,10 @@ nlohmann::ordered_json to_json(const Record& record);
 nlohmann::ordered_json creation_json(const std::string& what, const Problem& problem, const Setting& setting,
                                      const std::vector<double>& us);
 
-/// Fills floor_us, where the limit is known. A pair hears of the others twice.
+/// Fills floor_us, where the rate is known: one signal, and the bytes at the limit's rate, or, where the routing favours experts,
+/// at that of the bare copy in the same pattern; all of the same run. A pair hears of the others twice.
 void set_floor(Record& record, double signal_us);
-/// More than this is a miss: 1.25 x floor + 3 µs.
+/// More than this is a miss: 1.25 x floor + 3 µs; where the routing favours experts 1.15 x floor, and 5 µs for up to 128 tokens.
 double allowed_us(const Record& record);
 
 /// Finds among `earlier` the time over which `record` counts.

@@ -24,7 +24,8 @@ std::vector<nlohmann::ordered_json> lines_of(const std::vector<Limit>& limits, c
 void append_json_lines(const std::string& file, const std::vector<nlohmann::ordered_json>& lines);
 void write_csv(const std::string& file, const std::vector<nlohmann::ordered_json>& lines);
 
-/// Prints the lines that miss 1.25 x floor + 3 µs. Their number; BadInput if no line has a floor.
+/// Prints the lines that took more than allowed_us, and all whose floor is of a pattern of their own. The number of the former;
+/// BadInput if no line has a floor.
 int compare_with_floor(double signal_us, const std::vector<Record>& records);
 
 /// Prints every line that both have. True if one got worse: rows that fill the wire by bandwidth, the others by latency.
