@@ -96,9 +96,9 @@
   X(CROSSDOCK_SHARE, "automatic", "GPUs: `vmm` or `ipc` memory between processes")     \
   X(CROSSDOCK_RUNTIME_DIR, "$XDG_RUNTIME_DIR or /tmp", "where rendezvous sockets live") \
   X(CROSSDOCK_TUNING_FILE, "none", "geometries that `crossdock tune` has found")       \
+  X(CROSSDOCK_PACKET_TOKENS, "0", "config.max_tokens up to which rows go in packets")  \
   X(CROSSDOCK_PLUGIN_DIR, "beside the library", "where backend plug-ins are looked up")
 
 #define XD_MAX_RANKS 8
 #define XD_MAX_TOPK 64
-
 #endif

@@ -4,4 +4,5 @@
 
 #include "kernels/combine_device.hpp"
 #include "kernels/dispatch_device.hpp"
+#include "kernels/dispatch_packets_device.hpp"
 #include "kernels/expert_rows_device.hpp"

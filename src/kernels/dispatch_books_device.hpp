@@ -7,6 +7,19 @@
 
 namespace crossdock::kernels {
 
+/// T of a call, in [0, M]. A T on the device that is out of range is clamped and reported.
+template <class M>
+XD_FN std::int64_t tokens_of(M& m, const DispatchArgs& args) {
+  const std::int64_t asked = args.num_tokens_on_device ? *args.num_tokens_on_device : args.num_tokens;
+  const std::int64_t tokens = larger<std::int64_t>(0, smaller<std::int64_t>(asked, args.call.shape.max_tokens));
+  if (tokens != asked && m.block() == 0 && m.thread() == 0) {
+    sync::ReportRecord* report = args.call.watch.report;
+    m.store_relaxed(&report->last_tokens, static_cast<std::uint64_t>(asked));
+    m.store_release(&report->tokens_clamped, m.load_relaxed(&report->tokens_clamped) + 1);
+  }
+  return tokens;
+}
+
 template <class M>
 struct Books {
   M& m;
@@ -26,10 +39,11 @@ struct Books {
   }
 
   /// Rows before `filled`, as the call before has left them, that this one leaves empty lose their metadata.
-  XD_FN void clean_tail(Team team, std::int64_t filled) const {
-    const std::int64_t first = smaller(matrix.rows_needed(rank), shape.row_capacity) + m.block();
-    const std::int64_t stride = std::int64_t{m.num_blocks()} * team.num_threads;
-    for (std::int64_t r = first + std::int64_t{m.num_blocks()} * team.thread; r < filled; r += stride) {
+  /// `block` of `num_blocks` that share them.
+  XD_FN void clean_tail(Team team, std::int64_t filled, int block, int num_blocks) const {
+    const std::int64_t first = smaller(matrix.rows_needed(rank), shape.row_capacity) + block;
+    const std::int64_t stride = std::int64_t{num_blocks} * team.num_threads;
+    for (std::int64_t r = first + std::int64_t{num_blocks} * team.thread; r < filled; r += stride) {
       call.mine<RowSource>(call.plan.sources)[r] = {-1, -1, -1, 0};
       for (int j = 0; j < shape.top_k; ++j) {
         call.mine<std::int32_t>(call.plan.ids)[r * shape.top_k + j] = -1;

@@ -89,18 +89,7 @@ struct Dispatch {
   /// Where token 0 of `chunk` lies in what was found.
   XD_FN int found_at(std::int64_t chunk) const { return routes_at_once() ? static_cast<int>(chunk) : 0; }
 
-  /// T of this call, in [0, M]. A T on the device that is out of range is clamped and reported.
-  XD_FN std::int64_t count_tokens() const {
-    if (replay()) return matrix_of_plan().tokens(rank);
-    const std::int64_t asked = args.num_tokens_on_device ? *args.num_tokens_on_device : args.num_tokens;
-    const std::int64_t tokens = larger<std::int64_t>(0, smaller<std::int64_t>(asked, shape.max_tokens));
-    if (tokens != asked && m.block() == 0 && m.thread() == 0) {
-      sync::ReportRecord* report = call.watch.report;
-      m.store_relaxed(&report->last_tokens, static_cast<std::uint64_t>(asked));
-      m.store_release(&report->tokens_clamped, m.load_relaxed(&report->tokens_clamped) + 1);
-    }
-    return tokens;
-  }
+  XD_FN std::int64_t count_tokens() const { return replay() ? matrix_of_plan().tokens(rank) : tokens_of(m, args); }
 
   XD_FN Books<M> books() { return {m, call, matrix()}; }
   XD_FN PairBooks<M> pair_books() { return {m, call, shared.pairs, epoch}; }
@@ -448,7 +437,7 @@ struct Dispatch {
     const Team team = leaves_one ? Team{m.thread() - M::kWidth, m.num_threads() - M::kWidth} : whole_block(m);
     if (!replay()) {
       keep_last_chunk(team);
-      books().clean_tail(team, filled);
+      books().clean_tail(team, filled, m.block(), m.num_blocks());
     }
     if (last && !replay()) books().keep_matrix(team);
     advance_clock(m, team, call, epoch, false);

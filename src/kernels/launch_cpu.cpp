@@ -4,6 +4,7 @@
 #include "kernels/launch_cpu.hpp"
 
 #include "kernels/dispatch_device.hpp"
+#include "kernels/dispatch_packets_device.hpp"
 #include "kernels/expert_rows_device.hpp"
 
 namespace crossdock::kernels::cpu {
@@ -13,6 +14,11 @@ using platform::Geometry;
 using platform::cpu::ScalarMachine;
 
 void launch_dispatch(Geometry, StreamHandle stream, const DispatchArgs& args) {
+  if (goes_in_packets(args))
+    return enqueue(stream, args, [](ScalarMachine& m, const DispatchArgs& a) {
+      PacketShared shared;
+      dispatch_in_packets(m, shared, a);
+    });
   enqueue(stream, args, [](ScalarMachine& m, const DispatchArgs& a) {
     DispatchShared shared;
     dispatch<false>(m, shared, a);  // a warp of one lane holds no item

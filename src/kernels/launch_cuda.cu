@@ -2,6 +2,7 @@
 // The launch table of NVIDIA GPUs. Instances of combine are compiled one by one, see combine_instance_cuda.cu.in.
 
 #include "kernels/dispatch_device.hpp"
+#include "kernels/dispatch_packets_device.hpp"
 #include "kernels/expert_rows_device.hpp"
 #include "kernels/launch_cuda.hpp"
 
@@ -19,7 +20,15 @@ struct DispatchBody {
     dispatch<kSmall>(m, shared, args);
   }
 };
+struct DispatchInPacketsBody {
+  using Shared = PacketShared;
+  static constexpr const char* kName = "dispatch";
+  __device__ static void run(CudaMachine& m, Shared& shared, const DispatchArgs& args) {
+    dispatch_in_packets(m, shared, args);
+  }
+};
 void launch_dispatch(Geometry geometry, StreamHandle stream, const DispatchArgs& args) {
+  if (goes_in_packets(args)) return launch<DispatchInPacketsBody, DispatchArgs>(geometry, stream, args);
   const bool small = is_small(args, geometry, CudaMachine::kWidth);
   (small ? launch<DispatchBody<true>, DispatchArgs> : launch<DispatchBody<false>, DispatchArgs>)(geometry, stream,
                                                                                                  args);
@@ -46,6 +55,7 @@ struct ExpertRowsBody {
 int max_resident_blocks(int num_threads) {
   int fewest = resident_blocks<DispatchBody<false>, DispatchArgs>(num_threads);
   fewest = smaller(fewest, resident_blocks<DispatchBody<true>, DispatchArgs>(num_threads));
+  fewest = smaller(fewest, resident_blocks<DispatchInPacketsBody, DispatchArgs>(num_threads));
   fewest = smaller(fewest, resident_blocks<ExpertRowsBody, ExpertRowsArgs>(num_threads));
 #define XD_COMBINE(dtype, wire) fewest = smaller(fewest, resident_combine_##dtype##_##wire(num_threads));
 #include "kernels/instances.def"

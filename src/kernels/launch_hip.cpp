@@ -24,6 +24,7 @@ using platform::hip::driver;
 enum Kernel {
   dispatch,
   dispatch_small,
+  dispatch_packets,
   expert_rows,
 #define XD_COMBINE(dtype, wire) combine_##dtype##_##wire, combine_##dtype##_##wire##_by_expert,
 #include "kernels/instances.def"
@@ -36,6 +37,7 @@ enum Kernel {
 constexpr const char* kNames[kNumKernels] = {
     XD_NAME(dispatch),
     XD_NAME(dispatch_small),
+    XD_NAME(dispatch_packets),
     XD_NAME(expert_rows),
 #define XD_COMBINE(dtype, wire) XD_NAME(combine_##dtype##_##wire), XD_NAME(combine_##dtype##_##wire##_by_expert),
 #include "kernels/instances.def"
@@ -85,6 +87,7 @@ void launch(Geometry geometry, StreamHandle stream, const Args& args) {
 
 void launch_dispatch(Geometry geometry, StreamHandle stream, const DispatchArgs& args) {
   constexpr int kWidth = 64;
+  if (goes_in_packets(args)) return launch<Kernel::dispatch_packets, DispatchArgs>(geometry, stream, args);
   (is_small(args, geometry, kWidth) ? launch<Kernel::dispatch_small, DispatchArgs>
                                     : launch<Kernel::dispatch, DispatchArgs>)(geometry, stream, args);
 }

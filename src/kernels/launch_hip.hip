@@ -34,6 +34,11 @@ extern "C" __global__ void XD_BOUNDS crossdock_dispatch_small(const DispatchArgs
   dispatch<true>(m, shared_memory<DispatchShared>(), args);
 }
 
+extern "C" __global__ void XD_BOUNDS crossdock_dispatch_packets(const DispatchArgs args) {
+  HipMachine m;
+  dispatch_in_packets(m, shared_memory<PacketShared>(), args);
+}
+
 extern "C" __global__ void XD_BOUNDS crossdock_expert_rows(const ExpertRowsArgs args) {
   HipMachine m;
   expert_rows(m, shared_memory<ExpertRowsShared>(), args);

@@ -8,6 +8,7 @@
 #include <cstdint>
 
 #include "crossdock/exchange.hpp"
+#include "types/packet.hpp"
 #include "types/shape.hpp"
 
 namespace crossdock::memory {
@@ -43,6 +44,7 @@ struct PlaceRegions {
   std::uint64_t counts_words, pair_words, done_words, enter_words, ready_words, state, share_counts, expert_words,
       trace_head, trace;
   std::uint64_t rows, scales, expert_rows, expert_scales, combine_rows, landing, landing_weights;
+  std::uint64_t mask_words, packets;
 
   /// Calls region(name, offset member, element bytes, count, what it holds and who writes it) for each region.
   template <class Self, class Region>
@@ -71,6 +73,11 @@ struct PlaceRegions {
     region("place.landing", r.landing, s.wire_row_bytes, s.landing_rows, "combine rows coming home; peers");
     region("place.landing_weights", r.landing_weights, s.combine_weights ? 4 * s.top_k : 0,
            std::uint64_t(s.max_tokens) * s.ranks_per_token, "their rows of weights; peers");
+    const std::uint64_t slots = s.packets_of_row ? 2 * w * s.max_tokens : 0;
+    region("place.mask_words", r.mask_words, slots ? 8 : 0, 2 * w * (w + 1),
+           "edge counts, for packets: [parity][source][tokens for destination | T and plan]; peers");
+    region("place.packets", r.packets, packet::kBytes * std::uint64_t(packet::per_slot(s)), slots,
+           "rows and what goes along: [parity][source][token]; peers");
   }
 };
 

@@ -9,6 +9,7 @@
 #include "crossdock/error.hpp"
 #include "layout/slots.hpp"
 #include "memory/regions.hpp"
+#include "op/environment.hpp"
 #include "op/shape.hpp"
 #include "op/text.hpp"
 #include "platform/device.hpp"
@@ -185,6 +186,9 @@ Shape shape_of(const Config& c, int num_ranks) {
     s.expert_rows = s.expert_capacity;
   }
   s.landing_rows = std::int64_t{c.max_tokens} * (c.fused ? c.top_k : s.ranks_per_token);
+  const bool whole_words = c.scale_bytes % 4 == 0;
+  if (c.layout == Layout::token_major && whole_words && c.max_tokens <= environment_packet_tokens())
+    s.packets_of_row = packet::per_row(s.row_bytes);
   return s;
 }
 

@@ -3,6 +3,7 @@
 
 #include <charconv>
 #include <cstdlib>
+#include <limits>
 #include <string>
 
 #include "crossdock/error.hpp"
@@ -24,15 +25,26 @@ std::string value_of(std::string_view name) {
   return {};
 }
 
+/// The number in a variable, from 0 to `most`.
+std::int64_t number_of(std::string_view name, std::int64_t most, const std::string& rule) {
+  const std::string value = value_of(name);
+  std::int64_t number = -1;
+  const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), number);
+  if (error != std::errc() || end != value.data() + value.size() || number < 0 || number > most)
+    throw ConfigError(text(name, " = `", value, "`; must be ", rule));
+  return number;
+}
+
 }  // namespace
 
 std::chrono::milliseconds environment_deadline() {
-  const std::string value = value_of("CROSSDOCK_DEADLINE_MS");
-  std::int64_t ms = -1;
-  const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), ms);
-  if (error != std::errc() || end != value.data() + value.size() || ms < 0)
-    throw ConfigError(text("CROSSDOCK_DEADLINE_MS = `", value, "`; must be milliseconds, 0 for no limit"));
-  return std::chrono::milliseconds(ms);
+  return std::chrono::milliseconds(
+      number_of("CROSSDOCK_DEADLINE_MS", std::numeric_limits<std::int64_t>::max(), "milliseconds, 0 for no limit"));
+}
+
+int environment_packet_tokens() {
+  return static_cast<int>(number_of("CROSSDOCK_PACKET_TOKENS", packet::kMostTokens,
+                                    text("a number of tokens, 0 to ", packet::kMostTokens)));
 }
 
 std::string environment_tuning_file() { return value_of("CROSSDOCK_TUNING_FILE"); }

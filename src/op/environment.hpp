@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The environment variables of lists.h, read when a group forms and never in dispatch or combine.
+// The environment variables of lists.h, read when a group or an exchange forms and never in dispatch or combine.
 #pragma once
 
 #include <chrono>
@@ -7,6 +7,7 @@
 #include <string>
 
 #include "crossdock/types.hpp"
+#include "types/packet.hpp"
 
 namespace crossdock::op {
 
@@ -22,6 +23,9 @@ std::chrono::milliseconds environment_deadline();
 
 /// CROSSDOCK_TUNING_FILE, `none` if there is none.
 std::string environment_tuning_file();
+
+/// CROSSDOCK_PACKET_TOKENS. ConfigError if it is no number from 0 to kMostPacketTokens.
+int environment_packet_tokens();
 
 /// CROSSDOCK_BACKEND. ConfigError if it names no machine.
 BackendKind environment_backend();

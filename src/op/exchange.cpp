@@ -101,11 +101,25 @@ void note_launch(ExchangeState& e, platform::Geometry geometry, const kernels::P
   e.last_launch = {geometry.num_blocks, geometry.num_threads / e.limits.width, pieces.count, by};
 }
 
+/// Blocks of a launch whose rows go in packets have few warps: a part of a row each, on as many multiprocessors as that takes.
+tuning::Choice choose_for_packets(const ExchangeState& e, std::int64_t tokens, tuning::Wish wish) {
+  constexpr int kWarps = 8;
+  const std::int64_t units = e.shape.row_bytes / 16;
+  const int parts = static_cast<int>(ceil_div<std::int64_t>(units, packet::kUnitsPacked * e.limits.width));
+  if (wish.num_warps == 0) wish.num_warps = kWarps;
+  wish.pieces = parts + 1;  // one for what goes along with a row
+  tuning::Choice choice = e.choose(tokens * e.shape.ranks_per_token, e.shape.row_bytes, wish, kernels::kIdleOfSmall);
+  choice.pieces = parts;
+  return choice;
+}
+
 void launch_dispatch(ExchangeState& e, kernels::DispatchArgs& args, const CallOptions& options, bool capturing) {
   const std::int64_t tokens = args.num_tokens_on_device || args.replay ? e.shape.max_tokens : args.num_tokens;
   const tuning::Decision decision = e.decide_dispatch(options, tokens);
   const int idle_blocks = tokens <= kernels::kChunk ? kernels::kIdleOfSmall : 1;  // one to count and publish
-  const tuning::Choice choice = e.choose(tokens, e.shape.row_bytes, decision.wish, idle_blocks);
+  const tuning::Choice choice = kernels::goes_in_packets(args)
+                                    ? choose_for_packets(e, tokens, decision.wish)
+                                    : e.choose(tokens, e.shape.row_bytes, decision.wish, idle_blocks);
   args.pieces = pieces_of(e.shape.row_bytes, choice.pieces, 1);
   note_launch(e, choice.geometry, args.pieces, decision.by);
   const platform::CurrentDevice current(e.group->device());

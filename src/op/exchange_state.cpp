@@ -62,6 +62,7 @@ void ExchangeState::find_tuned() {
 void ExchangeState::agree_on_config() const {
   struct Card {
     Config config;
+    std::int32_t packets_of_row;
     bool refused;
   };
   Card mine;
@@ -69,12 +70,16 @@ void ExchangeState::agree_on_config() const {
   mine.config = config;
   const Support support = supports(config, group->num_ranks());
   mine.refused = !support;
+  if (support) mine.packets_of_row = op::shape_of(config, group->num_ranks()).packets_of_row;
   const auto all = memory::all_gather_value(group->sharing().all_gather, group->num_ranks(), mine);
   if (!support) throw ConfigError(text("Exchange on rank ", group->rank(), ": ", support.reason));
   for (int r = 0; r < group->num_ranks(); ++r) {
     if (all[r].refused)
       throw ConfigError(text("Exchange on rank ", group->rank(), ": rank ", r,
                              " refused its config; give every rank the same config"));
+    if (all[r].packets_of_row != mine.packets_of_row)
+      throw ConfigError(text("Exchange on rank ", group->rank(), ": rank ", r,
+                             " has another CROSSDOCK_PACKET_TOKENS; give every rank the same"));
     const std::string what = op::difference(config, all[r].config);
     if (!what.empty())
       throw ConfigError(text("Exchange on rank ", group->rank(), ": the config of rank ", r, " differs: ", what,

@@ -44,6 +44,9 @@ concept Machine = requires(M& m, const M& c, const void* from, void* to, Bytes16
   { m.load16_once(from) } -> std::same_as<Bytes16>;  // will not
   m.store16(to, bytes);                              // will be read here soon
   m.store16_away(to, bytes);                         // goes to a peer, or will not be read here soon
+  // packets: who sees the last of the four words sees the others of the same store; system scope, no other order
+  { m.load16_whole(from) } -> std::same_as<Bytes16>;
+  m.store16_whole(to, bytes);
   // words; the order is on the operation
   { m.load_relaxed(read64) } -> std::same_as<std::uint64_t>;  // system scope
   { m.load_acquire(read64) } -> std::same_as<std::uint64_t>;  // system scope

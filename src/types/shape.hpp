@@ -79,6 +79,7 @@ struct Shape {
   std::int32_t in_flight;        // places
   std::int32_t num_plans;        // places + kept plans
   std::int32_t trace_events;     // time stamps per place, 0 = off
+  std::int32_t packets_of_row;   // small batches: packets in which a row travels; 0: rows travel as they are
   Layout layout;
   bool zero_copy, fused, combine_weights, zero_padding, overflow_is_error;
   std::int64_t row_bytes;          // of dispatch

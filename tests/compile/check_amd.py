@@ -26,7 +26,7 @@ def read(path):
 def expected_names(root):
     rows = re.findall(r"^XD_COMBINE\((\w+), (\w+)\)", read(os.path.join(root, "src", "kernels", "instances.def")), re.M)
     combines = [f"combine_{dtype}_{wire}{which}" for dtype, wire in rows for which in ("", "_by_expert")]
-    return ["dispatch", "dispatch_small", "expert_rows", *combines]
+    return ["dispatch", "dispatch_small", "dispatch_packets", "expert_rows", *combines]
 
 
 def check_names(names, expected):
@@ -118,7 +118,7 @@ def spoils():
         ("verb votes", verb("votes", lambda c: without(c, "v_cmp"))),
         ("without a wait", body("dispatch", lambda c: without(c, r"s_waitcnt.*vmcnt"))),
         ("combine_bf16_own: no `buffer_inv", body("combine_bf16_own", lambda c: replaced(c, "inv sc0 sc1", "inv sc1"))),
-        ("dispatch: of 16-byte", body("dispatch", lambda c: replaced(c, "(global_store_dwordx4.*) nt", r"\1"))),
+        ("dispatch: 16-byte", body("dispatch", lambda c: replaced(c, "(global_store_dwordx4.*) nt", r"\1"))),
         ("combine_f16_own: 1 x global_load_ushort", body("combine_f16_own", lambda c: c + ["global_load_ushort v0, v1, off"])),
         ("2 x global_store_byte", body("dispatch", lambda c: c + ["global_store_byte v0, v1, off"])),
         ("5 fused multiply-adds", body("combine_bf16_own", lambda c: c + ["v_fmac_f32_e32 v0, v1, v2"])),

@@ -25,6 +25,11 @@ __global__ void __launch_bounds__(kMaxThreads, 1) dispatch_kernel(XD_KERNEL_ARGS
 template __global__ void dispatch_kernel<false>(XD_KERNEL_ARGS DispatchArgs);
 template __global__ void dispatch_kernel<true>(XD_KERNEL_ARGS DispatchArgs);
 
+__global__ void __launch_bounds__(kMaxThreads, 1) dispatch_packets_kernel(XD_KERNEL_ARGS DispatchArgs args) {
+  TestedMachine m;
+  dispatch_in_packets(m, shared_memory<PacketShared>(), args);
+}
+
 __global__ void __launch_bounds__(kMaxThreads, 1) expert_rows_kernel(XD_KERNEL_ARGS ExpertRowsArgs args) {
   TestedMachine m;
   expert_rows(m, shared_memory<ExpertRowsShared>(), args);

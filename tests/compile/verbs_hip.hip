@@ -26,6 +26,10 @@ XD_VERB(load16_once, const Bytes16* from, Bytes16* to) {
 }
 XD_VERB(store16, Bytes16* to, Bytes16 v) { Machine::store16(to, v); }
 XD_VERB(store16_away, Bytes16* to, Bytes16 v) { Machine::store16_away(to, v); }
+XD_VERB(load16_whole, const Bytes16* from, Bytes16* to) {
+  to[Machine::thread()] = Machine::load16_whole(from + Machine::thread());
+}
+XD_VERB(store16_whole, Bytes16* to, Bytes16 v) { Machine::store16_whole(to, v); }
 XD_VERB(sync_block, int* to) {
   __shared__ int shared;
   shared = Machine::thread();

@@ -108,6 +108,7 @@ std::map<std::string, Kernel> all_kernels(int device) {
   };
   add("dispatch", runs.dispatch);
   add("dispatch_small", runs.dispatch);
+  add("dispatch_packets", runs.dispatch);
   add("expert_rows", runs.expert_rows);
 #define XD_COMBINE(dtype, wire)                                                          \
   add("combine_" #dtype "_" #wire, runs.combine[int(Dtype::dtype)][int(Wire::wire)][0]); \

@@ -33,6 +33,9 @@ void run_body(platform::Geometry geometry, std::uint64_t seed, const Args& args,
 
 template <int kWidth>
 void run_dispatch(platform::Geometry geometry, std::uint64_t seed, const kernels::DispatchArgs& args) {
+  if (kernels::goes_in_packets(args))
+    return run_body<kWidth, kernels::PacketShared>(
+        geometry, seed, args, [](auto& m, auto& shared, const auto& a) { kernels::dispatch_in_packets(m, shared, a); });
   run_body<kWidth, kernels::DispatchShared>(geometry, seed, args, [&](auto& m, auto& shared, const auto& a) {
     kernels::is_small(a, geometry, kWidth) ? kernels::dispatch<true>(m, shared, a)
                                            : kernels::dispatch<false>(m, shared, a);

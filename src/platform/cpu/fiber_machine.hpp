@@ -41,6 +41,8 @@ class FiberMachine : public Memory {
   std::uint64_t votes(bool flag) { return launch_.meet(FiberCall::votes, fiber_, {.bits = flag}).bits; }
 
   // With a seed, other threads may run before any operation on a word.
+  Bytes16 load16_whole(const void* from) { return launch_.interrupt(), Memory::load16_whole(from); }
+  void store16_whole(void* to, Bytes16 v) { launch_.interrupt(), Memory::store16_whole(to, v); }
   std::uint64_t load_relaxed(const std::uint64_t* p) { return launch_.interrupt(), Memory::load_relaxed(p); }
   std::uint64_t load_acquire(const std::uint64_t* p) { return launch_.interrupt(), Memory::load_acquire(p); }
   void store_relaxed(std::uint64_t* p, std::uint64_t v) { launch_.interrupt(), Memory::store_relaxed(p, v); }

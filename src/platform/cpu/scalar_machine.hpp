@@ -47,6 +47,18 @@ struct Memory {
     store16(to, v);
 #endif
   }
+  static Bytes16 load16_whole(const void* from) {
+    const auto* p = static_cast<const std::uint32_t*>(from);
+    Bytes16 v;
+    v.word[3] = __atomic_load_n(p + 3, __ATOMIC_ACQUIRE);
+    for (int i = 0; i < 3; ++i) v.word[i] = __atomic_load_n(p + i, __ATOMIC_RELAXED);
+    return v;
+  }
+  static void store16_whole(void* to, Bytes16 v) {
+    auto* p = static_cast<std::uint32_t*>(to);
+    for (int i = 0; i < 3; ++i) __atomic_store_n(p + i, v.word[i], __ATOMIC_RELAXED);
+    __atomic_store_n(p + 3, v.word[3], __ATOMIC_RELEASE);
+  }
   static std::uint64_t load_relaxed(const std::uint64_t* p) { return __atomic_load_n(p, __ATOMIC_RELAXED); }
   static std::uint64_t load_acquire(const std::uint64_t* p) { return __atomic_load_n(p, __ATOMIC_ACQUIRE); }
   static void store_relaxed(std::uint64_t* p, std::uint64_t v) { __atomic_store_n(p, v, __ATOMIC_RELAXED); }

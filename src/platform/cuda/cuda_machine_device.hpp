@@ -56,6 +56,25 @@ struct CudaMachine {
                  : "memory");
   }
 
+  /// 128 bits are one access to the memory model.
+  __device__ static Bytes16 load16_whole(const void* from) {
+    std::uint64_t low, high;
+    asm volatile("{ .reg .b128 q; ld.relaxed.sys.global.b128 q, [%2]; mov.b128 {%0, %1}, q; }"
+                 : "=l"(low), "=l"(high)
+                 : "l"(__cvta_generic_to_global(from))
+                 : "memory");
+    return {{static_cast<std::uint32_t>(low), static_cast<std::uint32_t>(low >> 32), static_cast<std::uint32_t>(high),
+             static_cast<std::uint32_t>(high >> 32)}};
+  }
+  __device__ static void store16_whole(void* to, Bytes16 v) {
+    const std::uint64_t low = v.word[0] | std::uint64_t{v.word[1]} << 32,
+                        high = v.word[2] | std::uint64_t{v.word[3]} << 32;
+    asm volatile("{ .reg .b128 q; mov.b128 q, {%1, %2}; st.relaxed.sys.global.b128 [%0], q; }" ::"l"(
+                     __cvta_generic_to_global(to)),
+                 "l"(low), "l"(high)
+                 : "memory");
+  }
+
   __device__ static std::uint64_t load_relaxed(const std::uint64_t* p) {
     std::uint64_t v;
     asm volatile("ld.relaxed.sys.u64 %0, [%1];" : "=l"(v) : "l"(p) : "memory");
