@@ -10,7 +10,7 @@
 
 namespace crossdock::kernels::cuda {
 
-inline constexpr int kMostThreads = 512;
+using platform::kMostThreads;
 
 /// `Body::run(machine, shared, args)` as a kernel.
 template <class Body, class Args>

@@ -3,9 +3,10 @@
 // its kernels are found by name: crossdock_ and the name of the body, of combine with rows and wire of instances.def.
 #pragma once
 
+#include "platform/machine.hpp"
+
 namespace crossdock::kernels::hip {
 
-/// Of a block: with one block on a compute unit there are registers enough for each body.
-inline constexpr int kMostThreads = 512;
+using platform::kMostThreads;
 
 }  // namespace crossdock::kernels::hip

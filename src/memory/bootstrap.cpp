@@ -5,7 +5,7 @@
 #include <cstring>
 #include <utility>
 
-#include "platform/cpu/deadline.hpp"
+#include "platform/system/deadline.hpp"
 
 namespace crossdock {
 
@@ -24,7 +24,7 @@ void TeamState::all_gather(int rank, const void* mine, std::size_t bytes, void* 
     throw UsageError("Team: rank is " + std::to_string(rank) + "; this team has ranks 0 to " +
                      std::to_string(num_ranks_ - 1));
   }
-  const platform::cpu::Deadline limit(deadline);
+  const platform::system::Deadline limit(deadline);
   std::unique_lock lock(mutex_);
   if (!failure_.empty()) throw_failure(rank);
   const unsigned long number = num_complete_;

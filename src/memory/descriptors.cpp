@@ -10,17 +10,17 @@
 #include <utility>
 
 #include "memory/bootstrap.hpp"
-#include "platform/cpu/local_socket.hpp"
-#include "platform/cpu/random_id.hpp"
-#include "platform/cpu/system_failure.hpp"
+#include "platform/system/local_socket.hpp"
+#include "platform/system/random_id.hpp"
+#include "platform/system/system_failure.hpp"
 
 namespace crossdock::memory {
 
-using platform::cpu::Arrival;
-using platform::cpu::Deadline;
-using platform::cpu::Id128;
-using platform::cpu::Inbox;
-using platform::cpu::UniqueFd;
+using platform::system::Arrival;
+using platform::system::Deadline;
+using platform::system::Id128;
+using platform::system::Inbox;
+using platform::system::UniqueFd;
 
 namespace {
 
@@ -60,8 +60,8 @@ class Round {
   }
 
   void open_door(const AllGather& all_gather) {
-    const Door mine{platform::cpu::random_id128(), platform::cpu::random_id128()};
-    listener_ = platform::cpu::listen_at(socket_name_of(mine.name), 64);
+    const Door mine{platform::system::random_id128(), platform::system::random_id128()};
+    listener_ = platform::system::listen_at(socket_name_of(mine.name), 64);
     doors_ = all_gather_value(all_gather, num_ranks_, mine);
     to_answer_ = to_hear_ = ((1u << num_ranks_) - 1) & ~(1u << rank_);
   }
@@ -76,7 +76,7 @@ class Round {
       for (int r = 0; r < num_ranks_; ++r)
         if (to_hear_ >> r & 1) fds.push_back({links_[r].get(), POLLIN, 0});
       for (const Caller& caller : callers_) fds.push_back({caller.fd.get(), POLLIN, 0});
-      platform::cpu::poll_all(fds, limit_);
+      platform::system::poll_all(fds, limit_);
       for (int r = 0; r < num_ranks_; ++r)
         if (to_hear_ >> r & 1) hear(r);
       answer_callers();
@@ -105,21 +105,21 @@ class Round {
 
   void ask(int peer) {
     UniqueFd& link = links_[peer];
-    while (!(link = platform::cpu::connect_to(socket_name_of(doors_[peer].name)))) {
+    while (!(link = platform::system::connect_to(socket_name_of(doors_[peer].name)))) {
       const int error = errno;
       if (error == ECONNREFUSED)
         return blame(1u << peer, "cannot be reached: it has ended, or runs in another network namespace");
-      if (error != EAGAIN) platform::cpu::throw_system_error("connecting to " + ranks_in_words(1u << peer), error);
+      if (error != EAGAIN) platform::system::throw_system_error("connecting to " + ranks_in_words(1u << peer), error);
       if (limit_.passed()) return blame(1u << peer, "does not take connections " + deadline_in_words(deadline_));
       std::this_thread::sleep_for(std::chrono::milliseconds{1});
     }
-    if (!platform::cpu::same_user(link.get())) {
-      return blame(1u << peer, "runs as uid " + std::to_string(platform::cpu::peer_of(link.get()).uid) +
+    if (!platform::system::same_user(link.get())) {
+      return blame(1u << peer, "runs as uid " + std::to_string(platform::system::peer_of(link.get()).uid) +
                                    ", this rank as " + std::to_string(::geteuid()) +
                                    "; all ranks must run as one user");
     }
     const Note note{doors_[peer].secret, rank_, 0};
-    if (!platform::cpu::send_all(link.get(), &note, sizeof(note), limit_)) blame(1u << peer, "has ended");
+    if (!platform::system::send_all(link.get(), &note, sizeof(note), limit_)) blame(1u << peer, "has ended");
   }
 
   void hear(int peer) {
@@ -147,15 +147,15 @@ class Round {
     const bool member = note.secret == doors_[rank_].secret && note.rank >= 0 && note.rank < num_ranks_;
     if (!member || (to_answer_ >> note.rank & 1) == 0) return;
     const Note reply{doors_[note.rank].secret, rank_, my_fd_ >= 0 ? 1 : 0};
-    if (!platform::cpu::send_with_fd(link, &reply, sizeof(reply), my_fd_, limit_))
+    if (!platform::system::send_with_fd(link, &reply, sizeof(reply), my_fd_, limit_))
       return blame(1u << note.rank, "has ended");
     to_answer_ &= ~(1u << note.rank);
   }
 
   void let_callers_in() {
     constexpr std::size_t kMostCallers = 64;  // strangers may come and say nothing: the oldest goes
-    while (UniqueFd fd = platform::cpu::accept_from(listener_.get())) {
-      if (!platform::cpu::same_user(fd.get())) continue;
+    while (UniqueFd fd = platform::system::accept_from(listener_.get())) {
+      if (!platform::system::same_user(fd.get())) continue;
       if (callers_.size() >= kMostCallers) callers_.pop_front();
       callers_.push_back({std::move(fd)});
     }

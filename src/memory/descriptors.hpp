@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "crossdock/group.hpp"
-#include "platform/cpu/unique_fd.hpp"
+#include "platform/system/unique_fd.hpp"
 
 namespace crossdock::memory {
 
@@ -19,7 +19,7 @@ class DescriptorExchange {
   /// Collective, any number of times. Gives a descriptor of every peer's `my_fd`, close-on-exec, in rank order; the own
   /// entry is empty, and that of a rank that passed -1. `my_fd` stays the caller's. Throws one class on all ranks, or on
   /// none: peer_lost (names the ranks that did not answer within the deadline), system; or what the all-gather throws.
-  std::vector<platform::cpu::UniqueFd> exchange(int my_fd);
+  std::vector<platform::system::UniqueFd> exchange(int my_fd);
 
  private:
   AllGather all_gather_;

@@ -31,7 +31,7 @@ void share_references(const Sharing& s, const platform::BlockPtr& mine, std::vec
 
 /// Blocks of ranks of other processes.
 void share_descriptors(const Sharing& s, const platform::BlockPtr& mine, std::vector<platform::BlockPtr>& blocks) {
-  const platform::cpu::UniqueFd exported(s.device->export_descriptor(*mine));
+  const platform::system::UniqueFd exported(s.device->export_descriptor(*mine));
   auto descriptors = DescriptorExchange(s.all_gather, s.rank, s.num_ranks, s.deadline).exchange(exported.get());
   for (int r = 0; r < s.num_ranks; ++r)
     if (!s.is_in_process(r)) blocks[r] = s.device->import_descriptor(descriptors[r].get(), mine->bytes());

@@ -12,9 +12,9 @@
 
 namespace crossdock::memory {
 
-using platform::cpu::Arrival;
-using platform::cpu::Deadline;
-using platform::cpu::Inbox;
+using platform::system::Arrival;
+using platform::system::Deadline;
+using platform::system::Inbox;
 
 namespace {
 
@@ -32,18 +32,18 @@ struct Contribution {
 void tell_failure(int link, StatusCode code, const std::string& story) {
   const Head head{MessageKind::failure, code, 0, story.size()};
   const Deadline soon(kTellLimit);
-  if (platform::cpu::send_all(link, &head, sizeof(head), soon))
-    platform::cpu::send_all(link, story.data(), story.size(), soon);
+  if (platform::system::send_all(link, &head, sizeof(head), soon))
+    platform::system::send_all(link, story.data(), story.size(), soon);
 }
 
 Arrival receive_reply(int link, Head& head, std::string& story, const Deadline& deadline) {
   Inbox inbox(sizeof(Head));
-  Arrival arrival = platform::cpu::receive_all(link, inbox, deadline);
+  Arrival arrival = platform::system::receive_all(link, inbox, deadline);
   if (arrival != Arrival::complete) return arrival;
   head = inbox.as<Head>();
   if (head.kind != MessageKind::failure) return arrival;
   Inbox text(std::min<std::uint64_t>(head.bytes, kMostStoryBytes));
-  arrival = platform::cpu::receive_all(link, text, deadline);
+  arrival = platform::system::receive_all(link, text, deadline);
   story.assign(reinterpret_cast<const char*>(text.bytes.data()), text.num_received);
   return arrival;
 }
@@ -69,8 +69,8 @@ void Rendezvous::gather_as_root(const void* mine, std::size_t bytes, void* all) 
   const Deadline limit(deadline_);
   for (int r = 1; r < num_ranks_; ++r) {
     const int link = links_[static_cast<std::size_t>(r)].get();
-    if (!platform::cpu::send_all(link, &head, sizeof(head), limit) ||
-        !platform::cpu::send_all(link, all, all_bytes, limit))
+    if (!platform::system::send_all(link, &head, sizeof(head), limit) ||
+        !platform::system::send_all(link, all, all_bytes, limit))
       fail_all(StatusCode::peer_lost, ranks_in_words(1u << r) + kClosed);
   }
 }
@@ -84,7 +84,7 @@ void Rendezvous::collect(std::size_t bytes, std::byte* all) {
     std::vector<pollfd> fds;
     for (int r = 1; r < num_ranks_; ++r)
       fds.push_back({links_[r].get(), static_cast<short>(from[r].complete ? POLLRDHUP : POLLIN), 0});
-    platform::cpu::poll_all(fds, patience.deadline);
+    platform::system::poll_all(fds, patience.deadline);
     for (int r = 1; r < num_ranks_; ++r) {
       if (fds[r - 1].revents == 0) continue;
       Contribution& one = from[r];
@@ -120,7 +120,8 @@ void Rendezvous::gather_as_leaf(const void* mine, std::size_t bytes, void* all) 
       MessageKind::gather, StatusCode::ok, num_gathers_, bytes, static_cast<std::uint64_t>(deadline_.count()),
       limit.to_ns()};
   // If this fails, rank 0 has closed; it may have left its reason to be read.
-  if (platform::cpu::send_all(link, &head, sizeof(head), limit)) platform::cpu::send_all(link, mine, bytes, limit);
+  if (platform::system::send_all(link, &head, sizeof(head), limit))
+    platform::system::send_all(link, mine, bytes, limit);
   const Deadline for_reply = limit.plus(kGrace);
   Head reply{};
   std::string story;
@@ -134,7 +135,7 @@ void Rendezvous::gather_as_leaf(const void* mine, std::size_t bytes, void* all) 
                                   " are expected; all ranks must make the same calls in the same order");
     }
     Inbox body(expected);
-    arrival = platform::cpu::receive_all(link, body, for_reply);
+    arrival = platform::system::receive_all(link, body, for_reply);
     if (arrival == Arrival::complete && expected > 0) std::memcpy(all, body.bytes.data(), expected);
   }
   if (arrival == Arrival::closed) fail(StatusCode::peer_lost, std::string("rank 0") + kClosed);

@@ -13,9 +13,9 @@
 #include <vector>
 
 #include "crossdock/group.hpp"
-#include "platform/cpu/deadline.hpp"
-#include "platform/cpu/local_socket.hpp"
-#include "platform/cpu/unique_fd.hpp"
+#include "platform/system/deadline.hpp"
+#include "platform/system/local_socket.hpp"
+#include "platform/system/unique_fd.hpp"
 
 namespace crossdock::memory {
 
@@ -46,7 +46,7 @@ class Rendezvous {
   const std::string name_;
   const int rank_, num_ranks_;
   const std::chrono::milliseconds deadline_;
-  std::vector<platform::cpu::UniqueFd> links_;  // rank 0: by rank; others: [0] leads to rank 0
+  std::vector<platform::system::UniqueFd> links_;  // rank 0: by rank; others: [0] leads to rank 0
   std::uint64_t num_gathers_ = 0;
   StatusCode failure_code_ = StatusCode::ok;
   std::string failure_;

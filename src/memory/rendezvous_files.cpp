@@ -10,12 +10,12 @@
 #include <cerrno>
 #include <cstdlib>
 
-#include "platform/cpu/system_failure.hpp"
+#include "platform/system/system_failure.hpp"
 
 namespace crossdock::memory {
 
-using platform::cpu::throw_system_error;
-using platform::cpu::UniqueFd;
+using platform::system::throw_system_error;
+using platform::system::UniqueFd;
 
 std::string PrivateDirectory::base_from_environment() {
   for (const char* variable : {"CROSSDOCK_RUNTIME_DIR", "XDG_RUNTIME_DIR"}) {

@@ -6,7 +6,7 @@
 
 #include <string>
 
-#include "platform/cpu/unique_fd.hpp"
+#include "platform/system/unique_fd.hpp"
 
 namespace crossdock::memory {
 
@@ -24,7 +24,7 @@ class PrivateDirectory {
 
  private:
   std::string path_;
-  platform::cpu::UniqueFd fd_;
+  platform::system::UniqueFd fd_;
 };
 
 /// Rank 0's right to listen under a name: a lock that dies with its process. Removes the files when destroyed.
@@ -42,7 +42,7 @@ class NameLock {
  private:
   const PrivateDirectory& directory_;
   std::string lock_file_, socket_file_;
-  platform::cpu::UniqueFd lock_;
+  platform::system::UniqueFd lock_;
 };
 
 /// Name of the socket file of rendezvous `name`.

@@ -11,14 +11,14 @@
 #include "memory/rendezvous.hpp"
 #include "memory/rendezvous_files.hpp"
 #include "memory/rendezvous_messages.hpp"
-#include "platform/cpu/system_failure.hpp"
+#include "platform/system/system_failure.hpp"
 
 namespace crossdock::memory {
 
-using platform::cpu::Arrival;
-using platform::cpu::Deadline;
-using platform::cpu::Inbox;
-using platform::cpu::UniqueFd;
+using platform::system::Arrival;
+using platform::system::Deadline;
+using platform::system::Inbox;
+using platform::system::UniqueFd;
 
 std::string problem_of_name(const std::string& name) {
   constexpr std::size_t kMostBytes = 64;
@@ -72,12 +72,13 @@ struct RendezvousMeeting {
   void receive_all_ranks() {
     while (!lock.try_take()) {
       // Somebody else is rank 0 under this name. It finds that out by our hello, and tells everybody.
-      if (UniqueFd link = platform::cpu::connect_to(socket_path())) enter(std::move(link));  // does not return if heard
+      if (UniqueFd link = platform::system::connect_to(socket_path()))
+        enter(std::move(link));  // does not return if heard
       pause_before_retry();
       if (patience.deadline.passed())
         self.fail(StatusCode::peer_lost, "another process holds the name and does not answer; use another name");
     }
-    listener = platform::cpu::listen_at(socket_path(), 64);
+    listener = platform::system::listen_at(socket_path(), 64);
     std::optional<Deadline> last_call;  // set by a fault
     while (seen != (1u << self.num_ranks_) - 1) {
       look_around(last_call ? *last_call : patience.deadline);
@@ -90,8 +91,8 @@ struct RendezvousMeeting {
     for (Guest& guest : guests) {
       if (guest.rank < 0) continue;
       const Head welcome{MessageKind::welcome, StatusCode::ok, 0, 0};
-      platform::cpu::send_all(guest.fd.get(), &welcome, sizeof(welcome),
-                              patience.deadline);  // a loss shows in the first gather
+      platform::system::send_all(guest.fd.get(), &welcome, sizeof(welcome),
+                                 patience.deadline);  // a loss shows in the first gather
       self.links_[static_cast<std::size_t>(guest.rank)] = std::move(guest.fd);
     }
   }
@@ -100,14 +101,14 @@ struct RendezvousMeeting {
     std::vector<pollfd> fds{{listener.get(), POLLIN, 0}};
     for (const Guest& guest : guests)
       fds.push_back({guest.fd.get(), static_cast<short>(guest.hello.complete() ? POLLRDHUP : POLLIN), 0});
-    platform::cpu::poll_all(fds, until);
+    platform::system::poll_all(fds, until);
     std::size_t i = 1;
     for (auto guest = guests.begin(); guest != guests.end(); ++i) {
       const bool keep = fds[i].revents == 0 || listen_to(*guest);
       guest = keep ? std::next(guest) : guests.erase(guest);
     }
-    while (UniqueFd fd = platform::cpu::accept_from(listener.get())) {
-      const auto peer = platform::cpu::peer_of(fd.get());
+    while (UniqueFd fd = platform::system::accept_from(listener.get())) {
+      const auto peer = platform::system::peer_of(fd.get());
       if (peer.uid == ::geteuid() && guests.size() < 256) {
         guests.push_back({std::move(fd), peer.pid});
       } else {
@@ -175,7 +176,7 @@ struct RendezvousMeeting {
   [[noreturn]] void turn_all_away() {
     lock.release();
     for (const Guest& guest : guests) tell_failure(guest.fd.get(), fault_code, fault);
-    while (const UniqueFd late = platform::cpu::accept_from(listener.get()))
+    while (const UniqueFd late = platform::system::accept_from(listener.get()))
       tell_failure(late.get(), fault_code, fault);
     self.fail(fault_code, fault);
   }
@@ -184,7 +185,7 @@ struct RendezvousMeeting {
 
   void go_to_rank_0() {
     for (;;) {
-      if (UniqueFd link = platform::cpu::connect_to(socket_path())) {
+      if (UniqueFd link = platform::system::connect_to(socket_path())) {
         if (enter(std::move(link))) return;
         self.fail(StatusCode::peer_lost,
                   "rank 0 closed its door: it ended, was killed, or its group is complete without "
@@ -193,7 +194,7 @@ struct RendezvousMeeting {
       }
       const int error = errno;
       if (error != ENOENT && error != ECONNREFUSED && error != EAGAIN)
-        platform::cpu::throw_system_error(
+        platform::system::throw_system_error(
             "connecting to rank 0 at " + directory.path() + "/" + socket_file_of(self.name_), error);
       if (patience.deadline.passed()) self.fail(StatusCode::peer_lost, did_not_come(1));
       pause_before_retry();
@@ -202,9 +203,9 @@ struct RendezvousMeeting {
 
   /// Says hello and waits to be welcomed. False: the door was closed without a word.
   bool enter(UniqueFd link) {
-    if (!platform::cpu::same_user(link.get())) {
+    if (!platform::system::same_user(link.get())) {
       throw SystemError("rendezvous '" + self.name_ + "': the process that listens in " + directory.path() +
-                        " runs as uid " + std::to_string(platform::cpu::peer_of(link.get()).uid) + ", this one as " +
+                        " runs as uid " + std::to_string(platform::system::peer_of(link.get()).uid) + ", this one as " +
                         std::to_string(::geteuid()) + "; all ranks must run as one user");
     }
     Hello hello{{},
@@ -214,7 +215,7 @@ struct RendezvousMeeting {
                 static_cast<std::uint32_t>(patience.limit.count()),
                 patience.deadline.to_ns()};
     std::memcpy(hello.magic, kRendezvousMagic, sizeof(hello.magic));
-    platform::cpu::send_all(link.get(), &hello, sizeof(hello), patience.deadline);
+    platform::system::send_all(link.get(), &hello, sizeof(hello), patience.deadline);
     Head reply{};
     std::string story;
     const Arrival arrival = receive_reply(link.get(), reply, story, patience.deadline.plus(kGrace));

@@ -7,7 +7,7 @@
 #include <string>
 
 #include "crossdock/types.hpp"
-#include "platform/cpu/local_socket.hpp"
+#include "platform/system/local_socket.hpp"
 
 namespace crossdock::memory {
 
@@ -48,10 +48,10 @@ struct Head {
 /// Until when rank 0 waits: as long as the least patient of all ranks that wait.
 struct Patience {
   std::chrono::milliseconds limit;
-  platform::cpu::Deadline deadline{limit};
+  platform::system::Deadline deadline{limit};
 
   void share(std::uint64_t limit_ms, std::uint64_t deadline_ns) {
-    const auto theirs = platform::cpu::Deadline::from_ns(deadline_ns);
+    const auto theirs = platform::system::Deadline::from_ns(deadline_ns);
     if (theirs.never() || (!deadline.never() && deadline.at() <= theirs.at())) return;
     limit = std::chrono::milliseconds{limit_ms};
     deadline = theirs;
@@ -62,6 +62,7 @@ struct Patience {
 void tell_failure(int link, StatusCode code, const std::string& story);
 
 /// Receives a head, and the story if it announces a failure.
-platform::cpu::Arrival receive_reply(int link, Head& head, std::string& story, const platform::cpu::Deadline& deadline);
+platform::system::Arrival receive_reply(int link, Head& head, std::string& story,
+                                        const platform::system::Deadline& deadline);
 
 }  // namespace crossdock::memory

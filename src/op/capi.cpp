@@ -8,6 +8,7 @@
 
 #include "crossdock/crossdock.h"
 #include "crossdock/crossdock.hpp"
+#include "op/config_members.hpp"
 #include "op/text.hpp"
 
 struct xd_team {
@@ -74,32 +75,29 @@ E enumerator(std::int32_t value, int count, const char* name) {
   return static_cast<E>(value);
 }
 
+// A member of xd_config as the one of Config: numbers as they are, truth values by 0, enumerators within their list.
+template <class T>
+void take(T& to, T value, const char*) {
+  to = value;
+}
+void take(bool& to, std::int32_t value, const char*) { to = value != 0; }
+void take(Dtype& to, std::int32_t value, const char* name) { to = enumerator<Dtype>(value, XD_NUM_DTYPES, name); }
+void take(Wire& to, std::int32_t value, const char* name) { to = enumerator<Wire>(value, XD_NUM_WIRES, name); }
+void take(Layout& to, std::int32_t value, const char* name) { to = enumerator<Layout>(value, XD_NUM_LAYOUTS, name); }
+void take(Overflow& to, std::int32_t value, const char* name) {
+  to = enumerator<Overflow>(value, XD_NUM_OVERFLOWS, name);
+}
+
 Config config_of(const xd_config* given_config, const char* call) {
   const xd_config& c = sized(given_config, call, "config");
   Config config;
-  config.hidden = c.hidden;
-  config.num_experts = c.num_experts;
-  config.top_k = c.top_k;
-  config.max_tokens = c.max_tokens;
-  config.dispatch_dtype = enumerator<Dtype>(c.dispatch_dtype, XD_NUM_DTYPES, "config.dispatch_dtype");
-  config.combine_dtype = enumerator<Dtype>(c.combine_dtype, XD_NUM_DTYPES, "config.combine_dtype");
-  config.combine_wire = enumerator<Wire>(c.combine_wire, XD_NUM_WIRES, "config.combine_wire");
-  config.scale_bytes = c.scale_bytes;
-  config.layout = enumerator<Layout>(c.layout, XD_NUM_LAYOUTS, "config.layout");
-  config.row_capacity = c.row_capacity;
-  config.expert_capacity = c.expert_capacity;
-  config.alignment = c.alignment ? c.alignment : 1;
-  config.zero_padding = c.zero_padding != 0;
-  config.overflow = enumerator<Overflow>(c.overflow, XD_NUM_OVERFLOWS, "config.overflow");
-  config.zero_copy = c.zero_copy != 0;
-  config.fused = c.fused != 0;
-  config.combine_weights = c.combine_weights != 0;
-  config.in_flight = c.in_flight ? c.in_flight : 1;
-  config.kept_plans = c.kept_plans;
-  config.num_sms = c.num_sms;
-  config.num_blocks = c.num_blocks;
-  config.num_warps = c.num_warps;
-  config.pieces = c.pieces;
+#define XD_TAKE(member) take(config.member, c.member, "config." #member);
+#define XD_LEAVE(member)
+  XD_CONFIG_MEMBERS(XD_TAKE, XD_LEAVE)
+#undef XD_TAKE
+#undef XD_LEAVE
+  if (c.alignment == 0) config.alignment = 1;
+  if (c.in_flight == 0) config.in_flight = 1;
   return config;
 }
 

@@ -9,6 +9,7 @@
 #include "crossdock/error.hpp"
 #include "layout/slots.hpp"
 #include "memory/regions.hpp"
+#include "op/config_members.hpp"
 #include "op/environment.hpp"
 #include "op/shape.hpp"
 #include "op/text.hpp"
@@ -196,32 +197,9 @@ std::string difference(const Config& mine, const Config& theirs) {
 #define XD_COMPARE(member)          \
   if (mine.member != theirs.member) \
     return text(#member, " = ", show(mine.member), " here and ", show(theirs.member), " there");
-  XD_COMPARE(hidden)
-  XD_COMPARE(num_experts)
-  XD_COMPARE(top_k)
-  XD_COMPARE(max_tokens)
-  XD_COMPARE(dispatch_dtype)
-  XD_COMPARE(combine_dtype)
-  XD_COMPARE(combine_wire)
-  XD_COMPARE(scale_bytes)
-  XD_COMPARE(layout)
-  XD_COMPARE(row_capacity)
-  XD_COMPARE(expert_capacity)
-  XD_COMPARE(alignment)
-  XD_COMPARE(zero_padding)
-  XD_COMPARE(overflow)
-  XD_COMPARE(zero_copy)
-  XD_COMPARE(fused)
-  XD_COMPARE(combine_weights)
-  XD_COMPARE(in_flight)
-  XD_COMPARE(kept_plans)
-  XD_COMPARE(trace_events)
-  XD_COMPARE(num_sms)
-  XD_COMPARE(num_blocks)
-  XD_COMPARE(num_warps)
-  XD_COMPARE(pieces)
+  XD_CONFIG_MEMBERS(XD_COMPARE, XD_COMPARE)
 #undef XD_COMPARE
-  return mine == theirs ? "" : "an unnamed member differs";
+  return "";
 }
 
 Memory bill_of(const Shape& shape, std::uint64_t page_bytes) {

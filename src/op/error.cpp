@@ -3,21 +3,25 @@
 
 namespace crossdock {
 
+namespace {
+
+template <StatusCode kCode>
+[[noreturn]] void raise_as(const std::string& text) {
+  if constexpr (kCode == StatusCode::ok) {
+    throw Error(kCode, text);  // no failure has this code, so no class has it
+  } else {
+    throw StatusError<kCode>(text);
+  }
+}
+
+}  // namespace
+
 void raise(StatusCode code, const std::string& text) {
   switch (code) {
-    case StatusCode::ok:
-      break;
 #define XD_RAISE(name, ...) \
   case StatusCode::name:    \
-    throw StatusError<StatusCode::name>(text);
-      XD_RAISE(usage)
-      XD_RAISE(config)
-      XD_RAISE(state)
-      XD_RAISE(capacity)
-      XD_RAISE(topology)
-      XD_RAISE(peer_lost)
-      XD_RAISE(aborted)
-      XD_RAISE(system)
+    raise_as<StatusCode::name>(text);
+    XD_STATUSES(XD_RAISE)
 #undef XD_RAISE
   }
   throw Error(code, text);

@@ -126,9 +126,8 @@ void launch_dispatch(ExchangeState& e, kernels::DispatchArgs& args, const CallOp
   const detail::CallUnderWay under_way(e, options.stream, capturing);
   e.launches->dispatch(choice.geometry, options.stream, args);
   if (e.shape.layout == Layout::token_major) return;
-  // As if the others had as many tokens, and no fewer than a decode step.
-  constexpr std::int64_t kLeastTokens = 64;
-  const std::int64_t expected = smaller(e.shape.row_capacity, larger(tokens, kLeastTokens) * e.shape.num_ranks);
+  // As if the others had as many tokens.
+  const std::int64_t expected = smaller(e.shape.row_capacity, larger(tokens, tuning::kLeastTokens) * e.shape.num_ranks);
   const tuning::Choice rows = e.choose(expected, e.shape.row_bytes, {.num_sms = decision.wish.num_sms});
   const kernels::ExpertRowsArgs by_expert{args.call, pieces_of(e.shape.row_bytes, rows.pieces, 1), args.replay};
   e.launches->expert_rows(rows.geometry, options.stream, by_expert);

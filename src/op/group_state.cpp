@@ -7,7 +7,7 @@
 
 #include "memory/bootstrap.hpp"
 #include "op/text.hpp"
-#include "platform/cpu/random_id.hpp"
+#include "platform/system/random_id.hpp"
 
 namespace crossdock::detail {
 namespace {
@@ -72,7 +72,7 @@ GroupState::GroupState(memory::Sharing sharing, BackendKind backend, int device,
              static_cast<std::int32_t>(backend),
              sharing_.device->ordinal(),
              sharing_.device->share_offer()};
-  const auto process = platform::cpu::process_id128();
+  const auto process = platform::system::process_id128();
   static_assert(sizeof process == sizeof mine.process);
   std::memcpy(mine.process, &process, sizeof process);
   std::string unreachable;

@@ -21,6 +21,9 @@ struct Geometry {
   int num_threads = 1;  ///< per block, a multiple of the machine's width
 };
 
+/// Most threads of a block of a GPU: with one block on a multiprocessor there are registers enough for each body.
+inline constexpr int kMostThreads = 512;
+
 template <class M>
 concept Machine = requires(M& m, const M& c, const void* from, void* to, Bytes16 bytes, std::uint32_t* word32,
                            std::uint64_t* word64, const std::uint64_t* read64, float number, int n, bool flag) {

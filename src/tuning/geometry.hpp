@@ -15,8 +15,8 @@ struct Choice {
   int pieces = 1;
 };
 
-/// Threads of a block that moves rows.
-inline constexpr int kMoveThreads = 512;
+/// Threads of a block that moves rows: as many as kernels are compiled for.
+inline constexpr int kMoveThreads = platform::kMostThreads;
 /// Bytes of a lane below which a row is not split further: one load, for which a small batch waits once.
 inline constexpr int kPieceBytesPerLane = 16;
 
@@ -26,6 +26,9 @@ inline constexpr int kMostPieceBytes = 7168;
 
 /// Most parts of a row: kernels count those of 2^24 tokens in 32 bits.
 inline constexpr int kMostPieces = 32;
+
+/// Tokens for which a call's rows by expert are counted on, at least: those of a decode step.
+inline constexpr std::int64_t kLeastTokens = 64;
 
 /// For `rows` rows of `row_bytes` bytes. What `wish` leaves open is chosen here, what it asks is cut to what fits.
 /// `resident`: blocks that fit at once.

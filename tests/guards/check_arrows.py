@@ -18,17 +18,18 @@ SRC = {
     "layout": ["types/*"],
     "tuning": ["types/*", *MACHINE, *RAISE],
     "platform": ["types/*", *RAISE],
-    "platform/cpu": ["types/*", *MACHINE, *RAISE, "crossdock/cpu_stream.hpp"],
+    "platform/system": ["types/*", *MACHINE, *RAISE],
+    "platform/cpu": ["types/*", *MACHINE, *RAISE, "platform/system/*", "crossdock/cpu_stream.hpp"],
     "platform/cuda": ["types/*", *MACHINE, *RAISE],
     "platform/hip": ["types/*", *MACHINE, *RAISE],
     "codec": ["types/*", *MACHINE],
     "sync": ["types/*", *MACHINE],
-    "memory": ["types/*", *MACHINE, "platform/*/*", *RAISE, "crossdock/config.hpp", "crossdock/exchange.hpp",
+    "memory": ["types/*", *MACHINE, "platform/system/*", *RAISE, "crossdock/config.hpp", "crossdock/exchange.hpp",
                "crossdock/group.hpp"],
     "wire": ["types/*", *MACHINE, "memory/peers.hpp"],
     "kernels": ["types/*", *MACHINE, "route/*", "layout/*", "codec/*", "wire/*", "sync/*", "memory/peers.hpp",
                 "memory/regions.hpp", "crossdock/exchange.hpp"],
-    "op": ["types/*", *MACHINE, "platform/*/*", "memory/*", "tuning/*", "route/*", "layout/*", "codec/*", "sync/*",
+    "op": ["types/*", *MACHINE, "platform/system/*", "memory/*", "tuning/*", "route/*", "layout/*", "codec/*", "sync/*",
            "kernels/*", "crossdock/*"],
 }
 # Files where the machines meet: launch files join the bodies with one, platform itself lists them all.
@@ -60,7 +61,7 @@ TOOLS = {
 }
 FREE = ("tools", "bench", "examples", "python")  # may use libraries of theirs
 # Rooms that speak to the operating system or a driver; the others use the standard library only.
-SYSTEM_HEADERS = {"platform", "platform/cpu", "platform/cuda", "platform/hip", "memory", "op"}
+SYSTEM_HEADERS = {"platform", "platform/system", "platform/cpu", "platform/cuda", "platform/hip", "memory", "op"}
 # Headers of a vendor, by how they start, and the only files that may include them.
 VENDOR = {"cuda": ("src/platform/cuda/", "src/kernels/launch_cuda", "tools/cuda/"), "nv": ("src/platform/cuda/",),
           "hip": ("src/platform/hip/", "src/kernels/launch_hip", "tools/hip/"), "rocm": ("src/platform/hip/",)}
@@ -139,19 +140,20 @@ def check(path, text, exists):
 
 def self_test():
     present = {"src/op/a.hpp", "src/types/shape.hpp", "src/memory/peers.hpp", "src/memory/heap.hpp", "src/wire/put.hpp",
-               "src/platform/machine.hpp", "src/platform/cpu/scalar.hpp", "include/crossdock/types.hpp",
+               "src/platform/machine.hpp", "src/platform/cpu/scalar.hpp", "src/platform/system/fd.hpp", "include/crossdock/types.hpp",
                "include/crossdock/group.hpp", "src/route/r.hpp", "src/layout/l.hpp", "oracle/answer.hpp",
                "tools/command/flags.hpp", "tools/verbs/bench.hpp"}
     bad = [("src/types/shape.hpp", '"op/a.hpp"'), ("src/route/r.hpp", '"layout/l.hpp"'), ("src/wire/put.hpp", '"memory/heap.hpp"'),
            ("src/kernels/body.hpp", '"platform/cpu/scalar.hpp"'), ("oracle/answer.cpp", '"types/shape.hpp"'),
            ("src/codec/c.hpp", "<cuda_fp8.h>"), ("src/route/r.hpp", "<unistd.h>"), ("src/op/a.cpp", '"op/missing.hpp"'),
            ("tools/main.cpp", '"op/a.hpp"'), ("tools/command/text.cpp", '"verbs/bench.hpp"'), ("tools/new/a.cpp", '"command/flags.hpp"'),
+           ("src/memory/heap.hpp", '"platform/cpu/scalar.hpp"'), ("src/platform/system/fd.hpp", '"platform/cpu/scalar.hpp"'),
            ("src/route/r.hpp", '"../op/a.hpp"'), ("src/types/shape.hpp", '"crossdock/group.hpp"')]
     good = [("src/op/a.cpp", '"op/a.hpp"'), ("src/wire/put.hpp", '"memory/peers.hpp"'), ("src/op/a.cpp", "<sys/mman.h>"),
             ("src/kernels/launch_cpu.cpp", '"platform/cpu/scalar.hpp"'), ("src/codec/c.hpp", '"platform/machine.hpp"'),
             ("oracle/answer.cpp", '"oracle/answer.hpp"'), ("src/route/r.hpp", "<cstdint>"), ("tools/main.cpp", "<CLI/CLI.hpp>"),
             ("tools/main.cpp", '"command/flags.hpp"'), ("tools/verbs/bench.cpp", '"command/flags.hpp"'),
-            ("src/platform/cuda/m_device.hpp", "<cuda_runtime.h>")]
+            ("src/memory/heap.hpp", '"platform/system/fd.hpp"'), ("src/platform/cuda/m_device.hpp", "<cuda_runtime.h>")]
     for path, include in bad:
         assert check(path, f"// one\n#include {include}\n", present.__contains__), f"missed: {path} {include}"
     for path, include in good:

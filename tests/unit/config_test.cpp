@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <fstream>
+#include <iterator>
 #include <limits>
 #include <set>
 #include <string>
@@ -182,6 +183,17 @@ TEST(Config, EveryMemberIsKnownToTheTestsAndNamedWhereItDiffers) {
   }
   EXPECT_EQ(known, members_in_header());
   EXPECT_EQ(op::difference(base(), base()), "");
+}
+
+/// The package has no list of the library's to walk: it sees public headers only.
+TEST(Config, EveryMemberIsInThePythonBinding) {
+  std::ifstream file(CROSSDOCK_SOURCE_DIR "/python/binding/config.cpp");
+  const std::string binding(std::istreambuf_iterator<char>(file), {});
+  for (const ConfigMember& member : kConfigMembers) {
+    const std::string name = member.name;
+    EXPECT_NE(binding.find("v(\"" + name + "\", &Config::" + name), std::string::npos) << name << " in visit()";
+    EXPECT_NE(binding.find(name + ": "), std::string::npos) << name << " in the signature";
+  }
 }
 
 /// Worst cases are large enough: a call that fills everything drops nothing.

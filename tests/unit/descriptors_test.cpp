@@ -14,16 +14,16 @@
 #include "crossdock/error.hpp"
 #include "memory/bootstrap.hpp"
 #include "memory/rendezvous.hpp"
-#include "platform/cpu/local_socket.hpp"
 #include "platform/cpu/memory.hpp"
-#include "platform/cpu/random_id.hpp"
+#include "platform/system/local_socket.hpp"
+#include "platform/system/random_id.hpp"
 #include "unit/processes.hpp"
 
 namespace crossdock::memory {
 namespace {
 
 using platform::cpu::SharedBlock;
-using platform::cpu::UniqueFd;
+using platform::system::UniqueFd;
 using std::chrono::milliseconds;
 using testing::contains;
 using testing::Processes;
@@ -91,10 +91,10 @@ TEST(SharedBlock, CyclesLeakNothing) {
 }
 
 TEST(ProcessId, OnePerProcessAlsoAfterFork) {
-  const auto mine = platform::cpu::process_id128();
-  EXPECT_EQ(platform::cpu::process_id128(), mine);
-  EXPECT_NE(platform::cpu::random_id128(), platform::cpu::random_id128());
-  Processes children(2, [&](int) { return hex_of(platform::cpu::process_id128()); });
+  const auto mine = platform::system::process_id128();
+  EXPECT_EQ(platform::system::process_id128(), mine);
+  EXPECT_NE(platform::system::random_id128(), platform::system::random_id128());
+  Processes children(2, [&](int) { return hex_of(platform::system::process_id128()); });
   const Verdicts ids = children.verdicts();
   EXPECT_NE(ids[0], ids[1]);
   EXPECT_NE(ids[0], hex_of(mine));
@@ -240,13 +240,13 @@ TEST_F(DescriptorsTest, SilentPeerIsNamedWithinTheDeadline) {
 
 /// Knocks at a rank's door without knowing its secret; "fine" if it says nothing and closes.
 std::string knock_at(const std::string& door) {
-  const UniqueFd link = platform::cpu::connect_to(door);
+  const UniqueFd link = platform::system::connect_to(door);
   if (!link) return "nobody listens";
   const char note[24] = {};
-  platform::cpu::send_all(link.get(), note, sizeof(note), platform::cpu::Deadline(kLong));
-  platform::cpu::Inbox inbox(1);
-  const auto arrival = platform::cpu::receive_all(link.get(), inbox, platform::cpu::Deadline(kLong));
-  return arrival == platform::cpu::Arrival::closed ? "fine" : "a stranger got an answer";
+  platform::system::send_all(link.get(), note, sizeof(note), platform::system::Deadline(kLong));
+  platform::system::Inbox inbox(1);
+  const auto arrival = platform::system::receive_all(link.get(), inbox, platform::system::Deadline(kLong));
+  return arrival == platform::system::Arrival::closed ? "fine" : "a stranger got an answer";
 }
 
 TEST_F(DescriptorsTest, StrangersGetNothing) {
@@ -258,7 +258,7 @@ TEST_F(DescriptorsTest, StrangersGetNothing) {
     const AllGather gather = [&](const void* mine, std::size_t bytes, void* all) {
       if (++num_calls == 1 && rank == 1) sleep_ms(800);
       if (num_calls == 1 && rank == 0) {
-        platform::cpu::Id128 name;
+        platform::system::Id128 name;
         std::memcpy(&name, mine, sizeof(name));
         std::ofstream(file + "_") << hex_of(name);
         ::rename((file + "_").c_str(), file.c_str());
@@ -279,31 +279,31 @@ TEST_F(DescriptorsTest, StrangersGetNothing) {
 }
 
 TEST(LocalSocket, PeerIsThisProcess) {
-  const std::string name = std::string(1, '\0') + "xd-test-" + hex_of(platform::cpu::random_id128());
-  const UniqueFd listener = platform::cpu::listen_at(name, 4);
-  const UniqueFd link = platform::cpu::connect_to(name);
+  const std::string name = std::string(1, '\0') + "xd-test-" + hex_of(platform::system::random_id128());
+  const UniqueFd listener = platform::system::listen_at(name, 4);
+  const UniqueFd link = platform::system::connect_to(name);
   ASSERT_TRUE(link);
-  EXPECT_EQ(platform::cpu::peer_of(link.get()).pid, ::getpid());
-  EXPECT_TRUE(platform::cpu::same_user(link.get()));
-  EXPECT_FALSE(platform::cpu::connect_to(name + "x"));
-  EXPECT_THROW(platform::cpu::listen_at(std::string(200, 'p'), 4), SystemError);
+  EXPECT_EQ(platform::system::peer_of(link.get()).pid, ::getpid());
+  EXPECT_TRUE(platform::system::same_user(link.get()));
+  EXPECT_FALSE(platform::system::connect_to(name + "x"));
+  EXPECT_THROW(platform::system::listen_at(std::string(200, 'p'), 4), SystemError);
 }
 
 TEST(LocalSocket, SendToAClosedEndIsFalse) {
-  const std::string name = std::string(1, '\0') + "xd-test-" + hex_of(platform::cpu::random_id128());
-  const UniqueFd listener = platform::cpu::listen_at(name, 4);
-  const UniqueFd link = platform::cpu::connect_to(name);
-  platform::cpu::accept_from(listener.get()).reset();
-  EXPECT_FALSE(platform::cpu::send_all(link.get(), "x", 1, platform::cpu::Deadline(kLong)));  // and no SIGPIPE
+  const std::string name = std::string(1, '\0') + "xd-test-" + hex_of(platform::system::random_id128());
+  const UniqueFd listener = platform::system::listen_at(name, 4);
+  const UniqueFd link = platform::system::connect_to(name);
+  platform::system::accept_from(listener.get()).reset();
+  EXPECT_FALSE(platform::system::send_all(link.get(), "x", 1, platform::system::Deadline(kLong)));  // and no SIGPIPE
 }
 
 TEST(LocalSocket, SendGivesUpAtTheDeadline) {
-  const std::string name = std::string(1, '\0') + "xd-test-" + hex_of(platform::cpu::random_id128());
-  const UniqueFd listener = platform::cpu::listen_at(name, 4);
-  const UniqueFd link = platform::cpu::connect_to(name);
+  const std::string name = std::string(1, '\0') + "xd-test-" + hex_of(platform::system::random_id128());
+  const UniqueFd listener = platform::system::listen_at(name, 4);
+  const UniqueFd link = platform::system::connect_to(name);
   const std::vector<char> much(std::size_t{16} << 20);
   EXPECT_FALSE(
-      platform::cpu::send_all(link.get(), much.data(), much.size(), platform::cpu::Deadline(milliseconds{50})));
+      platform::system::send_all(link.get(), much.data(), much.size(), platform::system::Deadline(milliseconds{50})));
 }
 
 }  // namespace

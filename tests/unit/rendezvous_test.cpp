@@ -215,14 +215,14 @@ TEST_F(RendezvousTest, AnotherVersionIsToldToAll) {
   Processes processes(2, [&](int rank) -> std::string {
     if (rank == 0) return Rendezvous::meet("version", 0, 2, kLong), "fine";
     const auto folder = PrivateDirectory::open(scratch_.path(), ::geteuid());
-    platform::cpu::UniqueFd link;
-    while (!link) link = platform::cpu::connect_to(folder.path_to(socket_file_of("version")));
+    platform::system::UniqueFd link;
+    while (!link) link = platform::system::connect_to(folder.path_to(socket_file_of("version")));
     Hello hello{{}, kRendezvousVersion + 1, 2, 1, 0, 0};
     std::memcpy(hello.magic, kRendezvousMagic, sizeof(hello.magic));
-    platform::cpu::send_all(link.get(), &hello, sizeof(hello), platform::cpu::Deadline(kLong));
+    platform::system::send_all(link.get(), &hello, sizeof(hello), platform::system::Deadline(kLong));
     Head head{};
     std::string story;
-    receive_reply(link.get(), head, story, platform::cpu::Deadline(kLong));
+    receive_reply(link.get(), head, story, platform::system::Deadline(kLong));
     return story;
   });
   for (const auto& text : processes.verdicts())
@@ -233,11 +233,11 @@ TEST_F(RendezvousTest, StrangersDoNotDisturb) {
   Processes processes(3, [&](int i) -> std::string {
     if (i == 2) {
       const auto folder = PrivateDirectory::open(scratch_.path(), ::geteuid());
-      platform::cpu::UniqueFd silent, noisy;
-      while (!silent) silent = platform::cpu::connect_to(folder.path_to(socket_file_of("strangers")));
-      noisy = platform::cpu::connect_to(folder.path_to(socket_file_of("strangers")));
+      platform::system::UniqueFd silent, noisy;
+      while (!silent) silent = platform::system::connect_to(folder.path_to(socket_file_of("strangers")));
+      noisy = platform::system::connect_to(folder.path_to(socket_file_of("strangers")));
       const std::string noise(1000, 'x');
-      platform::cpu::send_all(noisy.get(), noise.data(), noise.size(), platform::cpu::Deadline(kLong));
+      platform::system::send_all(noisy.get(), noise.data(), noise.size(), platform::system::Deadline(kLong));
       sleep_ms(400);
       return "fine";
     }

@@ -14,7 +14,7 @@
 #include "memory/peer_memory.hpp"
 #include "memory/rendezvous.hpp"
 #include "platform/cpu/device.hpp"
-#include "platform/cpu/unique_fd.hpp"
+#include "platform/system/unique_fd.hpp"
 #include "unit/processes.hpp"
 
 namespace crossdock::memory {
@@ -98,7 +98,7 @@ class HandleDevice : public platform::Device {
     return "/proc/" + std::to_string(::getpid()) + "/fd/" + std::to_string(kept_.back().get());
   }
   platform::BlockPtr import_handle(const std::string& handle, std::uint64_t bytes) override {
-    const platform::cpu::UniqueFd fd(::open(handle.c_str(), O_RDWR | O_CLOEXEC));
+    const platform::system::UniqueFd fd(::open(handle.c_str(), O_RDWR | O_CLOEXEC));
     if (fd.get() < 0) throw SystemError("no handle: " + handle);
     return cpu_->import_descriptor(fd.get(), bytes);
   }
@@ -124,7 +124,7 @@ class HandleDevice : public platform::Device {
  private:
   ShareOffer offer_;
   std::shared_ptr<platform::Device> cpu_;
-  std::vector<platform::cpu::UniqueFd> kept_;
+  std::vector<platform::system::UniqueFd> kept_;
 };
 
 /// Ranks as processes map one another's memory; each says the manner that all have agreed on.

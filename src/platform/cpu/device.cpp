@@ -10,7 +10,7 @@
 #include "crossdock/cpu_stream.hpp"
 #include "platform/cpu/memory.hpp"
 #include "platform/cpu/stream.hpp"
-#include "platform/cpu/system_failure.hpp"
+#include "platform/system/system_failure.hpp"
 
 namespace crossdock::platform::cpu {
 namespace {
@@ -63,7 +63,7 @@ class CpuDevice : public Device {
   ShareOffer share_offer() const override { return {Share::descriptor, false, true}; }
   int export_descriptor(const Block& block) override {
     const int copy = ::fcntl(static_cast<const CpuBlock&>(block).descriptor(), F_DUPFD_CLOEXEC, 0);
-    if (copy < 0) throw_system_error("copying a memory descriptor", errno);
+    if (copy < 0) system::throw_system_error("copying a memory descriptor", errno);
     return copy;
   }
   BlockPtr import_descriptor(int descriptor, std::uint64_t bytes) override {

@@ -8,7 +8,7 @@
 #include <cerrno>
 #include <cstdint>
 
-#include "platform/cpu/system_failure.hpp"
+#include "platform/system/system_failure.hpp"
 
 #if XD_TSAN
 #include <sanitizer/tsan_interface.h>
@@ -139,7 +139,7 @@ Fiber::Fiber() {
   mapping_bytes_ = kStackBytes + page;
   void* mapped =
       ::mmap(nullptr, mapping_bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (mapped == MAP_FAILED) throw_system_error("fiber: mapping a stack", errno, "use fewer threads or blocks");
+  if (mapped == MAP_FAILED) system::throw_system_error("fiber: mapping a stack", errno, "use fewer threads or blocks");
   mapping_ = static_cast<std::byte*>(mapped);
   ::mprotect(mapping_, page, PROT_NONE);  // an overflow faults instead of writing elsewhere
   context_.stack = mapping_ + page;

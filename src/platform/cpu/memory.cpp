@@ -11,7 +11,7 @@
 #include <string>
 #include <utility>
 
-#include "platform/cpu/system_failure.hpp"
+#include "platform/system/system_failure.hpp"
 
 namespace crossdock::platform::cpu {
 
@@ -23,7 +23,7 @@ constexpr std::size_t kHugePageBytes = std::size_t{2} << 20;
 std::byte* map_aligned(std::size_t bytes, int fd, const char* what) {
   const std::size_t slack = bytes >= kHugePageBytes ? kHugePageBytes : 0;
   void* reserved = ::mmap(nullptr, bytes + slack, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (reserved == MAP_FAILED) throw_system_error(what + (" of " + std::to_string(bytes)) + " bytes", errno);
+  if (reserved == MAP_FAILED) system::throw_system_error(what + (" of " + std::to_string(bytes)) + " bytes", errno);
   auto* first = static_cast<std::byte*>(reserved);
   const std::size_t before =
       slack == 0 ? 0 : (kHugePageBytes - reinterpret_cast<std::size_t>(first) % kHugePageBytes) % kHugePageBytes;
@@ -32,20 +32,21 @@ std::byte* map_aligned(std::size_t bytes, int fd, const char* what) {
   if (mapped == MAP_FAILED) {
     const int error = errno;
     ::munmap(reserved, bytes + slack);
-    throw_system_error(what + (" of " + std::to_string(bytes)) + " bytes", error, "ask for less, or free memory");
+    system::throw_system_error(what + (" of " + std::to_string(bytes)) + " bytes", error,
+                               "ask for less, or free memory");
   }
   if (before > 0) ::munmap(first, before);
   if (slack > before) ::munmap(first + before + bytes, slack - before);
   return static_cast<std::byte*>(mapped);
 }
 
-UniqueFd make_sealed_file(std::size_t bytes) {
-  UniqueFd fd(::memfd_create("crossdock", MFD_CLOEXEC | MFD_ALLOW_SEALING));
-  if (!fd) throw_system_error("shared memory: memfd_create", errno);
+system::UniqueFd make_sealed_file(std::size_t bytes) {
+  system::UniqueFd fd(::memfd_create("crossdock", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+  if (!fd) system::throw_system_error("shared memory: memfd_create", errno);
   if (::ftruncate(fd.get(), static_cast<off_t>(bytes)) != 0)
-    throw_system_error("shared memory: setting the size to " + std::to_string(bytes) + " bytes", errno);
+    system::throw_system_error("shared memory: setting the size to " + std::to_string(bytes) + " bytes", errno);
   if (::fcntl(fd.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0)
-    throw_system_error("shared memory: sealing the size", errno);
+    system::throw_system_error("shared memory: sealing the size", errno);
   return fd;
 }
 
@@ -74,7 +75,8 @@ SharedBlock SharedBlock::allocate(std::size_t bytes, bool shareable) {
 SharedBlock SharedBlock::open(int fd, std::size_t bytes) {
   const std::size_t rounded = round_to_pages(bytes);
   struct stat info = {};
-  if (::fstat(fd, &info) != 0) throw_system_error("a peer's shared memory: fstat of fd " + std::to_string(fd), errno);
+  if (::fstat(fd, &info) != 0)
+    system::throw_system_error("a peer's shared memory: fstat of fd " + std::to_string(fd), errno);
   if (static_cast<std::size_t>(info.st_size) < rounded) {
     throw SystemError("a peer's shared memory has " + std::to_string(info.st_size) + " bytes where " +
                       std::to_string(rounded) + " are needed; all ranks must use the same version and configuration");

@@ -4,7 +4,7 @@
 
 #include <cstddef>
 
-#include "platform/cpu/unique_fd.hpp"
+#include "platform/system/unique_fd.hpp"
 
 namespace crossdock::platform::cpu {
 
@@ -40,7 +40,7 @@ class SharedBlock {
 
   std::byte* data_ = nullptr;
   std::size_t bytes_ = 0;
-  UniqueFd fd_;
+  system::UniqueFd fd_;
 };
 
 }  // namespace crossdock::platform::cpu

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // getrandom(2), and a page that the kernel clears in forked children.
-#include "platform/cpu/random_id.hpp"
+#include "platform/system/random_id.hpp"
 
 #include <sys/mman.h>
 #include <sys/random.h>
@@ -9,9 +9,9 @@
 #include <cerrno>
 #include <cstdio>
 
-#include "platform/cpu/system_failure.hpp"
+#include "platform/system/system_failure.hpp"
 
-namespace crossdock::platform::cpu {
+namespace crossdock::platform::system {
 
 namespace {
 
@@ -69,4 +69,4 @@ std::string hex_of(const Id128& id) {
   return text;
 }
 
-}  // namespace crossdock::platform::cpu
+}  // namespace crossdock::platform::system

@@ -12,10 +12,10 @@
 #include <string>
 #include <vector>
 
-#include "platform/cpu/deadline.hpp"
-#include "platform/cpu/unique_fd.hpp"
+#include "platform/system/deadline.hpp"
+#include "platform/system/unique_fd.hpp"
 
-namespace crossdock::platform::cpu {
+namespace crossdock::platform::system {
 
 /// Listens at a path, or at an abstract name if `name` starts with a null byte.
 UniqueFd listen_at(const std::string& name, int backlog);
@@ -69,4 +69,4 @@ struct Inbox {
 /// Waits for a whole message. nothing_yet: the deadline passed.
 Arrival receive_all(int fd, Inbox& inbox, const Deadline& deadline);
 
-}  // namespace crossdock::platform::cpu
+}  // namespace crossdock::platform::system

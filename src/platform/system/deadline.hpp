@@ -6,7 +6,7 @@
 #include <chrono>
 #include <cstdint>
 
-namespace crossdock::platform::cpu {
+namespace crossdock::platform::system {
 
 class Deadline {
  public:
@@ -48,4 +48,4 @@ class Deadline {
   Clock::time_point at_;
 };
 
-}  // namespace crossdock::platform::cpu
+}  // namespace crossdock::platform::system

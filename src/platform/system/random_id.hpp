@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <string>
 
-namespace crossdock::platform::cpu {
+namespace crossdock::platform::system {
 
 struct Id128 {
   std::uint64_t word[2];
@@ -21,4 +21,4 @@ Id128 process_id128();
 /// 32 hexadecimal digits.
 std::string hex_of(const Id128& id);
 
-}  // namespace crossdock::platform::cpu
+}  // namespace crossdock::platform::system

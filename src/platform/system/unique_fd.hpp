@@ -6,7 +6,7 @@
 
 #include <utility>
 
-namespace crossdock::platform::cpu {
+namespace crossdock::platform::system {
 
 class UniqueFd {
  public:
@@ -33,4 +33,4 @@ class UniqueFd {
   int fd_ = -1;
 };
 
-}  // namespace crossdock::platform::cpu
+}  // namespace crossdock::platform::system

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Plain system calls with their corner cases: EINTR, short transfers, descriptors that nobody asked for.
-#include "platform/cpu/local_socket.hpp"
+#include "platform/system/local_socket.hpp"
 
 #include <fcntl.h>
 #include <sys/socket.h>
@@ -10,9 +10,9 @@
 #include <cerrno>
 #include <cstring>
 
-#include "platform/cpu/system_failure.hpp"
+#include "platform/system/system_failure.hpp"
 
-namespace crossdock::platform::cpu {
+namespace crossdock::platform::system {
 
 namespace {
 
@@ -173,4 +173,4 @@ Arrival receive_all(int fd, Inbox& inbox, const Deadline& deadline) {
   }
 }
 
-}  // namespace crossdock::platform::cpu
+}  // namespace crossdock::platform::system

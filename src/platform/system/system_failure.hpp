@@ -7,7 +7,7 @@
 
 #include "crossdock/error.hpp"
 
-namespace crossdock::platform::cpu {
+namespace crossdock::platform::system {
 
 /// SystemError "<what> failed: <reason> (errno <n>)[; <advice>]".
 [[noreturn]] inline void throw_system_error(const std::string& what, int error, const std::string& advice = {}) {
@@ -15,4 +15,4 @@ namespace crossdock::platform::cpu {
                     ")" + (advice.empty() ? "" : "; " + advice));
 }
 
-}  // namespace crossdock::platform::cpu
+}  // namespace crossdock::platform::system
