@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 import time
 import unittest
+import unittest.mock
 
 COMMAND = os.environ["COMMAND_UNDER_TEST"]
 KEYS = ("op ranks tokens hidden experts topk dtype scale_bytes layout path wire routing num_sms mode commit us_median us_p99 "
@@ -131,6 +132,13 @@ class Bench(Folder):
         for line in lines:
             self.assertFalse([key for key in KEYS if key not in line])
             self.assertTrue(line["bit_exact"] and line["us_p99"] >= line["us_median"] > 0)
+
+    def test_rows_in_packets_are_told_and_are_exact(self):
+        for most, told in [("7", False), ("8", True)]:
+            with unittest.mock.patch.dict(os.environ, CROSSDOCK_PACKET_TOKENS=most):
+                lines = self.lines("--mode", "graph,eager")
+            self.assertEqual([(line["packets"], line["bit_exact"]) for line in lines], [(told, True)] * 6)
+            os.remove(self.path("times.jsonl"))
 
     def test_a_replay_sends_rows_and_scales_alone(self):
         dispatch, replay = self.lines("--op", "dispatch,replay", "--scale-bytes", "16")

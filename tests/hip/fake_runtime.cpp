@@ -296,7 +296,7 @@ XD_EXPORT int fake_hip_live() {
   const std::lock_guard lock(mutex);
   int of_the_library = 0;
   for (const auto& [at, memory] : memories) of_the_library += memory.kind != Kind::host;  // pinned ones are kept
-  for (const hipStream_t stream : streams) of_the_library += stream->is_urgent;
+  for (const hipStream_t stream : streams) of_the_library += stream->is_the_librarys;
   return of_the_library + live_handles;
 }
 XD_EXPORT int fake_hip_last_error() { return last; }

@@ -48,7 +48,7 @@ class HardwareQueue {
 struct ihipStream_t {
   std::shared_ptr<crossdock::testing::fake::HardwareQueue> hardware;  // null: of its own
   int device;
-  bool is_urgent;    // as the library's are, and those for copies of tools
+  bool is_the_librarys;
   std::mutex order;  // of place and work, by threads that share this stream
   crossdock::CpuStream queue;
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The fake HIP runtime's streams, events, graphs and modules. A graph is the list of calls that a CPU stream records.
+#include <dlfcn.h>
 #include <elf.h>
 
 #include <atomic>
@@ -44,9 +45,15 @@ std::shared_ptr<HardwareQueue> next_queue(int device, bool is_urgent) {
   return queues.empty() ? nullptr : queues[next++ % queues.size()];
 }
 
-hipError_t make_stream(hipStream_t* out, bool is_urgent) {
+/// Whether a function is called by the plug-in.
+bool calls_for_the_library(const void* return_address) {
+  Dl_info from{};
+  return dladdr(return_address, &from) && std::strstr(from.dli_fname, "libcrossdock_hip");
+}
+
+hipError_t make_stream(hipStream_t* out, bool is_urgent, const void* return_address) {
   const std::lock_guard lock(mutex);
-  *out = new ihipStream_t{next_queue(current, is_urgent), current, is_urgent, {}, {}};
+  *out = new ihipStream_t{next_queue(current, is_urgent), current, calls_for_the_library(return_address), {}, {}};
   return streams.insert(*out), hipSuccess;
 }
 bool capturing(hipStream_t stream) { return stream && stream->queue.capturing(); }
@@ -72,8 +79,12 @@ bool has_kernel(const unsigned char* image, const std::string& name) {
 XD_EXPORT hipError_t hipDeviceGetStreamPriorityRange(int* least, int* most) {
   return *least = 0, *most = -1, hipSuccess;
 }
-XD_EXPORT hipError_t hipStreamCreateWithPriority(hipStream_t* out, unsigned int, int) { return make_stream(out, true); }
-XD_EXPORT hipError_t hipStreamCreateWithFlags(hipStream_t* out, unsigned int) { return make_stream(out, false); }
+XD_EXPORT hipError_t hipStreamCreateWithPriority(hipStream_t* out, unsigned int, int priority) {
+  return make_stream(out, priority < 0, __builtin_return_address(0));
+}
+XD_EXPORT hipError_t hipStreamCreateWithFlags(hipStream_t* out, unsigned int) {
+  return make_stream(out, false, __builtin_return_address(0));
+}
 XD_EXPORT hipError_t hipStreamDestroy(hipStream_t stream) {
   {
     const std::lock_guard lock(mutex);

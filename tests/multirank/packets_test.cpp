@@ -66,11 +66,11 @@ TEST_F(Packets, AVariableThatIsNoNumberOfTokensIsRefused) {
   }
 }
 
-TEST_F(Packets, RanksThatDifferAreTold) {
+TEST(Processes, ThatDifferInTheirPacketsAreTold) {
   const RuntimeDir dir;
   const std::string name = unique_name();
   const auto reports = run_processes(2, [&](int r) {
-    if (r == 1) ::setenv(kVariable, "0", 1);
+    ::setenv(kVariable, r == 0 ? "32" : "0", 1);
     const Group group = Group::rendezvous(name, r, 2, options_of(BackendKind::cpu, r));
     try {
       const Exchange exchange(group, small_case().config);

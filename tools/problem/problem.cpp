@@ -130,6 +130,12 @@ Config config_of(const Problem& p) {
   return config;
 }
 
+bool goes_in_packets(const Problem& p) {
+  const Memory memory = memory_of(config_of(p), p.shape.num_ranks);
+  return std::any_of(memory.regions.begin(), memory.regions.end(),
+                     [](const RegionBytes& region) { return region.name == "place.packets" && region.bytes > 0; });
+}
+
 RowTable::RowTable(Dtype dtype, oracle::Fill fill, std::uint64_t seed, std::int64_t hidden)
     : row_bytes_(row_bytes_of(dtype, hidden)), step_bytes_(std::max(1, bits_of(dtype) / 8)) {
   const std::int64_t count = kWindows + hidden;

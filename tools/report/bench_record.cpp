@@ -107,6 +107,7 @@ Record record_of(const Data& data, const Run& run, const Timing& timing) {
   record.payload_bytes = payload_bytes_of(data, run.op);
   record.limit_gbps = timing.limit_gbps;
   record.host_us = timing.host_us;
+  record.packets = goes_in_packets(data.problem);
   record.dispatch = timing.dispatch;
   record.combine = timing.combine;
   return record;
@@ -150,6 +151,7 @@ nlohmann::ordered_json to_json(const Record& r) {
   j["layout"] = name_of(c.layout);
   j["path"] = name_of(r.problem.path);
   j["wire"] = name_of(c.wire);
+  j["packets"] = r.packets;
   j["routing"] = routing_name(r.problem);
   j["combine_weights"] = r.problem.second_result;
   j["num_sms"] = r.run.geometry.num_sms;
