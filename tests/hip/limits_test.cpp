@@ -29,7 +29,8 @@ TEST(Limits, EveryLineIsThere) {
   for (const char* wanted :
        {"graph of empty kernels", "push, 16-byte stores, all others in turn, 8 blocks", "7 blocks",
         "pull, 16-byte loads", "copy engines, ring", "all others at once", "barrier inside a kernel", "flag one way",
-        "graph of kernels with one barrier", "push, 16-byte stores, rows of 7168, all others in turn, 8 blocks"})
+        "graph of kernels with one barrier", "a launch, of the host", "a launch and an event",
+        "push, 16-byte stores, rows of 7168, all others in turn, 8 blocks"})
     EXPECT_NE(all.find(wanted), std::string::npos) << wanted << " is missing in\n" << all;
   EXPECT_EQ(all.find("bulk"), std::string::npos) << "AMD GPUs have no bulk copies";
   EXPECT_GT(gpu::best_push<Runtime>({0, 1}, kLittle), 0);

@@ -172,6 +172,30 @@ class Bed {
     return us;
   }
 
+  /// What an empty kernel costs the thread that launches it, µs, median; the queue is never full. `marked`: with an event behind
+  /// it, as every eager call of the library has one.
+  double host_us(bool marked) {
+    constexpr int kRounds = 51, kLaunches = 20;
+    const Nothing nothing;
+    typename R::Event mark{};
+    std::vector<double> us;
+    use(0);
+    check<R>(R::EventCreate(&mark), "an event");
+    for (int i = 0; i < kRounds; ++i) {
+      const auto began = std::chrono::steady_clock::now();
+      for (int k = 0; k < kLaunches; ++k) {
+        check<R>(R::launch(Kernel::nothing, 1, R::kWidth, streams_[0], &nothing), "launching a measurement");
+        if (marked) check<R>(R::EventRecord(mark, streams_[0]), "an event");
+      }
+      us.push_back(std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - began).count() /
+                   kLaunches);
+      check<R>(R::StreamSynchronize(streams_[0]), "launching a measurement");
+    }
+    (void)R::EventDestroy(mark);
+    std::nth_element(us.begin(), us.begin() + kRounds / 2, us.end());
+    return us[kRounds / 2];
+  }
+
  private:
   template <class Launch>
   double best_us(Launch launch) {
@@ -297,6 +321,8 @@ std::vector<Limit> measure_limits(const std::vector<int>& devices, const Work& w
   Bed<R> bed(devices, work);
   const int n = bed.count();
   limits.push_back({"empty_kernel", "graph of empty kernels, each", n, 1, 0, 0, bed.empty_kernel_us()});
+  limits.push_back({"host_launch", "a launch, of the host's time", n, 1, 0, 0, bed.host_us(false)});
+  limits.push_back({"host_marked_launch", "a launch and an event, of the host's time", n, 1, 0, 0, bed.host_us(true)});
   if (n < 2) return limits;
   for (const Method& method : methods_of<R>(devices[0]))
     for (const int blocks : {8, 16, 32, 64, R::num_sms(devices[0])}) {
