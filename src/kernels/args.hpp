@@ -78,6 +78,9 @@ inline bool is_small(const DispatchArgs& args, const platform::Geometry& geometr
          args.pieces.units_per_piece <= width && shape.top_k <= width && scales_fit;
 }
 
+/// Blocks of a launch in packets that move no rows: they tell, route and count.
+inline constexpr int kClerks = 3;
+
 /// Whether the rows of a call travel in packets: the same on all ranks.
 inline bool goes_in_packets(const DispatchArgs& args) { return args.call.shape.packets_of_row != 0 && !args.replay; }
 

@@ -14,8 +14,11 @@
 
 namespace crossdock::kernels {
 
+/// Three blocks move no rows where there are more, so that what they do takes no longer than the rows.
+enum class Clerk { teller, router, counter };
+
 struct PacketShared {
-  DispatchShared routing;           // of the block that keeps the books
+  DispatchShared routing;           // its matrix in every block, the rest in the router
   std::uint32_t going[kMaxRanks];   // bit t: token t of this rank goes there
   std::uint32_t coming[kMaxRanks];  // bit t: token t comes from there
   struct Sent {
@@ -38,28 +41,30 @@ struct DispatchInPackets {
   const int num_tokens = static_cast<int>(tokens_of(m, args));
   const int units = static_cast<int>(shape.row_bytes / 16);
   const int parts = ceil_div(units, kUnits) + 1;  // of a row; the last is what goes along with it
+  std::int64_t filled = 0;                        // rows of the plan's last call, as the teller knows them
   bool failed = false;
 
   XD_FN void run() {
     mark(Phase::begin);
     if (m.any_in_block(told_failure(m, call, poison))) return;
-    if (tells()) publish();
+    if (is(Clerk::teller)) tell_masks();
+    if (is(Clerk::router)) router().route_share();
     send_rows();
     mark(Phase::wait_counts);
     if (!await_masks()) return;
     mark(Phase::move);
     take_rows();
-    if (keeps_books()) keep_books();
+    if (is(Clerk::counter)) count_pairs();
+    if (is(Clerk::router)) keep_routes();
+    if (is(Clerk::teller)) keep_counts();
     advance_clock(m, whole_block(m), call, epoch, false);
     mark(Phase::end);
   }
 
   XD_FN void mark(Phase phase) { kernels::mark(m, call, epoch, phase, false); }
 
-  /// Two blocks move no row where there are more.
-  XD_FN int movers() const { return m.num_blocks() > kIdleOfSmall ? m.num_blocks() - kIdleOfSmall : m.num_blocks(); }
-  XD_FN bool tells() const { return m.block() == m.num_blocks() - 1; }
-  XD_FN bool keeps_books() const { return m.block() == larger(0, m.num_blocks() - kIdleOfSmall); }
+  XD_FN bool is(Clerk clerk) const { return m.block() == larger(0, m.num_blocks() - 1 - static_cast<int>(clerk)); }
+  XD_FN int movers() const { return m.num_blocks() > kClerks ? m.num_blocks() - kClerks : m.num_blocks(); }
 
   /// Calls part(row or token, part of it) for this warp's share of `num` rows.
   template <class Part>
@@ -87,35 +92,28 @@ struct DispatchInPackets {
     return {{a, b, c, static_cast<std::uint32_t>(sync::epoch_in_word(epoch))}};
   }
 
+  XD_FN bool is_id(std::int64_t id) const { return id >= 0 && id < shape.num_experts; }
+
   /// Bit d: id j of the token names rank d; none where there is no such id.
   XD_FN std::uint32_t rank_named(int token, int j) const {
-    if (j >= shape.top_k) return 0;
     const std::int64_t id = args.ids.raw(std::int64_t{token} * shape.top_k + j);
-    return id >= 0 && id < shape.num_experts ? 1u << route::owner_of(static_cast<std::int32_t>(id), shape) : 0;
+    return is_id(id) ? 1u << route::owner_of(static_cast<std::int32_t>(id), shape) : 0;
   }
 
-  /// Tells all ranks which tokens go where, by one warp: a lane looks at whole tokens.
-  XD_FN void publish() {
-    mark(Phase::publish);
-    if (m.warp() == 0) {
-      for (int d = m.lane(); d < kMaxRanks; d += M::kWidth) shared.going[d] = 0;
-      m.sync_warp();
-      for (int first = 0; first < num_tokens; first += M::kWidth) {
-        std::uint32_t named = 0;
-        const int token = first + m.lane();
-        for (int j = 0; token < num_tokens && j < shape.top_k; ++j) named |= rank_named(token, j);
-        for (int d = 0; d < shape.num_ranks; ++d) {
-          const std::uint64_t go = m.votes(named >> d & 1);
-          if (m.lane() == 0) shared.going[d] |= static_cast<std::uint32_t>(go << first);
-        }
-      }
-      m.sync_warp();
-      tell_masks();
-    }
-  }
+  /// Tells all ranks which tokens go where. Everybody waits for this: a thread looks at one id.
   XD_FN void tell_masks() {
+    mark(Phase::publish);
+    filled = call.mine<memory::PlanFill>(call.plan.fill)->rows;
+    for (int d = m.thread(); d < kMaxRanks; d += m.num_threads()) shared.going[d] = 0;
+    m.sync_block();
+    for (int i = m.thread(); i < num_tokens * shape.top_k; i += m.num_threads()) {
+      const std::int64_t id = args.ids.raw(i);
+      const std::uint32_t token = shape.by_top_k(i);
+      if (is_id(id)) m.or_relaxed(&shared.going[route::owner_of(static_cast<std::int32_t>(id), shape)], 1u << token);
+    }
+    m.sync_block();
     const int cells = shape.num_ranks + 1;
-    for (int i = m.lane(); i < shape.num_ranks * cells; i += M::kWidth) {
+    for (int i = m.thread(); i < shape.num_ranks * cells; i += m.num_threads()) {
       const int p = shape.by_cells(i), d = i - p * cells;
       const std::uint64_t told = d == shape.num_ranks ? layout::token_cell(num_tokens, call.plan_idx) : shared.going[d];
       // edge counts: signal
@@ -159,52 +157,75 @@ struct DispatchInPackets {
     }
   }
 
-  /// Word i of what goes along with a row; `ordinal`: of its rank among those of the token.
-  XD_FN std::uint32_t word_beside(int token, int ordinal, int i) const {
+  /// Bit j: id j is the first of the token to name its expert.
+  XD_FN std::uint64_t first_ids(int token) {
+    const auto id_of = [&](int j) { return args.ids.get(std::int64_t{token} * shape.top_k + j, shape.num_experts); };
+    std::uint64_t firsts = 0;
+    for (int first = 0; first < shape.top_k; first += M::kWidth) {
+      const int mine = first + m.lane();
+      bool is_first = mine < shape.top_k;
+      const std::int32_t id = is_first ? id_of(mine) : -1;
+      for (int j = 0; j < shape.top_k; ++j) is_first = is_first && (j >= mine || id_of(j) != id);
+      firsts |= m.votes(is_first) << first;
+    }
+    return firsts;
+  }
+
+  /// Word i of what goes along with a row, to whatever rank; which landing row that is its receiver is told in particular.
+  XD_FN std::uint32_t word_beside(int token, std::uint64_t firsts, int i) const {
     const std::int64_t first = std::int64_t{token} * shape.top_k;
-    if (i < shape.top_k) return static_cast<std::uint32_t>(args.ids.get(first + i, shape.num_experts));
+    if (i < shape.top_k) return packet::word_of_id(args.ids.get(first + i, shape.num_experts), firsts >> i & 1);
     if (i < 2 * shape.top_k)
       return std::bit_cast<std::uint32_t>(args.weights ? args.weights[first + i - shape.top_k] : 1.0f);
-    if (i == 2 * shape.top_k) return static_cast<std::uint32_t>(layout::landing_row(token, ordinal, shape));
-    const int at = (i - 2 * shape.top_k - 1) * 4;
-    if (at >= shape.scale_bytes) return 0;
+    const int at = (i - packet::landing_word(shape) - 1) * 4;
+    return at < 0 || at >= shape.scale_bytes ? 0 : scale_word(token, at);
+  }
+  XD_FN std::uint32_t scale_word(int token, int at) const {
     const std::byte* scales = args.scales + std::int64_t{token} * shape.scale_bytes + at;
+    if (args.aligned_scales) return *reinterpret_cast<const std::uint32_t*>(scales);
     std::uint32_t word = 0;
     for (int b = 0; b < 4; ++b) word |= static_cast<std::uint32_t>(scales[b]) << (8 * b);
     return word;
   }
 
+  /// Reads everything once, then tells each rank.
   XD_FN void send_words(int token) {
-    std::uint32_t seen = 0,
-                  ordinals = 0;  // ranks that the ids so far have named, and four bits a rank: which of them it is
+    std::uint32_t seen = 0;      // ranks that the ids so far have named
+    std::uint32_t ordinals = 0;  // four bits a rank: which of them it is
     for (int j = 0; j < shape.top_k; ++j) {
       const std::uint32_t named = rank_named(token, j) & ~seen;
       if (named)
         ordinals |= static_cast<std::uint32_t>(__builtin_popcount(seen)) << (4 * __builtin_popcount(named - 1));
       seen |= named;
     }
-    for (int d = 0; d < shape.num_ranks; ++d) {
-      if (!(seen >> d & 1)) continue;
-      const int ordinal = ordinals >> (4 * d) & 15;
-      platform::Bytes16* packets = slot(d, rank, token) + shape.packets_of_row;
-      for (int w = m.lane() * packet::kWords; w < packet::words_beside_row(shape); w += M::kWidth * packet::kWords)
+    const std::uint64_t firsts = first_ids(token);
+    for (int w = m.lane() * packet::kWords; w < packet::words_beside_row(shape); w += M::kWidth * packet::kWords) {
+      const std::uint32_t words[packet::kWords] = {word_beside(token, firsts, w), word_beside(token, firsts, w + 1),
+                                                   word_beside(token, firsts, w + 2)};
+      const int landing = packet::landing_word(shape) - w;
+      for (int d = 0; d < shape.num_ranks; ++d) {
+        if (!(seen >> d & 1)) continue;
+        const auto row = static_cast<std::uint32_t>(layout::landing_row(token, ordinals >> (4 * d) & 15, shape));
         // edge done: signal
-        m.store16_whole(packets + w / packet::kWords,
-                        packet_of(word_beside(token, ordinal, w), word_beside(token, ordinal, w + 1),
-                                  word_beside(token, ordinal, w + 2)));
+        m.store16_whole(
+            slot(d, rank, token) + shape.packets_of_row + w / packet::kWords,
+            packet_of(landing == 0 ? row : words[0], landing == 1 ? row : words[1], landing == 2 ? row : words[2]));
+      }
     }
   }
 
   // ---- from the peers ------------------------------------------------------------------------------------------------
 
-  /// Which tokens come from each rank, and so who sent each row.
+  /// Which tokens go where, of all ranks, and so who sent each row that comes here.
   XD_FN bool await_masks() {
     const int cells = shape.num_ranks + 1;
-    for (int s = m.thread(); s < shape.num_ranks && !failed; s += m.num_threads()) {
+    for (int i = m.thread(); i < shape.num_ranks * cells && !failed; i += m.num_threads()) {
+      const int s = shape.by_cells(i), d = i - s * cells;
       std::uint64_t told = 0;
-      failed = !sync::wait_count(m, call.watch, masks(rank) + s * cells + rank, epoch, s, &told);
-      shared.coming[s] = static_cast<std::uint32_t>(told);
-      if (!failed) mark_seen(m, call, epoch, Phase::wait_counts, false, s);
+      failed = !sync::wait_count(m, call.watch, masks(rank) + i, epoch, s, &told);
+      shared.routing.matrix[i] = d < shape.num_ranks ? __builtin_popcountll(told) : told;
+      if (d == rank) shared.coming[s] = static_cast<std::uint32_t>(told);
+      if (!failed && d == shape.num_ranks) mark_seen(m, call, epoch, Phase::wait_counts, false, s);
     }
     if (m.any_in_block(failed)) return false;
     for (int i = m.thread(); i < shape.num_ranks * packet::kMostTokens; i += m.num_threads()) {
@@ -225,8 +246,9 @@ struct DispatchInPackets {
     return static_cast<int>(smaller<std::int64_t>(rows, shape.row_capacity));
   }
 
-  XD_FN bool take(const platform::Bytes16* packet, int source, platform::Bytes16* out) {
-    if (!failed) failed = !sync::wait_packet(m, call.watch, packet, epoch, source, out);
+  /// `seen`: what an earlier look has found there.
+  XD_FN bool take(const platform::Bytes16* packet, int source, platform::Bytes16* seen) {
+    if (!failed) failed = !sync::wait_packet(m, call.watch, packet, epoch, source, seen);
     return !failed;
   }
 
@@ -243,7 +265,9 @@ struct DispatchInPackets {
     const auto [source, token] = shared.rows[row];
     const platform::Bytes16* packets =
         slot(rank, source, token) + part * packet::kPacketsOfUnits * M::kWidth + m.lane();
-    platform::Bytes16 seen[packet::kPacketsOfUnits];
+    platform::Bytes16 seen[packet::kPacketsOfUnits];  // all in flight at once
+    XD_UNROLL(4)
+    for (int q = 0; q < packet::kPacketsOfUnits; ++q) seen[q] = m.load16_whole(packets + q * M::kWidth);
     XD_UNROLL(4)
     for (int q = 0; q < packet::kPacketsOfUnits; ++q)
       if (!take(packets + q * M::kWidth, source, &seen[q])) return;
@@ -259,96 +283,74 @@ struct DispatchInPackets {
     const auto [source, token] = shared.rows[row];
     const std::int64_t first = std::int64_t{row} * shape.top_k;
     if (i < shape.top_k)
-      call.mine<std::int32_t>(call.plan.ids)[first + i] = static_cast<std::int32_t>(word);
+      call.mine<std::int32_t>(call.plan.ids)[first + i] = packet::id_in(word);
     else if (i < 2 * shape.top_k)
       call.mine<float>(call.plan.weights)[first + i - shape.top_k] = std::bit_cast<float>(word);
-    else if (i == 2 * shape.top_k)
+    else if (i == packet::landing_word(shape))
       call.mine<RowSource>(call.plan.sources)[row] = {source, token, static_cast<std::int32_t>(word), 0};
     else if (i < packet::words_beside_row(shape))
-      call.mine<std::uint32_t>(call.place.scales)[row * (shape.scale_bytes / 4) + i - 2 * shape.top_k - 1] = word;
+      call.mine<std::uint32_t>(call.place.scales)[row * (shape.scale_bytes / 4) + i - packet::landing_word(shape) - 1] =
+          word;
   }
 
   XD_FN void take_words(int row) {
     const auto [source, token] = shared.rows[row];
     const platform::Bytes16* packets = slot(rank, source, token) + shape.packets_of_row;
     for (int w = m.lane() * packet::kWords; w < packet::words_beside_row(shape); w += M::kWidth * packet::kWords) {
-      platform::Bytes16 seen;
+      platform::Bytes16 seen = m.load16_whole(packets + w / packet::kWords);
       if (!take(packets + w / packet::kWords, source, &seen)) return;
       XD_UNROLL(3)
       for (int i = 0; i < packet::kWords; ++i) keep_word(row, w + i, seen.word[i]);
     }
   }
 
-  // ---- books, by one block -------------------------------------------------------------------------------------------
+  // ---- books, by the clerks: what other batches leave in their plan ---------------------------------------------------
 
-  /// Everything that other batches leave in their plan, by the same functions.
-  XD_FN void keep_books() {
+  XD_FN Dispatch<M, true> router() {
+    return {.m = m,
+            .shared = shared.routing,
+            .args = args,
+            .epoch = epoch,
+            .poison = 0,
+            .filled = 0,
+            .num_tokens = num_tokens,
+            .pieces = 1,
+            .items = {0, num_tokens}};
+  }
+  XD_FN Books<M> books() { return {m, call, {shared.routing.matrix, shape.num_ranks}}; }
+
+  XD_FN void keep_routes() {
     mark(Phase::close_books);
-    const std::int64_t filled = call.mine<memory::PlanFill>(call.plan.fill)->rows;
-    Dispatch<M, true> routes{.m = m,
-                             .shared = shared.routing,
-                             .args = args,
-                             .epoch = epoch,
-                             .poison = 0,
-                             .filled = filled,
-                             .num_tokens = num_tokens,
-                             .pieces = 1,
-                             .items = {0, num_tokens}};
-    if (!await_matrix()) return;
-    routes.route_share();
-    m.sync_block();
+    Dispatch<M, true> routes = router();
     for (int d = m.thread(); d < shape.num_ranks; d += m.num_threads())
       shared.routing.next_row[d] = routes.matrix().first_row(rank, d);
     routes.place_chunk(0, num_tokens);
     routes.keep_chunk(whole_block(m), 0, num_tokens);
-    const Books<M> books = routes.books();
-    books.clean_tail(whole_block(m), filled, 0, 1);
-    books.keep_matrix(whole_block(m));
-    if (m.thread() == 0) books.report_tokens(num_tokens, shared.routing.counts[kMaxRanks]);
-    count_pairs();
+    if (m.thread() == 0) books().report_tokens(num_tokens, shared.routing.counts[kMaxRanks]);
   }
 
-  /// The counts of all ranks for all ranks.
-  XD_FN bool await_matrix() {
-    const int cells = shape.num_ranks + 1;
-    for (int i = m.thread(); i < shape.num_ranks * cells && !failed; i += m.num_threads()) {
-      const int s = shape.by_cells(i);
-      std::uint64_t told = 0;
-      failed = !sync::wait_count(m, call.watch, masks(rank) + i, epoch, s, &told);
-      const bool is_mask = i - s * cells < shape.num_ranks;
-      shared.routing.matrix[i] = is_mask ? __builtin_popcountll(told) : told;
-    }
-    return !m.any_in_block(failed);
+  XD_FN void keep_counts() {
+    mark(Phase::close_books);
+    books().clean_tail(whole_block(m), filled, 0, 1);
+    books().keep_matrix(whole_block(m));
   }
 
   /// Pairs by local expert, of the rows that were kept.
   XD_FN void count_pairs() {
-    std::uint32_t* pairs = shared.routing.pairs;
-    const int rows = num_rows();
-    for (int group = 0; group < shape.experts_per_rank; group += kExpertsAtOnce) {
-      m.sync_block();
-      for (int x = m.thread(); x < kExpertsAtOnce; x += m.num_threads()) pairs[x] = 0;
-      m.sync_block();
-      for (int i = m.thread(); i < rows * shape.top_k; i += m.num_threads())
-        count_pair(pairs, static_cast<int>(shape.by_top_k(i)), i, rank * shape.experts_per_rank + group);
-      m.sync_block();
-      for (int x = m.thread(); x < smaller(kExpertsAtOnce, shape.experts_per_rank - group); x += m.num_threads())
-        call.mine<std::uint32_t>(call.plan.expert_counts)[group + x] = pairs[x];
-    }
+    mark(Phase::close_books);
+    PairBooks<M> pairs{m, call, shared.routing.pairs, epoch};
+    pairs.by_groups(num_rows() * shape.top_k, [&](int i) { return pair_of(i); });
   }
-  XD_FN void count_pair(std::uint32_t* pairs, int row, int i, int first_expert) {
+  /// Expert of the pair that id i of all rows makes, or -1.
+  XD_FN int pair_of(int i) {
+    const int row = shape.by_top_k(i), j = i - row * shape.top_k;
     const auto [source, token] = shared.rows[row];
-    const platform::Bytes16* packets = slot(rank, source, token) + shape.packets_of_row;
-    const int j = i - row * shape.top_k;
-    const auto id_of = [&](int other) {
-      platform::Bytes16 seen{};
-      (void)take(packets + other / packet::kWords, source, &seen);
-      const int w = other % packet::kWords;
-      return static_cast<std::int32_t>(w == 0 ? seen.word[0] : w == 1 ? seen.word[1] : seen.word[2]);
-    };
-    const int x = id_of(j) - first_expert;
-    const int most = smaller(kExpertsAtOnce, rank * shape.experts_per_rank + shape.experts_per_rank - first_expert);
-    if (x >= 0 && x < most && route::first_of_its_expert(id_of, j)) m.add_relaxed(&pairs[x], 1);
+    const platform::Bytes16* packet = slot(rank, source, token) + shape.packets_of_row + j / packet::kWords;
+    platform::Bytes16 seen = m.load16_whole(packet);
+    if (!take(packet, source, &seen)) return -1;
+    const int w = j % packet::kWords;
+    const std::uint32_t word = w == 0 ? seen.word[0] : w == 1 ? seen.word[1] : seen.word[2];
+    return packet::is_first(word) ? packet::id_in(word) : -1;
   }
 };
 

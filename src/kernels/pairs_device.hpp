@@ -33,6 +33,21 @@ struct PairBooks {
     }
   }
 
+  /// Counts pairs by local expert; expert_of(i) of i in [0, num) is the expert of a pair, or negative.
+  template <class ExpertOf>
+  XD_FN void by_groups(int num, ExpertOf&& expert_of) {
+    for (int group = 0; group < shape.experts_per_rank; group += kExpertsAtOnce) {
+      const int some = smaller(kExpertsAtOnce, shape.experts_per_rank - group);
+      clear();
+      for (int i = m.thread(); i < num; i += m.num_threads()) {
+        const int x = expert_of(i) - rank * shape.experts_per_rank - group;
+        if (x >= 0 && x < some) m.add_relaxed(&pairs[x], 1);
+      }
+      m.sync_block();
+      for (int x = m.thread(); x < some; x += m.num_threads()) counts()[group + x] = pairs[x];
+    }
+  }
+
   /// Pairs by local expert, of all sources; recount() mends them where rows are dropped here. False: the group has failed.
   XD_FN bool sum() {
     const std::uint64_t* words = call.mine<std::uint64_t>(call.place.pair_words);

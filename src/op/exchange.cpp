@@ -108,7 +108,7 @@ tuning::Choice choose_for_packets(const ExchangeState& e, std::int64_t tokens, t
   const int parts = static_cast<int>(ceil_div<std::int64_t>(units, packet::kUnitsPacked * e.limits.width));
   if (wish.num_warps == 0) wish.num_warps = kWarps;
   wish.pieces = parts + 1;  // one for what goes along with a row
-  tuning::Choice choice = e.choose(tokens * e.shape.ranks_per_token, e.shape.row_bytes, wish, kernels::kIdleOfSmall);
+  tuning::Choice choice = e.choose(tokens * e.shape.ranks_per_token, e.shape.row_bytes, wish, kernels::kClerks);
   choice.pieces = parts;
   return choice;
 }

@@ -113,11 +113,10 @@ XD_FN bool wait_count(M& m, const Watch& watch, const std::uint64_t* word, std::
   return ok;
 }
 
-/// A packet of exactly this operation.
+/// A packet of exactly this operation. `seen`: what an earlier look has found there.
 template <class M>
 XD_FN bool wait_packet(M& m, const Watch& watch, const platform::Bytes16* packet, std::uint64_t epoch, int peer,
                        platform::Bytes16* seen) {
-  *seen = m.load16_whole(packet);
   if (seen->word[3] == epoch_in_word(epoch)) return true;
   const std::uint64_t* upper = reinterpret_cast<const std::uint64_t*>(packet) + 1;
   // edge done: wait

@@ -23,9 +23,18 @@ constexpr std::int32_t per_row(std::int64_t row_bytes) {
   return static_cast<std::int32_t>(units / kUnitsPacked * kPacketsOfUnits);
 }
 
+/// An id as it travels: with whether it is the first of its token to name its expert, so that the receiver counts pairs by
+/// looking at one word.
+XD_FN constexpr std::uint32_t word_of_id(std::int32_t id, bool is_first) {
+  return static_cast<std::uint32_t>(id) << 1 | (is_first ? 1u : 0u);
+}
+XD_FN constexpr std::int32_t id_in(std::uint32_t word) { return static_cast<std::int32_t>(word) >> 1; }
+XD_FN constexpr bool is_first(std::uint32_t word) { return word % 2 != 0; }
+
 /// Words that go along with a row: ids, weights, its landing row, scales.
+XD_FN constexpr std::int32_t landing_word(const Shape& shape) { return 2 * shape.top_k; }
 XD_FN constexpr std::int32_t words_beside_row(const Shape& shape) {
-  return 2 * shape.top_k + 1 + shape.scale_bytes / 4;
+  return landing_word(shape) + 1 + shape.scale_bytes / 4;
 }
 XD_FN constexpr std::int32_t per_slot(const Shape& shape) {
   return shape.packets_of_row + ceil_div(words_beside_row(shape), kWords);
