@@ -104,5 +104,9 @@ struct CombineArgs {
   Source source;
   bool with_weights;
 };
+/// The same of combine: its instances for wires other than a row's own know no packets.
+inline bool goes_in_packets(const CombineArgs& args) {
+  return args.call.shape.combine_in_packets && args.source != Source::fused && !args.with_weights;
+}
 
 }  // namespace crossdock::kernels

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "kernels/combine_device.hpp"
+#include "kernels/combine_packets_device.hpp"
 #include "kernels/dispatch_device.hpp"
 #include "kernels/dispatch_packets_device.hpp"
 #include "kernels/expert_rows_device.hpp"

@@ -10,7 +10,7 @@
 #pragma once
 
 #include "kernels/dispatch_device.hpp"
-#include "types/packet.hpp"
+#include "kernels/packets_device.hpp"
 
 namespace crossdock::kernels {
 
@@ -28,8 +28,6 @@ struct PacketShared {
 
 template <class M>
 struct DispatchInPackets {
-  static constexpr int kUnits = packet::kUnitsPacked * M::kWidth;  // of a row that a warp packs at once
-
   M& m;
   PacketShared& shared;
   const DispatchArgs& args;
@@ -39,9 +37,9 @@ struct DispatchInPackets {
   const std::uint64_t epoch = read_clock(m, call).epoch;
   const std::uint64_t poison = first_look(m, call);
   const int num_tokens = static_cast<int>(tokens_of(m, args));
-  const int units = static_cast<int>(shape.row_bytes / 16);
-  const int parts = ceil_div(units, kUnits) + 1;  // of a row; the last is what goes along with it
-  std::int64_t filled = 0;                        // rows of the plan's last call, as the teller knows them
+  const Packets<M> packets{m, call, epoch};
+  const int parts = Packets<M>::parts_of(shape.row_bytes) + 1;  // of a row; the last is what goes along with it
+  std::int64_t filled = 0;  // rows of the plan's last call, as the teller knows them
   bool failed = false;
 
   XD_FN void run() {
@@ -79,19 +77,10 @@ struct DispatchInPackets {
 
   // ---- to the peers --------------------------------------------------------------------------------------------------
 
-  XD_FN platform::Bytes16* slot(int peer, int source, int token) const {
-    const std::int64_t at =
-        (static_cast<std::int64_t>(epoch & 1) * shape.num_ranks + source) * shape.max_tokens + token;
-    return call.at<platform::Bytes16>(peer, call.place.packets) + at * packet::per_slot(shape);
-  }
   XD_FN std::uint64_t* masks(int peer) const {
     const int cells = shape.num_ranks * (shape.num_ranks + 1);
     return call.at<std::uint64_t>(peer, call.place.mask_words) + static_cast<int>(epoch & 1) * cells;
   }
-  XD_FN platform::Bytes16 packet_of(std::uint32_t a, std::uint32_t b, std::uint32_t c) const {
-    return {{a, b, c, static_cast<std::uint32_t>(sync::epoch_in_word(epoch))}};
-  }
-
   XD_FN bool is_id(std::int64_t id) const { return id >= 0 && id < shape.num_experts; }
 
   /// Bit d: id j of the token names rank d; none where there is no such id.
@@ -139,22 +128,10 @@ struct DispatchInPackets {
   }
 
   XD_FN void send_part(int token, int part) {
-    const std::byte* row = args.rows + token * shape.row_bytes;
-    platform::Bytes16 unit[packet::kUnitsPacked] = {};
-    XD_UNROLL(3)
-    for (int i = 0; i < packet::kUnitsPacked; ++i)
-      if (const int u = part * kUnits + i * M::kWidth + m.lane(); u < units)
-        unit[i] = m.load16_once(row + std::int64_t{u} * 16);
+    const auto units = packets.load(args.rows + token * shape.row_bytes, shape.row_bytes, part);
     const std::uint32_t to = ranks_of(token);
-    const auto word = [&](int w) { return unit[w / 4].word[w % 4]; };
-    for (int d = 0; d < shape.num_ranks; ++d) {
-      if (!(to >> d & 1)) continue;
-      platform::Bytes16* packets = slot(d, rank, token) + part * packet::kPacketsOfUnits * M::kWidth + m.lane();
-      XD_UNROLL(4)
-      for (int q = 0; q < packet::kPacketsOfUnits; ++q)
-        // edge done: signal
-        m.store16_whole(packets + q * M::kWidth, packet_of(word(3 * q), word(3 * q + 1), word(3 * q + 2)));
-    }
+    for (int d = 0; d < shape.num_ranks; ++d)
+      if (to >> d & 1) packets.store(packets.slot(d, rank, token), part, units);  // edge done: signal
   }
 
   /// Bit j: id j is the first of the token to name its expert.
@@ -207,9 +184,9 @@ struct DispatchInPackets {
         if (!(seen >> d & 1)) continue;
         const auto row = static_cast<std::uint32_t>(layout::landing_row(token, ordinals >> (4 * d) & 15, shape));
         // edge done: signal
-        m.store16_whole(
-            slot(d, rank, token) + shape.packets_of_row + w / packet::kWords,
-            packet_of(landing == 0 ? row : words[0], landing == 1 ? row : words[1], landing == 2 ? row : words[2]));
+        m.store16_whole(packets.slot(d, rank, token) + shape.packets_of_row + w / packet::kWords,
+                        packets.packet_of(landing == 0 ? row : words[0], landing == 1 ? row : words[1],
+                                          landing == 2 ? row : words[2]));
       }
     }
   }
@@ -248,7 +225,7 @@ struct DispatchInPackets {
 
   /// `seen`: what an earlier look has found there.
   XD_FN bool take(const platform::Bytes16* packet, int source, platform::Bytes16* seen) {
-    if (!failed) failed = !sync::wait_packet(m, call.watch, packet, epoch, source, seen);
+    if (!failed) failed = !sync::wait_packet(m, call.watch, packet, epoch, Edge::done, source, seen);
     return !failed;
   }
 
@@ -263,20 +240,15 @@ struct DispatchInPackets {
 
   XD_FN void take_part(int row, int part) {
     const auto [source, token] = shared.rows[row];
-    const platform::Bytes16* packets =
-        slot(rank, source, token) + part * packet::kPacketsOfUnits * M::kWidth + m.lane();
-    platform::Bytes16 seen[packet::kPacketsOfUnits];  // all in flight at once
-    XD_UNROLL(4)
-    for (int q = 0; q < packet::kPacketsOfUnits; ++q) seen[q] = m.load16_whole(packets + q * M::kWidth);
-    XD_UNROLL(4)
-    for (int q = 0; q < packet::kPacketsOfUnits; ++q)
-      if (!take(packets + q * M::kWidth, source, &seen[q])) return;
-    const auto word = [&](int w) { return seen[w / 3].word[w % 3]; };
+    const platform::Bytes16* slot = packets.slot(rank, source, token);
+    auto seen = packets.look(slot, part);
+    if (!failed) failed = !packets.take(slot, part, Edge::done, source, &seen);  // edge done: wait
+    if (failed) return;
     std::byte* to = call.mine<std::byte>(call.place.rows) + row * shape.row_bytes;
     XD_UNROLL(3)
     for (int i = 0; i < packet::kUnitsPacked; ++i)
-      if (const int u = part * kUnits + i * M::kWidth + m.lane(); u < units)
-        m.store16(to + std::int64_t{u} * 16, {{word(4 * i), word(4 * i + 1), word(4 * i + 2), word(4 * i + 3)}});
+      if (const int u = packets.unit_at(part, i); u < shape.row_bytes / 16)
+        m.store16(to + std::int64_t{u} * 16, Packets<M>::unit_of(seen, i));
   }
 
   XD_FN void keep_word(int row, int i, std::uint32_t word) {
@@ -295,10 +267,10 @@ struct DispatchInPackets {
 
   XD_FN void take_words(int row) {
     const auto [source, token] = shared.rows[row];
-    const platform::Bytes16* packets = slot(rank, source, token) + shape.packets_of_row;
+    const platform::Bytes16* words = packets.slot(rank, source, token) + shape.packets_of_row;
     for (int w = m.lane() * packet::kWords; w < packet::words_beside_row(shape); w += M::kWidth * packet::kWords) {
-      platform::Bytes16 seen = m.load16_whole(packets + w / packet::kWords);
-      if (!take(packets + w / packet::kWords, source, &seen)) return;
+      platform::Bytes16 seen = m.load16_whole(words + w / packet::kWords);
+      if (!take(words + w / packet::kWords, source, &seen)) return;
       XD_UNROLL(3)
       for (int i = 0; i < packet::kWords; ++i) keep_word(row, w + i, seen.word[i]);
     }
@@ -345,7 +317,7 @@ struct DispatchInPackets {
   XD_FN int pair_of(int i) {
     const int row = shape.by_top_k(i), j = i - row * shape.top_k;
     const auto [source, token] = shared.rows[row];
-    const platform::Bytes16* packet = slot(rank, source, token) + shape.packets_of_row + j / packet::kWords;
+    const platform::Bytes16* packet = packets.slot(rank, source, token) + shape.packets_of_row + j / packet::kWords;
     platform::Bytes16 seen = m.load16_whole(packet);
     if (!take(packet, source, &seen)) return -1;
     const int w = j % packet::kWords;

@@ -29,6 +29,9 @@ enum Kernel {
 #define XD_COMBINE(dtype, wire) combine_##dtype##_##wire, combine_##dtype##_##wire##_by_expert,
 #include "kernels/instances.def"
 #undef XD_COMBINE
+#define XD_COMBINE_IN_PACKETS(dtype) combine_##dtype##_in_packets,
+#include "kernels/instances.def"
+#undef XD_COMBINE_IN_PACKETS
   kNumKernels
 };
 
@@ -42,6 +45,9 @@ constexpr const char* kNames[kNumKernels] = {
 #define XD_COMBINE(dtype, wire) XD_NAME(combine_##dtype##_##wire), XD_NAME(combine_##dtype##_##wire##_by_expert),
 #include "kernels/instances.def"
 #undef XD_COMBINE
+#define XD_COMBINE_IN_PACKETS(dtype) XD_NAME(combine_##dtype##_in_packets),
+#include "kernels/instances.def"
+#undef XD_COMBINE_IN_PACKETS
 };
 
 /// Kernels that are loaded on a device.
@@ -92,6 +98,11 @@ void launch_dispatch(Geometry geometry, StreamHandle stream, const DispatchArgs&
                                     : launch<Kernel::dispatch, DispatchArgs>)(geometry, stream, args);
 }
 
+template <int kKernel, int kInPackets>
+void launch_combine(Geometry geometry, StreamHandle stream, const CombineArgs& args) {
+  (goes_in_packets(args) ? launch<kInPackets, CombineArgs> : launch<kKernel, CombineArgs>)(geometry, stream, args);
+}
+
 /// Most blocks of the kernel that needs most; loads the code.
 int max_resident_blocks(int num_threads) {
   const Loaded& code = load();
@@ -118,6 +129,11 @@ LaunchTable make_table() {
       launch<combine_##dtype##_##wire##_by_expert, CombineArgs>;
 #include "kernels/instances.def"
 #undef XD_COMBINE
+#define XD_COMBINE_IN_PACKETS(dtype)                                          \
+  t.combine[static_cast<int>(Dtype::dtype)][static_cast<int>(Wire::own)][0] = \
+      launch_combine<combine_##dtype##_own, combine_##dtype##_in_packets>;
+#include "kernels/instances.def"
+#undef XD_COMBINE_IN_PACKETS
   return t;
 }
 

@@ -56,4 +56,12 @@ extern "C" __global__ void XD_BOUNDS crossdock_expert_rows(const ExpertRowsArgs 
 #include "kernels/instances.def"
 #undef XD_COMBINE
 
+#define XD_COMBINE_IN_PACKETS(dtype)                                                                    \
+  extern "C" __global__ void XD_BOUNDS crossdock_combine_##dtype##_in_packets(const CombineArgs args) { \
+    HipMachine m;                                                                                       \
+    combine_in_packets<Dtype::dtype>(m, args);                                                          \
+  }
+#include "kernels/instances.def"
+#undef XD_COMBINE_IN_PACKETS
+
 }  // namespace crossdock::kernels::hip

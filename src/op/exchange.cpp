@@ -102,13 +102,14 @@ void note_launch(ExchangeState& e, platform::Geometry geometry, const kernels::P
 }
 
 /// Blocks of a launch whose rows go in packets have few warps: a part of a row each, on as many multiprocessors as that takes.
-tuning::Choice choose_for_packets(const ExchangeState& e, std::int64_t tokens, tuning::Wish wish) {
+/// `beside`: parts of what goes along with a row.
+tuning::Choice choose_for_packets(const ExchangeState& e, std::int64_t tokens, std::int64_t row_bytes, int beside,
+                                  tuning::Wish wish, int idle_blocks) {
   constexpr int kWarps = 8;
-  const std::int64_t units = e.shape.row_bytes / 16;
-  const int parts = static_cast<int>(ceil_div<std::int64_t>(units, packet::kUnitsPacked * e.limits.width));
+  const int parts = static_cast<int>(ceil_div<std::int64_t>(row_bytes / 16, packet::kUnitsPacked * e.limits.width));
   if (wish.num_warps == 0) wish.num_warps = kWarps;
-  wish.pieces = parts + 1;  // one for what goes along with a row
-  tuning::Choice choice = e.choose(tokens * e.shape.ranks_per_token, e.shape.row_bytes, wish, kernels::kClerks);
+  wish.pieces = parts + beside;
+  tuning::Choice choice = e.choose(tokens * e.shape.ranks_per_token, row_bytes, wish, idle_blocks);
   choice.pieces = parts;
   return choice;
 }
@@ -117,9 +118,10 @@ void launch_dispatch(ExchangeState& e, kernels::DispatchArgs& args, const CallOp
   const std::int64_t tokens = args.num_tokens_on_device || args.replay ? e.shape.max_tokens : args.num_tokens;
   const tuning::Decision decision = e.decide_dispatch(options, tokens);
   const int idle_blocks = tokens <= kernels::kChunk ? kernels::kIdleOfSmall : 1;  // one to count and publish
-  const tuning::Choice choice = kernels::goes_in_packets(args)
-                                    ? choose_for_packets(e, tokens, decision.wish)
-                                    : e.choose(tokens, e.shape.row_bytes, decision.wish, idle_blocks);
+  const tuning::Choice choice =
+      kernels::goes_in_packets(args)
+          ? choose_for_packets(e, tokens, e.shape.row_bytes, 1, decision.wish, kernels::kClerks)
+          : e.choose(tokens, e.shape.row_bytes, decision.wish, idle_blocks);
   args.pieces = pieces_of(e.shape.row_bytes, choice.pieces, 1);
   note_launch(e, choice.geometry, args.pieces, decision.by);
   const platform::CurrentDevice current(e.group->device());
@@ -178,7 +180,11 @@ void run_combine(ExchangeState& e, int place, int plan, const CombineInput& in, 
   args.send = pieces_of(wire_units * 16, send.pieces, 8);
   args.reduce = pieces_of(wire_units * 16, reduce.pieces, 1);
   const bool pull = args.source == kernels::Source::peers && !args.with_weights;
-  const platform::Geometry geometry = pull ? reduce.geometry : send.geometry;
+  const bool packed = kernels::goes_in_packets(args);
+  const platform::Geometry geometry =
+      packed ? choose_for_packets(e, tokens, e.shape.combine_row_bytes, 0, decision.wish, 0).geometry
+      : pull ? reduce.geometry
+             : send.geometry;
   note_launch(e, geometry, pull ? args.reduce : args.send, decision.by);
   const detail::CallUnderWay under_way(e, options.stream, capturing);
   e.launches->combine[static_cast<int>(e.config.combine_dtype)][static_cast<int>(e.config.combine_wire)][by_expert](

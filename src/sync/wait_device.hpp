@@ -115,14 +115,12 @@ XD_FN bool wait_count(M& m, const Watch& watch, const std::uint64_t* word, std::
 
 /// A packet of exactly this operation. `seen`: what an earlier look has found there.
 template <class M>
-XD_FN bool wait_packet(M& m, const Watch& watch, const platform::Bytes16* packet, std::uint64_t epoch, int peer,
-                       platform::Bytes16* seen) {
+XD_FN bool wait_packet(M& m, const Watch& watch, const platform::Bytes16* packet, std::uint64_t epoch, Edge edge,
+                       int peer, platform::Bytes16* seen) {
   if (seen->word[3] == epoch_in_word(epoch)) return true;
   const std::uint64_t* upper = reinterpret_cast<const std::uint64_t*>(packet) + 1;
-  // edge done: wait
   const bool ok = wait(
-      m, watch, upper, epoch_in_word(epoch), true, Edge::done, peer, [](std::uint64_t w) { return epoch_of(w); },
-      nullptr);
+      m, watch, upper, epoch_in_word(epoch), true, edge, peer, [](std::uint64_t w) { return epoch_of(w); }, nullptr);
   if (ok) *seen = m.load16_whole(packet);
   return ok;
 }

@@ -81,7 +81,7 @@ struct Shape {
   std::int32_t trace_events;     // time stamps per place, 0 = off
   std::int32_t packets_of_row;   // small batches: packets in which a row travels; 0: rows travel as they are
   Layout layout;
-  bool zero_copy, fused, combine_weights, zero_padding, overflow_is_error;
+  bool zero_copy, fused, combine_weights, zero_padding, overflow_is_error, combine_in_packets;
   std::int64_t row_bytes;          // of dispatch
   std::int64_t combine_row_bytes;  // of combine and of its result
   std::int64_t wire_row_bytes;     // of a landing row

@@ -24,9 +24,11 @@ def read(path):
 
 
 def expected_names(root):
-    rows = re.findall(r"^XD_COMBINE\((\w+), (\w+)\)", read(os.path.join(root, "src", "kernels", "instances.def")), re.M)
+    instances = read(os.path.join(root, "src", "kernels", "instances.def"))
+    rows = re.findall(r"^XD_COMBINE\((\w+), (\w+)\)", instances, re.M)
     combines = [f"combine_{dtype}_{wire}{which}" for dtype, wire in rows for which in ("", "_by_expert")]
-    return ["dispatch", "dispatch_small", "dispatch_packets", "expert_rows", *combines]
+    return ["dispatch", "dispatch_small", "dispatch_packets", "expert_rows", *combines,
+            *(f"combine_{dtype}_in_packets" for dtype in re.findall(r"^XD_COMBINE_IN_PACKETS\((\w+)\)", instances, re.M))]
 
 
 def check_names(names, expected):

@@ -61,11 +61,12 @@ def name_kernels(root, kernels):
 
 def problems_of(args, kernels):
     with open(os.path.join(args.root, "src", "kernels", "instances.def"), encoding="utf-8") as f:
-        rows = len(re.findall(r"^XD_\w+\(", f.read(), re.M))
-    expected = KERNELS_WITHOUT_ROWS + KERNELS_PER_ROW * rows
+        text = f.read()
+    rows, in_packets = (len(re.findall(rf"^{name}\(", text, re.M)) for name in ("XD_COMBINE", "XD_COMBINE_IN_PACKETS"))
+    expected = KERNELS_WITHOUT_ROWS + KERNELS_PER_ROW * rows + in_packets
     problems = [f"{k['kernel']}: spills {k['spills']}" for k in kernels if k["spills"]]
     if len(kernels) != expected:
-        problems.append(f"{len(kernels)} kernels were compiled, {expected} expected from {rows} rows of instances.def")
+        problems.append(f"{len(kernels)} kernels were compiled, {expected} expected from {rows} and {in_packets} rows of instances.def")
     return problems
 
 

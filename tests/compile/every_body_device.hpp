@@ -47,4 +47,15 @@ __global__ void __launch_bounds__(kMaxThreads, 1) combine_kernel(XD_KERNEL_ARGS 
 #include "kernels/instances.def"
 #undef XD_COMBINE
 
+template <Dtype kDtype>
+__global__ void __launch_bounds__(kMaxThreads, 1) combine_packets_kernel(XD_KERNEL_ARGS CombineArgs args) {
+  TestedMachine m;
+  combine_in_packets<kDtype>(m, args);
+}
+
+#define XD_COMBINE_IN_PACKETS(dtype) \
+  template __global__ void combine_packets_kernel<Dtype::dtype>(XD_KERNEL_ARGS CombineArgs);
+#include "kernels/instances.def"
+#undef XD_COMBINE_IN_PACKETS
+
 }  // namespace crossdock::kernels

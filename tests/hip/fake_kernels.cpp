@@ -115,6 +115,10 @@ std::map<std::string, Kernel> all_kernels(int device) {
   add("combine_" #dtype "_" #wire "_by_expert", runs.combine[int(Dtype::dtype)][int(Wire::wire)][1]);
 #include "kernels/instances.def"
 #undef XD_COMBINE
+#define XD_COMBINE_IN_PACKETS(dtype) \
+  add("combine_" #dtype "_in_packets", runs.combine[int(Dtype::dtype)][int(Wire::own)][0]);
+#include "kernels/instances.def"
+#undef XD_COMBINE_IN_PACKETS
 #define XD_TOOL(name, Arguments, threads)                                                                      \
   all["crossdock_tools_" #name] = of_strides<tools::gpu::Arguments>(                                           \
       [](auto& m, const tools::gpu::Arguments& args) { tools::gpu::name(Words{m}, args); },                    \
