@@ -19,6 +19,11 @@ struct CombineInPackets {
   /// Ranks whose packets a lane asks for at once; more spill on sm_90.
   static constexpr int kAtOnce = Row::kValues <= 8 ? 4 : Row::kValues <= 16 ? 2 : 1;
 
+  /// Where the rows of a token come from.
+  struct Ranks {
+    memory::Route of[kMaxRanks];
+  };
+
   M& m;
   const CombineArgs& args;
   Combine<M, kDtype, Wire::own, false> whole{m, args};
@@ -26,40 +31,60 @@ struct CombineInPackets {
   const Shape& shape = call.shape;
   const Packets<M> packets{m, call, whole.epoch};
   const std::uint32_t parts = Packets<M>::parts_of(shape.combine_row_bytes);
-  const std::uint32_t first = m.block() * m.num_warps() + m.warp(), step = m.num_blocks() * m.num_warps();
+  /// The last block waits until all ranks have begun; it takes no part of a row where there are others.
+  const bool is_clerk = m.block() == m.num_blocks() - 1;
+  const int movers = larger(1, m.num_blocks() - 1);
+  const std::uint32_t step = movers * m.num_warps();
+  const std::uint32_t first = m.block() < movers ? m.block() * m.num_warps() + m.warp() : ~0u;
+  const std::uint32_t row_items = items_of(call.mine<Counts>(call.plan.counts)->num_rows);
+  const std::uint32_t token_items = items_of(whole.num_planned());
+  Ranks ranks = ranks_of(first);  // of this warp's first token, on their way
 
   XD_FN void run() {
     whole.mark(Phase::begin);
-    if (m.any_in_block(told_failure(m, call, whole.poison))) return;
-    if (m.block() == 0) whole.tell(call.place.ready_words, false);  // edge ready: signal
+    whole.failed = m.any_in_block(told_failure(m, call, whole.poison));
+    if (whole.failed) return;
+    if (is_clerk) whole.tell(call.place.ready_words, false);  // edge ready: signal
     whole.mark(Phase::send);
     send_rows();
-    const std::uint32_t items = static_cast<std::uint32_t>(whole.num_planned()) * parts;
-    whole.mark(Phase::wait_ready);
-    if (!whole.await(call.place.ready_words, Edge::ready, Phase::wait_ready)) return;  // edge ready: wait
+    if (is_clerk) whole.mark(Phase::wait_ready);
+    if (is_clerk && !whole.await(call.place.ready_words, Edge::ready, Phase::wait_ready)) return;  // edge ready: wait
     whole.mark(Phase::reduce);
-    bool ok = true;
-    for (std::uint32_t item = first; item < items && ok; item += step) ok = sum(item / parts, item % parts);
+    sum_rows();
     advance_clock(m, whole_block(m), call, whole.epoch, true);
     whole.mark(Phase::end);
   }
 
-  /// A warp takes a part of a row. Where its first goes is read while the number of rows is.
+  XD_FN std::uint32_t items_of(std::int64_t rows) const { return static_cast<std::uint32_t>(rows) * parts; }
+
   XD_FN void send_rows() {
-    const RowSource* sources = call.mine<RowSource>(call.plan.sources);
-    RowSource home = sources[smaller<std::int64_t>(first / parts, shape.row_capacity - 1)];
-    const std::uint32_t items = static_cast<std::uint32_t>(call.mine<Counts>(call.plan.counts)->num_rows) * parts;
-    for (std::uint32_t item = first; item < items; item += step) {
+    for (std::uint32_t item = first; item < row_items; item += step) {
       const std::uint32_t row = item / parts, part = item % parts;
-      if (item != first) home = sources[row];
+      const RowSource home = call.mine<RowSource>(call.plan.sources)[row];
       const auto units = packets.load(args.rows + row * shape.combine_row_bytes, shape.combine_row_bytes, part);
       packets.store(packets.slot(home.rank, call.peers.rank, home.token), part, units);  // edge ready: signal
     }
   }
 
+  XD_FN Ranks ranks_of(std::uint32_t item) const {
+    Ranks ranks;
+    const memory::Route* routes = call.mine<memory::Route>(call.plan.routes) + item / parts * shape.ranks_per_token;
+    XD_UNROLL(8)
+    for (int o = 0; o < kMaxRanks; ++o)
+      ranks.of[o] = o < shape.ranks_per_token && item < token_items ? routes[o] : memory::Route{-1, -1};
+    return ranks;
+  }
+
+  XD_FN void sum_rows() {
+    bool ok = true;
+    for (std::uint32_t item = first; item < token_items && ok; item += step) {
+      ok = sum(item / parts, item % parts);
+      ranks = ranks_of(item + step);
+    }
+  }
+
   /// Sum over distinct ranks, in the order in which the token's ids first name them. False: the group has failed.
   XD_FN bool sum(std::int64_t token, int part) {
-    const memory::Route* routes = call.mine<memory::Route>(call.plan.routes) + token * shape.ranks_per_token;
     platform::Floats sums[packet::kUnitsPacked][Row::kFloats];
     XD_UNROLL(3)
     for (int i = 0; i < packet::kUnitsPacked; ++i) {
@@ -67,7 +92,9 @@ struct CombineInPackets {
       for (int f = 0; f < Row::kFloats; ++f) sums[i][f] = platform::Floats{};
     }
     bool ok = true;
-    for (int o = 0; o < shape.ranks_per_token && ok; o += kAtOnce) ok = add_some(token, part, routes, o, sums);
+    XD_UNROLL(8)
+    for (int o = 0; o < kMaxRanks; o += kAtOnce)
+      if (ok && o < shape.ranks_per_token) ok = add_some(static_cast<int>(token), part, &ranks.of[o], sums);
     std::byte* out = args.out + token * shape.combine_row_bytes;
     XD_UNROLL(3)
     for (int i = 0; i < packet::kUnitsPacked; ++i)
@@ -76,22 +103,19 @@ struct CombineInPackets {
     return ok;
   }
 
-  /// Adds what ranks [o, o + kAtOnce) of the token have sent.
+  /// Adds what `kAtOnce` ranks have sent.
   template <class Sums>
-  XD_FN bool add_some(std::int64_t token, int part, const memory::Route* routes, int o, Sums& sums) {
-    const platform::Bytes16* slots[kAtOnce];
+  XD_FN bool add_some(int token, int part, const memory::Route* from, Sums& sums) {
     typename Packets<M>::Seen seen[kAtOnce] = {};
     XD_UNROLL(4)
-    for (int q = 0; q < kAtOnce; ++q) {
-      const bool comes = o + q < shape.ranks_per_token && routes[o + q].row >= 0;
-      slots[q] = comes ? packets.slot(call.peers.rank, routes[o + q].rank, static_cast<int>(token)) : nullptr;
-      if (comes) seen[q] = packets.look(slots[q], part);
-    }
+    for (int q = 0; q < kAtOnce; ++q)
+      if (from[q].row >= 0) seen[q] = packets.look(packets.slot(call.peers.rank, from[q].rank, token), part);
     bool ok = true;
     XD_UNROLL(4)
     for (int q = 0; q < kAtOnce; ++q) {
-      if (!slots[q]) continue;
-      ok = ok && packets.take(slots[q], part, Edge::ready, routes[o + q].rank, &seen[q]);
+      if (from[q].row < 0) continue;
+      const platform::Bytes16* slot = packets.slot(call.peers.rank, from[q].rank, token);
+      ok = ok && packets.take(slot, part, Edge::ready, from[q].rank, &seen[q]);  // edge ready: wait
       XD_UNROLL(3)
       for (int i = 0; i < packet::kUnitsPacked; ++i)
         whole.add_unit(nullptr, Packets<M>::unit_of(seen[q], i), packets.unit_at(part, i), sums[i]);

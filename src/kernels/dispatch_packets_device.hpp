@@ -21,13 +21,20 @@ struct PacketShared {
   DispatchShared routing;           // its matrix in every block, the rest in the router
   std::uint32_t going[kMaxRanks];   // bit t: token t of this rank goes there
   std::uint32_t coming[kMaxRanks];  // bit t: token t comes from there
-  struct Sent {
-    std::int32_t source, token;
-  } rows[kMaxRanks * packet::kMostTokens];  // received ones, in order
 };
 
 template <class M>
 struct DispatchInPackets {
+  /// What a lane reads of a part of a token's row.
+  struct Part {
+    typename Packets<M>::Units units;
+    std::uint32_t named;  // ranks, by this lane's ids
+    int token, part;
+  };
+  struct Sent {
+    int source, token;
+  };
+
   M& m;
   PacketShared& shared;
   const DispatchArgs& args;
@@ -39,7 +46,10 @@ struct DispatchInPackets {
   const int num_tokens = static_cast<int>(tokens_of(m, args));
   const Packets<M> packets{m, call, epoch};
   const int parts = Packets<M>::parts_of(shape.row_bytes) + 1;  // of a row; the last is what goes along with it
-  std::int64_t filled = 0;  // rows of the plan's last call, as the teller knows them
+  const std::uint32_t step = movers() * m.num_warps();          // parts that all warps take at once
+  const std::uint32_t first = m.block() < movers() ? m.block() * m.num_warps() + m.warp() : ~0u;
+  Part part = read_part(first);  // this warp's next to send, on its way
+  std::int64_t filled = 0;       // rows of the plan's last call, as the teller knows them
   bool failed = false;
 
   XD_FN void run() {
@@ -63,17 +73,6 @@ struct DispatchInPackets {
 
   XD_FN bool is(Clerk clerk) const { return m.block() == larger(0, m.num_blocks() - 1 - static_cast<int>(clerk)); }
   XD_FN int movers() const { return m.num_blocks() > kClerks ? m.num_blocks() - kClerks : m.num_blocks(); }
-
-  /// Calls part(row or token, part of it) for this warp's share of `num` rows.
-  template <class Part>
-  XD_FN void share_parts(int num, Part&& part) {
-    if (m.block() >= movers()) return;
-    const std::uint32_t all = static_cast<std::uint32_t>(num) * parts, step = movers() * m.num_warps();
-    for (std::uint32_t i = m.block() * m.num_warps() + m.warp(); i < all; i += step) {
-      const std::uint32_t row = i / static_cast<std::uint32_t>(parts);
-      part(static_cast<int>(row), static_cast<int>(i - row * parts));
-    }
-  }
 
   // ---- to the peers --------------------------------------------------------------------------------------------------
 
@@ -110,28 +109,28 @@ struct DispatchInPackets {
     }
   }
 
+  XD_FN Part read_part(std::uint32_t item) {
+    Part read{};
+    if (item >= static_cast<std::uint32_t>(num_tokens) * parts) return read;
+    read.token = static_cast<int>(item / parts), read.part = static_cast<int>(item % parts);
+    if (read.part == parts - 1) return read;
+    read.units = packets.load(args.rows + read.token * shape.row_bytes, shape.row_bytes, read.part);
+    for (int j = m.lane(); j < shape.top_k; j += M::kWidth) read.named |= rank_named(read.token, j);
+    return read;
+  }
+
   XD_FN void send_rows() {
-    share_parts(num_tokens, [&](int token, int part) {
-      if (part == parts - 1)
-        send_words(token);
-      else
-        send_part(token, part);
-    });
+    const std::uint32_t items = static_cast<std::uint32_t>(num_tokens) * parts;
+    for (std::uint32_t item = first; item < items; item += step) {
+      part.part == parts - 1 ? send_words(part.token) : send_part();
+      part = read_part(item + step);
+    }
   }
 
-  /// Bit d: the token goes to rank d.
-  XD_FN std::uint32_t ranks_of(int token) {
-    std::uint32_t named = 0, all = 0;
-    for (int j = m.lane(); j < shape.top_k; j += M::kWidth) named |= rank_named(token, j);
-    for (int d = 0; d < shape.num_ranks; ++d) all |= (m.votes(named >> d & 1) ? 1u : 0u) << d;
-    return all;
-  }
-
-  XD_FN void send_part(int token, int part) {
-    const auto units = packets.load(args.rows + token * shape.row_bytes, shape.row_bytes, part);
-    const std::uint32_t to = ranks_of(token);
+  XD_FN void send_part() {
     for (int d = 0; d < shape.num_ranks; ++d)
-      if (to >> d & 1) packets.store(packets.slot(d, rank, token), part, units);  // edge done: signal
+      if (m.votes(part.named >> d & 1))
+        packets.store(packets.slot(d, rank, part.token), part.part, part.units);  // edge done: signal
   }
 
   /// Bit j: id j is the first of the token to name its expert.
@@ -148,14 +147,17 @@ struct DispatchInPackets {
     return firsts;
   }
 
-  /// Word i of what goes along with a row, to whatever rank; which landing row that is its receiver is told in particular.
-  XD_FN std::uint32_t word_beside(int token, std::uint64_t firsts, int i) const {
+  /// Word i of what goes along with a row, to whatever rank; its receiver is told in particular which landing row that is.
+  XD_FN std::uint32_t word_beside(int token, int i) const {
     const std::int64_t first = std::int64_t{token} * shape.top_k;
-    if (i < shape.top_k) return packet::word_of_id(args.ids.get(first + i, shape.num_experts), firsts >> i & 1);
+    if (i < shape.top_k) return packet::word_of_id(args.ids.get(first + i, shape.num_experts));
     if (i < 2 * shape.top_k)
       return std::bit_cast<std::uint32_t>(args.weights ? args.weights[first + i - shape.top_k] : 1.0f);
     const int at = (i - packet::landing_word(shape) - 1) * 4;
     return at < 0 || at >= shape.scale_bytes ? 0 : scale_word(token, at);
+  }
+  XD_FN platform::Bytes16 words_beside(int token, int i) const {
+    return packets.packet_of(word_beside(token, i), word_beside(token, i + 1), word_beside(token, i + 2));
   }
   XD_FN std::uint32_t scale_word(int token, int at) const {
     const std::byte* scales = args.scales + std::int64_t{token} * shape.scale_bytes + at;
@@ -165,8 +167,10 @@ struct DispatchInPackets {
     return word;
   }
 
-  /// Reads everything once, then tells each rank.
+  /// Reads everything once, most of it while ids are compared, then tells each rank.
   XD_FN void send_words(int token) {
+    int w = m.lane() * packet::kWords;
+    platform::Bytes16 words = words_beside(token, w);
     std::uint32_t seen = 0;      // ranks that the ids so far have named
     std::uint32_t ordinals = 0;  // four bits a rank: which of them it is
     for (int j = 0; j < shape.top_k; ++j) {
@@ -176,19 +180,23 @@ struct DispatchInPackets {
       seen |= named;
     }
     const std::uint64_t firsts = first_ids(token);
-    for (int w = m.lane() * packet::kWords; w < packet::words_beside_row(shape); w += M::kWidth * packet::kWords) {
-      const std::uint32_t words[packet::kWords] = {word_beside(token, firsts, w), word_beside(token, firsts, w + 1),
-                                                   word_beside(token, firsts, w + 2)};
-      const int landing = packet::landing_word(shape) - w;
-      for (int d = 0; d < shape.num_ranks; ++d) {
-        if (!(seen >> d & 1)) continue;
-        const auto row = static_cast<std::uint32_t>(layout::landing_row(token, ordinals >> (4 * d) & 15, shape));
-        // edge done: signal
-        m.store16_whole(packets.slot(d, rank, token) + shape.packets_of_row + w / packet::kWords,
-                        packets.packet_of(landing == 0 ? row : words[0], landing == 1 ? row : words[1],
-                                          landing == 2 ? row : words[2]));
-      }
+    while (w < packet::words_beside_row(shape)) {
+      XD_UNROLL(3)
+      for (int i = 0; i < packet::kWords; ++i)
+        if (w + i < shape.top_k && (firsts >> (w + i) & 1)) words.word[i] |= packet::kFirst;
+      for (int d = 0; d < shape.num_ranks; ++d)
+        if (seen >> d & 1) send_packet(d, token, w, words, ordinals >> (4 * d) & 15);
+      w += M::kWidth * packet::kWords;
+      words = words_beside(token, w);
     }
+  }
+  XD_FN void send_packet(int d, int token, int w, platform::Bytes16 words, int ordinal) {
+    const auto row = static_cast<std::uint32_t>(layout::landing_row(token, ordinal, shape));
+    XD_UNROLL(3)
+    for (int i = 0; i < packet::kWords; ++i)
+      if (w + i == packet::landing_word(shape)) words.word[i] = row;
+    // edge done: signal
+    m.store16_whole(packets.slot(d, rank, token) + shape.packets_of_row + w / packet::kWords, words);
   }
 
   // ---- from the peers ------------------------------------------------------------------------------------------------
@@ -204,16 +212,17 @@ struct DispatchInPackets {
       if (d == rank) shared.coming[s] = static_cast<std::uint32_t>(told);
       if (!failed && d == shape.num_ranks) mark_seen(m, call, epoch, Phase::wait_counts, false, s);
     }
-    if (m.any_in_block(failed)) return false;
-    for (int i = m.thread(); i < shape.num_ranks * packet::kMostTokens; i += m.num_threads()) {
-      const int s = i / packet::kMostTokens, t = i % packet::kMostTokens;
-      if (!(shared.coming[s] >> t & 1)) continue;
-      int row = __builtin_popcount(shared.coming[s] & ((1u << t) - 1));
-      for (int before = 0; before < s; ++before) row += __builtin_popcount(shared.coming[before]);
-      shared.rows[row] = {s, t};
-    }
-    m.sync_block();
-    return true;
+    return !m.any_in_block(failed);
+  }
+
+  /// Who sent a received row: they are in the order of sources, and of a source in that of its tokens.
+  XD_FN Sent sent(int row) const {
+    int source = 0;
+    for (int rows = __builtin_popcount(shared.coming[0]); row >= rows; rows = __builtin_popcount(shared.coming[source]))
+      row -= rows, ++source;
+    std::uint32_t tokens = shared.coming[source];
+    for (; row > 0; --row) tokens &= tokens - 1;
+    return {source, __builtin_popcount((tokens & (~tokens + 1)) - 1)};
   }
 
   /// Rows that come here and fit.
@@ -230,49 +239,45 @@ struct DispatchInPackets {
   }
 
   XD_FN void take_rows() {
-    share_parts(num_rows(), [&](int row, int part) {
-      if (part == parts - 1)
-        take_words(row);
-      else
-        take_part(row, part);
-    });
+    const std::uint32_t items = static_cast<std::uint32_t>(num_rows()) * parts;
+    for (std::uint32_t item = first; item < items; item += step) {
+      const int row = static_cast<int>(item / parts), in_row = static_cast<int>(item % parts);
+      in_row == parts - 1 ? take_words(row, sent(row)) : take_part(row, in_row, sent(row));
+    }
   }
 
-  XD_FN void take_part(int row, int part) {
-    const auto [source, token] = shared.rows[row];
-    const platform::Bytes16* slot = packets.slot(rank, source, token);
-    auto seen = packets.look(slot, part);
-    if (!failed) failed = !packets.take(slot, part, Edge::done, source, &seen);  // edge done: wait
+  XD_FN void take_part(int row, int in_row, Sent from) {
+    const platform::Bytes16* slot = packets.slot(rank, from.source, from.token);
+    auto seen = packets.look(slot, in_row);
+    if (!failed) failed = !packets.take(slot, in_row, Edge::done, from.source, &seen);  // edge done: wait
     if (failed) return;
     std::byte* to = call.mine<std::byte>(call.place.rows) + row * shape.row_bytes;
     XD_UNROLL(3)
     for (int i = 0; i < packet::kUnitsPacked; ++i)
-      if (const int u = packets.unit_at(part, i); u < shape.row_bytes / 16)
+      if (const int u = packets.unit_at(in_row, i); u < shape.row_bytes / 16)
         m.store16(to + std::int64_t{u} * 16, Packets<M>::unit_of(seen, i));
   }
 
-  XD_FN void keep_word(int row, int i, std::uint32_t word) {
-    const auto [source, token] = shared.rows[row];
+  XD_FN void keep_word(int row, Sent from, int i, std::uint32_t word) {
     const std::int64_t first = std::int64_t{row} * shape.top_k;
     if (i < shape.top_k)
       call.mine<std::int32_t>(call.plan.ids)[first + i] = packet::id_in(word);
     else if (i < 2 * shape.top_k)
       call.mine<float>(call.plan.weights)[first + i - shape.top_k] = std::bit_cast<float>(word);
     else if (i == packet::landing_word(shape))
-      call.mine<RowSource>(call.plan.sources)[row] = {source, token, static_cast<std::int32_t>(word), 0};
+      call.mine<RowSource>(call.plan.sources)[row] = {from.source, from.token, static_cast<std::int32_t>(word), 0};
     else if (i < packet::words_beside_row(shape))
       call.mine<std::uint32_t>(call.place.scales)[row * (shape.scale_bytes / 4) + i - packet::landing_word(shape) - 1] =
           word;
   }
 
-  XD_FN void take_words(int row) {
-    const auto [source, token] = shared.rows[row];
-    const platform::Bytes16* words = packets.slot(rank, source, token) + shape.packets_of_row;
+  XD_FN void take_words(int row, Sent from) {
+    const platform::Bytes16* words = packets.slot(rank, from.source, from.token) + shape.packets_of_row;
     for (int w = m.lane() * packet::kWords; w < packet::words_beside_row(shape); w += M::kWidth * packet::kWords) {
       platform::Bytes16 seen = m.load16_whole(words + w / packet::kWords);
-      if (!take(words + w / packet::kWords, source, &seen)) return;
+      if (!take(words + w / packet::kWords, from.source, &seen)) return;
       XD_UNROLL(3)
-      for (int i = 0; i < packet::kWords; ++i) keep_word(row, w + i, seen.word[i]);
+      for (int i = 0; i < packet::kWords; ++i) keep_word(row, from, w + i, seen.word[i]);
     }
   }
 
@@ -316,7 +321,7 @@ struct DispatchInPackets {
   /// Expert of the pair that id i of all rows makes, or -1.
   XD_FN int pair_of(int i) {
     const int row = shape.by_top_k(i), j = i - row * shape.top_k;
-    const auto [source, token] = shared.rows[row];
+    const auto [source, token] = sent(row);
     const platform::Bytes16* packet = packets.slot(rank, source, token) + shape.packets_of_row + j / packet::kWords;
     platform::Bytes16 seen = m.load16_whole(packet);
     if (!take(packet, source, &seen)) return -1;

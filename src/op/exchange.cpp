@@ -182,7 +182,7 @@ void run_combine(ExchangeState& e, int place, int plan, const CombineInput& in, 
   const bool pull = args.source == kernels::Source::peers && !args.with_weights;
   const bool packed = kernels::goes_in_packets(args);
   const platform::Geometry geometry =
-      packed ? choose_for_packets(e, tokens, e.shape.combine_row_bytes, 0, decision.wish, 0).geometry
+      packed ? choose_for_packets(e, tokens, e.shape.combine_row_bytes, 0, decision.wish, 1).geometry
       : pull ? reduce.geometry
              : send.geometry;
   note_launch(e, geometry, pull ? args.reduce : args.send, decision.by);

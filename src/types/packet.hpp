@@ -23,13 +23,12 @@ constexpr std::int32_t per_row(std::int64_t row_bytes) {
   return static_cast<std::int32_t>(units / kUnitsPacked * kPacketsOfUnits);
 }
 
-/// An id as it travels: with whether it is the first of its token to name its expert, so that the receiver counts pairs by
-/// looking at one word.
-XD_FN constexpr std::uint32_t word_of_id(std::int32_t id, bool is_first) {
-  return static_cast<std::uint32_t>(id) << 1 | (is_first ? 1u : 0u);
-}
+/// An id as it travels: with a bit that says whether it is the first of its token to name its expert, so that the receiver
+/// counts pairs by looking at one word.
+inline constexpr std::uint32_t kFirst = 1;
+XD_FN constexpr std::uint32_t word_of_id(std::int32_t id) { return static_cast<std::uint32_t>(id) << 1; }
 XD_FN constexpr std::int32_t id_in(std::uint32_t word) { return static_cast<std::int32_t>(word) >> 1; }
-XD_FN constexpr bool is_first(std::uint32_t word) { return word % 2 != 0; }
+XD_FN constexpr bool is_first(std::uint32_t word) { return (word & kFirst) != 0; }
 
 /// Words that go along with a row: ids, weights, its landing row, scales.
 XD_FN constexpr std::int32_t landing_word(const Shape& shape) { return 2 * shape.top_k; }
