@@ -103,19 +103,23 @@ struct CombineInPackets {
     return ok;
   }
 
-  /// Adds what `kAtOnce` ranks have sent.
+  /// Adds what `kAtOnce` ranks have sent. Looks at the packets of all of them at once.
   template <class Sums>
   XD_FN bool add_some(int token, int part, const memory::Route* from, Sums& sums) {
     typename Packets<M>::Seen seen[kAtOnce] = {};
-    XD_UNROLL(4)
-    for (int q = 0; q < kAtOnce; ++q)
-      if (from[q].row >= 0) seen[q] = packets.look(packets.slot(call.peers.rank, from[q].rank, token), part);
-    bool ok = true;
+    const bool ok = packets.wait(Edge::ready, [&] {  // edge ready: wait
+      XD_UNROLL(4)
+      for (int q = 0; q < kAtOnce; ++q)
+        if (from[q].row >= 0) seen[q] = packets.look(packets.slot(call.peers.rank, from[q].rank, token), part);
+      int lacking = -1;
+      XD_UNROLL(4)
+      for (int q = 0; q < kAtOnce; ++q)
+        if (from[q].row >= 0 && !packets.is_here(seen[q])) lacking = from[q].rank;
+      return lacking;
+    });
     XD_UNROLL(4)
     for (int q = 0; q < kAtOnce; ++q) {
       if (from[q].row < 0) continue;
-      const platform::Bytes16* slot = packets.slot(call.peers.rank, from[q].rank, token);
-      ok = ok && packets.take(slot, part, Edge::ready, from[q].rank, &seen[q]);  // edge ready: wait
       XD_UNROLL(3)
       for (int i = 0; i < packet::kUnitsPacked; ++i)
         whole.add_unit(nullptr, Packets<M>::unit_of(seen[q], i), packets.unit_at(part, i), sums[i]);

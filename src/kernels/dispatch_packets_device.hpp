@@ -133,18 +133,13 @@ struct DispatchInPackets {
         packets.store(packets.slot(d, rank, part.token), part.part, part.units);  // edge done: signal
   }
 
-  /// Bit j: id j is the first of the token to name its expert.
-  XD_FN std::uint64_t first_ids(int token) {
-    const auto id_of = [&](int j) { return args.ids.get(std::int64_t{token} * shape.top_k + j, shape.num_experts); };
-    std::uint64_t firsts = 0;
-    for (int first = 0; first < shape.top_k; first += M::kWidth) {
-      const int mine = first + m.lane();
-      bool is_first = mine < shape.top_k;
-      const std::int32_t id = is_first ? id_of(mine) : -1;
-      for (int j = 0; j < shape.top_k; ++j) is_first = is_first && (j >= mine || id_of(j) != id);
-      firsts |= m.votes(is_first) << first;
-    }
-    return firsts;
+  /// Whether id j is the first of the token to name its expert.
+  XD_FN bool is_first_id(int token, int j) const {
+    const auto id_of = [&](int i) { return args.ids.get(std::int64_t{token} * shape.top_k + i, shape.num_experts); };
+    bool is_first = j < shape.top_k;
+    const std::int32_t id = is_first ? id_of(j) : -1;
+    for (int i = 0; i < shape.top_k; ++i) is_first = is_first && (i >= j || id_of(i) != id);
+    return is_first;
   }
 
   /// Word i of what goes along with a row, to whatever rank; its receiver is told in particular which landing row that is.
@@ -171,24 +166,32 @@ struct DispatchInPackets {
   XD_FN void send_words(int token) {
     int w = m.lane() * packet::kWords;
     platform::Bytes16 words = words_beside(token, w);
-    std::uint32_t seen = 0;      // ranks that the ids so far have named
-    std::uint32_t ordinals = 0;  // four bits a rank: which of them it is
-    for (int j = 0; j < shape.top_k; ++j) {
-      const std::uint32_t named = rank_named(token, j) & ~seen;
-      if (named)
-        ordinals |= static_cast<std::uint32_t>(__builtin_popcount(seen)) << (4 * __builtin_popcount(named - 1));
-      seen |= named;
+    std::uint64_t named_by[kMaxRanks] = {}, firsts = 0;  // bits are ids
+    for (int first_id = 0; first_id < shape.top_k; first_id += M::kWidth) {
+      const int j = first_id + m.lane();
+      const std::uint32_t named = j < shape.top_k ? rank_named(token, j) : 0;
+      XD_UNROLL(8)
+      for (int d = 0; d < kMaxRanks; ++d) named_by[d] |= m.votes(named >> d & 1) << first_id;
+      firsts |= m.votes(is_first_id(token, j)) << first_id;
     }
-    const std::uint64_t firsts = first_ids(token);
     while (w < packet::words_beside_row(shape)) {
       XD_UNROLL(3)
       for (int i = 0; i < packet::kWords; ++i)
         if (w + i < shape.top_k && (firsts >> (w + i) & 1)) words.word[i] |= packet::kFirst;
-      for (int d = 0; d < shape.num_ranks; ++d)
-        if (seen >> d & 1) send_packet(d, token, w, words, ordinals >> (4 * d) & 15);
+      XD_UNROLL(8)
+      for (int d = 0; d < kMaxRanks; ++d)
+        if (named_by[d]) send_packet(d, token, w, words, ordinal_of(named_by, d));
       w += M::kWidth * packet::kWords;
       words = words_beside(token, w);
     }
+  }
+  /// How many ranks a lower id names.
+  XD_FN static int ordinal_of(const std::uint64_t* named_by, int d) {
+    const std::uint64_t lower_ids = (named_by[d] & (~named_by[d] + 1)) - 1;
+    int ordinal = 0;
+    XD_UNROLL(8)
+    for (int e = 0; e < kMaxRanks; ++e) ordinal += (named_by[e] & lower_ids) != 0;
+    return ordinal;
   }
   XD_FN void send_packet(int d, int token, int w, platform::Bytes16 words, int ordinal) {
     const auto row = static_cast<std::uint32_t>(layout::landing_row(token, ordinal, shape));
@@ -232,9 +235,8 @@ struct DispatchInPackets {
     return static_cast<int>(smaller<std::int64_t>(rows, shape.row_capacity));
   }
 
-  /// `seen`: what an earlier look has found there.
   XD_FN bool take(const platform::Bytes16* packet, int source, platform::Bytes16* seen) {
-    if (!failed) failed = !sync::wait_packet(m, call.watch, packet, epoch, Edge::done, source, seen);
+    if (!failed) failed = !packets.take(packet, Edge::done, source, seen);  // edge done: wait
     return !failed;
   }
 
@@ -248,7 +250,7 @@ struct DispatchInPackets {
 
   XD_FN void take_part(int row, int in_row, Sent from) {
     const platform::Bytes16* slot = packets.slot(rank, from.source, from.token);
-    auto seen = packets.look(slot, in_row);
+    typename Packets<M>::Seen seen;
     if (!failed) failed = !packets.take(slot, in_row, Edge::done, from.source, &seen);  // edge done: wait
     if (failed) return;
     std::byte* to = call.mine<std::byte>(call.place.rows) + row * shape.row_bytes;
@@ -274,7 +276,7 @@ struct DispatchInPackets {
   XD_FN void take_words(int row, Sent from) {
     const platform::Bytes16* words = packets.slot(rank, from.source, from.token) + shape.packets_of_row;
     for (int w = m.lane() * packet::kWords; w < packet::words_beside_row(shape); w += M::kWidth * packet::kWords) {
-      platform::Bytes16 seen = m.load16_whole(words + w / packet::kWords);
+      platform::Bytes16 seen;
       if (!take(words + w / packet::kWords, from.source, &seen)) return;
       XD_UNROLL(3)
       for (int i = 0; i < packet::kWords; ++i) keep_word(row, from, w + i, seen.word[i]);
@@ -323,7 +325,7 @@ struct DispatchInPackets {
     const int row = shape.by_top_k(i), j = i - row * shape.top_k;
     const auto [source, token] = sent(row);
     const platform::Bytes16* packet = packets.slot(rank, source, token) + shape.packets_of_row + j / packet::kWords;
-    platform::Bytes16 seen = m.load16_whole(packet);
+    platform::Bytes16 seen;
     if (!take(packet, source, &seen)) return -1;
     const int w = j % packet::kWords;
     const std::uint32_t word = w == 0 ? seen.word[0] : w == 1 ? seen.word[1] : seen.word[2];

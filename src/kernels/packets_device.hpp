@@ -34,9 +34,7 @@ struct Packets {
     return call.at<Bytes16>(peer, call.place.packets) + (set * shape.max_tokens + token) * packet::per_slot(shape);
   }
 
-  XD_FN Bytes16 packet_of(std::uint32_t a, std::uint32_t b, std::uint32_t c) const {
-    return {{a, b, c, static_cast<std::uint32_t>(sync::epoch_in_word(epoch))}};
-  }
+  XD_FN Bytes16 packet_of(std::uint32_t a, std::uint32_t b, std::uint32_t c) const { return {{a, b, c, epoch_told()}}; }
 
   /// What the row lacks of the part is zero.
   XD_FN Units load(const std::byte* row, std::int64_t row_bytes, int part) const {
@@ -55,7 +53,16 @@ struct Packets {
       m.store16_whole(packets + q * M::kWidth, packet_of(word(3 * q), word(3 * q + 1), word(3 * q + 2)));
   }
 
-  /// All in flight at once; take() then waits for those that have not come yet.
+  XD_FN std::uint32_t epoch_told() const { return static_cast<std::uint32_t>(sync::epoch_in_word(epoch)); }
+  XD_FN bool is_here(const Bytes16& packet) const { return packet.word[packet::kWords] == epoch_told(); }
+  XD_FN bool is_here(const Seen& seen) const {
+    bool here = true;
+    XD_UNROLL(4)
+    for (int q = 0; q < packet::kPacketsOfUnits; ++q) here = here && is_here(seen.packet[q]);
+    return here;
+  }
+
+  /// All in flight at once.
   XD_FN Seen look(const Bytes16* slot, int part) const {
     Seen seen;
     XD_UNROLL(4)
@@ -63,15 +70,25 @@ struct Packets {
       seen.packet[q] = m.load16_whole(first_of(slot, part) + q * M::kWidth);
     return seen;
   }
-  /// False: the group has failed.
+  /// Looks until a part, or one packet, is here. False: the group has failed.
   XD_FN bool take(const Bytes16* slot, int part, Edge edge, int source, Seen* seen) const {
-    bool ok = true;
-    XD_UNROLL(4)
-    for (int q = 0; q < packet::kPacketsOfUnits; ++q)
-      ok = ok && sync::wait_packet(m, call.watch, first_of(slot, part) + q * M::kWidth, epoch, edge, source,
-                                   &seen->packet[q]);
-    return ok;
+    return wait(edge, [&] {
+      *seen = look(slot, part);
+      return is_here(*seen) ? -1 : source;
+    });
   }
+  XD_FN bool take(const Bytes16* packet, Edge edge, int source, Bytes16* seen) const {
+    return wait(edge, [&] {
+      *seen = m.load16_whole(packet);
+      return is_here(*seen) ? -1 : source;
+    });
+  }
+  /// Until lacking() is negative: the rank whose packets are not all here. Of its epoch nothing is known: 0.
+  template <class Lacking>
+  XD_FN bool wait(Edge edge, Lacking&& lacking) const {
+    return sync::wait_for(m, call.watch, sync::epoch_in_word(epoch), edge, [&](std::uint64_t*) { return lacking(); });
+  }
+
   XD_FN static Bytes16 unit_of(const Seen& seen, int i) {
     const auto word = [&](int w) { return seen.packet[w / 3].word[w % 3]; };
     return {{word(4 * i), word(4 * i + 1), word(4 * i + 2), word(4 * i + 3)}};

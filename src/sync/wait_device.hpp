@@ -65,18 +65,15 @@ XD_FN void fail_by(M& m, const Watch& watch, std::uint64_t word) {
   fail(m, watch, poison, told(m, watch, poison));
 }
 
-/// Waits until `seen(word)` is `expected` or, unless `exact`, more. False: the group has failed, fall through.
-template <class M, class Seen>
-XD_FN bool wait(M& m, const Watch& watch, const std::uint64_t* word, std::uint64_t expected, bool exact, Edge edge,
-                int peer, Seen&& epoch_seen, std::uint64_t* value) {
+/// Polls until look(&epoch) says that nobody is waited for, -1; before, it says who is, and which epoch it has seen of that
+/// rank. False: the group has failed, fall through.
+template <class M, class Look>
+XD_FN bool wait_for(M& m, const Watch& watch, std::uint64_t expected, Edge edge, Look&& look) {
   std::uint64_t started = 0;
   for (unsigned polls = 1;; ++polls) {
-    const std::uint64_t now = m.load_acquire(word);
-    const std::uint64_t epoch = epoch_seen(now);
-    if (exact ? epoch == expected : epoch >= expected) {
-      if (value) *value = now;
-      return true;
-    }
+    std::uint64_t epoch = 0;
+    const int peer = look(&epoch);
+    if (peer < 0) return true;
     if (polls % kPollsPerLook == 0) {
       const std::uint64_t word_of_peer = poisoned(m, watch);
       const std::uint64_t limit = m.load_relaxed(&watch.control[watch.rank]->deadline_ns), time = m.now_ns();
@@ -90,6 +87,19 @@ XD_FN bool wait(M& m, const Watch& watch, const std::uint64_t* word, std::uint64
     }
     m.pause();
   }
+}
+
+/// Waits until `seen(word)` is `expected` or, unless `exact`, more.
+template <class M, class Seen>
+XD_FN bool wait(M& m, const Watch& watch, const std::uint64_t* word, std::uint64_t expected, bool exact, Edge edge,
+                int peer, Seen&& epoch_seen, std::uint64_t* value) {
+  return wait_for(m, watch, expected, edge, [&](std::uint64_t* epoch) {
+    const std::uint64_t now = m.load_acquire(word);
+    *epoch = epoch_seen(now);
+    if (exact ? *epoch != expected : *epoch < expected) return peer;
+    if (value) *value = now;
+    return -1;
+  });
 }
 
 /// A signal that grows with every operation.
@@ -110,18 +120,6 @@ XD_FN bool wait_count(M& m, const Watch& watch, const std::uint64_t* word, std::
       m, watch, word, epoch_in_word(expected), true, Edge::counts, peer, [](std::uint64_t w) { return epoch_of(w); },
       &seen);
   *value = value_of(seen);
-  return ok;
-}
-
-/// A packet of exactly this operation. `seen`: what an earlier look has found there.
-template <class M>
-XD_FN bool wait_packet(M& m, const Watch& watch, const platform::Bytes16* packet, std::uint64_t epoch, Edge edge,
-                       int peer, platform::Bytes16* seen) {
-  if (seen->word[3] == epoch_in_word(epoch)) return true;
-  const std::uint64_t* upper = reinterpret_cast<const std::uint64_t*>(packet) + 1;
-  const bool ok = wait(
-      m, watch, upper, epoch_in_word(epoch), true, edge, peer, [](std::uint64_t w) { return epoch_of(w); }, nullptr);
-  if (ok) *seen = m.load16_whole(packet);
   return ok;
 }
 
