@@ -7,6 +7,7 @@
 #include "platform/machine.hpp"
 #include "route/token_route.hpp"
 #include "sync/status.hpp"
+#include "types/packet.hpp"
 #include "types/shape.hpp"
 
 namespace crossdock::kernels {
@@ -104,9 +105,12 @@ struct CombineArgs {
   Source source;
   bool with_weights;
 };
-/// The same of combine: its instances for wires other than a row's own know no packets.
+/// The same of combine: its instances for wires other than a row's own know no packets. More rows than a few are pulled in
+/// less time, where they can be.
 inline bool goes_in_packets(const CombineArgs& args) {
-  return args.call.shape.combine_in_packets && args.source != Source::fused && !args.with_weights;
+  const Shape& shape = args.call.shape;
+  const bool few = args.source == Source::landing || shape.max_tokens <= packet::kMostTokensNotPulled;
+  return shape.combine_in_packets && args.source != Source::fused && few && !args.with_weights;
 }
 
 }  // namespace crossdock::kernels

@@ -17,20 +17,16 @@ namespace crossdock::kernels {
 /// Three blocks move no rows where there are more, so that what they do takes no longer than the rows.
 enum class Clerk { teller, router, counter };
 
+inline constexpr int kMostWarps = platform::kMostThreads / 32;
+
 struct PacketShared {
-  DispatchShared routing;           // its matrix in every block, the rest in the router
-  std::uint32_t going[kMaxRanks];   // bit t: token t of this rank goes there
-  std::uint32_t coming[kMaxRanks];  // bit t: token t comes from there
+  DispatchShared routing;                       // its matrix in every block, the rest in the router
+  std::uint32_t going[kMaxRanks];               // bit t: token t of this rank goes there
+  std::uint32_t coming[kMostWarps][kMaxRanks];  // of each warp, bit t: token t comes from there
 };
 
 template <class M>
 struct DispatchInPackets {
-  /// What a lane reads of a part of a token's row.
-  struct Part {
-    typename Packets<M>::Units units;
-    std::uint32_t named;  // ranks, by this lane's ids
-    int token, part;
-  };
   struct Sent {
     int source, token;
   };
@@ -46,10 +42,7 @@ struct DispatchInPackets {
   const int num_tokens = static_cast<int>(tokens_of(m, args));
   const Packets<M> packets{m, call, epoch};
   const int parts = Packets<M>::parts_of(shape.row_bytes) + 1;  // of a row; the last is what goes along with it
-  const std::uint32_t step = movers() * m.num_warps();          // parts that all warps take at once
-  const std::uint32_t first = m.block() < movers() ? m.block() * m.num_warps() + m.warp() : ~0u;
-  Part part = read_part(first);  // this warp's next to send, on its way
-  std::int64_t filled = 0;       // rows of the plan's last call, as the teller knows them
+  std::int64_t filled = 0;  // rows of the plan's last call, as the teller knows them
   bool failed = false;
 
   XD_FN void run() {
@@ -59,7 +52,8 @@ struct DispatchInPackets {
     if (is(Clerk::router)) router().route_share();
     send_rows();
     mark(Phase::wait_counts);
-    if (!await_masks()) return;
+    await_masks();
+    if (is_clerk() && !await_matrix()) return;
     mark(Phase::move);
     take_rows();
     if (is(Clerk::counter)) count_pairs();
@@ -72,6 +66,7 @@ struct DispatchInPackets {
   XD_FN void mark(Phase phase) { kernels::mark(m, call, epoch, phase, false); }
 
   XD_FN bool is(Clerk clerk) const { return m.block() == larger(0, m.num_blocks() - 1 - static_cast<int>(clerk)); }
+  XD_FN bool is_clerk() const { return m.block() >= m.num_blocks() - kClerks; }
   XD_FN int movers() const { return m.num_blocks() > kClerks ? m.num_blocks() - kClerks : m.num_blocks(); }
 
   // ---- to the peers --------------------------------------------------------------------------------------------------
@@ -109,28 +104,28 @@ struct DispatchInPackets {
     }
   }
 
-  XD_FN Part read_part(std::uint32_t item) {
-    Part read{};
-    if (item >= static_cast<std::uint32_t>(num_tokens) * parts) return read;
-    read.token = static_cast<int>(item / parts), read.part = static_cast<int>(item % parts);
-    if (read.part == parts - 1) return read;
-    read.units = packets.load(args.rows + read.token * shape.row_bytes, shape.row_bytes, read.part);
-    for (int j = m.lane(); j < shape.top_k; j += M::kWidth) read.named |= rank_named(read.token, j);
-    return read;
-  }
-
-  XD_FN void send_rows() {
-    const std::uint32_t items = static_cast<std::uint32_t>(num_tokens) * parts;
-    for (std::uint32_t item = first; item < items; item += step) {
-      part.part == parts - 1 ? send_words(part.token) : send_part();
-      part = read_part(item + step);
+  /// Calls part(row or token, part of it) for this warp's share of `num` rows.
+  template <class Part>
+  XD_FN void share_parts(int num, Part&& part) {
+    if (m.block() >= movers()) return;
+    const std::uint32_t all = static_cast<std::uint32_t>(num) * parts, step = movers() * m.num_warps();
+    for (std::uint32_t i = m.block() * m.num_warps() + m.warp(); i < all; i += step) {
+      const std::uint32_t row = i / static_cast<std::uint32_t>(parts);
+      part(static_cast<int>(row), static_cast<int>(i - row * parts));
     }
   }
 
-  XD_FN void send_part() {
+  XD_FN void send_rows() {
+    share_parts(num_tokens,
+                [&](int token, int part) { part == parts - 1 ? send_words(token) : send_part(token, part); });
+  }
+
+  XD_FN void send_part(int token, int part) {
+    const auto units = packets.load(args.rows + token * shape.row_bytes, shape.row_bytes, part);
+    std::uint32_t named = 0;
+    for (int j = m.lane(); j < shape.top_k; j += M::kWidth) named |= rank_named(token, j);
     for (int d = 0; d < shape.num_ranks; ++d)
-      if (m.votes(part.named >> d & 1))
-        packets.store(packets.slot(d, rank, part.token), part.part, part.units);  // edge done: signal
+      if (m.votes(named >> d & 1)) packets.store(packets.slot(d, rank, token), part, units);  // edge done: signal
   }
 
   /// Whether id j is the first of the token to name its expert.
@@ -204,34 +199,49 @@ struct DispatchInPackets {
 
   // ---- from the peers ------------------------------------------------------------------------------------------------
 
-  /// Which tokens go where, of all ranks, and so who sent each row that comes here.
-  XD_FN bool await_masks() {
+  /// Which tokens come here. Every warp asks for itself: none has to wait for another that still sends.
+  XD_FN void await_masks() {
+    for (int s = m.lane(); s < shape.num_ranks && !failed; s += M::kWidth) {
+      std::uint64_t told = 0;
+      failed = !sync::wait_count(m, call.watch, masks(rank) + s * (shape.num_ranks + 1) + rank, epoch, s, &told);
+      coming()[s] = static_cast<std::uint32_t>(told);
+      if (!failed && m.warp() == 0) mark_seen(m, call, epoch, Phase::wait_counts, false, s);
+    }
+    failed = m.votes(failed) != 0;
+    m.sync_warp();
+  }
+  XD_FN std::uint32_t* coming() const { return shared.coming[m.warp()]; }
+
+  /// How many go where, of all ranks.
+  XD_FN bool await_matrix() {
     const int cells = shape.num_ranks + 1;
     for (int i = m.thread(); i < shape.num_ranks * cells && !failed; i += m.num_threads()) {
-      const int s = shape.by_cells(i), d = i - s * cells;
+      const int s = shape.by_cells(i);
       std::uint64_t told = 0;
       failed = !sync::wait_count(m, call.watch, masks(rank) + i, epoch, s, &told);
-      shared.routing.matrix[i] = d < shape.num_ranks ? __builtin_popcountll(told) : told;
-      if (d == rank) shared.coming[s] = static_cast<std::uint32_t>(told);
-      if (!failed && d == shape.num_ranks) mark_seen(m, call, epoch, Phase::wait_counts, false, s);
+      shared.routing.matrix[i] = i - s * cells < shape.num_ranks ? __builtin_popcountll(told) : told;
     }
     return !m.any_in_block(failed);
   }
 
   /// Who sent a received row: they are in the order of sources, and of a source in that of its tokens.
   XD_FN Sent sent(int row) const {
-    int source = 0;
-    for (int rows = __builtin_popcount(shared.coming[0]); row >= rows; rows = __builtin_popcount(shared.coming[source]))
-      row -= rows, ++source;
-    std::uint32_t tokens = shared.coming[source];
-    for (; row > 0; --row) tokens &= tokens - 1;
-    return {source, __builtin_popcount((tokens & (~tokens + 1)) - 1)};
+    int source = 0, rows = __builtin_popcount(coming()[0]);
+    for (; row >= rows; rows = __builtin_popcount(coming()[source])) row -= rows, ++source;
+    std::uint32_t tokens = coming()[source];
+    int token = 0;
+    for (int half = packet::kMostTokens / 2; half > 0; half /= 2) {
+      const int lower = __builtin_popcount(tokens & ((1u << half) - 1));
+      if (row < lower) continue;
+      row -= lower, tokens >>= half, token += half;
+    }
+    return {source, token};
   }
 
   /// Rows that come here and fit.
   XD_FN int num_rows() const {
     int rows = 0;
-    for (int s = 0; s < shape.num_ranks; ++s) rows += __builtin_popcount(shared.coming[s]);
+    for (int s = 0; s < shape.num_ranks; ++s) rows += __builtin_popcount(coming()[s]);
     return static_cast<int>(smaller<std::int64_t>(rows, shape.row_capacity));
   }
 
@@ -241,22 +251,20 @@ struct DispatchInPackets {
   }
 
   XD_FN void take_rows() {
-    const std::uint32_t items = static_cast<std::uint32_t>(num_rows()) * parts;
-    for (std::uint32_t item = first; item < items; item += step) {
-      const int row = static_cast<int>(item / parts), in_row = static_cast<int>(item % parts);
-      in_row == parts - 1 ? take_words(row, sent(row)) : take_part(row, in_row, sent(row));
-    }
+    share_parts(failed ? 0 : num_rows(), [&](int row, int part) {
+      part == parts - 1 ? take_words(row, sent(row)) : take_part(row, part, sent(row));
+    });
   }
 
-  XD_FN void take_part(int row, int in_row, Sent from) {
+  XD_FN void take_part(int row, int part, Sent from) {
     const platform::Bytes16* slot = packets.slot(rank, from.source, from.token);
     typename Packets<M>::Seen seen;
-    if (!failed) failed = !packets.take(slot, in_row, Edge::done, from.source, &seen);  // edge done: wait
+    if (!failed) failed = !packets.take(slot, part, Edge::done, from.source, &seen);  // edge done: wait
     if (failed) return;
     std::byte* to = call.mine<std::byte>(call.place.rows) + row * shape.row_bytes;
     XD_UNROLL(3)
     for (int i = 0; i < packet::kUnitsPacked; ++i)
-      if (const int u = packets.unit_at(in_row, i); u < shape.row_bytes / 16)
+      if (const int u = packets.unit_at(part, i); u < shape.row_bytes / 16)
         m.store16(to + std::int64_t{u} * 16, Packets<M>::unit_of(seen, i));
   }
 

@@ -10,6 +10,9 @@ namespace crossdock::packet {
 /// A source tells which of its tokens come by the bits of one word.
 inline constexpr int kMostTokens = 32;
 
+/// Up to which a combine whose rows could be pulled is faster in packets: ranks on one H200 (2026-11-23).
+inline constexpr int kMostTokensNotPulled = 8;
+
 inline constexpr int kBytes = 16;
 inline constexpr int kWords = 3;  // of data
 
