@@ -107,14 +107,17 @@ struct CombineInPackets {
   template <class Sums>
   XD_FN bool add_some(int token, int part, const memory::Route* from, Sums& sums) {
     typename Packets<M>::Seen seen[kAtOnce] = {};
-    const bool ok = packets.wait(Edge::ready, [&] {  // edge ready: wait
+    const bool ok = packets.wait(Edge::ready, [&](std::uint64_t* other) {  // edge ready: wait
       XD_UNROLL(4)
       for (int q = 0; q < kAtOnce; ++q)
         if (from[q].row >= 0) seen[q] = packets.look(packets.slot(call.peers.rank, from[q].rank, token), part);
       int lacking = -1;
       XD_UNROLL(4)
       for (int q = 0; q < kAtOnce; ++q)
-        if (from[q].row >= 0 && !packets.is_here(seen[q])) lacking = from[q].rank;
+        if (from[q].row >= 0 && !packets.is_here(seen[q])) {
+          lacking = from[q].rank;
+          *other = seen[q].packet[0].word[packet::kWords];
+        }
       return lacking;
     });
     XD_UNROLL(4)

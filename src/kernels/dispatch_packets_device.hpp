@@ -22,7 +22,7 @@ inline constexpr int kMostWarps = platform::kMostThreads / 32;
 struct PacketShared {
   DispatchShared routing;                       // its matrix in every block, the rest in the router
   std::uint32_t going[kMaxRanks];               // bit t: token t of this rank goes there
-  std::uint32_t coming[kMostWarps][kMaxRanks];  // of each warp, bit t: token t comes from there
+  std::uint32_t coming[kMostWarps][kMaxRanks];  // of each warp that moves rows, bit t: token t comes from there
 };
 
 template <class M>
@@ -50,12 +50,11 @@ struct DispatchInPackets {
     if (m.any_in_block(told_failure(m, call, poison))) return;
     if (is(Clerk::teller)) tell_masks();
     if (is(Clerk::router)) router().route_share();
-    send_rows();
+    if (m.block() < movers()) send_rows();
     mark(Phase::wait_counts);
-    await_masks();
-    if (is_clerk() && !await_matrix()) return;
+    if (!(is_clerk() ? await_matrix() : await_masks())) return;
     mark(Phase::move);
-    take_rows();
+    if (m.block() < movers()) take_rows();
     if (is(Clerk::counter)) count_pairs();
     if (is(Clerk::router)) keep_routes();
     if (is(Clerk::teller)) keep_counts();
@@ -107,7 +106,6 @@ struct DispatchInPackets {
   /// Calls part(row or token, part of it) for this warp's share of `num` rows.
   template <class Part>
   XD_FN void share_parts(int num, Part&& part) {
-    if (m.block() >= movers()) return;
     const std::uint32_t all = static_cast<std::uint32_t>(num) * parts, step = movers() * m.num_warps();
     for (std::uint32_t i = m.block() * m.num_warps() + m.warp(); i < all; i += step) {
       const std::uint32_t row = i / static_cast<std::uint32_t>(parts);
@@ -200,26 +198,27 @@ struct DispatchInPackets {
   // ---- from the peers ------------------------------------------------------------------------------------------------
 
   /// Which tokens come here. Every warp asks for itself: none has to wait for another that still sends.
-  XD_FN void await_masks() {
+  XD_FN bool await_masks() {
     for (int s = m.lane(); s < shape.num_ranks && !failed; s += M::kWidth) {
       std::uint64_t told = 0;
       failed = !sync::wait_count(m, call.watch, masks(rank) + s * (shape.num_ranks + 1) + rank, epoch, s, &told);
       coming()[s] = static_cast<std::uint32_t>(told);
       if (!failed && m.warp() == 0) mark_seen(m, call, epoch, Phase::wait_counts, false, s);
     }
-    failed = m.votes(failed) != 0;
     m.sync_warp();
+    return m.votes(failed) == 0;
   }
-  XD_FN std::uint32_t* coming() const { return shared.coming[m.warp()]; }
+  XD_FN std::uint32_t* coming() const { return shared.coming[is_clerk() ? 0 : m.warp()]; }
 
-  /// How many go where, of all ranks.
+  /// The same for a block of clerks, and how many go where, of all ranks.
   XD_FN bool await_matrix() {
     const int cells = shape.num_ranks + 1;
     for (int i = m.thread(); i < shape.num_ranks * cells && !failed; i += m.num_threads()) {
-      const int s = shape.by_cells(i);
+      const int s = shape.by_cells(i), d = i - s * cells;
       std::uint64_t told = 0;
       failed = !sync::wait_count(m, call.watch, masks(rank) + i, epoch, s, &told);
-      shared.routing.matrix[i] = i - s * cells < shape.num_ranks ? __builtin_popcountll(told) : told;
+      shared.routing.matrix[i] = d < shape.num_ranks ? __builtin_popcountll(told) : told;
+      if (d == rank) coming()[s] = static_cast<std::uint32_t>(told);
     }
     return !m.any_in_block(failed);
   }
@@ -251,7 +250,7 @@ struct DispatchInPackets {
   }
 
   XD_FN void take_rows() {
-    share_parts(failed ? 0 : num_rows(), [&](int row, int part) {
+    share_parts(num_rows(), [&](int row, int part) {
       part == parts - 1 ? take_words(row, sent(row)) : take_part(row, part, sent(row));
     });
   }

@@ -72,21 +72,23 @@ struct Packets {
   }
   /// Looks until a part, or one packet, is here. False: the group has failed.
   XD_FN bool take(const Bytes16* slot, int part, Edge edge, int source, Seen* seen) const {
-    return wait(edge, [&] {
+    return wait(edge, [&](std::uint64_t* other) {
       *seen = look(slot, part);
+      *other = seen->packet[0].word[packet::kWords];
       return is_here(*seen) ? -1 : source;
     });
   }
   XD_FN bool take(const Bytes16* packet, Edge edge, int source, Bytes16* seen) const {
-    return wait(edge, [&] {
+    return wait(edge, [&](std::uint64_t* other) {
       *seen = m.load16_whole(packet);
+      *other = seen->word[packet::kWords];
       return is_here(*seen) ? -1 : source;
     });
   }
-  /// Until lacking() is negative: the rank whose packets are not all here. Of its epoch nothing is known: 0.
+  /// Until lacking(&other) is negative: the rank whose packets are not all here; `other` is the epoch of one of them.
   template <class Lacking>
   XD_FN bool wait(Edge edge, Lacking&& lacking) const {
-    return sync::wait_for(m, call.watch, sync::epoch_in_word(epoch), edge, [&](std::uint64_t*) { return lacking(); });
+    return sync::wait_for(m, call.watch, sync::epoch_in_word(epoch), edge, lacking);
   }
 
   XD_FN static Bytes16 unit_of(const Seen& seen, int i) {
