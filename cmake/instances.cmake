@@ -5,7 +5,7 @@ set_property(DIRECTORY ${PROJECT_SOURCE_DIR} APPEND PROPERTY CMAKE_CONFIGURE_DEP
 
 # crossdock_instances(<variable> <template> <extension>): the written files.
 function(crossdock_instances variable template extension)
-  file(STRINGS ${CROSSDOCK_INSTANCES} rows REGEX "^XD_COMBINE\\(")
+  file(STRINGS ${CROSSDOCK_INSTANCES} rows REGEX "^XD_COMBINE")
   set(files)
   foreach(row ${rows})
     string(REGEX MATCH "\\(([a-z0-9_]+), ([a-z0-9_]+)\\)" _ ${row})

@@ -105,8 +105,7 @@ struct CombineArgs {
   Source source;
   bool with_weights;
 };
-/// The same of combine: its instances for wires other than a row's own know no packets. More rows than a few are pulled in
-/// less time, where they can be.
+/// The same of combine. More rows than a few are pulled in less time, where they can be.
 inline bool goes_in_packets(const CombineArgs& args) {
   const Shape& shape = args.call.shape;
   const bool few = args.source == Source::landing || shape.max_tokens <= packet::kMostTokensNotPulled;

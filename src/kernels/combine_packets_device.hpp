@@ -16,12 +16,10 @@ namespace crossdock::kernels {
 template <class M, Dtype kDtype>
 struct CombineInPackets {
   using Row = codec::WireRow<kDtype, Wire::own>;
-  /// Ranks whose packets a lane asks for at once; more spill on sm_90.
-  static constexpr int kAtOnce = Row::kValues <= 8 ? 4 : Row::kValues <= 16 ? 2 : 1;
-
-  /// Where the rows of a token come from.
+  static constexpr int kAtOnce = 2;  // ranks whose packets a lane asks for; four spill on sm_90
+  /// Whom a token's row went to and was kept by, -1: nobody.
   struct Ranks {
-    memory::Route of[kMaxRanks];
+    int of[kAtOnce];
   };
 
   M& m;
@@ -38,7 +36,7 @@ struct CombineInPackets {
   const std::uint32_t first = m.block() < movers ? m.block() * m.num_warps() + m.warp() : ~0u;
   const std::uint32_t row_items = items_of(call.mine<Counts>(call.plan.counts)->num_rows);
   const std::uint32_t token_items = items_of(whole.num_planned());
-  Ranks ranks = ranks_of(first);  // of this warp's first token, on their way
+  Ranks ranks = ranks_of(first, 0);  // of this warp's first token, on their way
 
   XD_FN void run() {
     whole.mark(Phase::begin);
@@ -66,35 +64,42 @@ struct CombineInPackets {
     }
   }
 
-  XD_FN Ranks ranks_of(std::uint32_t item) const {
+  /// Ranks [o, o + kAtOnce) of an item's token.
+  XD_FN Ranks ranks_of(std::uint32_t item, int o) const {
     Ranks ranks;
-    const memory::Route* routes = call.mine<memory::Route>(call.plan.routes) + item / parts * shape.ranks_per_token;
-    XD_UNROLL(8)
-    for (int o = 0; o < kMaxRanks; ++o)
-      ranks.of[o] = o < shape.ranks_per_token && item < token_items ? routes[o] : memory::Route{-1, -1};
+    const memory::Route* routes = call.mine<memory::Route>(call.plan.routes) + item / parts * shape.ranks_per_token + o;
+    XD_UNROLL(4)
+    for (int q = 0; q < kAtOnce; ++q) {
+      const bool is_one = o + q < shape.ranks_per_token && item < token_items;
+      const memory::Route route = is_one ? routes[q] : memory::Route{-1, -1};
+      ranks.of[q] = route.row >= 0 ? route.rank : -1;
+    }
     return ranks;
   }
 
   XD_FN void sum_rows() {
     bool ok = true;
     for (std::uint32_t item = first; item < token_items && ok; item += step) {
-      ok = sum(item / parts, item % parts);
-      ranks = ranks_of(item + step);
+      ok = sum(item);
+      ranks = ranks_of(item + step, 0);
     }
   }
 
   /// Sum over distinct ranks, in the order in which the token's ids first name them. False: the group has failed.
-  XD_FN bool sum(std::int64_t token, int part) {
+  XD_FN bool sum(std::uint32_t item) {
+    const int token = static_cast<int>(item / parts), part = static_cast<int>(item % parts);
     platform::Floats sums[packet::kUnitsPacked][Row::kFloats];
     XD_UNROLL(3)
     for (int i = 0; i < packet::kUnitsPacked; ++i) {
       XD_UNROLL(32)
       for (int f = 0; f < Row::kFloats; ++f) sums[i][f] = platform::Floats{};
     }
-    bool ok = true;
-    XD_UNROLL(8)
-    for (int o = 0; o < kMaxRanks; o += kAtOnce)
-      if (ok && o < shape.ranks_per_token) ok = add_some(static_cast<int>(token), part, &ranks.of[o], sums);
+    bool ok = add_some(token, part, sums);
+    XD_UNROLL(1)
+    for (int o = kAtOnce; o < shape.ranks_per_token && ok; o += kAtOnce) {
+      ranks = ranks_of(item, o);
+      ok = add_some(token, part, sums);
+    }
     std::byte* out = args.out + token * shape.combine_row_bytes;
     XD_UNROLL(3)
     for (int i = 0; i < packet::kUnitsPacked; ++i)
@@ -103,26 +108,27 @@ struct CombineInPackets {
     return ok;
   }
 
-  /// Adds what `kAtOnce` ranks have sent. Looks at the packets of all of them at once.
+  /// Adds what `ranks` have sent. Looks at the packets of all of them at once.
   template <class Sums>
-  XD_FN bool add_some(int token, int part, const memory::Route* from, Sums& sums) {
+  XD_FN bool add_some(int token, int part, Sums& sums) {
+    const int* from = ranks.of;
     typename Packets<M>::Seen seen[kAtOnce] = {};
     const bool ok = packets.wait(Edge::ready, [&](std::uint64_t* other) {  // edge ready: wait
       XD_UNROLL(4)
       for (int q = 0; q < kAtOnce; ++q)
-        if (from[q].row >= 0) seen[q] = packets.look(packets.slot(call.peers.rank, from[q].rank, token), part);
+        if (from[q] >= 0) seen[q] = packets.look(packets.slot(call.peers.rank, from[q], token), part);
       int lacking = -1;
       XD_UNROLL(4)
       for (int q = 0; q < kAtOnce; ++q)
-        if (from[q].row >= 0 && !packets.is_here(seen[q])) {
-          lacking = from[q].rank;
+        if (from[q] >= 0 && !packets.is_here(seen[q])) {
+          lacking = from[q];
           *other = seen[q].packet[0].word[packet::kWords];
         }
       return lacking;
     });
     XD_UNROLL(4)
     for (int q = 0; q < kAtOnce; ++q) {
-      if (from[q].row < 0) continue;
+      if (from[q] < 0) continue;
       XD_UNROLL(3)
       for (int i = 0; i < packet::kUnitsPacked; ++i)
         whole.add_unit(nullptr, Packets<M>::unit_of(seen[q], i), packets.unit_at(part, i), sums[i]);

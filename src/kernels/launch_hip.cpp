@@ -30,7 +30,7 @@ enum Kernel {
 #include "kernels/instances.def"
 #undef XD_COMBINE
 #define XD_COMBINE_IN_PACKETS(dtype) combine_##dtype##_in_packets,
-#include "kernels/instances.def"
+#include "kernels/packet_instances.def"
 #undef XD_COMBINE_IN_PACKETS
   kNumKernels
 };
@@ -46,7 +46,7 @@ constexpr const char* kNames[kNumKernels] = {
 #include "kernels/instances.def"
 #undef XD_COMBINE
 #define XD_COMBINE_IN_PACKETS(dtype) XD_NAME(combine_##dtype##_in_packets),
-#include "kernels/instances.def"
+#include "kernels/packet_instances.def"
 #undef XD_COMBINE_IN_PACKETS
 };
 
@@ -132,7 +132,7 @@ LaunchTable make_table() {
 #define XD_COMBINE_IN_PACKETS(dtype)                                          \
   t.combine[static_cast<int>(Dtype::dtype)][static_cast<int>(Wire::own)][0] = \
       launch_combine<combine_##dtype##_own, combine_##dtype##_in_packets>;
-#include "kernels/instances.def"
+#include "kernels/packet_instances.def"
 #undef XD_COMBINE_IN_PACKETS
   return t;
 }

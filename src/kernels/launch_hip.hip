@@ -61,7 +61,7 @@ extern "C" __global__ void XD_BOUNDS crossdock_expert_rows(const ExpertRowsArgs 
     HipMachine m;                                                                                       \
     combine_in_packets<Dtype::dtype>(m, args);                                                          \
   }
-#include "kernels/instances.def"
+#include "kernels/packet_instances.def"
 #undef XD_COMBINE_IN_PACKETS
 
 }  // namespace crossdock::kernels::hip

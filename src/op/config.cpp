@@ -189,7 +189,7 @@ Shape shape_of(const Config& c, int num_ranks) {
   s.landing_rows = std::int64_t{c.max_tokens} * (c.fused ? c.top_k : s.ranks_per_token);
   const bool whole_words = c.scale_bytes % 4 == 0;
   if (c.layout == Layout::token_major && whole_words && c.max_tokens <= environment_packet_tokens()) {
-    s.combine_in_packets = c.combine_wire == Wire::own;
+    s.combine_in_packets = packet::carries(c.combine_dtype, c.combine_wire);
     s.packets_of_row = packet::per_row(s.combine_in_packets ? larger(s.row_bytes, s.combine_row_bytes) : s.row_bytes);
   }
   return s;

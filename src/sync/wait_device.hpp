@@ -93,7 +93,7 @@ XD_FN bool wait_for(M& m, const Watch& watch, std::uint64_t expected, Edge edge,
 template <class M, class Seen>
 XD_FN bool wait(M& m, const Watch& watch, const std::uint64_t* word, std::uint64_t expected, bool exact, Edge edge,
                 int peer, Seen&& epoch_seen, std::uint64_t* value) {
-  return wait_for(m, watch, expected, edge, [&](std::uint64_t* epoch) {
+  return wait_for(m, watch, expected, edge, [=, &m](std::uint64_t* epoch) {
     const std::uint64_t now = m.load_acquire(word);
     *epoch = epoch_seen(now);
     if (exact ? *epoch != expected : *epoch < expected) return peer;

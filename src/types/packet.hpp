@@ -13,6 +13,12 @@ inline constexpr int kMostTokens = 32;
 /// Up to which a combine whose rows could be pulled is faster in packets: ranks on one H200 (2026-11-23).
 inline constexpr int kMostTokensNotPulled = 8;
 
+/// Whether combine has packets for its rows: those of fewer bits have more values in one than a lane can sum.
+constexpr bool carries(Dtype combine_dtype, Wire wire) {
+  const bool wide = combine_dtype == Dtype::bf16 || combine_dtype == Dtype::f16 || combine_dtype == Dtype::f32;
+  return wide && wire == Wire::own;
+}
+
 inline constexpr int kBytes = 16;
 inline constexpr int kWords = 3;  // of data
 

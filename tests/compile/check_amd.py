@@ -24,11 +24,12 @@ def read(path):
 
 
 def expected_names(root):
-    instances = read(os.path.join(root, "src", "kernels", "instances.def"))
-    rows = re.findall(r"^XD_COMBINE\((\w+), (\w+)\)", instances, re.M)
+    kernels = os.path.join(root, "src", "kernels")
+    rows = re.findall(r"^XD_COMBINE\((\w+), (\w+)\)", read(os.path.join(kernels, "instances.def")), re.M)
+    in_packets = re.findall(r"^XD_COMBINE_IN_PACKETS\((\w+)\)", read(os.path.join(kernels, "packet_instances.def")), re.M)
     combines = [f"combine_{dtype}_{wire}{which}" for dtype, wire in rows for which in ("", "_by_expert")]
     return ["dispatch", "dispatch_small", "dispatch_packets", "expert_rows", *combines,
-            *(f"combine_{dtype}_in_packets" for dtype in re.findall(r"^XD_COMBINE_IN_PACKETS\((\w+)\)", instances, re.M))]
+            *(f"combine_{dtype}_in_packets" for dtype in in_packets)]
 
 
 def check_names(names, expected):

@@ -59,10 +59,13 @@ def name_kernels(root, kernels):
         kernel["kernel"] = name.replace("crossdock::kernels::", "").split("(")[0].replace("void ", "")
 
 
+def rows_of(path):
+    with open(path, encoding="utf-8") as f:
+        return len(re.findall(r"^XD_\w+\(", f.read(), re.M))
+
+
 def problems_of(args, kernels):
-    with open(os.path.join(args.root, "src", "kernels", "instances.def"), encoding="utf-8") as f:
-        text = f.read()
-    rows, in_packets = (len(re.findall(rf"^{name}\(", text, re.M)) for name in ("XD_COMBINE", "XD_COMBINE_IN_PACKETS"))
+    rows, in_packets = (rows_of(os.path.join(args.root, "src", "kernels", file)) for file in ("instances.def", "packet_instances.def"))
     expected = KERNELS_WITHOUT_ROWS + KERNELS_PER_ROW * rows + in_packets
     problems = [f"{k['kernel']}: spills {k['spills']}" for k in kernels if k["spills"]]
     if len(kernels) != expected:

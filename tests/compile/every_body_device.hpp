@@ -55,7 +55,7 @@ __global__ void __launch_bounds__(kMaxThreads, 1) combine_packets_kernel(XD_KERN
 
 #define XD_COMBINE_IN_PACKETS(dtype) \
   template __global__ void combine_packets_kernel<Dtype::dtype>(XD_KERNEL_ARGS CombineArgs);
-#include "kernels/instances.def"
+#include "kernels/packet_instances.def"
 #undef XD_COMBINE_IN_PACKETS
 
 }  // namespace crossdock::kernels

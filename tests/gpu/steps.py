@@ -106,7 +106,7 @@ def sweeps(gpus, more=""):
 
 def packets(gpus):
     """What docs/adr/0014-one-hop.md predicts; compared with the oracle as all times are."""
-    return [bench("packets", gpus, "--tokens 1,8,16,32 --path staged,zero_copy --op dispatch,pair", **IN_PACKETS),
+    return [bench("packets", gpus, "--tokens 1,8,16,32 --path staged,zero_copy", **IN_PACKETS),
             bench("packets_fp8", gpus, f"--tokens 1,8,16,32 {FP8} --op dispatch,pair", **IN_PACKETS)]
 
 

@@ -117,7 +117,7 @@ std::map<std::string, Kernel> all_kernels(int device) {
 #undef XD_COMBINE
 #define XD_COMBINE_IN_PACKETS(dtype) \
   add("combine_" #dtype "_in_packets", runs.combine[int(Dtype::dtype)][int(Wire::own)][0]);
-#include "kernels/instances.def"
+#include "kernels/packet_instances.def"
 #undef XD_COMBINE_IN_PACKETS
 #define XD_TOOL(name, Arguments, threads)                                                                      \
   all["crossdock_tools_" #name] = of_strides<tools::gpu::Arguments>(                                           \

@@ -48,7 +48,7 @@ void run_expert_rows(platform::Geometry geometry, std::uint64_t seed, const kern
 }
 template <int kWidth, Dtype kDtype, Wire kWire, bool kByExpert>
 void run_combine(platform::Geometry geometry, std::uint64_t seed, const kernels::CombineArgs& args) {
-  if constexpr (kWire == Wire::own && !kByExpert)
+  if constexpr (packet::carries(kDtype, kWire) && !kByExpert)
     if (kernels::goes_in_packets(args))
       return run_body<kWidth, Nothing>(
           geometry, seed, args, [](auto& m, Nothing&, const auto& a) { kernels::combine_in_packets<kDtype>(m, a); });

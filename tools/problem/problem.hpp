@@ -45,7 +45,7 @@ bool favours_experts(const Problem& problem);
 
 /// The library's configuration of it.
 Config config_of(const Problem& problem);
-/// Whether rows of its dispatches travel in packets: CROSSDOCK_PACKET_TOKENS.
+/// Whether its exchange has packets: CROSSDOCK_PACKET_TOKENS.
 bool goes_in_packets(const Problem& problem);
 
 /// Rows that are windows of `hidden` codes into one table.

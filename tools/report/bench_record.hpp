@@ -32,7 +32,7 @@ struct Record {
   double limit_gbps = 0;           // of one rank, from the same run
   double pattern_gbps = 0;         // of the busiest rank, in a bare copy of `traffic`, same run; 0: not measured
   Launch dispatch, combine;        // of rank 0
-  bool packets = false;            // rows of its dispatches travel in packets
+  bool packets = false;            // rows of few tokens travel in packets
   double host_us = 0;              // eager: of a call on the thread that makes it, median
   std::optional<double> rel_error;  // of combine against exact sums
   double plain_us =

@@ -50,6 +50,44 @@ def problem_of(group, seed, layout, dtypes):
     return group.num_ranks, crossdock.Config(**members), tokens, seed
 
 
+CONFIG = crossdock.Config(hidden=512, num_experts=8, top_k=2, max_tokens=64)
+
+
+@needs_cuda
+def test_host_and_device_time_of_a_call(group, device):
+    """Host: at most 8 us a call, before other tests leave graphs and streams behind, with which every launch takes longer; one of
+    torch's own is printed beside. Device: to be laid beside `crossdock bench` of the same shape."""
+    exchange = group.exchange(CONFIG.replace(hidden=7168, num_experts=256, top_k=8, max_tokens=128))
+    rows, ids = torch.zeros(128, 7168, dtype=torch.bfloat16, device=device), torch.rand(128, 256, device=device).argsort(1)[:, :8].to(torch.int32).contiguous()
+    out, word, hosts, marks = torch.empty_like(rows), torch.zeros(1, device=device), [], []
+    for _ in range(200):
+        first, middle, last = (torch.cuda.Event(enable_timing=True) for _ in range(3))
+        first.record()
+        began = time.perf_counter_ns()
+        received = exchange.dispatch(rows, ids)
+        dispatched = time.perf_counter_ns()
+        middle.record()
+        view = received.rows
+        began_combine = time.perf_counter_ns()
+        exchange.combine(received, view, out=out)
+        combined = time.perf_counter_ns()
+        last.record()
+        began_launch = time.perf_counter_ns()
+        word.zero_()
+        hosts.append((dispatched - began, combined - began_combine, time.perf_counter_ns() - began_launch))
+        marks.append((first, middle, last))
+        if len(marks) % 20 == 0:
+            torch.cuda.synchronize()  # the queue never fills up
+    torch.cuda.synchronize()
+    host = [statistics.median(column) / 1e3 for column in zip(*hosts[20:])]
+    gpu = [statistics.median(column) * 1e3 for column in zip(*((a.elapsed_time(b), b.elapsed_time(c)) for a, b, c in marks[20:]))]
+    every = [None] * group.num_ranks
+    dist.all_gather_object(every, (host, gpu))
+    if group.rank == 0:
+        print("\nhost us (dispatch, combine, a launch by torch), GPU us (dispatch, combine) by rank:", every)
+    assert max(host[:2]) <= 8, host
+
+
 @pytest.mark.parametrize("layout", crossdock.LAYOUTS)
 @pytest.mark.parametrize("dtypes", [("bf16", "bf16"), ("f16", "f32"), ("fp8_e4m3", "bf16"), ("fp8_e4m3fnuz", "f16"), ("f32", "fp8_e4m3")])
 @pytest.mark.parametrize("seed", range(4))
@@ -69,9 +107,6 @@ def test_dispatch_and_combine_against_numpy(group, device, gathered, layout, dty
     kept = oracle.received(ids, config.num_experts, properties.capacity_of(config, group.num_ranks))
     properties.check_rows(config, rank, seen, kept[rank], rows, ids, weights)
     properties.check_result(config, rank, gathered(seen), kept, ids, weights)
-
-
-CONFIG = crossdock.Config(hidden=512, num_experts=8, top_k=2, max_tokens=64)
 
 
 def inputs(device, tokens=64, rank=0):
@@ -339,34 +374,3 @@ def test_device_time_from_python_is_that_of_the_bench(group, device, gathered):
     if group.rank == 0:
         print(f"\npair of {tokens} tokens, {group.num_ranks} ranks: {ours:.1f} us from Python, {theirs:.1f} us by the bench, ratio {ours / theirs:.3f}")
         assert ours <= 1.03 * theirs
-
-
-@needs_cuda
-def test_host_and_device_time_of_a_call(group, device):
-    """Host: at most 8 us a call. Device: printed, to be laid beside `crossdock bench` of the same shape."""
-    exchange = group.exchange(CONFIG.replace(hidden=7168, num_experts=256, top_k=8, max_tokens=128))
-    rows, ids = torch.zeros(128, 7168, dtype=torch.bfloat16, device=device), torch.rand(128, 256, device=device).argsort(1)[:, :8].to(torch.int32).contiguous()
-    out, hosts, marks = torch.empty_like(rows), [], []
-    for _ in range(200):
-        first, middle, last = (torch.cuda.Event(enable_timing=True) for _ in range(3))
-        first.record()
-        began = time.perf_counter_ns()
-        received = exchange.dispatch(rows, ids)
-        dispatched = time.perf_counter_ns()
-        middle.record()
-        view = received.rows
-        began_combine = time.perf_counter_ns()
-        exchange.combine(received, view, out=out)
-        hosts.append((dispatched - began, time.perf_counter_ns() - began_combine))
-        last.record()
-        marks.append((first, middle, last))
-        if len(marks) % 20 == 0:
-            torch.cuda.synchronize()  # the queue never fills up
-    torch.cuda.synchronize()
-    host = [statistics.median(column) / 1e3 for column in zip(*hosts[20:])]
-    gpu = [statistics.median(column) * 1e3 for column in zip(*((a.elapsed_time(b), b.elapsed_time(c)) for a, b, c in marks[20:]))]
-    every = [None] * group.num_ranks
-    dist.all_gather_object(every, (host, gpu))
-    if group.rank == 0:
-        print("\nhost us (dispatch, combine), GPU us (dispatch, combine) by rank:", every)
-    assert max(host) <= 8, host
