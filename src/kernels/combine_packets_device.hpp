@@ -95,7 +95,6 @@ struct CombineInPackets {
       for (int f = 0; f < Row::kFloats; ++f) sums[i][f] = platform::Floats{};
     }
     bool ok = add_some(token, part, sums);
-    XD_UNROLL(1)
     for (int o = kAtOnce; o < shape.ranks_per_token && ok; o += kAtOnce) {
       ranks = ranks_of(item, o);
       ok = add_some(token, part, sums);
