@@ -37,7 +37,10 @@ bool InUse::Holdings::unused() const {
   return std::all_of(streams.begin(), streams.end(), [](const Stream& stream) { return stream.end->passed(); });
 }
 
-InUse::InUse(platform::Device& device) : device_(device), holdings_(1) { retired().free_unused(); }
+InUse::InUse(platform::Device& device) : device_(device), holdings_(1) {
+  retired().free_unused();
+  holdings_.front().streams.push_back({nullptr, device_.make_moment()});  // a first call makes nothing
+}
 
 InUse::~InUse() {
   retired().take(holdings_);

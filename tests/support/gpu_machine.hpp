@@ -3,7 +3,6 @@
 #pragma once
 
 #include <map>
-#include <mutex>
 
 #include "gpu/runtime.hpp"
 #include "support/machine.hpp"
@@ -36,6 +35,8 @@ struct GpuMachine {
   static void use(int device) {
     need_runtime();
     check(R::SetDevice(device));
+    (void)own();  // streams are made before kernels that wait
+    (void)stream_of_allocations();
   }
   static std::uint64_t free_bytes() {
     std::size_t free = 0, all = 0;
@@ -123,7 +124,7 @@ struct GpuMachine {
     const std::uint32_t one = 1;
     const int before = current_device();
     use(device);  // memory of a pool is copied to by its own device
-    const Stream stream = stream_of_allocations(device);
+    const Stream stream = stream_of_allocations();
     check(R::MemcpyAsync(word, &one, sizeof one, R::kCopy, stream));
     check(R::StreamSynchronize(stream));
     use(before);
@@ -136,15 +137,10 @@ struct GpuMachine {
 
  private:
   /// Allocations and frees in the order of a stream of each device that runs nothing else: a plain free would wait for the
-  /// kernels of every rank on the device, of which one may wait for the rank that frees. The first use of a device's is
-  /// while it is current.
-  static Stream stream_of_allocations(int device = current_device()) {
-    static std::mutex mutex;
-    static std::map<int, Stream> streams;  // as long as the process
-    const std::lock_guard lock(mutex);
-    Stream& stream = streams[device];
-    if (!stream) stream = tools::gpu::make_side_stream<R>();
-    return stream;
+  /// kernels of every rank on the device, of which one may wait for the rank that frees.
+  static Stream stream_of_allocations() {
+    need_runtime();
+    return tools::gpu::side_stream<R>();
   }
   static Stream own() {
     struct Streams {

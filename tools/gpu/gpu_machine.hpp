@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// GPUs of one vendor as a machine of tools. Each device has one stream for copies, so that they never wait for kernels of
-// ranks.
+// GPUs of one vendor as a machine of tools. Copies go on the device's side stream, so that they never wait for kernels of ranks.
 #pragma once
 
 #include <algorithm>
 #include <map>
-#include <mutex>
 #include <utility>
 
 #include "command/failures.hpp"
@@ -76,10 +74,13 @@ class GpuMachine : public Machine {
   std::string host() const override { return std::to_string(devices_.size()) + "x " + R::name_of(devices_[0]); }
   std::string driver() const override { return R::driver(); }
   int device_of(int rank) const override { return devices_[static_cast<std::size_t>(rank) % devices_.size()]; }
-  void use(int rank) override { check<R>(R::SetDevice(device_of(rank)), "choosing a device"); }
+  void use(int rank) override {
+    check<R>(R::SetDevice(device_of(rank)), "choosing a device");
+    (void)side_stream<R>();  // before any rank's kernel runs
+  }
 
   DeviceBytes allocate(std::size_t bytes) override {
-    const auto stream = copies();
+    const auto stream = side_stream<R>();
     void* data = nullptr;
     check<R>(R::MallocAsync(&data, std::max<std::size_t>(bytes, 16), stream),
              ("allocating " + std::to_string(bytes) + " bytes on the device").c_str());
@@ -88,13 +89,13 @@ class GpuMachine : public Machine {
   }
   void copy(void* to, const void* from, std::size_t bytes) override {
     if (!bytes) return;
-    check<R>(R::MemcpyAsync(to, from, bytes, R::kCopy, copies()), "copying");
-    check<R>(R::StreamSynchronize(copies()), "copying");
+    check<R>(R::MemcpyAsync(to, from, bytes, R::kCopy, side_stream<R>()), "copying");
+    check<R>(R::StreamSynchronize(side_stream<R>()), "copying");
   }
   void fill(void* to, std::uint8_t value, std::size_t bytes) override {
     if (!bytes) return;
-    check<R>(R::MemsetAsync(to, value, bytes, copies()), "filling");
-    check<R>(R::StreamSynchronize(copies()), "filling");
+    check<R>(R::MemsetAsync(to, value, bytes, side_stream<R>()), "filling");
+    check<R>(R::StreamSynchronize(side_stream<R>()), "filling");
   }
   std::unique_ptr<Queue> make_queue() override { return std::make_unique<GpuQueue<R>>(); }
 
@@ -106,7 +107,7 @@ class GpuMachine : public Machine {
     copy(first.get(), &found, sizeof found);
     const Search search{is, should, index, num_rows, row_bytes, reinterpret_cast<std::uint64_t*>(first.get())};
     const Kernel kernel = row_bytes % sizeof(std::uint64_t) == 0 ? Kernel::find_words : Kernel::find_bytes;
-    check<R>(R::launch(kernel, kBlocks, kSearchThreads, copies(), &search), "launching a comparison");
+    check<R>(R::launch(kernel, kBlocks, kSearchThreads, side_stream<R>(), &search), "launching a comparison");
     copy(&found, first.get(), sizeof found);
     return static_cast<std::int64_t>(found);
   }
@@ -125,19 +126,7 @@ class GpuMachine : public Machine {
     for (int r = 0; r < num_ranks && r < static_cast<int>(devices_.size()); ++r) some.push_back(device_of(r));
     return some;
   }
-  /// The stream for copies of the current device.
-  typename R::Stream copies() {
-    int device = 0;
-    check<R>(R::GetDevice(&device), "asking for the current device");
-    const std::lock_guard lock(mutex_);
-    auto& stream = copies_[device];
-    if (!stream) stream = make_side_stream<R>();
-    return stream;
-  }
-
   std::vector<int> devices_;
-  std::mutex mutex_;
-  std::map<int, typename R::Stream> copies_;  // live as long as the process
   std::map<int, double> links_;
 };
 

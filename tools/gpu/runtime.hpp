@@ -4,6 +4,9 @@
 // function of its own, the same in both.
 #pragma once
 
+#include <cstdint>
+#include <map>
+#include <mutex>
 #include <stdexcept>
 #include <string>
 
@@ -55,21 +58,28 @@ void check(typename R::Error error, const char* what) {
   throw std::runtime_error(std::string(what) + " failed: " + R::GetErrorString(error));
 }
 
-/// A stream of the current device for allocations and copies, past the kernels of ranks: of another priority than theirs, so
+/// The stream of the current device for allocations and copies, past the kernels of ranks: of another priority than theirs, so
 /// that no hardware queue is shared. Else a rank may copy behind a kernel that waits for the kernel which this rank launches
 /// next. What is freed there stays in the pool: to unmap memory may wait for kernels, of which one may wait for the rank that frees.
+///
+/// Made at the first call, which comes before any kernel that waits: on H200 the making of a stream may itself wait for
+/// kernels, and holds a lock of the driver meanwhile (bench/ladder/h200.md). It lives as long as the process.
 template <class R>
-typename R::Stream make_side_stream() {
+typename R::Stream side_stream() {
+  static std::mutex mutex;
+  static std::map<int, typename R::Stream> streams;
   int device = 0;
-  typename R::Stream stream{};
+  check<R>(R::GetDevice(&device), "asking for the current device");
+  const std::lock_guard lock(mutex);
+  auto& stream = streams[device];
+  if (stream) return stream;
   typename R::MemPool pool{};
   std::uint64_t all = ~std::uint64_t{0};
-  check<R>(R::GetDevice(&device), "asking for the current device");
   int least = 0, most = 0;
   check<R>(R::DeviceGetStreamPriorityRange(&least, &most), "reading stream priorities");
-  check<R>(R::StreamCreateWithPriority(&stream, R::kNonBlocking, most), "creating a stream");
   check<R>(R::DeviceGetDefaultMemPool(&pool, device), "asking for the memory pool");
   check<R>(R::MemPoolSetAttribute(pool, R::kReleaseThreshold, &all), "keeping memory in the pool");
+  check<R>(R::StreamCreateWithPriority(&stream, R::kNonBlocking, most), "creating a stream");
   return stream;
 }
 
