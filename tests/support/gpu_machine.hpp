@@ -103,6 +103,8 @@ struct GpuMachine {
       check(R::GraphGetNodes(captured, nullptr, &num_nodes));
       check(R::GraphInstantiateWithFlags(&exec, captured, 0));
       check(R::GraphDestroy(captured));
+      check(R::upload(exec, stream));  // a first launch would do it, and wait for kernels of other ranks
+      check(R::StreamSynchronize(stream));
       const auto destroy = [](void* e) { (void)R::GraphExecDestroy(static_cast<typename R::GraphExec>(e)); };
       return {std::shared_ptr<void>(exec, destroy), num_nodes};
     }

@@ -15,11 +15,11 @@ namespace crossdock::tools::gpu {
 template <class R>
 class GpuQueue : public Queue {
  public:
-  GpuQueue() { check<R>(R::StreamCreateWithFlags(&stream_, R::kNonBlocking), "creating a stream"); }
+  GpuQueue() : stream_(Streams<R>::of_ranks().take()) {}
   ~GpuQueue() override {
     if (graph_) (void)R::GraphExecDestroy(graph_);
     for (const auto event : marks_) (void)R::EventDestroy(event);
-    (void)R::StreamDestroy(stream_);
+    Streams<R>::of_ranks().give_back(stream_);
   }
   StreamHandle handle() override { return stream_; }
   void synchronize() override { check<R>(R::StreamSynchronize(stream_), "waiting for a stream"); }
@@ -46,7 +46,7 @@ class GpuQueue : public Queue {
   }
 
  private:
-  typename R::Stream stream_ = nullptr;
+  typename R::Stream stream_;
   typename R::GraphExec graph_ = nullptr;
   std::vector<typename R::Event> marks_;
 };

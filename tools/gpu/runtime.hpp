@@ -9,6 +9,7 @@
 #include <mutex>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 #include "gpu/kernels.hpp"
 
@@ -82,5 +83,41 @@ typename R::Stream side_stream() {
   check<R>(R::StreamCreateWithPriority(&stream, R::kNonBlocking, most), "creating a stream");
   return stream;
 }
+
+/// Streams for the calls of ranks. One that is given back goes to the next rank that asks: hardware queues are taken in turn as
+/// streams are made, so with ever new ones two ranks would share a queue, and wait in it for one another.
+template <class R>
+class Streams {
+ public:
+  static Streams& of_ranks() {
+    static Streams all;
+    return all;
+  }
+  /// Of the current device.
+  typename R::Stream take() {
+    int device = 0;
+    check<R>(R::GetDevice(&device), "asking for the current device");
+    const std::lock_guard lock(mutex_);
+    std::vector<typename R::Stream>& idle = idle_[device];
+    typename R::Stream stream{};
+    if (idle.empty()) {
+      check<R>(R::StreamCreateWithFlags(&stream, R::kNonBlocking), "creating a stream");
+    } else {
+      stream = idle.back();
+      idle.pop_back();
+    }
+    device_of_[stream] = device;
+    return stream;
+  }
+  void give_back(typename R::Stream stream) {
+    const std::lock_guard lock(mutex_);
+    idle_[device_of_.at(stream)].push_back(stream);
+  }
+
+ private:
+  std::mutex mutex_;
+  std::map<int, std::vector<typename R::Stream>> idle_;  // live as long as the process
+  std::map<typename R::Stream, int> device_of_;
+};
 
 }  // namespace crossdock::tools::gpu
