@@ -112,4 +112,10 @@ inline bool goes_in_packets(const CombineArgs& args) {
   return shape.combine_in_packets && args.source != Source::fused && few && !args.with_weights;
 }
 
+/// Whether a launch may begin before the kernel before it has ended, which it then awaits. Rows that a caller's kernel has stored
+/// to other ranks are signalled without a fence, and that is known to hold only for the plain order of a stream.
+inline bool may_launch_early(const CombineArgs& args) { return args.source != Source::fused; }
+inline bool may_launch_early(const DispatchArgs&) { return true; }
+inline bool may_launch_early(const ExpertRowsArgs&) { return true; }
+
 }  // namespace crossdock::kernels

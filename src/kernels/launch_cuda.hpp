@@ -16,15 +16,37 @@ using platform::kMostThreads;
 template <class Body, class Args>
 __global__ void __launch_bounds__(kMostThreads, 1) kernel(const __grid_constant__ Args args) {
   __shared__ alignas(16) unsigned char shared[sizeof(typename Body::Shared)];  // bytes: its members have initialisers
+  platform::cuda::await_earlier_kernels();
   platform::cuda::CudaMachine machine;
   Body::run(machine, reinterpret_cast<typename Body::Shared&>(shared), args);
 }
 
+/// Whether the code that runs here awaits earlier kernels by itself: by the architecture that it was compiled for.
+template <class Body, class Args>
+bool awaits_earlier_kernels() {
+  static const bool known = [] {
+    constexpr int kFirst = 90;
+    cudaFuncAttributes attributes{};
+    const bool answered = cudaFuncGetAttributes(&attributes, kernel<Body, Args>) == cudaSuccess;
+    return answered && attributes.ptxVersion >= kFirst;
+  }();
+  return known;
+}
+
+/// While the kernel before it in the stream ends, the hardware makes this one ready (docs/adr/0015-early-launches.md).
 template <class Body, class Args>
 void launch(platform::Geometry geometry, StreamHandle stream, const Args& args) {
   void* parameters[] = {const_cast<Args*>(&args)};
-  const cudaError_t error = cudaLaunchKernel(reinterpret_cast<const void*>(kernel<Body, Args>), geometry.num_blocks,
-                                             geometry.num_threads, parameters, 0, static_cast<cudaStream_t>(stream));
+  cudaLaunchAttribute early{};
+  early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  early.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(geometry.num_blocks);
+  config.blockDim = dim3(geometry.num_threads);
+  config.stream = static_cast<cudaStream_t>(stream);
+  config.attrs = &early;
+  config.numAttrs = may_launch_early(args) && awaits_earlier_kernels<Body, Args>() ? 1 : 0;
+  const cudaError_t error = cudaLaunchKernelExC(&config, reinterpret_cast<const void*>(kernel<Body, Args>), parameters);
   if (error == cudaSuccess) return;
   (void)cudaGetLastError();  // leaves no sticky error behind
   throw SystemError(std::string(Body::kName) + ": the kernel launch failed: " + cudaGetErrorString(error));
@@ -34,6 +56,7 @@ void launch(platform::Geometry geometry, StreamHandle stream, const Args& args) 
 template <class Body, class Args>
 int resident_blocks(int num_threads) {
   int device = 0, sms = 0, per_sm = 0;
+  (void)awaits_earlier_kernels<Body, Args>();  // now, and not in a first launch
   if (cudaGetDevice(&device) != cudaSuccess ||
       cudaDeviceGetAttribute(&sms, cudaDevAttrMultiProcessorCount, device) != cudaSuccess ||
       cudaOccupancyMaxActiveBlocksPerMultiprocessor(&per_sm, kernel<Body, Args>, num_threads, 0) != cudaSuccess) {

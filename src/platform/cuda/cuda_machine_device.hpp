@@ -129,4 +129,11 @@ struct CudaMachine {
 
 static_assert(Machine<CudaMachine>);
 
+/// Until the kernels before this one in its stream have ended, and what they stored is to be seen: its launch may be early.
+__device__ inline void await_earlier_kernels() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
 }  // namespace crossdock::platform::cuda
