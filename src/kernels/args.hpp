@@ -12,6 +12,9 @@
 
 namespace crossdock::kernels {
 
+/// Warps of a block, at most.
+inline constexpr int kMostWarps = platform::kMostThreads / 32;
+
 /// What every kernel of an exchange needs. Offsets are absolute: place and plan are already chosen.
 struct Call {
   memory::Peers peers;
@@ -90,6 +93,21 @@ struct ExpertRowsArgs {
   Pieces pieces;
   bool replay;  // the plan's expert rows stand, only bytes move
 };
+
+/// Local experts whose rows are placed at once.
+inline constexpr int kExpertGroup = 512;
+
+/// Rows of a rank by expert that are few whatever arrives: then every block reads all ids before its own, and has a bit for each
+/// row and expert.
+inline constexpr int kMostFewRows = 1024, kMostFewWords = 4096;
+
+/// Whether a launch is that of few rows.
+inline bool is_few(const ExpertRowsArgs& args, const platform::Geometry& geometry) {
+  const Shape& shape = args.call.shape;
+  const std::int64_t words = (shape.row_capacity + 31) / 32 * shape.experts_per_rank;
+  return !args.replay && geometry.num_blocks > 1 && shape.row_capacity <= kMostFewRows && words <= kMostFewWords &&
+         shape.experts_per_rank <= kExpertGroup;
+}
 
 /// Where combine finds the rows of a token.
 enum class Source : std::uint8_t { landing, peers, fused };

@@ -6,4 +6,4 @@
 #include "kernels/combine_packets_device.hpp"
 #include "kernels/dispatch_device.hpp"
 #include "kernels/dispatch_packets_device.hpp"
-#include "kernels/expert_rows_device.hpp"
+#include "kernels/expert_rows_few_device.hpp"

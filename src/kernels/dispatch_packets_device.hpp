@@ -17,8 +17,6 @@ namespace crossdock::kernels {
 /// Three blocks move no rows where there are more, so that what they do takes no longer than the rows.
 enum class Clerk { teller, router, counter };
 
-inline constexpr int kMostWarps = platform::kMostThreads / 32;
-
 struct PacketShared {
   DispatchShared routing;                       // its matrix in every block, the rest in the router
   std::uint32_t going[kMaxRanks];               // bit t: token t of this rank goes there

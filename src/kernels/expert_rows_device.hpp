@@ -14,18 +14,20 @@
 
 namespace crossdock::kernels {
 
-inline constexpr int kRowChunk = 64;      // rows placed at once: one bit each in a word
-inline constexpr int kExpertGroup = 512;  // local experts handled at once
-inline constexpr int kFewRows = 512;      // rows that a block counts in less time than it takes to hear of the others
-inline constexpr int kLoadsAtOnce = 16;   // of a thread that adds up: one after the other each would wait for memory
+inline constexpr int kRowChunk = 64;     // rows placed at once: one bit each in a word
+inline constexpr int kFewRows = 512;     // rows that a block counts in less time than it takes to hear of the others
+inline constexpr int kLoadsAtOnce = 16;  // of a thread that adds up: one after the other each would wait for memory
 
 struct ExpertRowsShared {
-  std::uint32_t before[kExpertGroup];        // pairs of an expert in the rows before those at hand
-  std::uint32_t needed[kExpertGroup];        // in all rows
-  std::uint32_t taken[kExpertGroup];         // rows that the expert occupies, padding included
-  std::int64_t first[kExpertGroup + 1];      // where it begins
-  Bits named[kExpertGroup];                  // bit i: row i of the chunk goes to this expert
-  std::int32_t slots[kRowChunk * kMaxTopk];  // expert row of (row of the chunk, id), -1: none
+  std::uint32_t before[kExpertGroup];    // pairs of an expert in the rows before those at hand
+  std::uint32_t needed[kExpertGroup];    // in all rows
+  std::uint32_t taken[kExpertGroup];     // rows that the expert occupies, padding included
+  std::int64_t first[kExpertGroup + 1];  // where it begins
+  Bits named[kExpertGroup];              // bit i: row i of the chunk goes to this expert
+  union {
+    std::int32_t slots[kRowChunk * kMaxTopk];  // expert row of (row of the chunk, id), -1: none
+    std::uint32_t rows_of[kMostFewWords];      // of few rows, bits by expert: those that name it
+  };
   std::uint32_t dropped;
 };
 
@@ -44,6 +46,7 @@ struct ExpertRows {
   const bool fixed = shape.layout == Layout::expert_major;
   const bool one_group = shape.experts_per_rank <= kExpertGroup;
   const bool few = one_group && num_rows <= kFewRows;
+  const int movers = m.num_blocks();
   const std::uint32_t pieces = args.pieces.count;
   const Range items = share_of_block();  // pieces of rows
   const Range rows = rows_of_items();
@@ -56,7 +59,8 @@ struct ExpertRows {
   }
 
   XD_FN Range share_of_block() const {
-    if (few) return share_of(num_rows * pieces, m.block(), m.num_blocks());
+    if (m.block() >= movers) return {0, 0};
+    if (few) return share_of(num_rows * pieces, m.block(), movers);
     const Range whole = share_of(num_rows, m.block(), m.num_blocks());
     return {whole.first * pieces, whole.end * pieces};
   }
@@ -93,22 +97,10 @@ struct ExpertRows {
   /// Finds where the experts of a group begin, and their pairs before this block's rows. False: the group of ranks has failed.
   XD_FN bool begin_group(int group, int some) {
     m.sync_block();
-    const std::uint32_t* needed = call.mine<std::uint32_t>(call.plan.expert_needed) + group;
-    for (int x = m.thread(); x < some; x += m.num_threads()) {
-      shared.needed[x] = needed[x];
-      shared.taken[x] =
-          static_cast<std::uint32_t>(fixed ? shape.expert_capacity : layout::padded_rows(needed[x], shape));
-      shared.before[x] = 0;
-    }
+    read_needed(group, some);
     if (m.thread() == 0) shared.dropped = 0;
     m.sync_block();
-    std::int64_t first = end_of_experts;
-    for (int x = m.thread(), summed = 0; x <= some; summed = x, x += m.num_threads()) {
-      const int end = fixed ? summed : x;
-      XD_UNROLL(16)
-      for (int y = summed; y < end; ++y) first += shared.taken[y];
-      shared.first[x] = fixed ? end_of_experts + x * shape.expert_capacity : first;
-    }
+    find_firsts(some);
     if (few)
       count_rows({0, rows.first}, group, some);
     else if (!hear_of_earlier_blocks(group, some))
@@ -116,6 +108,25 @@ struct ExpertRows {
     m.sync_block();
     end_of_experts = shared.first[some];
     return true;
+  }
+
+  XD_FN void read_needed(int group, int some) {
+    const std::uint32_t* needed = call.mine<std::uint32_t>(call.plan.expert_needed) + group;
+    for (int x = m.thread(); x < some; x += m.num_threads()) {
+      shared.needed[x] = needed[x];
+      shared.taken[x] =
+          static_cast<std::uint32_t>(fixed ? shape.expert_capacity : layout::padded_rows(needed[x], shape));
+      shared.before[x] = 0;
+    }
+  }
+  XD_FN void find_firsts(int some) {
+    std::int64_t first = end_of_experts;
+    for (int x = m.thread(), summed = 0; x <= some; summed = x, x += m.num_threads()) {
+      const int end = fixed ? summed : x;
+      XD_UNROLL(16)
+      for (int y = summed; y < end; ++y) first += shared.taken[y];
+      shared.first[x] = fixed ? end_of_experts + x * shape.expert_capacity : first;
+    }
   }
 
   /// Adds the pairs of `range` to shared.before.
@@ -236,19 +247,25 @@ struct ExpertRows {
     for (int item = static_cast<int>(larger<std::int64_t>(items.first - start, 0)) + m.warp(); item < end;
          item += m.num_warps()) {
       const int row = args.pieces.by_count(item), piece = item - row * static_cast<int>(pieces);
-      copy_row(chunk + row, &shared.slots[row * shape.top_k], piece);
+      copy_row(chunk + row, &shared.slots[row * shape.top_k], piece, [] {});
     }
   }
 
-  /// One piece of a received row to all its experts.
-  XD_FN void copy_row(std::int64_t row, const std::int32_t* slots, int piece) {
+  /// One piece of a received row to all its experts. Its slots are there when `find_slots` has been called, behind the first reads.
+  template <class FindSlots>
+  XD_FN void copy_row(std::int64_t row, const std::int32_t* slots, int piece, FindSlots&& find_slots) {
     const Units units =
         units_of_piece(static_cast<std::int32_t>(shape.row_bytes / 16), piece, args.pieces.units_per_piece);
+    const std::byte* from = call.mine<std::byte>(call.place.rows) + row * shape.row_bytes;
+    wire::Turn<M> turn;
+    wire::load_turn(m, from, units.first + m.lane(), units.end, turn);
+    find_slots();
     const auto slot_in = [&](std::uint64_t region, std::int64_t bytes) {
       return [=, this](int j) { return slots[j] < 0 ? nullptr : call.mine<std::byte>(region) + slots[j] * bytes; };
     };
-    wire::fan_out(m, call.mine<std::byte>(call.place.rows) + row * shape.row_bytes, units.first, units.end, shape.top_k,
-                  slot_in(call.place.expert_rows, shape.row_bytes));
+    const auto to = slot_in(call.place.expert_rows, shape.row_bytes);
+    wire::store_turn(m, turn, units.first + m.lane(), units.end, shape.top_k, to);
+    wire::fan_out(m, from, units.first + wire::kUnitsPerTurn<M>, units.end, shape.top_k, to);
     if (piece == 0 && shape.scale_bytes)
       wire::fan_out_bytes(m, call.mine<std::byte>(call.place.scales) + row * shape.scale_bytes, shape.scale_bytes,
                           shape.scale_bytes % 16 == 0, shape.top_k,
@@ -294,13 +311,13 @@ struct ExpertRows {
   /// Marks up to a warp's width of rows from r, a lane each; bit i: row r + i held a pair before.
   XD_FN std::uint64_t mark_rows(std::int64_t r, std::int64_t end) {
     const std::int64_t mine = r + m.lane();
-    RowSource* source = call.mine<RowSource>(call.plan.expert_sources) + mine;
-    const bool held = mine < end && source->rank >= 0;
-    if (held) {
-      *source = {-1, -1, -1, 0};
-      call.mine<float>(call.plan.expert_weights)[mine] = 0.0f;
-    }
+    const bool held = mine < end && call.mine<RowSource>(call.plan.expert_sources)[mine].rank >= 0;
+    if (held) empty_row(mine);
     return m.votes(held);
+  }
+  XD_FN void empty_row(std::int64_t r) {
+    call.mine<RowSource>(call.plan.expert_sources)[r] = {-1, -1, -1, 0};
+    call.mine<float>(call.plan.expert_weights)[r] = 0.0f;
   }
   XD_FN void zero_rows(std::int64_t r, std::int64_t end, std::uint64_t wanted) {
     for (int i = 0; i < M::kWidth && r + i < end; ++i)

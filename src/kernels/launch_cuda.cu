@@ -3,7 +3,7 @@
 
 #include "kernels/dispatch_device.hpp"
 #include "kernels/dispatch_packets_device.hpp"
-#include "kernels/expert_rows_device.hpp"
+#include "kernels/expert_rows_few_device.hpp"
 #include "kernels/launch_cuda.hpp"
 
 namespace crossdock::kernels::cuda {
@@ -40,6 +40,17 @@ struct ExpertRowsBody {
     expert_rows(m, shared, args);
   }
 };
+struct FewExpertRowsBody {
+  using Shared = FewExpertRowsShared;
+  static constexpr const char* kName = "expert_rows";
+  __device__ static void run(CudaMachine& m, Shared& shared, const ExpertRowsArgs& args) {
+    few_expert_rows(m, shared, args);
+  }
+};
+void launch_expert_rows(Geometry geometry, StreamHandle stream, const ExpertRowsArgs& args) {
+  (is_few(args, geometry) ? launch<FewExpertRowsBody, ExpertRowsArgs>
+                          : launch<ExpertRowsBody, ExpertRowsArgs>)(geometry, stream, args);
+}
 
 }  // namespace
 
@@ -57,6 +68,7 @@ int max_resident_blocks(int num_threads) {
   fewest = smaller(fewest, resident_blocks<DispatchBody<true>, DispatchArgs>(num_threads));
   fewest = smaller(fewest, resident_blocks<DispatchInPacketsBody, DispatchArgs>(num_threads));
   fewest = smaller(fewest, resident_blocks<ExpertRowsBody, ExpertRowsArgs>(num_threads));
+  fewest = smaller(fewest, resident_blocks<FewExpertRowsBody, ExpertRowsArgs>(num_threads));
 #define XD_COMBINE(dtype, wire) fewest = smaller(fewest, resident_combine_##dtype##_##wire(num_threads));
 #include "kernels/instances.def"
 #undef XD_COMBINE
@@ -67,7 +79,7 @@ const LaunchTable& launches() {
   static const LaunchTable table = [] {
     LaunchTable t;
     t.dispatch = launch_dispatch;
-    t.expert_rows = launch<ExpertRowsBody, ExpertRowsArgs>;
+    t.expert_rows = launch_expert_rows;
     t.max_resident_blocks = max_resident_blocks;
 #define XD_COMBINE(dtype, wire)                                                                                 \
   t.combine[static_cast<int>(Dtype::dtype)][static_cast<int>(Wire::wire)][0] = launch_combine_##dtype##_##wire; \

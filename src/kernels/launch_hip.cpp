@@ -26,6 +26,7 @@ enum Kernel {
   dispatch_small,
   dispatch_packets,
   expert_rows,
+  expert_rows_few,
 #define XD_COMBINE(dtype, wire) combine_##dtype##_##wire, combine_##dtype##_##wire##_by_expert,
 #include "kernels/instances.def"
 #undef XD_COMBINE
@@ -38,10 +39,8 @@ enum Kernel {
 #define XD_TEXT(name) #name
 #define XD_NAME(kernel) XD_TEXT(crossdock_##kernel)
 constexpr const char* kNames[kNumKernels] = {
-    XD_NAME(dispatch),
-    XD_NAME(dispatch_small),
-    XD_NAME(dispatch_packets),
-    XD_NAME(expert_rows),
+    XD_NAME(dispatch),    XD_NAME(dispatch_small),  XD_NAME(dispatch_packets),
+    XD_NAME(expert_rows), XD_NAME(expert_rows_few),
 #define XD_COMBINE(dtype, wire) XD_NAME(combine_##dtype##_##wire), XD_NAME(combine_##dtype##_##wire##_by_expert),
 #include "kernels/instances.def"
 #undef XD_COMBINE
@@ -98,6 +97,11 @@ void launch_dispatch(Geometry geometry, StreamHandle stream, const DispatchArgs&
                                     : launch<Kernel::dispatch, DispatchArgs>)(geometry, stream, args);
 }
 
+void launch_expert_rows(Geometry geometry, StreamHandle stream, const ExpertRowsArgs& args) {
+  (is_few(args, geometry) ? launch<Kernel::expert_rows_few, ExpertRowsArgs>
+                          : launch<Kernel::expert_rows, ExpertRowsArgs>)(geometry, stream, args);
+}
+
 template <int kKernel, int kInPackets>
 void launch_combine(Geometry geometry, StreamHandle stream, const CombineArgs& args) {
   (goes_in_packets(args) ? launch<kInPackets, CombineArgs> : launch<kKernel, CombineArgs>)(geometry, stream, args);
@@ -120,7 +124,7 @@ int max_resident_blocks(int num_threads) {
 LaunchTable make_table() {
   LaunchTable t;
   t.dispatch = launch_dispatch;
-  t.expert_rows = launch<Kernel::expert_rows, ExpertRowsArgs>;
+  t.expert_rows = launch_expert_rows;
   t.max_resident_blocks = max_resident_blocks;
 #define XD_COMBINE(dtype, wire)                                                \
   t.combine[static_cast<int>(Dtype::dtype)][static_cast<int>(Wire::wire)][0] = \

@@ -44,6 +44,11 @@ extern "C" __global__ void XD_BOUNDS crossdock_expert_rows(const ExpertRowsArgs 
   expert_rows(m, shared_memory<ExpertRowsShared>(), args);
 }
 
+extern "C" __global__ void XD_BOUNDS crossdock_expert_rows_few(const ExpertRowsArgs args) {
+  HipMachine m;
+  few_expert_rows(m, shared_memory<FewExpertRowsShared>(), args);
+}
+
 #define XD_COMBINE(dtype, wire)                                                                                 \
   extern "C" __global__ void XD_BOUNDS crossdock_combine_##dtype##_##wire(const CombineArgs args) {             \
     HipMachine m;                                                                                               \

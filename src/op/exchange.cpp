@@ -130,7 +130,8 @@ void launch_dispatch(ExchangeState& e, kernels::DispatchArgs& args, const CallOp
   if (e.shape.layout == Layout::token_major) return;
   // As if the others had as many tokens.
   const std::int64_t expected = smaller(e.shape.row_capacity, larger(tokens, tuning::kLeastTokens) * e.shape.num_ranks);
-  const tuning::Choice rows = e.choose(expected, e.shape.row_bytes, {.num_sms = decision.wish.num_sms});
+  const tuning::Choice rows =
+      e.choose(expected, e.shape.row_bytes, {.num_sms = decision.wish.num_sms}, 1);  // for books
   const kernels::ExpertRowsArgs by_expert{args.call, pieces_of(e.shape.row_bytes, rows.pieces, 1), args.replay};
   e.launches->expert_rows(rows.geometry, options.stream, by_expert);
 }

@@ -114,7 +114,7 @@ def check_accesses(name, instructions):
     allowed = {}
     if "fp8_block128" in name:
         allowed = OF_EXPONENTS
-    elif name in ("dispatch", "dispatch_small", "dispatch_packets", "expert_rows"):
+    elif name in ("dispatch", "dispatch_small", "dispatch_packets", "expert_rows", "expert_rows_few"):
         allowed = OF_SCALES
     narrow = collections.Counter(match[1] for match in map(NARROW.match, instructions) if match)
     yield from (f"{name}: {count} x {what}, at most {allowed.get(what, 0)} have a reason"

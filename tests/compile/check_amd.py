@@ -28,7 +28,7 @@ def expected_names(root):
     rows = re.findall(r"^XD_COMBINE\((\w+), (\w+)\)", read(os.path.join(kernels, "instances.def")), re.M)
     in_packets = re.findall(r"^XD_COMBINE_IN_PACKETS\((\w+)\)", read(os.path.join(kernels, "packet_instances.def")), re.M)
     combines = [f"combine_{dtype}_{wire}{which}" for dtype, wire in rows for which in ("", "_by_expert")]
-    return ["dispatch", "dispatch_small", "dispatch_packets", "expert_rows", *combines,
+    return ["dispatch", "dispatch_small", "dispatch_packets", "expert_rows", "expert_rows_few", *combines,
             *(f"combine_{dtype}_in_packets" for dtype in in_packets)]
 
 

@@ -35,6 +35,11 @@ __global__ void __launch_bounds__(kMaxThreads, 1) expert_rows_kernel(XD_KERNEL_A
   expert_rows(m, shared_memory<ExpertRowsShared>(), args);
 }
 
+__global__ void __launch_bounds__(kMaxThreads, 1) expert_rows_few_kernel(XD_KERNEL_ARGS ExpertRowsArgs args) {
+  TestedMachine m;
+  few_expert_rows(m, shared_memory<FewExpertRowsShared>(), args);
+}
+
 template <Dtype kDtype, Wire kWire, bool kByExpert>
 __global__ void __launch_bounds__(kMaxThreads, 1) combine_kernel(XD_KERNEL_ARGS CombineArgs args) {
   TestedMachine m;

@@ -110,6 +110,7 @@ std::map<std::string, Kernel> all_kernels(int device) {
   add("dispatch_small", runs.dispatch);
   add("dispatch_packets", runs.dispatch);
   add("expert_rows", runs.expert_rows);
+  add("expert_rows_few", runs.expert_rows);
 #define XD_COMBINE(dtype, wire)                                                          \
   add("combine_" #dtype "_" #wire, runs.combine[int(Dtype::dtype)][int(Wire::wire)][0]); \
   add("combine_" #dtype "_" #wire "_by_expert", runs.combine[int(Dtype::dtype)][int(Wire::wire)][1]);

@@ -43,6 +43,9 @@ void run_dispatch(platform::Geometry geometry, std::uint64_t seed, const kernels
 }
 template <int kWidth>
 void run_expert_rows(platform::Geometry geometry, std::uint64_t seed, const kernels::ExpertRowsArgs& args) {
+  if (kernels::is_few(args, geometry))
+    return run_body<kWidth, kernels::FewExpertRowsShared>(
+        geometry, seed, args, [](auto& m, auto& shared, const auto& a) { kernels::few_expert_rows(m, shared, a); });
   run_body<kWidth, kernels::ExpertRowsShared>(
       geometry, seed, args, [](auto& m, auto& shared, const auto& a) { kernels::expert_rows(m, shared, a); });
 }
