@@ -57,8 +57,8 @@ CONFIG = crossdock.Config(hidden=512, num_experts=8, top_k=2, max_tokens=64)
 @needs_cuda
 @needs_own_gpu
 def test_host_and_device_time_of_a_call(group, device):
-    """Host: at most 8 us a call, before other tests leave graphs and streams behind, with which every launch takes longer; one of
-    torch's own is printed beside. Device: to be laid beside `crossdock bench` of the same shape."""
+    """Host: at most 8 us a call, or what a launch by torch takes where that is more; before other tests leave graphs and streams behind,
+    with which every launch takes longer. Device: to be laid beside `crossdock bench` of the same shape."""
     exchange = group.exchange(CONFIG.replace(hidden=7168, num_experts=256, top_k=8, max_tokens=128))
     rows, ids = torch.zeros(128, 7168, dtype=torch.bfloat16, device=device), torch.rand(128, 256, device=device).argsort(1)[:, :8].to(torch.int32).contiguous()
     out, word, hosts, marks = torch.empty_like(rows), torch.zeros(1, device=device), [], []
@@ -87,7 +87,7 @@ def test_host_and_device_time_of_a_call(group, device):
     dist.all_gather_object(every, (host, gpu))
     if group.rank == 0:
         print("\nhost us (dispatch, combine, a launch by torch), GPU us (dispatch, combine) by rank:", every)
-    assert max(host[:2]) <= 8, host
+    assert max(host[:2]) <= max(8, host[2]), host
 
 
 @pytest.mark.parametrize("layout", crossdock.LAYOUTS)
@@ -355,10 +355,10 @@ def test_device_time_from_python_is_that_of_the_bench(group, device, gathered):
     rows = torch.randn(tokens, 7168, device=device).bfloat16()  # as the bench: zeros move faster
     ids = torch.rand(tokens, 256, device=device).argsort(1)[:, :8].to(torch.int32).contiguous()
     weights, out = torch.rand(tokens, 8, device=device), torch.empty_like(rows)
+    outputs = exchange.dispatch(rows, ids, weights).rows.clone()  # of their own, as outputs of experts are: received rows may be in the cache
 
     def step():
-        received = exchange.dispatch(rows, ids, weights)
-        exchange.combine(received, received.rows, out=out)
+        exchange.combine(exchange.dispatch(rows, ids, weights), outputs, out=out)
     step()
     torch.cuda.synchronize()
     graph, times = torch.cuda.CUDAGraph(), []
