@@ -58,7 +58,7 @@ def rank_job(group, device):
         tokens.fill_(number)
         out.zero_()
         graph.replay()
-        results.append((number, int((out[:, 0] == 2).sum())))
+        results.append((number, int((out[:, 0] == min(2, group.num_ranks)).sum())))
     return results
 
 
