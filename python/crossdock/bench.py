@@ -39,6 +39,17 @@ def cases_of(arguments):
     return [Case(d, c, arguments.hidden, tokens, arguments.top_k, arguments.experts_per_rank, q) for tokens in arguments.tokens for d, c, q in pairs]
 
 
+def random_ids(tokens, experts, top_k, draw):
+    """[tokens, top_k] int32: experts at random, none twice for a token."""
+    return torch.rand(tokens, experts, generator=draw).argsort(1)[:, :top_k].to(torch.int32).contiguous()
+
+
+def distinct_ranks(ids, experts_per_rank):
+    """[tokens, 1] float32 on the CPU: how many ranks the ids of each token name."""
+    owners = (ids // experts_per_rank).cpu()
+    return torch.tensor([len(set(row.tolist())) for row in owners], dtype=torch.float32).unsqueeze(1)
+
+
 class Run:
     """One module's operator on one case."""
 
@@ -52,7 +63,7 @@ class Run:
         draw = torch.Generator().manual_seed(1000 + rank)
         experts = case.experts_per_rank * num_ranks
         self.rows = torch.randn(case.tokens, case.hidden, generator=draw).to(getattr(torch, case.dispatch_dtype)).to(device)
-        self.ids = torch.rand(case.tokens, experts, generator=draw).argsort(1)[:, :case.top_k].to(torch.int32).contiguous().to(device)
+        self.ids = random_ids(case.tokens, experts, case.top_k, draw).to(device)
         self.weights = torch.rand(case.tokens, case.top_k, generator=draw).to(device)
 
     def dispatch(self):
@@ -67,9 +78,7 @@ class Run:
 
     def is_right(self):
         """Each token came home once per distinct rank that its ids name."""
-        owners = (self.ids // self.case.experts_per_rank).cpu()
-        distinct = torch.tensor([len(set(row.tolist())) for row in owners], dtype=torch.float32).unsqueeze(1)
-        wanted = self.rows.to(getattr(torch, self.case.combine_dtype)).float().cpu() * distinct
+        wanted = self.rows.to(getattr(torch, self.case.combine_dtype)).float().cpu() * distinct_ranks(self.ids, self.case.experts_per_rank)
         tolerance = 1e-2 if self.case.quant_type == "none" else 1e-1
         return torch.allclose(self.result.float().cpu(), wanted, atol=tolerance, rtol=tolerance)
 
@@ -104,12 +113,8 @@ def measure(module, case, rank, num_ranks, device, repeats):
     return {"right": bool(right.item())} | ({"dispatch_us": medians[0], "combine_us": medians[1]} if right.item() else {})
 
 
-def worker(rank, arguments, meeting, results):
-    device = torch.device("cuda", rank) if torch.cuda.is_available() else torch.device("cpu")
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", init_method=f"file://{meeting}", rank=rank,
-                            world_size=arguments.ranks)
+def job(rank, device, arguments):
+    """The lines of all cases, alike on every rank."""
     torch._C._distributed_c10d._register_process_group("default", dist.group.WORLD)
     modules = {name: importlib.import_module(name) for name in dict.fromkeys([OURS, arguments.against])}
     for name, module in modules.items():
@@ -119,38 +124,59 @@ def worker(rank, arguments, meeting, results):
     for case in cases_of(arguments):
         sides = [measure(modules[name], case, rank, arguments.ranks, device, arguments.repeats) for name in (OURS, arguments.against)]
         lines.append({"case": str(case), "ours": sides[0], "theirs": sides[1]})
+    for module in modules.values():
+        module.shmem.shmem_finalize()
+    return lines
+
+
+def worker(rank, function, arguments, meeting, results):
+    device = torch.device("cuda", rank % torch.cuda.device_count()) if torch.cuda.is_available() else torch.device("cpu")
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", init_method=f"file://{meeting}", rank=rank,
+                            world_size=arguments.ranks)
+    lines = function(rank, device, arguments)
     if rank == 0:
         with open(results, "w", encoding="utf-8") as file:
             json.dump(lines, file)
-    for module in modules.values():
-        module.shmem.shmem_finalize()
     dist.destroy_process_group()
+
+
+def on_ranks(function, arguments):
+    """What function(rank, device, arguments) gives on rank 0 of arguments.ranks processes, which are torch's default group."""
+    with tempfile.TemporaryDirectory() as folder:
+        results = os.path.join(folder, "results.json")
+        mp.spawn(worker, (function, arguments, os.path.join(folder, "meeting"), results), nprocs=arguments.ranks)
+        with open(results, encoding="utf-8") as file:
+            return json.load(file)
 
 
 def shown(side, key):
     return f"{side[key]:10.1f}" if key in side else "     wrong"
 
 
-def parse(arguments):
-    parser = argparse.ArgumentParser(prog="python -m crossdock.bench", description=__doc__.split("\n")[0])
-    parser.add_argument("--against", required=True, metavar="MODULE", help="a module of MORI's interface, e.g. mori, or crossdock.compat.mori")
+def parser_of(module, text):
+    """With the options that every such bench has."""
+    parser = argparse.ArgumentParser(prog=f"python -m crossdock.{module}", description=text.split("\n")[0])
     parser.add_argument("--ranks", type=int, default=torch.cuda.device_count() or 2)
-    parser.add_argument("--tokens", type=int, nargs="+", default=[1, 128])
     parser.add_argument("--hidden", type=int, default=7168)
     parser.add_argument("--top-k", type=int, default=8)
+    parser.add_argument("--json", action="store_true", help="one line of JSON a case")
+    return parser
+
+
+def parse(arguments):
+    parser = parser_of("bench", __doc__)
+    parser.add_argument("--against", required=True, metavar="MODULE", help="a module of MORI's interface, e.g. mori, or crossdock.compat.mori")
+    parser.add_argument("--tokens", type=int, nargs="+", default=[1, 128])
     parser.add_argument("--experts-per-rank", type=int, default=32)
     parser.add_argument("--repeats", type=int, default=10)
-    parser.add_argument("--json", action="store_true", help="one line of JSON a case")
     return parser.parse_args(arguments)
 
 
 def main(arguments=None):
     arguments = parse(arguments)
-    with tempfile.TemporaryDirectory() as folder:
-        results = os.path.join(folder, "results.json")
-        mp.spawn(worker, (arguments, os.path.join(folder, "meeting"), results), nprocs=arguments.ranks)
-        with open(results, encoding="utf-8") as file:
-            lines = json.load(file)
+    lines = on_ranks(job, arguments)
     if arguments.json:
         print("\n".join(map(json.dumps, lines)))
     else:
