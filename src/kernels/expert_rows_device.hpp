@@ -278,9 +278,8 @@ struct ExpertRows {
       const std::int64_t end = smaller<std::int64_t>(shared.first[x + 1], shape.expert_rows);
       for (std::int64_t r = shared.first[x] + kept_of(x); r < end; r += M::kWidth) {
         const std::uint64_t held = mark_rows(r, end);
-        // What the call before has not held is marked, and zero, already; between experts that move it may be anything.
-        if (shape.zero_padding) zero_rows(r, end, fixed ? held : ~std::uint64_t{0});
-        if (fixed && !(held >> (M::kWidth - 1) & 1)) break;
+        if (shape.zero_padding) zero_rows(r, end);
+        if (fixed && !(held >> (M::kWidth - 1) & 1)) break;  // what the call before has not held is marked already
       }
     }
   }
@@ -291,8 +290,7 @@ struct ExpertRows {
     for (int x = m.block() * m.num_warps() + m.warp(); x < shape.experts_per_rank;
          x += m.num_blocks() * m.num_warps()) {
       const std::int64_t end = smaller<std::int64_t>(offsets[x + 1], shape.expert_rows);
-      for (std::int64_t r = std::int64_t{offsets[x]} + kept[x]; r < end; r += M::kWidth)
-        zero_rows(r, end, ~std::uint64_t{0});
+      for (std::int64_t r = std::int64_t{offsets[x]} + kept[x]; r < end; r += M::kWidth) zero_rows(r, end);
     }
   }
   /// contiguous: rows behind the experts that the call before had filled. Every block has its own copy of how far they went.
@@ -319,9 +317,10 @@ struct ExpertRows {
     call.mine<RowSource>(call.plan.expert_sources)[r] = {-1, -1, -1, 0};
     call.mine<float>(call.plan.expert_weights)[r] = 0.0f;
   }
-  XD_FN void zero_rows(std::int64_t r, std::int64_t end, std::uint64_t wanted) {
+  /// Up to a warp's width of rows from r.
+  XD_FN void zero_rows(std::int64_t r, std::int64_t end) {
     for (int i = 0; i < M::kWidth && r + i < end; ++i)
-      for (std::int64_t unit = m.lane(); (wanted >> i & 1) && unit < shape.row_bytes / 16; unit += M::kWidth)
+      for (std::int64_t unit = m.lane(); unit < shape.row_bytes / 16; unit += M::kWidth)
         m.store16(call.mine<std::byte>(call.place.expert_rows) + (r + i) * shape.row_bytes + unit * 16, {});
   }
 

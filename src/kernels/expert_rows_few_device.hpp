@@ -30,7 +30,8 @@ struct FewExpertRows {
   XD_FN void run() {
     if (m.any_in_block(sees_failure(m, call))) return;
     begin();
-    keeps_books ? keep_books() : copy_rows();
+    if (keeps_books) keep_books();
+    copy_rows();  // none where books are kept
     if (all.fixed) return;
     all.mark_padding(num_experts);
     all.mark_tail();
@@ -62,7 +63,7 @@ struct FewExpertRows {
     for (std::int64_t item = all.items.first + m.warp(); item < all.items.end; item += m.num_warps()) {
       const int row = args.pieces.by_count(static_cast<std::uint32_t>(item));
       const int piece = static_cast<int>(item) - row * static_cast<int>(all.pieces);
-      all.copy_row(row, slots(), piece, [&] { find_slots(row); });
+      all.copy_row(row, slots(), piece, [this, row] { find_slots(row); });
       for (int j = m.lane(); piece == 0 && j < shape.top_k; j += M::kWidth) all.keep_pair(row, j, slots()[j], 0);
       m.sync_warp();
     }
@@ -96,10 +97,6 @@ struct FewExpertRows {
     const std::uint32_t* held = call.mine<std::uint32_t>(call.plan.expert_counts);
     for (int x = m.thread(); x < num_experts; x += m.num_threads())
       for (std::int64_t r = all.kept_of(x); r < held[x]; ++r) all.empty_row(shared.rows.first[x] + r);
-    for (int x = m.warp(); shape.zero_padding && x < num_experts; x += m.num_warps())
-      for (std::int64_t r = all.kept_of(x); r < held[x]; r += M::kWidth)
-        all.zero_rows(shared.rows.first[x] + r, shared.rows.first[x] + held[x], ~std::uint64_t{0});
-    m.sync_block();
   }
 };
 
