@@ -8,8 +8,8 @@ import time
 import torch
 import torch.distributed as dist
 
-REPLAYS = 20          # in a measurement, about: after some hundreds in a stream the thread that launches them has to wait
-MARGIN, TRIES = 3, 8  # what runs beside is to last so many times as long; so often it may still end too soon
+REPLAYS = 20           # in a measurement, about: after some hundreds in a stream the thread that launches them has to wait
+MARGIN, TRIES = 3, 10  # what runs beside is to last so many times as long, and twice that each time it ends too soon
 
 
 def gathered(value=None):
@@ -46,18 +46,19 @@ class Runner:
 
     def beside(self, other, seconds):
         """The same while `other` runs all the time; None if it always ended too soon."""
-        replay_s = self.replay_s
+        replay_s, other_s = self.replay_s, 0
         for _ in range(TRIES):
             count = max(1, round(seconds / replay_s))
+            other_s = max(2 * other_s, MARGIN * count * replay_s)
             gathered()
-            other.start(math.ceil(MARGIN * count * replay_s / other.replay_s))
+            other.start(math.ceil(other_s / other.replay_s))
             gathered()
             self.start(count, other)
             took, covered = zip(*gathered((self.finish(), other.is_running())))
             other.finish()
             if all(covered):
                 return [one / count / self.batch for one in took]
-            replay_s = max(2 * replay_s, max(took) / count)
+            replay_s = max(replay_s, max(took) / count)
         return None
 
 
