@@ -63,10 +63,10 @@ class Runner:
 
 
 class StreamRunner(Runner):
-    """A graph on a stream of a GPU."""
+    """A graph on a stream of a GPU; the stream with the lowest `priority` number goes first to an SM that becomes free."""
 
-    def __init__(self):
-        self.stream = torch.cuda.Stream()
+    def __init__(self, priority=0):
+        self.stream = torch.cuda.Stream(priority=priority)
         self.first, self.last = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
 
     def record(self, step, batch):

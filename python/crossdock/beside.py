@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """python -m crossdock.beside: how much dispatch and combine slow a matrix product that runs beside them, and it them, by num_sms.
 
-Each rank is a process, as in crossdock.bench, with a stream for calls and one for products; without GPUs these are threads on the CPU,
-which says nothing about GPUs. While one is timed the other runs all the time. No time is printed whose result is wrong."""
+Each rank is a process, as in crossdock.bench, with a stream of high priority for calls and one for products; without GPUs these are threads
+on the CPU, which says nothing about GPUs. While one is timed the other runs all the time. No time is printed whose result is wrong."""
 import json
 import statistics
 import sys
@@ -20,6 +20,24 @@ SHAPE = "ranks", "tokens", "hidden", "top_k", "experts", "matrix"
 class Case(NamedTuple):
     op: str
     num_sms: int
+
+
+class Products:
+    """What runs beside calls: products of bf16 matrices, one after another."""
+
+    def __init__(self, runner, arguments, device):
+        self.runner, self.device, self.seconds, self.crowd = runner, device, arguments.seconds, arguments.crowd
+        self.left, self.right = torch.randn(2, arguments.matrix, arguments.matrix, device=device).bfloat16()
+        self.product = torch.empty_like(self.left)
+        self.leave(0)
+        self.alone_s = runner.alone(self.seconds)
+
+    def leave(self, num_sms):
+        """From now on a product leaves so many SMs to others. Where one takes all of them a call waits for the product's end."""
+        if self.device.type == "cuda" and not self.crowd:
+            torch.backends.cuda.preferred_blas_library("cublaslt")  # the one that can leave SMs
+            torch._C._set_sm_carveout_experimental(num_sms or None)
+        self.runner.load(lambda: torch.matmul(self.left, self.right, out=self.product), self.seconds)
 
 
 class Calls:
@@ -55,11 +73,13 @@ class Calls:
 def measure(case, calls, runner, products, arguments):
     """The line of a case, alike on every rank."""
     seconds, line = arguments.seconds, {key: getattr(arguments, key) for key in SHAPE} | case._asdict()
+    products.leave(case.num_sms)
     runner.load(lambda: getattr(calls, case.op)(case.num_sms), seconds)
     line["num_blocks"] = calls.exchange.last_launch["num_blocks"]
     if not calls.are_right(case.op):
         return line | {"error": "wrong result"}
-    alone, beside = (runner.alone(seconds), products.alone(seconds)), (runner.beside(products, seconds), products.beside(runner, seconds))
+    alone = runner.alone(seconds), products.alone_s
+    beside = runner.beside(products.runner, seconds), products.runner.beside(runner, seconds)
     if not calls.are_right(case.op):
         return line | {"error": "wrong result"}
     if not all(beside):
@@ -73,12 +93,10 @@ def measure(case, calls, runner, products, arguments):
 def job(rank, device, arguments):
     """The lines of all cases."""
     on_cpu = device.type == "cpu"
-    runner, products = (ThreadRunner() if on_cpu else StreamRunner() for _ in range(2))
+    runner, beside = (ThreadRunner(), ThreadRunner()) if on_cpu else (StreamRunner(priority=-1), StreamRunner())
     with crossdock.Group.from_torch(backend="cpu" if on_cpu else "automatic") as group:
         calls = Calls(group, arguments, device)
-        left, right = torch.randn(2, arguments.matrix, arguments.matrix, device=device).bfloat16()
-        product = torch.empty_like(left)
-        products.load(lambda: torch.matmul(left, right, out=product), arguments.seconds)
+        products = Products(beside, arguments, device)
         return [measure(Case(op, n), calls, runner, products, arguments) for op in arguments.op for n in arguments.num_sms]
 
 
@@ -89,6 +107,7 @@ def parse(arguments):
     parser.add_argument("--op", nargs="+", choices=["dispatch", "combine"], default=["dispatch", "combine"])
     parser.add_argument("--num-sms", type=int, nargs="+", default=[0, 8, 16, 32], help="most thread blocks of a call; 0: the library's choice")
     parser.add_argument("--matrix", type=int, default=8192 if torch.cuda.is_available() else 512, help="rows and columns of the bf16 product")
+    parser.add_argument("--crowd", action="store_true", help="the product takes all SMs; without, it leaves num_sms of them to calls")
     parser.add_argument("--seconds", type=float, default=0.3, help="about how long each time is taken")
     return parser.parse_args(arguments)
 

@@ -19,6 +19,7 @@ import torch.distributed as dist
 import crossdock
 import crossdock.compat.mori as mori
 import crossdock.torch as xd
+from crossdock import beside
 
 pytestmark = pytest.mark.gpu
 needs_cuda = pytest.mark.needs_cuda
@@ -379,3 +380,17 @@ def test_device_time_from_python_is_that_of_the_bench(group, device, gathered):
     if group.rank == 0:
         print(f"\npair of {tokens} tokens, {group.num_ranks} ranks: {ours:.1f} us from Python, {theirs:.1f} us by the bench, ratio {ours / theirs:.3f}")
         assert ours <= 1.03 * theirs
+
+
+@needs_own_gpu
+def test_calls_beside_a_product(group, device):
+    """A call waits for a product on all SMs until that ends: here SMs are left to it."""
+    arguments = beside.parse(["--ranks", str(group.num_ranks), "--tokens", "64", "--num-sms", "8", "--seconds", "0.02", "--matrix",
+                              "256" if device.type == "cpu" else "8192"])
+    try:
+        lines = beside.job(group.rank, device, arguments)
+    finally:
+        torch._C._set_sm_carveout_experimental(None)
+    assert [line["op"] for line in lines] == ["dispatch", "combine"] and not any("error" in line for line in lines), lines
+    product_us = 2e-6 * 8192 ** 3 / lines[0]["tflops"]
+    assert device.type == "cpu" or all(line["us_beside"] < product_us / 4 for line in lines), lines
