@@ -46,6 +46,7 @@ struct WireRow {
   static constexpr int kFloats = kValues / platform::kWordsAtOnce;  // the same, as many at once as the machine handles
   static constexpr int kRowPacks = kValues / Row::kCount;           // 16-byte packs of the row per unit
   static constexpr int kUnitsPerBlock = kScaleBlock / 16;           // units under one exponent
+  static constexpr int kPacksAtOnce = kWire == Wire::fp8_block128 ? 8 : 16;  // of rows, held by a lane
   static constexpr int kUnitsAtOnce =
       kDtype == Dtype::bf16 && !kCast ? 2 : 1;  // of 8 rows, held by a lane; more spill on sm_90
 
@@ -54,17 +55,16 @@ struct WireRow {
     return (unit * kRowPacks + pack) * 16 < row_bytes;
   }
 
+  /// The packs of a unit of a row, zeros where there is none, and their values.
   template <class M>
-  XD_FN static void load_row(M& m, const std::byte* row, std::int64_t unit, std::int64_t row_bytes, Floats* values) {
-    XD_UNROLL(2)
-    for (int p = 0; p < kRowPacks; ++p) {
-      if (has_pack(unit, p, row_bytes)) {
-        Row::widen(m.load16_once(row + (unit * kRowPacks + p) * 16), values + p * Row::kFloats);
-      } else {
-        XD_UNROLL(8)
-        for (int i = 0; i < Row::kFloats; ++i) values[p * Row::kFloats + i] = Floats{};
-      }
-    }
+  XD_FN static void load_packs(M& m, const std::byte* row, std::int64_t unit, std::int64_t row_bytes, Bytes16* packs) {
+    XD_UNROLL(4)
+    for (int p = 0; p < kRowPacks; ++p)
+      packs[p] = has_pack(unit, p, row_bytes) ? m.load16_once(row + (unit * kRowPacks + p) * 16) : Bytes16{};
+  }
+  XD_FN static void widen_packs(const Bytes16* packs, Floats* values) {
+    XD_UNROLL(4)
+    for (int p = 0; p < kRowPacks; ++p) Row::widen(packs[p], values + p * Row::kFloats);
   }
 
   template <class M>

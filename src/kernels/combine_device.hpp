@@ -9,7 +9,10 @@
 // Every block waits for ready, which needs all blocks of the peers: the launch checks that a grid is resident together.
 #pragma once
 
+#include <type_traits>
+
 #include "codec/wire_row.hpp"
+#include "kernels/expert_sum_device.hpp"
 #include "kernels/phase_device.hpp"
 #include "layout/slots.hpp"
 #include "wire/fan_out_device.hpp"
@@ -122,35 +125,44 @@ struct Combine {
       } else if constexpr (kWire == Wire::fp8_block128) {
         send_blocks(row, to, units);
       } else {
-        for (std::int32_t unit = units.first + m.lane(); unit < units.end; unit += M::kWidth) {
-          Floats values[Row::kFloats];
-          load_values(row, unit, values);
-          m.store16_away(to + std::int64_t{unit} * 16, Row::encode(values));
-        }
+        send_values(row, to, units);
       }
     }
   }
 
-  /// Values of one unit of a received row: the caller's row, or the weighted sum of its expert rows in id order.
-  XD_FN void load_values(std::int64_t row, std::int64_t unit, Floats* values) {
-    if constexpr (!kByExpert) {
-      Row::load_row(m, args.rows + row * shape.combine_row_bytes, unit, shape.combine_row_bytes, values);
-    } else {
-      XD_UNROLL(32)
-      for (int i = 0; i < Row::kFloats; ++i) values[i] = Floats{};
-      const std::int32_t* experts = call.mine<std::int32_t>(call.plan.expert_of_row) + row * shape.top_k;
-      for (int j = 0; j < shape.top_k; ++j) {
-        if (experts[j] < 0) continue;
-        const float weight = call.mine<float>(call.plan.expert_weights)[experts[j]];
-        Floats part[Row::kFloats];
-        Row::load_row(m, args.rows + experts[j] * shape.combine_row_bytes, unit, shape.combine_row_bytes, part);
-        XD_UNROLL(32)
-        for (int i = 0; i < Row::kFloats; ++i) {
-          const Floats product = weight * part[i];
-          values[i] = values[i] + product;
-        }
-      }
+  XD_FN void send_values(std::int64_t row, std::byte* to, Units units) {
+    constexpr int kUnits = Row::kUnitsAtOnce;
+    Sent sent = sent_of(row);
+    for (std::int32_t unit = units.first + m.lane(); unit < units.end; unit += kUnits * M::kWidth) {
+      Floats values[kUnits][Row::kFloats] = {};
+      sent.template add_to<kUnits>(values, unit, units.end);
+      XD_UNROLL(8)
+      for (int u = 0; u < kUnits; ++u)
+        if (unit + u * M::kWidth < units.end)
+          m.store16_away(to + std::int64_t{unit + u * M::kWidth} * 16, Row::encode(values[u]));
     }
+  }
+
+  /// The caller's row, as it is.
+  struct PlainRow {
+    M& m;
+    const std::byte* row;
+    std::int64_t bytes;
+    template <int kUnits>
+    XD_FN void add_to(Floats (*values)[Row::kFloats], std::int32_t unit, std::int32_t) {
+      static_assert(kUnits == 1);
+      Bytes16 packs[Row::kRowPacks];
+      Row::load_packs(m, row, unit, bytes, packs);
+      Row::widen_packs(packs, *values);
+    }
+  };
+  /// Values of what is sent for a received row.
+  using Sent = std::conditional_t<kByExpert, ExpertSum<M, Row>, PlainRow>;
+  XD_FN Sent sent_of(std::int64_t row) {
+    if constexpr (kByExpert)
+      return {m, call, args.rows, row};
+    else
+      return {m, args.rows + row * shape.combine_row_bytes, shape.combine_row_bytes};
   }
 
   /// fp8_block128: neighbouring lanes share a block of 128 elements and agree on its exponent.
@@ -159,6 +171,7 @@ struct Combine {
     constexpr int kUnitsPerLane = Row::kUnitsPerBlock / kLanes, kBlocks = M::kWidth / kLanes;
     const std::int64_t first = units.first / Row::kUnitsPerBlock,
                        end = ceil_div<std::int64_t>(units.end, Row::kUnitsPerBlock);
+    Sent sent = sent_of(row);
     for (std::int64_t base = first; base < end; base += kBlocks) {
       const std::int64_t block = base + m.lane() / kLanes;
       Floats values[kUnitsPerLane][Row::kFloats] = {};
@@ -166,7 +179,8 @@ struct Combine {
       XD_UNROLL(8)
       for (int u = 0; u < kUnitsPerLane; ++u) {
         const std::int64_t unit = block * Row::kUnitsPerBlock + m.lane() % kLanes + u * kLanes;
-        if (block < end && unit < num_units) amax = larger(amax, load_magnitudes(row, unit, values[u]));
+        if (block < end && unit < num_units)
+          amax = larger(amax, load_magnitudes(sent, static_cast<std::int32_t>(unit), values + u));
       }
       const int e = codec::block_exponent(m.max_across(amax, kLanes));
       XD_UNROLL(8)
@@ -180,11 +194,11 @@ struct Combine {
   }
 
   /// Loads a unit; returns the largest finite magnitude in it.
-  XD_FN float load_magnitudes(std::int64_t row, std::int64_t unit, Floats* values) {
-    load_values(row, unit, values);
+  XD_FN float load_magnitudes(Sent& sent, std::int32_t unit, Floats (*values)[Row::kFloats]) {
+    sent.template add_to<1>(values, unit, num_units);
     Floats amax{};
     XD_UNROLL(16)
-    for (int i = 0; i < Row::kFloats; ++i) amax = codec::larger_finite(amax, values[i]);
+    for (int i = 0; i < Row::kFloats; ++i) amax = codec::larger_finite(amax, (*values)[i]);
     return platform::largest_of(amax);
   }
   XD_FN static Bytes16 encode_scaled(Floats* values, int e) {
@@ -264,30 +278,45 @@ struct Combine {
     return true;
   }
 
-  /// Sum over distinct ranks. All loads of a few units are under way before the first is used: a peer is far.
+  /// Sum over distinct ranks.
   template <int kRanks, int kUnits>
   XD_FN void reduce_ranks(const TokenSources<kRanks>& from, Units units, std::byte* out) {
     for (std::int32_t unit = units.first + m.lane(); unit < units.end; unit += kUnits * M::kWidth) {
       Bytes16 raw[kUnits][kRanks] = {};
-      XD_UNROLL(8)
-      for (int o = 0; o < kRanks; ++o) {
-        XD_UNROLL(8)
-        for (int u = 0; u < kUnits; ++u)
-          if (from.row[o] && unit + u * M::kWidth < units.end)
-            raw[u][o] = Row::load_raw(m, from.row[o], unit + u * M::kWidth);
-      }
+      load_units<kRanks, kUnits>(from, unit, units.end, raw);
       XD_UNROLL(8)
       for (int u = 0; u < kUnits; ++u) {
         if (unit + u * M::kWidth >= units.end) break;
         Floats sum[Row::kFloats];
         XD_UNROLL(32)
         for (int i = 0; i < Row::kFloats; ++i) sum[i] = Floats{};
-        XD_UNROLL(8)
-        for (int o = 0; o < kRanks; ++o)
-          if (from.row[o]) add_unit(from.row[o], raw[u][o], unit + u * M::kWidth, sum);
+        add_units<kRanks>(from, raw[u], unit + u * M::kWidth, sum);
         Row::store_row(m, out, unit + u * M::kWidth, shape.combine_row_bytes, sum);
       }
     }
+  }
+
+  /// All loads of a lane's units are under way before the first is used: a peer is far.
+  template <int kRanks, int kUnits>
+  XD_FN void load_units(const TokenSources<kRanks>& from, std::int32_t unit, std::int32_t end, Bytes16 (*raw)[kRanks]) {
+    XD_UNROLL(8)
+    for (int o = 0; o < kRanks; ++o) {
+      XD_UNROLL(8)
+      for (int u = 0; u < kUnits; ++u)
+        if (from.row[o] && unit + u * M::kWidth < end) raw[u][o] = Row::load_raw(m, from.row[o], unit + u * M::kWidth);
+    }
+  }
+  template <int kRanks>
+  XD_FN void add_units(const TokenSources<kRanks>& from, const Bytes16* raw, std::int32_t unit, Floats* sum) {
+    XD_UNROLL(8)
+    for (int o = 0; o < kRanks; ++o)
+      if (from.row[o]) add_unit(from.row[o], raw[o], unit, sum);
+  }
+  XD_FN void add_unit(const std::byte* wire_row, Bytes16 raw, std::int32_t unit, Floats* sum) {
+    Floats values[Row::kFloats];
+    Row::widen_wire(raw, wire_row, unit, shape.hidden, values);
+    XD_UNROLL(32)
+    for (int i = 0; i < Row::kFloats; ++i) sum[i] = sum[i] + values[i];
   }
 
   XD_FN std::int64_t num_planned() const {
@@ -299,26 +328,35 @@ struct Combine {
 
   /// Fused: sum over the ids that were kept, one landing row each.
   XD_FN void reduce_ids(std::int64_t token, Units units, std::byte* out) {
+    constexpr int kUnits = Row::kUnitsAtOnce;
     const std::uint64_t kept = is_planned(token) ? call.mine<std::uint64_t>(call.plan.kept_ids)[token] : 0;
-    const std::byte* first =
-        call.mine<std::byte>(call.place.landing) + layout::fused_landing_row(token, 0, shape) * shape.wire_row_bytes;
-    for (std::int32_t unit = units.first + m.lane(); unit < units.end; unit += M::kWidth) {
-      Floats sum[Row::kFloats];
-      XD_UNROLL(32)
-      for (int i = 0; i < Row::kFloats; ++i) sum[i] = Floats{};
-      for (int j = 0; j < shape.top_k; ++j)
-        if (kept >> j & 1)
-          add_unit(first + j * shape.wire_row_bytes, Row::load_raw(m, first + j * shape.wire_row_bytes, unit), unit,
-                   sum);
-      Row::store_row(m, out, unit, shape.combine_row_bytes, sum);
+    for (std::int32_t unit = units.first + m.lane(); unit < units.end; unit += kUnits * M::kWidth) {
+      Floats sum[kUnits][Row::kFloats] = {};
+      for (int j = 0; j < shape.top_k; j += kMaxRanks) {
+        const TokenSources<kMaxRanks> from = rows_of_ids(token, kept, j);
+        Bytes16 raw[kUnits][kMaxRanks] = {};
+        load_units<kMaxRanks, kUnits>(from, unit, units.end, raw);
+        XD_UNROLL(8)
+        for (int u = 0; u < kUnits; ++u)
+          if (unit + u * M::kWidth < units.end) add_units<kMaxRanks>(from, raw[u], unit + u * M::kWidth, sum[u]);
+      }
+      XD_UNROLL(8)
+      for (int u = 0; u < kUnits; ++u)
+        if (unit + u * M::kWidth < units.end)
+          Row::store_row(m, out, unit + u * M::kWidth, shape.combine_row_bytes, sum[u]);
     }
   }
-
-  XD_FN void add_unit(const std::byte* wire_row, Bytes16 raw, std::int32_t unit, Floats* sum) {
-    Floats values[Row::kFloats];
-    Row::widen_wire(raw, wire_row, unit, shape.hidden, values);
-    XD_UNROLL(32)
-    for (int i = 0; i < Row::kFloats; ++i) sum[i] = sum[i] + values[i];
+  /// Landing rows of as many ids as a token can have ranks, from `first_id` on.
+  XD_FN TokenSources<kMaxRanks> rows_of_ids(std::int64_t token, std::uint64_t kept, int first_id) const {
+    const std::byte* first =
+        call.mine<std::byte>(call.place.landing) + layout::fused_landing_row(token, 0, shape) * shape.wire_row_bytes;
+    TokenSources<kMaxRanks> rows{};
+    XD_UNROLL(8)
+    for (int i = 0; i < kMaxRanks; ++i) {
+      const int id = first_id + i;
+      if (id < shape.top_k && kept >> id & 1) rows.row[i] = first + id * shape.wire_row_bytes;
+    }
+    return rows;
   }
 
   XD_FN void reduce_weights(std::int64_t tokens) {

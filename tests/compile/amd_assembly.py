@@ -38,7 +38,7 @@ VERBS = {
 
 # Accesses of less than four bytes that a body needs, and how many instructions of each there may be.
 NARROW = re.compile(r"((?:global|flat|buffer)_(?:load|store)_(?:[us]?byte|[us]?short)\w*) ")
-OF_EXPONENTS = {"global_load_ubyte": 9, "global_store_byte": 1}   # one byte a block of 128 elements
+OF_EXPONENTS = {"global_load_ubyte": 16, "global_store_byte": 1}  # one byte a block of 128 elements, of eight rows, in two sums
 OF_SCALES = {"global_load_ubyte": 1, "global_store_byte": 1}      # any byte count, to one rank after another
 
 

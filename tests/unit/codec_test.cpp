@@ -219,8 +219,10 @@ std::vector<float> across(const std::vector<std::uint8_t>& row, int hidden) {
     }
   }
   for (std::int64_t unit = 0; unit < units; ++unit) {
+    platform::Bytes16 packs[Row::kRowPacks];
     platform::Floats values[Row::kFloats];
-    Row::load_row(m, reinterpret_cast<std::byte*>(aligned.data()), unit, row_bytes, values);
+    Row::load_packs(m, reinterpret_cast<std::byte*>(aligned.data()), unit, row_bytes, packs);
+    Row::widen_packs(packs, values);
     if constexpr (kWire == Wire::fp8_block128)
       for (platform::Floats& v : values) v = v * any_power_of_two(-exponents[unit / Row::kUnitsPerBlock]);
     m.store16(bytes + unit * 16, Row::encode(values));
