@@ -56,8 +56,8 @@ struct Combine {
     const std::int64_t tokens = args.num_tokens >= 0 ? args.num_tokens : num_planned();
     const Range items = share_of(tokens * args.reduce.count, m.block(), m.num_blocks());
     if (!reduce_when_ready(items)) return;
-    if (source != Source::landing || shape.fused) look_again(m, call);  // fused: landing rows may be handed out again
     if (args.with_weights) reduce_weights(tokens);
+    if (source != Source::landing || shape.fused) look_again(m, call);  // fused: landing rows may be handed out again
     advance_clock(m, whole_block(m), call, epoch, true);
     mark(Phase::end);
   }
@@ -208,11 +208,14 @@ struct Combine {
     return Row::encode(values);
   }
 
+  /// Weights begin with the last warps: where there are few rows these have none.
+  XD_FN int from_last() const { return m.num_threads() - 1 - m.thread(); }
+
   XD_FN void send_weights() {
     const std::int64_t rows = call.mine<Counts>(call.plan.counts)->num_rows;
     const float* weights = args.weights ? args.weights : call.mine<float>(call.plan.weights);
     const Range share = share_of(rows, m.block(), m.num_blocks());
-    for (std::int64_t i = share.first * shape.top_k + m.thread(); i < share.end * shape.top_k; i += m.num_threads()) {
+    for (std::int64_t i = share.first * shape.top_k + from_last(); i < share.end * shape.top_k; i += m.num_threads()) {
       const RowSource home = call.mine<RowSource>(call.plan.sources)[i / shape.top_k];
       call.at<float>(home.rank,
                      call.place.landing_weights)[std::int64_t{home.landing_row} * shape.top_k + i % shape.top_k] =
@@ -361,7 +364,7 @@ struct Combine {
 
   XD_FN void reduce_weights(std::int64_t tokens) {
     const Range share = share_of(tokens, m.block(), m.num_blocks());
-    for (std::int64_t i = share.first * shape.top_k + m.thread(); i < share.end * shape.top_k; i += m.num_threads()) {
+    for (std::int64_t i = share.first * shape.top_k + from_last(); i < share.end * shape.top_k; i += m.num_threads()) {
       const std::int64_t token = i / shape.top_k;
       const memory::Route* routes = call.mine<memory::Route>(call.plan.routes) + token * shape.ranks_per_token;
       float sum = 0.0f;
