@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-# One source file per row of src/kernels/instances.def, written from a template.
-set(CROSSDOCK_INSTANCES ${PROJECT_SOURCE_DIR}/src/kernels/instances.def)
+# One source file per row of src/kernels/launch/instances.def, written from a template.
+set(CROSSDOCK_INSTANCES ${PROJECT_SOURCE_DIR}/src/kernels/launch/instances.def)
 set_property(DIRECTORY ${PROJECT_SOURCE_DIR} APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${CROSSDOCK_INSTANCES})
 
 # crossdock_instances(<variable> <template> <extension>): the written files.
@@ -10,8 +10,8 @@ function(crossdock_instances variable template extension)
   foreach(row ${rows})
     string(REGEX MATCH "\\(([a-z0-9_]+), ([a-z0-9_]+)\\)" _ ${row})
     set(XD_DTYPE ${CMAKE_MATCH_1})
-    set(XD_WIRE ${CMAKE_MATCH_2})
-    set(file ${CMAKE_CURRENT_BINARY_DIR}/instances/${extension}/combine_${XD_DTYPE}_${XD_WIRE}.${extension})
+    set(XD_QUANT ${CMAKE_MATCH_2})
+    set(file ${CMAKE_CURRENT_BINARY_DIR}/instances/${extension}/combine_${XD_DTYPE}_${XD_QUANT}.${extension})
     configure_file(${template} ${file} @ONLY)
     list(APPEND files ${file})
   endforeach()

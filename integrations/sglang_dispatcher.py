@@ -34,14 +34,14 @@ class CrossdockDispatcher(BaseDispatcher):
     """dispatch and combine, or their halves a and b: half a enqueues everything, half b only hands over what it left."""
 
     def __init__(self, group, router_topk, permute_fusion=False, num_experts=None, num_local_experts=None, hidden_size=None, params_dtype=None,
-                 deepep_mode=None, async_finish=False, return_recv_hook=False, max_tokens=128, quantise=None):
+                 deepep_mode=None, async_finish=False, return_recv_hook=False, max_tokens_per_rank=128, quantise=None):
         super().__init__()
         if getattr(deepep_mode, "value", deepep_mode) == "normal":
             raise crossdock.UsageError("CrossdockDispatcher: deepep_mode = normal asks for rows by token; this one serves the format of low_latency "
-                                       "in prefill and decode, with max_tokens as large as a prefill")
+                                       "in prefill and decode, with max_tokens_per_rank as large as a prefill")
         self.group, self.quantise = group_of(group), quantise
-        members = dict(hidden=hidden_size, num_experts=num_experts, top_k=router_topk, max_tokens=max_tokens, layout="expert_major",
-                       dispatch_dtype=params_dtype, combine_dtype=params_dtype, in_flight=2)
+        members = dict(hidden=hidden_size, num_experts=num_experts, top_k=router_topk, max_tokens_per_rank=max_tokens_per_rank, layout="expert_major",
+                       dispatch_dtype=params_dtype, combine_dtype=params_dtype, max_in_flight=2)
         self.plain = crossdock.Config(**members)
         self.scaled = self.plain.replace(dispatch_dtype="fp8_e4m3", scale_bytes=4 * -(-hidden_size // GROUP_SIZE))
         self.num_sms, self.quant_config = 0, {}
@@ -79,7 +79,7 @@ class CrossdockDispatcher(BaseDispatcher):
 
     def _expected_rows(self, config):
         """Rows per expert that a balanced routing would give: a hint for the grouped product, known without the device."""
-        return -(-config.max_tokens * self.group.num_ranks * config.top_k // config.num_experts)
+        return -(-config.max_tokens_per_rank * self.group.num_ranks * config.top_k // config.num_experts)
 
     def dispatch_b(self):
         dispatched, self._dispatched = self._dispatched, None

@@ -15,10 +15,10 @@ import crossdock
 MICRO_BATCHES = 2
 
 
-def handle_arguments(*, max_tokens, hidden, top_k, num_experts, batched, quantised=False, group_size=128, dtype=torch.bfloat16):
+def handle_arguments(*, max_tokens_per_rank, hidden, top_k, num_experts, batched, quantised=False, group_size=128, dtype=torch.bfloat16):
     """What get_handle takes: scalars, alike on every rank. `dtype`: of the model's activations, bfloat16 or float16. `group_size`:
     elements of a row that share a float32 scale."""
-    arguments = dict(hidden=hidden, num_experts=num_experts, top_k=top_k, max_tokens=max_tokens, in_flight=MICRO_BATCHES,
+    arguments = dict(hidden=hidden, num_experts=num_experts, top_k=top_k, max_tokens_per_rank=max_tokens_per_rank, max_in_flight=MICRO_BATCHES,
                      layout="expert_major" if batched else "token_major", dispatch_dtype=dtype, combine_dtype=dtype)
     if quantised:
         arguments |= dict(dispatch_dtype="fp8_e4m3", scale_bytes=4 * -(-hidden // group_size))
@@ -68,7 +68,7 @@ class CrossdockPrepareAndFinalize(mk.FusedMoEPrepareAndFinalize):
         return None  # int32 and int64 are both read
 
     def max_num_tokens_per_rank(self):
-        return self.exchange.config.max_tokens
+        return self.exchange.config.max_tokens_per_rank
 
     def num_dispatchers(self):
         return self.exchange.group.num_ranks

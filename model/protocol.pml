@@ -43,9 +43,9 @@
 
 #define DISPATCH 1 /* a new routing, so new slots */
 #define REPLAY 2   /* dispatch along the kept plan: another payload to the slots of that plan */
-#define PUSH 3     /* combine: the rows are written into the landing rows of their home rank, which sums them */
+#define PUSH 3     /* combine: the rows are written into the combine slots of their home rank, which sums them */
 #define PULL 4     /* combine: the home rank reads the rows where the expert step left them */
-#define FUSED 5    /* combine: the caller's kernel has written the landing rows */
+#define FUSED 5    /* combine: the caller's kernel has written the combine slots */
 #define BOTH 6     /* combine: rows are pulled, a second result (their weights) is pushed */
 #define DISPATCH_2 9
 #define REPLAY_2 10
@@ -343,7 +343,7 @@ inline reduce() {
   }
   if :: SOUND -> atomic { read_home_rows(false); second_look() } :: else fi
 }
-/* The caller's kernels on a failed rank may spoil rows under a sound reader. The poison of that rank was written
+/* The caller's kernels on a failed rank may debug_fill rows under a sound reader. The poison of that rank was written
  * before, so whoever has read such a row finds the poison, if it looks once more. */
 inline read_row(seen, expected) {
   if

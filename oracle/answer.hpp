@@ -17,10 +17,10 @@ struct Case {
   int hidden = 0;
   int num_experts = 0;
   int top_k = 0;
-  int max_tokens = 0;
+  int max_tokens_per_rank = 0;
   Dtype dispatch_dtype = Dtype::bf16;
   Dtype combine_dtype = Dtype::bf16;
-  Wire wire = Wire::own;
+  CombineQuant combine_quant = CombineQuant::none;
   int scale_bytes = 0;
   Layout layout = Layout::token_major;
   std::int64_t row_capacity = 0;     ///< received rows per rank
@@ -71,7 +71,7 @@ struct ExpertAnswer {
 /// What dispatch gives one rank.
 struct RankAnswer {
   // As a receiver. Rows in the order (home rank, token); metadata past num_rows is id -1, weight 0, source rank and
-  // token -1 (landing_row has no meaning there).
+  // token -1 (combine_slot has no meaning there).
   std::int64_t num_rows = 0;
   std::int64_t rows_needed = 0;
   std::vector<std::uint8_t> rows;                ///< [num_rows][row bytes of dispatch_dtype]
@@ -116,15 +116,15 @@ struct RankResult {
 std::vector<RankResult> combine_answer(const Case& c, const std::vector<RankAnswer>& answers,
                                        const std::vector<RankOutput>& outputs);
 
-/// combine_fused: `landings[r]` are the landing rows of home rank r, row token * k + j, at least [T * k]. The second
+/// combine_fused: `landings[r]` are the combine slots of home rank r, row token * k + j, at least [T * k]. The second
 /// result sums the dispatched weights over ranks as in combine_answer. Tokens past the plan's T give +0.
 std::vector<RankResult> fused_answer(const Case& c, const std::vector<RankAnswer>& answers,
                                      const std::vector<std::span<const std::uint8_t>>& landings, int num_tokens = -1);
 
-/// Values as the far side of the wire sees them. Wire::own: rounded to `dtype`.
-std::vector<float> through_wire(Wire wire, Dtype dtype, const std::vector<float>& values);
+/// Values as the far side of the wire sees them. CombineQuant::none: rounded to `dtype`.
+std::vector<float> through_wire(CombineQuant combine_quant, Dtype dtype, const std::vector<float>& values);
 
-/// fp8_block128: the least e >= -127 with max |finite value| <= 448 * 2^e; 0 if no finite value is nonzero.
+/// fp8_blockwise: the least e >= -127 with max |finite value| <= 448 * 2^e; 0 if no finite value is nonzero.
 int block_exponent(std::span<const float> block);
 
 }  // namespace crossdock::oracle

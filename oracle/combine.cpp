@@ -68,10 +68,10 @@ int block_exponent(std::span<const float> block) {
   return e;
 }
 
-std::vector<float> through_wire(Wire wire, Dtype dtype, const std::vector<float>& values) {
+std::vector<float> through_wire(CombineQuant combine_quant, Dtype dtype, const std::vector<float>& values) {
   std::vector<float> seen(values.size());
-  if (wire != Wire::fp8_block128) {
-    const Dtype type = wire == Wire::own ? dtype : Dtype::fp8_e4m3;
+  if (combine_quant != CombineQuant::fp8_blockwise) {
+    const Dtype type = combine_quant == CombineQuant::none ? dtype : Dtype::fp8_e4m3;
     std::transform(values.begin(), values.end(), seen.begin(), [&](float v) { return round_to(type, v); });
     return seen;
   }
@@ -101,7 +101,8 @@ std::vector<RankResult> combine_answer(const Case& c, const std::vector<RankAnsw
       std::vector<float> sum(c.hidden, 0.0f);
       for (const Destination& d : destinations) {
         if (d.slot < 0) continue;
-        add(sum, through_wire(c.wire, c.combine_dtype, values_of_row(c, answers[d.rank], outputs[d.rank], d.slot)));
+        add(sum,
+            through_wire(c.combine_quant, c.combine_dtype, values_of_row(c, answers[d.rank], outputs[d.rank], d.slot)));
       }
       narrow_row(c.combine_dtype, sum, result.rows.data() + t * row_bytes);
       const std::vector<float> weights = sum_weights(c, answers, outputs, destinations);
@@ -113,7 +114,7 @@ std::vector<RankResult> combine_answer(const Case& c, const std::vector<RankAnsw
 
 std::vector<RankResult> fused_answer(const Case& c, const std::vector<RankAnswer>& answers,
                                      const std::vector<std::span<const std::uint8_t>>& landings, int num_tokens) {
-  if (landings.size() != answers.size()) throw std::invalid_argument("oracle: landing rows of every rank");
+  if (landings.size() != answers.size()) throw std::invalid_argument("oracle: combine slots of every rank");
   const std::int64_t row_bytes = row_bytes_of(c.combine_dtype, c.hidden);
   std::vector<RankResult> results(answers.size());
   for (std::size_t home = 0; home < answers.size(); ++home) {

@@ -37,7 +37,7 @@ void check(const Case& c, const std::vector<RankInput>& inputs) {
 
 // Step 1, at home: the distinct ranks of each token, in the order in which its valid ids first name them.
 void find_destinations(const Case& c, const RankInput& in, RankAnswer& home) {
-  home.num_tokens = std::min(in.num_tokens, c.max_tokens);
+  home.num_tokens = std::min(in.num_tokens, c.max_tokens_per_rank);
   home.destinations.resize(home.num_tokens);
   home.kept_ids.assign(home.num_tokens, 0);
   for (int t = 0; t < home.num_tokens; ++t) {
@@ -70,8 +70,8 @@ void assign_slots(const Case& c, int here, std::vector<RankAnswer>& answers) {
           ++mine.dropped_per_source[home];
           continue;
         }
-        const std::int64_t landing_row = t * landing_rows_per_token(c) + static_cast<std::int64_t>(ordinal);
-        mine.sources[mine.num_rows] = {home, t, static_cast<std::int32_t>(landing_row), 0};
+        const std::int64_t combine_slot = t * landing_rows_per_token(c) + static_cast<std::int64_t>(ordinal);
+        mine.sources[mine.num_rows] = {home, t, static_cast<std::int32_t>(combine_slot), 0};
         list[ordinal].slot = mine.num_rows++;
         ++mine.rows_per_source[home];
       }
@@ -187,7 +187,7 @@ int num_local_experts(const Case& c, int rank) {
 }
 
 std::int64_t row_capacity(const Case& c) {
-  return c.row_capacity > 0 ? c.row_capacity : std::int64_t{c.num_ranks} * c.max_tokens;
+  return c.row_capacity > 0 ? c.row_capacity : std::int64_t{c.num_ranks} * c.max_tokens_per_rank;
 }
 
 std::int64_t expert_capacity(const Case& c) {
@@ -218,7 +218,7 @@ std::vector<RankAnswer> dispatch_answer(const Case& c, const std::vector<RankInp
 }
 
 bool same_source(const RowSource& a, const RowSource& b) {
-  return a.rank == b.rank && a.token == b.token && (a.rank < 0 || a.landing_row == b.landing_row);
+  return a.rank == b.rank && a.token == b.token && (a.rank < 0 || a.combine_slot == b.combine_slot);
 }
 
 const std::uint8_t* received_row(const Case& c, const std::vector<RankInput>& inputs, const RowSource& source) {

@@ -95,7 +95,7 @@ std::uint64_t output_row(std::uint64_t seed, int owner, const RowSource& source,
   return hash_of({kOutputs, seed, word(owner), word(source.rank), word(source.token), word(expert)});
 }
 
-std::uint64_t landing_row(std::uint64_t seed, int home, int token, int j) {
+std::uint64_t combine_slot(std::uint64_t seed, int home, int token, int j) {
   return hash_of({kLandings, seed, word(home), word(token), word(j)});
 }
 
@@ -145,7 +145,7 @@ std::uint32_t output_code(Dtype dtype, Fill fill, std::uint64_t seed, int owner,
 
 std::uint32_t landing_code(Dtype dtype, Fill fill, std::uint64_t seed, int home, int token, int j,
                            std::int64_t column) {
-  return code_of(dtype, fill, landing_row(seed, home, token, j), column);
+  return code_of(dtype, fill, combine_slot(seed, home, token, j), column);
 }
 
 std::vector<RankInput> make_inputs(const Case& c, const Recipe& recipe) {
@@ -153,7 +153,7 @@ std::vector<RankInput> make_inputs(const Case& c, const Recipe& recipe) {
   std::vector<RankInput> inputs(c.num_ranks);
   for (int r = 0; r < c.num_ranks; ++r) {
     RankInput& in = inputs[r];
-    in.num_tokens = recipe.tokens.empty() ? c.max_tokens : recipe.tokens.at(r);
+    in.num_tokens = recipe.tokens.empty() ? c.max_tokens_per_rank : recipe.tokens.at(r);
     in.rows.resize(in.num_tokens * row_bytes);
     in.ids = make_ids(c, recipe.routing, recipe.seed, r, in.num_tokens);
     for (int t = 0; t < in.num_tokens; ++t) {
@@ -167,13 +167,13 @@ std::vector<RankInput> make_inputs(const Case& c, const Recipe& recipe) {
   return inputs;
 }
 
-std::vector<int> ragged_tokens(int num_ranks, int max_tokens, std::uint64_t seed) {
+std::vector<int> ragged_tokens(int num_ranks, int max_tokens_per_rank, std::uint64_t seed) {
   Random random(hash_of({kRagged, seed}));
   std::vector<int> tokens(num_ranks);
-  for (int& t : tokens) t = static_cast<int>(random.below(std::int64_t{max_tokens} + 1));
+  for (int& t : tokens) t = static_cast<int>(random.below(std::int64_t{max_tokens_per_rank} + 1));
   if (num_ranks >= 2) {
     const std::int64_t full = random.below(num_ranks);
-    tokens[full] = max_tokens;
+    tokens[full] = max_tokens_per_rank;
     tokens[(full + 1 + random.below(num_ranks - 1)) % num_ranks] = 0;
   }
   return tokens;
@@ -213,7 +213,7 @@ std::vector<std::uint8_t> make_landings(const Case& c, const RankAnswer& answer,
     for (int j = 0; j < c.top_k; ++j) {
       if ((answer.kept_ids[t] >> j & 1) == 0) continue;
       std::uint8_t* row = &rows[(std::int64_t{t} * c.top_k + j) * row_bytes];
-      write_row(c.combine_dtype, fill, landing_row(seed, home, t, j), c.hidden, row);
+      write_row(c.combine_dtype, fill, combine_slot(seed, home, t, j), c.hidden, row);
     }
   }
   return rows;

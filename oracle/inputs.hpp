@@ -66,7 +66,7 @@ struct Recipe {
 std::vector<RankInput> make_inputs(const Case& c, const Recipe& recipe);
 
 /// T per rank, 0 to M: for two ranks or more one of them has 0, another M; all else by the seed. One rank: by the seed.
-std::vector<int> ragged_tokens(int num_ranks, int max_tokens, std::uint64_t seed);
+std::vector<int> ragged_tokens(int num_ranks, int max_tokens_per_rank, std::uint64_t seed);
 
 /// [num_tokens][k] ids of one rank.
 std::vector<std::int64_t> make_ids(const Case& c, Routing routing, std::uint64_t seed, int rank, int num_tokens);
@@ -85,11 +85,11 @@ std::uint32_t landing_code(Dtype dtype, Fill fill, std::uint64_t seed, int home,
 std::vector<std::uint8_t> make_outputs(const Case& c, const RankAnswer& answer, int rank, Fill fill,
                                        std::uint64_t seed);
 
-/// Landing rows [T * k] of home rank `home`, all kept ids written; the other rows are 0xff bytes.
+/// Combine slots [T * k] of home rank `home`, all kept ids written; the other rows are 0xff bytes.
 std::vector<std::uint8_t> make_landings(const Case& c, const RankAnswer& answer, int home, Fill fill,
                                         std::uint64_t seed);
 
-/// For a failure message: whose token these bytes of a row of dispatch are, or where the pieces of it come from.
+/// For a failure message: whose token these bytes of a row of dispatch are, or where the splits_per_row of it come from.
 std::string whose_row(const Case& c, const std::vector<RankInput>& inputs, const std::uint8_t* row);
 
 }  // namespace crossdock::oracle

@@ -8,7 +8,7 @@
 enum { kRanks = 2, kHidden = 8, kExperts = 4, kTopk = 2 };
 
 struct rank_args {
-  const xd_team* team;
+  const xd_thread_team* team;
   int rank;
   int right;
 };
@@ -28,8 +28,8 @@ static int exchange_one(xd_exchange* exchange, int rank, const float* token, flo
   xd_received* received = NULL;
 
   XD_INIT(in);
-  in.rows = token;
-  in.ids = ids;
+  in.tokens = token;
+  in.topk_ids = ids;
   in.num_tokens = 1;
   if (failed(xd_dispatch(exchange, NULL, &in, &received))) return 1;
 
@@ -65,10 +65,10 @@ static void* run_rank(void* pointer) {
   config.hidden = kHidden;
   config.num_experts = kExperts;
   config.top_k = kTopk;
-  config.max_tokens = 1;
+  config.max_tokens_per_rank = 1;
   config.dispatch_dtype = config.combine_dtype = XD_F32;
 
-  if (!failed(xd_group_join_team(args->team, args->rank, &options, &group)) &&
+  if (!failed(xd_group_join_thread_team(args->team, args->rank, &options, &group)) &&
       !failed(xd_exchange_create(group, &config, &exchange)) &&
       exchange_one(exchange, args->rank, token, result) == 0) {
     args->right = 1;
@@ -83,11 +83,11 @@ static void* run_rank(void* pointer) {
 }
 
 int main(void) {
-  xd_team* team = NULL;
+  xd_thread_team* team = NULL;
   pthread_t threads[kRanks];
   struct rank_args args[kRanks];
   printf("Crossdock %s\n", xd_version());
-  if (failed(xd_team_create(kRanks, &team))) return 1;
+  if (failed(xd_thread_team_create(kRanks, &team))) return 1;
   for (int r = 0; r < kRanks; ++r) {
     args[r] = (struct rank_args){team, r, 0};
     if (pthread_create(&threads[r], NULL, run_rank, &args[r]) != 0) return 1;
@@ -97,6 +97,6 @@ int main(void) {
     pthread_join(threads[r], NULL);
     right &= args[r].right;
   }
-  xd_team_destroy(team);
+  xd_thread_team_destroy(team);
   return right ? 0 : 1;
 }

@@ -44,14 +44,14 @@ bool run_rank(Meeting& meeting, int rank) {
   Exchange exchange(group, {.hidden = kHidden,
                             .num_experts = kRanks,
                             .top_k = 1,
-                            .max_tokens = 1,
+                            .max_tokens_per_rank = 1,
                             .dispatch_dtype = Dtype::f32,
                             .combine_dtype = Dtype::f32});
 
   alignas(16) float token[kHidden], result[kHidden] = {};
   for (float& element : token) element = static_cast<float>(rank + 1);
   const std::int32_t next = (rank + 1) % kRanks;  // as many experts as ranks: expert e lives on rank e
-  Received received = exchange.dispatch({.rows = token, .ids = &next, .num_tokens = 1});
+  Received received = exchange.dispatch({.tokens = token, .topk_ids = &next, .num_tokens = 1});
   const RowSource from = received.tokens().sources[0];
   const void* rows = received.tokens().rows;
   exchange.combine(std::move(received), {.rows = rows}, {.rows = result});

@@ -42,7 +42,8 @@ CpuGraph record(CpuStream& stream, Exchange& exchange, Batch& batch) {
   const CallOptions options{.stream = stream.handle()};
   stream.begin_capture();
   Received received = exchange.dispatch(
-      {.rows = batch.tokens.data(), .ids = batch.ids.data(), .num_tokens_on_device = &batch.num_tokens}, options);
+      {.tokens = batch.tokens.data(), .topk_ids = batch.ids.data(), .num_tokens_on_device = &batch.num_tokens},
+      options);
   auto* rows = static_cast<float*>(received.tokens().rows);
   const Counts* counts = received.counts();
   stream.enqueue([=] {
@@ -52,12 +53,12 @@ CpuGraph record(CpuStream& stream, Exchange& exchange, Batch& batch) {
   return stream.end_capture();
 }
 
-bool run_rank(const Team& team, int rank) {
+bool run_rank(const ThreadTeam& team, int rank) {
   Group group = Group::join(team, rank, {.backend = BackendKind::cpu});
   Exchange exchange(group, {.hidden = kHidden,
                             .num_experts = kExperts,
                             .top_k = kTopk,
-                            .max_tokens = kMaxTokens,
+                            .max_tokens_per_rank = kMaxTokens,
                             .dispatch_dtype = Dtype::f32,
                             .combine_dtype = Dtype::f32});
   CpuStream stream;
@@ -79,7 +80,7 @@ bool run_rank(const Team& team, int rank) {
   return right;
 }
 
-void run_thread(const Team& team, int rank, bool& right) {
+void run_thread(const ThreadTeam& team, int rank, bool& right) {
   try {
     right = run_rank(team, rank);
   } catch (const Error& error) {
@@ -90,7 +91,7 @@ void run_thread(const Team& team, int rank, bool& right) {
 }  // namespace
 
 int main() {
-  Team team(kRanks);
+  ThreadTeam team(kRanks);
   bool right[kRanks] = {};
   std::thread other(run_thread, std::cref(team), 1, std::ref(right[1]));
   run_thread(team, 0, right[0]);

@@ -13,12 +13,12 @@ namespace {
 
 constexpr int kHidden = 8;
 
-bool run_rank(const Team& team, int rank) {
+bool run_rank(const ThreadTeam& team, int rank) {
   Group group = Group::join(team, rank, {.backend = BackendKind::cpu});
   Exchange exchange(group, {.hidden = kHidden,
                             .num_experts = 4,
                             .top_k = 2,
-                            .max_tokens = 1,
+                            .max_tokens_per_rank = 1,
                             .dispatch_dtype = Dtype::f32,
                             .combine_dtype = Dtype::f32});
 
@@ -26,7 +26,7 @@ bool run_rank(const Team& team, int rank) {
   for (int i = 0; i < kHidden; ++i) token[i] = static_cast<float>(10 * (rank + 1) + i);
   const std::int32_t ids[] = {0, 2};  // expert 0 lives on rank 0, expert 2 on rank 1
 
-  Received received = exchange.dispatch({.rows = token, .ids = ids, .num_tokens = 1});
+  Received received = exchange.dispatch({.tokens = token, .topk_ids = ids, .num_tokens = 1});
 
   // The expert step: this rank has one row of each rank now, in its own memory. Rank r multiplies by r + 1.
   auto* rows = static_cast<float*>(received.tokens().rows);
@@ -47,7 +47,7 @@ bool run_rank(const Team& team, int rank) {
   return right;
 }
 
-void run_thread(const Team& team, int rank, bool& right) {
+void run_thread(const ThreadTeam& team, int rank, bool& right) {
   try {
     right = run_rank(team, rank);
   } catch (const Error& error) {
@@ -58,7 +58,7 @@ void run_thread(const Team& team, int rank, bool& right) {
 }  // namespace
 
 int main() {
-  Team team(2);
+  ThreadTeam team(2);
   bool right[2] = {};
   std::thread other(run_thread, std::cref(team), 1, std::ref(right[1]));
   run_thread(team, 0, right[0]);

@@ -48,10 +48,10 @@ void say(std::string& lines, const char* format, Args... args) {
   lines += line;
 }
 
-void run_rank(const Team& team, int rank, Report& report) {
+void run_rank(const ThreadTeam& team, int rank, Report& report) {
   std::string& lines = report.lines[rank];
   Group group = Group::join(team, rank, {.backend = BackendKind::cpu});
-  Config config{.hidden = kHidden, .num_experts = kExperts, .top_k = kTopk, .max_tokens = kMaxTokens};
+  Config config{.hidden = kHidden, .num_experts = kExperts, .top_k = kTopk, .max_tokens_per_rank = kMaxTokens};
   config.layout = Layout::contiguous;
   config.alignment = 8;
   Exchange exchange(group, config);
@@ -62,8 +62,10 @@ void run_rank(const Team& team, int rank, Report& report) {
     for (int i = 0; i < kHidden; ++i) tokens[t * kHidden + i] = to_bf16(1.0078125f);
     weights.insert(weights.end(), kWeights, kWeights + kTopk);
   }
-  Received received = exchange.dispatch(
-      {.rows = tokens.data(), .ids = kIds[rank], .weights = weights.data(), .num_tokens = kNumTokens[rank]});
+  Received received = exchange.dispatch({.tokens = tokens.data(),
+                                         .topk_ids = kIds[rank],
+                                         .topk_weights = weights.data(),
+                                         .num_tokens = kNumTokens[rank]});
 
   const Counts& counts = *received.counts();
   const TokenRows by_token = received.tokens();
@@ -73,8 +75,9 @@ void run_rank(const Team& team, int rank, Report& report) {
       static_cast<long long>(counts.rows_per_source[1]), static_cast<long long>(counts.rows_per_source[2]));
   for (int row = 0; row < counts.num_rows; ++row) {
     const RowSource& from = by_token.sources[row];
-    say(lines, "  row %d: token %d of rank %d, ids %2d %2d %2d, landing row %d\n", row, from.token, from.rank,
-        by_token.ids[row * kTopk], by_token.ids[row * kTopk + 1], by_token.ids[row * kTopk + 2], from.landing_row);
+    say(lines, "  row %d: token %d of rank %d, ids %2d %2d %2d, combine slot %d\n", row, from.token, from.rank,
+        by_token.topk_ids[row * kTopk], by_token.topk_ids[row * kTopk + 1], by_token.topk_ids[row * kTopk + 2],
+        from.combine_slot);
   }
   // Expert e multiplies by 2^e.
   auto* rows = static_cast<std::uint16_t*>(by_expert.rows);
@@ -100,7 +103,7 @@ void run_rank(const Team& team, int rank, Report& report) {
 }  // namespace
 
 int main() {
-  Team team(kRanks);
+  ThreadTeam team(kRanks);
   Report report;
   std::vector<std::thread> threads;
   for (int rank = 0; rank < kRanks; ++rank)

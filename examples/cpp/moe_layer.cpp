@@ -59,9 +59,9 @@ void dense_token(int rank, int token, float* out) {
     for (int i = 0; i < kHidden; ++i) out[i] += sums[r][i];
 }
 
-bool run_rank(const Team& team, int rank) {
+bool run_rank(const ThreadTeam& team, int rank) {
   Group group = Group::join(team, rank, {.backend = BackendKind::cpu});
-  Config config{.hidden = kHidden, .num_experts = kExperts, .top_k = kTopk, .max_tokens = kTokens};
+  Config config{.hidden = kHidden, .num_experts = kExperts, .top_k = kTopk, .max_tokens_per_rank = kTokens};
   config.dispatch_dtype = config.combine_dtype = Dtype::f32;
   config.layout = Layout::expert_major;
   config.zero_copy = true;
@@ -75,8 +75,8 @@ bool run_rank(const Team& team, int rank) {
     dense_token(rank, t, &expected[t * kHidden]);
   }
 
-  Received received =
-      exchange.dispatch({.rows = tokens.data(), .ids = ids.data(), .weights = weights.data(), .num_tokens = kTokens});
+  Received received = exchange.dispatch(
+      {.tokens = tokens.data(), .topk_ids = ids.data(), .topk_weights = weights.data(), .num_tokens = kTokens});
 
   // Expert x of this rank has counts[x] rows from offsets[x] on; output rows stand at the same places.
   const ExpertRows in = received.experts();
@@ -102,7 +102,7 @@ bool run_rank(const Team& team, int rank) {
 }  // namespace
 
 int main() {
-  Team team(kRanks);
+  ThreadTeam team(kRanks);
   bool right[kRanks] = {};
   std::vector<std::thread> threads;
   for (int rank = 0; rank < kRanks; ++rank)

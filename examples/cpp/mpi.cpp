@@ -29,7 +29,7 @@ bool run_rank(int rank, int num_ranks, MPI_Comm node) {
   Exchange exchange(group, {.hidden = kHidden,
                             .num_experts = num_ranks,
                             .top_k = num_ranks,
-                            .max_tokens = 1,
+                            .max_tokens_per_rank = 1,
                             .dispatch_dtype = Dtype::f32,
                             .combine_dtype = Dtype::f32});
   alignas(16) float token[kHidden], result[kHidden] = {};
@@ -37,7 +37,7 @@ bool run_rank(int rank, int num_ranks, MPI_Comm node) {
   for (int i = 0; i < kHidden; ++i) token[i] = static_cast<float>(rank * kHidden + i);
   for (int expert = 0; expert < num_ranks; ++expert) ids.push_back(expert);
 
-  Received received = exchange.dispatch({.rows = token, .ids = ids.data(), .num_tokens = 1});
+  Received received = exchange.dispatch({.tokens = token, .topk_ids = ids.data(), .num_tokens = 1});
   const void* rows = received.tokens().rows;
   const bool all_came = received.counts()->num_rows == num_ranks;
   exchange.combine(std::move(received), {.rows = rows}, {.rows = result});

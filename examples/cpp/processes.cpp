@@ -25,7 +25,7 @@ bool run_rank(const std::string& name, int rank, int num_ranks) {
   Exchange exchange(group, {.hidden = kHidden,
                             .num_experts = num_ranks,
                             .top_k = num_ranks,
-                            .max_tokens = kTokens,
+                            .max_tokens_per_rank = kTokens,
                             .dispatch_dtype = Dtype::f32,
                             .combine_dtype = Dtype::f32});
 
@@ -34,8 +34,8 @@ bool run_rank(const std::string& name, int rank, int num_ranks) {
   for (int i = 0; i < kTokens * kHidden; ++i) tokens[i] = static_cast<float>(1000 * rank + i);
   for (int i = 0; i < kTokens * num_ranks; ++i) ids[i] = i % num_ranks;
 
-  Received received =
-      exchange.dispatch({.rows = tokens.data(), .ids = ids.data(), .ids_are_int64 = true, .num_tokens = kTokens});
+  Received received = exchange.dispatch(
+      {.tokens = tokens.data(), .topk_ids = ids.data(), .topk_ids_are_int64 = true, .num_tokens = kTokens});
   const void* rows = received.tokens().rows;
   const RowSource last = received.tokens().sources[received.counts()->num_rows - 1];
   std::printf("rank %d (process %d): %lld rows, the last is token %d of rank %d\n", rank, static_cast<int>(getpid()),

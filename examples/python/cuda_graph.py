@@ -40,7 +40,7 @@ class CpuGraph:
 
 
 def rank_job(group, device):
-    exchange = group.exchange(crossdock.Config(hidden=HIDDEN, num_experts=EXPERTS, top_k=TOP_K, max_tokens=TOKENS))
+    exchange = group.exchange(crossdock.Config(hidden=HIDDEN, num_experts=EXPERTS, top_k=TOP_K, max_tokens_per_rank=TOKENS))
     rows = torch.ones(TOKENS, HIDDEN, dtype=torch.bfloat16, device=device)
     ids = torch.tensor([[0, EXPERTS - 1]] * TOKENS, dtype=torch.int32, device=device)  # the first and the last rank
     tokens = torch.zeros(1, dtype=torch.int32, device=device)

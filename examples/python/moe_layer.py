@@ -56,7 +56,7 @@ def rank_job(group, device):
     local = EXPERTS // group.num_ranks
     mine = slice(group.rank * local, group.rank * local + local)
     x = torch.randn(TOKENS - group.rank, HIDDEN, generator=torch.Generator().manual_seed(group.rank)).bfloat16().to(device)
-    config = crossdock.Config(hidden=HIDDEN, num_experts=EXPERTS, top_k=TOP_K, max_tokens=TOKENS, layout="expert_major")
+    config = crossdock.Config(hidden=HIDDEN, num_experts=EXPERTS, top_k=TOP_K, max_tokens_per_rank=TOKENS, layout="expert_major")
     errors = {}
     for name, members in (("bf16", {}), ("fp8 dispatch", dict(dispatch_dtype="fp8_e4m3", scale_bytes=4 * HIDDEN // BLOCK))):
         out = layer(group.exchange(config.replace(**members)), x, router, up[mine], down[mine])

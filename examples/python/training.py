@@ -13,8 +13,8 @@ HIDDEN, EXPERTS, TOP_K, TOKENS, STEPS = 16, 4, 2, 32, 60
 
 
 def rank_job(group, device):
-    exchange = group.exchange(crossdock.Config(hidden=HIDDEN, num_experts=EXPERTS, top_k=TOP_K, max_tokens=TOKENS, dispatch_dtype="f32",
-                                               combine_dtype="f32", layout="expert_major", combine_weights=True, kept_plans=2))
+    exchange = group.exchange(crossdock.Config(hidden=HIDDEN, num_experts=EXPERTS, top_k=TOP_K, max_tokens_per_rank=TOKENS, dispatch_dtype="f32",
+                                               combine_dtype="f32", layout="expert_major", combine_topk_weights=True, max_kept_plans=2))
     draw = torch.Generator().manual_seed(group.rank)
     make = lambda *shape: (torch.randn(*shape, generator=draw) / 4).to(device).requires_grad_()
     local = EXPERTS // group.num_ranks

@@ -12,15 +12,15 @@ namespace crossdock {
 
 /// The shape of one exchange. Alike on every rank (checked at creation). Plain scalars: copy and compare at will.
 struct Config {
-  std::int32_t hidden = 0;       ///< H, elements per row. The rows of both dtypes must be multiples of 16 bytes
-  std::int32_t num_experts = 0;  ///< E, of the whole group, up to 2^20; expert e lives on rank e / ceil(E / W)
-  std::int32_t top_k = 0;        ///< k, experts per token, 1 to 64
-  std::int32_t max_tokens = 0;   ///< M, the most tokens a rank passes in one call, 1 to 2^24 - 1
+  std::int32_t hidden = 0;               ///< H, elements per row. The rows of both dtypes must be multiples of 16 bytes
+  std::int32_t num_experts = 0;          ///< E, of the whole group, up to 2^20; expert e lives on rank e / ceil(E / W)
+  std::int32_t top_k = 0;                ///< k, experts per token, 1 to 64
+  std::int32_t max_tokens_per_rank = 0;  ///< M, the most tokens a rank passes in one call, 1 to 2^24 - 1
 
-  Dtype dispatch_dtype = Dtype::bf16;  ///< rows of dispatch; bytes are copied, whatever they are
-  Dtype combine_dtype = Dtype::bf16;   ///< rows of combine and of its result
-  Wire combine_wire = Wire::own;       ///< what crosses the link in combine
-  std::int32_t scale_bytes = 0;        ///< bytes that travel with each token of dispatch, 0 to 65536
+  Dtype dispatch_dtype = Dtype::bf16;               ///< rows of dispatch; bytes are copied, whatever they are
+  Dtype combine_dtype = Dtype::bf16;                ///< rows of combine and of its result
+  CombineQuant combine_quant = CombineQuant::none;  ///< what crosses the link in combine
+  std::int32_t scale_bytes = 0;                     ///< bytes that travel with each token of dispatch, 0 to 65536
 
   Layout layout = Layout::token_major;
   std::int64_t row_capacity = 0;     ///< received rows, W to W*M; 0 = W*M, the worst case
@@ -29,16 +29,16 @@ struct Config {
   bool zero_padding = false;         ///< contiguous: padding rows between experts are zeroed in every call
   Overflow overflow = Overflow::drop;
 
-  bool zero_copy = false;         ///< own a combine buffer, see Received::combine_buffer
-  bool fused = false;             ///< landing rows for Exchange::combine_fused (token_major only)
-  bool combine_weights = false;   ///< combine can return a second result, see CombineOutput::weights
-  std::int32_t in_flight = 1;     ///< `Received` that may live at once, 1 to 16
-  std::int32_t kept_plans = 1;    ///< plans that may be kept at once, 0 to 64
-  std::int32_t trace_events = 0;  ///< time stamps kept per Received in flight, 0 (off) to 2^20; see Exchange::trace
-  std::int32_t num_sms = 0;       ///< geometry of every call that chooses none: see CallOptions
+  bool zero_copy = false;             ///< own a combine buffer, see Received::combine_buffer
+  bool fused = false;                 ///< combine slots for Exchange::combine_fused (token_major only)
+  bool combine_topk_weights = false;  ///< combine can return a second result, see CombineOutput::topk_weights
+  std::int32_t max_in_flight = 1;     ///< `Received` that may live at once, 1 to 16
+  std::int32_t max_kept_plans = 1;    ///< plans that may be kept at once, 0 to 64
+  std::int32_t trace_events = 0;      ///< time stamps kept per Received in flight, 0 (off) to 2^20; see Exchange::trace
+  std::int32_t num_sms = 0;           ///< geometry of every call that chooses none: see CallOptions
   std::int32_t num_blocks = 0;
   std::int32_t num_warps = 0;
-  std::int32_t pieces = 0;
+  std::int32_t splits_per_row = 0;
 
   bool operator==(const Config&) const = default;
 };
@@ -53,22 +53,22 @@ struct Support {
 /// Whether `config` can be served by a group of `num_ranks`. No side effect, needs no device.
 XD_PUBLIC Support supports(const Config& config, int num_ranks);
 
-/// One line of the memory bill.
+/// The bytes of one region of memory.
 struct RegionBytes {
-  std::string name;     ///< e.g. "place.rows"
+  std::string name;     ///< e.g. "buffer_set.rows"
   std::string content;  ///< what it holds, and who writes it
   std::uint64_t bytes;
 };
 
 /// Bytes that one rank of one exchange takes, before anything is allocated. The lines add up to `total_bytes`, which is
 /// exactly what is then allocated.
-struct Memory {
+struct MemoryUsage {
   std::vector<RegionBytes> regions;
   std::uint64_t total_bytes = 0;
 };
 
-/// The bill of `config` on `backend`. Throws ConfigError with the reason of supports().
-XD_PUBLIC Memory memory_of(const Config& config, int num_ranks, BackendKind backend = BackendKind::cpu);
+/// What `config` takes on `backend`. Throws ConfigError with the reason of supports().
+XD_PUBLIC MemoryUsage memory_of(const Config& config, int num_ranks, BackendKind backend = BackendKind::cpu);
 
 /// Hidden sizes whose rows are multiples of 16 bytes in both dtypes: the largest up to config.hidden (the smallest there
 /// is, if none), and the next above.

@@ -19,8 +19,8 @@ extern "C" {
 typedef enum { XD_DTYPES(XD_C_DTYPE) XD_NUM_DTYPES } xd_dtype;
 #define XD_C_LAYOUT(name, NAME, ...) XD_LAYOUT_##NAME,
 typedef enum { XD_LAYOUTS(XD_C_LAYOUT) XD_NUM_LAYOUTS } xd_layout;
-#define XD_C_WIRE(name, NAME, ...) XD_WIRE_##NAME,
-typedef enum { XD_WIRES(XD_C_WIRE) XD_NUM_WIRES } xd_wire;
+#define XD_C_COMBINE_QUANT(name, NAME, ...) XD_COMBINE_QUANT_##NAME,
+typedef enum { XD_COMBINE_QUANTS(XD_C_COMBINE_QUANT) XD_NUM_COMBINE_QUANTS } xd_combine_quant;
 #define XD_C_OVERFLOW(name, NAME, ...) XD_OVERFLOW_##NAME,
 typedef enum { XD_OVERFLOWS(XD_C_OVERFLOW) XD_NUM_OVERFLOWS } xd_overflow;
 #define XD_C_STATUS(name, NAME, ...) XD_STATUS_##NAME,
@@ -28,7 +28,7 @@ typedef enum { XD_STATUSES(XD_C_STATUS) XD_NUM_STATUSES } xd_status;
 #define XD_C_BACKEND(name, NAME, ...) XD_BACKEND_##NAME,
 typedef enum { XD_BACKENDS(XD_C_BACKEND) XD_NUM_BACKENDS } xd_backend;
 
-typedef struct xd_team xd_team; /* meeting point of threads */
+typedef struct xd_thread_team xd_thread_team; /* meeting point of threads */
 typedef struct xd_group xd_group;
 typedef struct xd_exchange xd_exchange;
 typedef struct xd_received xd_received;
@@ -45,19 +45,19 @@ typedef struct xd_plan xd_plan;
 
 typedef struct {
   size_t size;
-  int32_t hidden, num_experts, top_k, max_tokens;
+  int32_t hidden, num_experts, top_k, max_tokens_per_rank;
   int32_t dispatch_dtype, combine_dtype; /* xd_dtype */
-  int32_t combine_wire;                  /* xd_wire */
+  int32_t combine_quant;                 /* xd_combine_quant */
   int32_t scale_bytes;
   int32_t layout; /* xd_layout */
   int64_t row_capacity, expert_capacity;
   int32_t alignment; /* 0 is taken as 1 */
   int32_t zero_padding;
   int32_t overflow; /* xd_overflow */
-  int32_t zero_copy, fused, combine_weights;
-  int32_t in_flight;                              /* 0 is taken as 1 */
-  int32_t kept_plans;                             /* 0: none, unlike the C++ default of 1 */
-  int32_t num_sms, num_blocks, num_warps, pieces; /* geometry of every call; 0: not chosen */
+  int32_t zero_copy, fused, combine_topk_weights;
+  int32_t max_in_flight;                                  /* 0 is taken as 1 */
+  int32_t max_kept_plans;                                 /* 0: none, unlike the C++ default of 1 */
+  int32_t num_sms, num_blocks, num_warps, splits_per_row; /* geometry of every call; 0: not chosen */
 } xd_config;
 
 typedef struct {
@@ -71,31 +71,31 @@ typedef struct {
 
 typedef struct {
   size_t size;
-  const void* rows;
-  const void* ids;
-  int32_t ids_are_int64;
-  const float* weights;
+  const void* tokens;
+  const void* topk_ids;
+  int32_t topk_ids_are_int64;
+  const float* topk_weights;
   const void* scales;
   int32_t num_tokens;
   const int32_t* num_tokens_on_device;
   void* stream;
-  int32_t num_sms, num_blocks, num_warps, pieces; /* 0: not chosen */
+  int32_t num_sms, num_blocks, num_warps, splits_per_row; /* 0: not chosen */
 } xd_dispatch_input;
 
 typedef struct {
   size_t size;
   const void* rows; /* not read by xd_combine_fused */
-  int32_t with_weights;
-  const float* weights;
+  int32_t combine_topk_weights;
+  const float* topk_weights;
   void* out_rows;
-  float* out_weights;
+  float* out_topk_weights;
   int32_t num_tokens; /* xd_combine_fused: T, -1 = of the plan; else ignored */
   void* stream;
-  int32_t num_sms, num_blocks, num_warps, pieces; /* 0: not chosen */
+  int32_t num_sms, num_blocks, num_warps, splits_per_row; /* 0: not chosen */
 } xd_combine_input;
 
 typedef struct {
-  int32_t rank, token, landing_row, reserved;
+  int32_t rank, token, combine_slot, reserved;
 } xd_row_source;
 
 /* What a dispatch delivered; device pointers into memory of the library. Null where the config has no such part. */
@@ -103,8 +103,8 @@ typedef struct {
   size_t size;
   void* rows;
   const void* scales;
-  const int32_t* ids;
-  const float* weights;
+  const int32_t* topk_ids;
+  const float* topk_weights;
   const xd_row_source* sources;
   int64_t row_capacity;
   int32_t first_expert, num_local_experts;
@@ -144,11 +144,11 @@ XD_API const char* xd_version(void);
 
 /* A handle given out is the caller's: destroy it once, in any order, at any time (see crossdock::Exchange). Null is
  * legal. A call that fails writes none of its outputs. */
-XD_API xd_status xd_team_create(int32_t num_ranks, xd_team** team);
-XD_API void xd_team_destroy(xd_team* team);
+XD_API xd_status xd_thread_team_create(int32_t num_ranks, xd_thread_team** team);
+XD_API void xd_thread_team_destroy(xd_thread_team* team);
 
-XD_API xd_status xd_group_join_team(const xd_team* team, int32_t rank, const xd_group_options* options,
-                                    xd_group** group);
+XD_API xd_status xd_group_join_thread_team(const xd_thread_team* team, int32_t rank, const xd_group_options* options,
+                                           xd_group** group);
 XD_API xd_status xd_group_join(int32_t rank, int32_t num_ranks, xd_all_gather all_gather, void* user,
                                const xd_group_options* options, xd_group** group);
 XD_API xd_status xd_group_rendezvous(const char* name, int32_t rank, int32_t num_ranks, const xd_group_options* options,
@@ -176,8 +176,8 @@ XD_API xd_status xd_combine(xd_exchange* exchange, xd_received** received, const
 XD_API xd_status xd_combine_fused(xd_exchange* exchange, xd_received** received, const xd_combine_input* input);
 
 XD_API xd_status xd_received_view(const xd_received* received, xd_view* view);
-XD_API xd_status xd_received_landing_rows(const xd_received* received, int32_t rank, void** rows);
-XD_API xd_status xd_received_keep(xd_received* received, xd_plan** plan);
+XD_API xd_status xd_received_combine_slots(const xd_received* received, int32_t rank, void** rows);
+XD_API xd_status xd_received_retain_plan(xd_received* received, xd_plan** plan);
 XD_API void xd_received_destroy(xd_received* received);
 XD_API void xd_plan_destroy(xd_plan* plan);
 

@@ -45,12 +45,12 @@ struct Counts {
 /// Tokens to send. `num_tokens_on_device`, if given, points to an int32 that is read when the kernel runs and wins over
 /// `num_tokens`; above M it is clamped, and the clamp is reported.
 struct DispatchInput {
-  const void* rows = nullptr;  ///< [T, hidden] of dispatch_dtype; null only if T is 0
-  const void* ids = nullptr;   ///< [T, k] int32 or int64, global expert ids, -1 = not routed
-  bool ids_are_int64 = false;
-  const float* weights = nullptr;  ///< [T, k]; null: each weight is 1
-  const void* scales = nullptr;    ///< [T, scale_bytes]; null only if scale_bytes or T is 0
-  std::int32_t num_tokens = 0;     ///< T, 0 to M
+  const void* tokens = nullptr;    ///< [T, hidden] of dispatch_dtype; null only if T is 0
+  const void* topk_ids = nullptr;  ///< [T, k] int32 or int64, global expert ids, -1 = not routed
+  bool topk_ids_are_int64 = false;
+  const float* topk_weights = nullptr;  ///< [T, k]; null: each weight is 1
+  const void* scales = nullptr;         ///< [T, scale_bytes]; null only if scale_bytes or T is 0
+  std::int32_t num_tokens = 0;          ///< T, 0 to M
   const std::int32_t* num_tokens_on_device = nullptr;
 };
 
@@ -58,25 +58,25 @@ struct DispatchInput {
 /// to the rule. More than fits is taken as what fits; negative: UsageError. The CPU has one block of one warp.
 struct CallOptions {
   StreamHandle stream = nullptr;
-  int num_sms = 0;     ///< upper bound on thread blocks, whoever chooses them; honoured by every kernel of the call
-  int num_blocks = 0;  ///< thread blocks of the kernel that crosses the link
-  int num_warps = 0;   ///< warps of each of its blocks
-  int pieces = 0;      ///< parts of a row that different warps take, up to 32
+  int num_sms = 0;         ///< upper bound on thread blocks, whoever chooses them; honoured by every kernel of the call
+  int num_blocks = 0;      ///< thread blocks of the kernel that crosses the link
+  int num_warps = 0;       ///< warps of each of its blocks
+  int splits_per_row = 0;  ///< parts of a row that different warps take, up to 32
 };
 
 /// The geometry of a call, and the first of call, config, file and rule that had a say in it.
-struct Launch {
-  int num_blocks = 0, num_warps = 0, pieces = 0;
-  Decider decided_by = Decider::rule;
+struct LaunchInfo {
+  int num_blocks = 0, num_warps = 0, splits_per_row = 0;
+  TuningSource tuned_by = TuningSource::rule;
 };
 
 /// Token-major rows as they arrived, in the order (home rank, token). Owned by the library; see Received for how long.
 struct TokenRows {
-  void* rows;                ///< [row_capacity, hidden] of dispatch_dtype
-  const void* scales;        ///< [row_capacity, scale_bytes] or null
-  const std::int32_t* ids;   ///< [row_capacity, k] all ids of the token, other ranks' too; -1: none, past the count
-  const float* weights;      ///< [row_capacity, k] beside the ids; 0 past the count
-  const RowSource* sources;  ///< [row_capacity]; rank and token -1 past the count
+  void* rows;                    ///< [row_capacity, hidden] of dispatch_dtype
+  const void* scales;            ///< [row_capacity, scale_bytes] or null
+  const std::int32_t* topk_ids;  ///< [row_capacity, k] all ids of the token, other ranks' too; -1: none, past the count
+  const float* topk_weights;     ///< [row_capacity, k] beside the ids; 0 past the count
+  const RowSource* sources;      ///< [row_capacity]; rank and token -1 past the count
   std::int64_t row_capacity;
   std::int32_t first_expert;  ///< global id of this rank's first expert
   std::int32_t num_local_experts;
@@ -137,11 +137,11 @@ class XD_PUBLIC Received {
   CombineBuffer combine_buffer() const;       ///< StateError unless config.zero_copy
   /// The same buffer seen as rows of `hidden` elements of `dtype`. UsageError if such a row does not fit.
   CombineBuffer combine_buffer(Dtype dtype, std::int32_t hidden) const;
-  /// Landing rows of home rank `rank` (config.fused): [M * k, hidden] of combine_dtype, row token * k + j, writable by
+  /// Combine slots of home rank `rank` (config.fused): [M * k, hidden] of combine_dtype, row token * k + j, writable by
   /// kernels of this rank from the end of dispatch until combine_fused. Write a row, its weight applied, for every j whose
   /// id is one of this rank's experts; a repeated id has one each.
-  void* landing_rows(int rank) const;
-  Plan keep();  ///< StateError when config.kept_plans are already kept, or called twice
+  void* combine_slots(int rank) const;
+  Plan retain_plan();  ///< StateError when config.max_kept_plans are already kept, or called twice
 
  private:
   friend class Exchange;
@@ -155,8 +155,8 @@ struct CombineInput {
   /// device (staged), or `combine_buffer().data` (zero-copy), alike on all ranks. May be the received rows themselves.
   /// Never null, also where nothing was received.
   const void* rows = nullptr;
-  bool with_weights = false;       ///< ask for the second result, on every rank alike (config.combine_weights)
-  const float* weights = nullptr;  ///< [row_capacity, k] rows to sum for it; null: the dispatched weights
+  bool combine_topk_weights = false;  ///< ask for the second result, on every rank alike (config.combine_topk_weights)
+  const float* topk_weights = nullptr;  ///< [row_capacity, k] rows to sum for it; null: the dispatched weights
 };
 
 /// Where results go.
@@ -164,17 +164,17 @@ struct CombineOutput {
   void* rows = nullptr;  ///< [T, hidden] of combine_dtype; null only if T is 0. Zeros for a token that no rank kept
   /// [T, k] second result, null unless asked for: out[t][j] = the sum over the ranks that kept token t, in the order in
   /// which its ids first name them, of weights[row][j].
-  float* weights = nullptr;
+  float* topk_weights = nullptr;
 };
 
-/// One time stamp: block `block` of operation `epoch` on place `place` began `phase`; or, with a peer, saw the signal of rank
+/// One time stamp: block `block` of operation `epoch` on buffer set `buffer_set` began `phase`; or, with a peer, saw the signal of rank
 /// `peer` that it waits for in this phase.
 struct TraceEvent {
   std::uint64_t time_ns;  ///< of the device's clock, monotonic, coarse
   std::uint64_t epoch;
   std::int16_t block;
   std::int16_t peer;  ///< -1: none
-  std::int16_t place;
+  std::int16_t buffer_set;
   Phase phase;
   bool combine;
 };
@@ -193,7 +193,7 @@ class XD_PUBLIC Exchange {
   ~Exchange();
 
   const Config& config() const;
-  Memory memory() const;  ///< what was allocated
+  MemoryUsage memory() const;  ///< what was allocated
 
   /// Routes and sends. Errors before anything is enqueued: usage, state (too many in flight), capacity, peer_lost, aborted.
   Received dispatch(const DispatchInput& input, const CallOptions& options = {});
@@ -207,18 +207,18 @@ class XD_PUBLIC Exchange {
   void combine(const Plan& plan, const CombineInput& input, const CombineOutput& output,
                const CallOptions& options = {});
 
-  /// Sums landing rows that kernels of the group wrote: out[t] = sum of rows t*k+j, j kept. `num_tokens` -1: the plan's T.
+  /// Sums combine slots that kernels of the group wrote: out[t] = sum of rows t*k+j, j kept. `num_tokens` -1: the plan's T.
   void combine_fused(Received&& received, const CombineOutput& output, std::int32_t num_tokens = -1,
                      const CallOptions& options = {});
 
   /// For debugging: fills memory that a consumed or dying Received showed with 0xff, in the order of `stream`. Call it
-  /// before the next dispatch, on rows, scales or this rank's landing rows: the library needs what else there is.
-  void spoil(void* memory, std::uint64_t bytes, StreamHandle stream = nullptr);
+  /// before the next dispatch, on rows, scales or this rank's combine slots: the library needs what else there is.
+  void debug_fill(void* memory, std::uint64_t bytes, StreamHandle stream = nullptr);
   /// Copies memory of the library's, say counts, to the host behind all on `stream`: waits. StateError if it is capturing.
   void read(void* to, const void* memory, std::uint64_t bytes, StreamHandle stream = nullptr) const;
 
   std::vector<TraceEvent> trace() const;  ///< newest stamps (config.trace_events), oldest first; synchronise before
-  Launch last_launch() const;             ///< of the newest call; zeros before the first
+  LaunchInfo last_launch() const;         ///< of the newest call; zeros before the first
   Status poll() const;  ///< the group's failure, else a report: capacity, bad ids, clamped T in this order; no waiting
   void clear_status();  ///< forgets all reports that are not fatal, also those that poll() has not shown yet
   void close();         ///< local, legal twice; memory lives on while peers may touch it

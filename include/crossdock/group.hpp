@@ -13,7 +13,7 @@
 
 namespace crossdock {
 
-/// Choices of one rank about its place in a group.
+/// Choices of one rank about its part in a group.
 struct GroupOptions {
   BackendKind backend = BackendKind::automatic;
   int device = -1;  ///< device ordinal as the driver counts; -1: the current device (CUDA, HIP). Unused on the CPU
@@ -28,19 +28,19 @@ using AllGather = std::function<void(const void* mine, std::size_t bytes, void* 
 
 namespace detail {
 class GroupState;
-class TeamState;
+class ThreadTeamState;
 }  // namespace detail
 
 /// The meeting point of ranks that are threads of one process. Make one, give it to every thread. It may form several
 /// groups one after another; after a failed join make a new one. Copies share the meeting point.
-class XD_PUBLIC Team {
+class XD_PUBLIC ThreadTeam {
  public:
-  explicit Team(int num_ranks);
+  explicit ThreadTeam(int num_ranks);
   int num_ranks() const;
 
  private:
   friend class Group;
-  std::shared_ptr<detail::TeamState> state_;
+  std::shared_ptr<detail::ThreadTeamState> state_;
 };
 
 /// Membership of one rank, for one thread at a time, but for abort(). Move-only; the destructor is local (no wait, no collective).
@@ -48,7 +48,7 @@ class XD_PUBLIC Team {
 class XD_PUBLIC Group {
  public:
   /// Joins as `rank` of `team`. Collective over the team's threads. Errors of all three: usage, topology, peer_lost, system.
-  static Group join(const Team& team, int rank, const GroupOptions& options = {});
+  static Group join(const ThreadTeam& team, int rank, const GroupOptions& options = {});
 
   /// Joins by an all-gather of the caller's (MPI, torch.distributed, a store). Collective. The callback is used while
   /// groups and exchanges are created, by the thread that does so, never in dispatch or combine; it, and what it refers
@@ -68,7 +68,7 @@ class XD_PUBLIC Group {
   BackendKind backend() const;
   int device() const;
   std::string device_model() const;  ///< as its driver calls it
-  std::string sharing() const;       ///< the manner in which processes map its memory, `vmm` or `ipc`, and why
+  std::string sharing() const;       ///< the mode in which processes map its memory, `vmm` or `ipc`, and why
 
   /// The first failure that a call of this rank has met, without waiting. A rank that runs no call does not hear of a
   /// peer's failure: its next call falls through, and poll() tells after that. See Exchange::poll for other reports.

@@ -26,10 +26,10 @@
   X(fused, FUSED, "the caller's kernel has written its partial rows to the home ranks")
 
 /* name, NAME, what crosses the link in combine */
-#define XD_WIRES(X)                                                                    \
-  X(own, OWN, "the rows' own type")                                                    \
+#define XD_COMBINE_QUANTS(X)                                                                    \
+  X(none, NONE, "the rows' own type")                                                  \
   X(fp8_direct_cast, FP8_DIRECT_CAST, "bf16 or f16 cast to e4m3 OCP, no scale")        \
-  X(fp8_block128, FP8_BLOCK128, "e4m3 OCP with one power of two per 128 elements")
+  X(fp8_blockwise, FP8_BLOCKWISE, "e4m3 OCP with one power of two per 128 elements")
 
 /* name, NAME, what happens to rows past a capacity */
 #define XD_OVERFLOWS(X)                                                                \
@@ -73,17 +73,17 @@
   X(wait_counts, "dispatch", "waits for the counts of all ranks")                      \
   X(move, "dispatch", "carries rows and metadata to their slots")                      \
   X(signal_done, "dispatch", "arrives; the last block tells the peers")                \
-  X(close_books, "dispatch", "keeps its part of the plan; the last, counts for the caller") \
+  X(write_plan, "dispatch", "keeps its part of the plan; the last, counts for the caller") \
   X(wait_done, "dispatch", "the last block waits until the rows of all have landed")   \
   X(recount, "dispatch", "rows were dropped: counts the pairs of those that were kept") \
-  X(wait_enter, "combine", "waits until the landing rows are free")                    \
+  X(wait_enter, "combine", "waits until the combine slots are free")                    \
   X(send, "combine", "pushes rows to their homes")                                     \
   X(wait_ready, "combine", "arrives, tells the peers, waits for all of them")          \
   X(reduce, "combine", "sums the rows of its tokens")                                  \
   X(end, "any", "the block is done")
 
 /* Who chose the geometry of a call, in the order in which they are heard: name, where it is said */
-#define XD_DECIDERS(X)                                                                 \
+#define XD_TUNING_SOURCES(X)                                                                 \
   X(call, "CallOptions of the call")                                                   \
   X(config, "Config of the exchange")                                                  \
   X(file, "a tuning file, GroupOptions::tuning_file")                                  \
@@ -93,10 +93,10 @@
 #define XD_ENVIRONMENT(X)                                                              \
   X(CROSSDOCK_BACKEND, "automatic", "machine to use where a call leaves the choice")   \
   X(CROSSDOCK_DEADLINE_MS, "30000", "longest wait for a peer; 0 = no limit")           \
-  X(CROSSDOCK_SHARE, "automatic", "GPUs: `vmm` or `ipc` memory between processes")     \
+  X(CROSSDOCK_IPC, "automatic", "GPUs: `vmm` or `ipc` memory between processes")     \
   X(CROSSDOCK_RUNTIME_DIR, "$XDG_RUNTIME_DIR or /tmp", "where rendezvous sockets live") \
   X(CROSSDOCK_TUNING_FILE, "none", "geometries that `crossdock tune` has found")       \
-  X(CROSSDOCK_PACKET_TOKENS, "0", "config.max_tokens up to which rows go in packets")  \
+  X(CROSSDOCK_PACKET_TOKENS, "0", "config.max_tokens_per_rank up to which rows go in packets")  \
   X(CROSSDOCK_PLUGIN_DIR, "beside the library", "where backend plug-ins are looked up")
 
 #define XD_MAX_RANKS 8

@@ -17,13 +17,13 @@ namespace crossdock {
 enum class Dtype : std::uint8_t { XD_DTYPES(XD_ENUMERATOR) };
 enum class Layout : std::uint8_t { XD_LAYOUTS(XD_ENUMERATOR) };
 enum class Path : std::uint8_t { XD_PATHS(XD_ENUMERATOR) };
-enum class Wire : std::uint8_t { XD_WIRES(XD_ENUMERATOR) };
+enum class CombineQuant : std::uint8_t { XD_COMBINE_QUANTS(XD_ENUMERATOR) };
 enum class Overflow : std::uint8_t { XD_OVERFLOWS(XD_ENUMERATOR) };
 enum class StatusCode : std::uint8_t { XD_STATUSES(XD_ENUMERATOR) };
 enum class BackendKind : std::uint8_t { XD_BACKENDS(XD_ENUMERATOR) };
 enum class Edge : std::uint8_t { XD_EDGES(XD_ENUMERATOR) };
 enum class Phase : std::uint8_t { XD_PHASES(XD_ENUMERATOR) };
-enum class Decider : std::uint8_t { XD_DECIDERS(XD_ENUMERATOR) };
+enum class TuningSource : std::uint8_t { XD_TUNING_SOURCES(XD_ENUMERATOR) };
 #undef XD_ENUMERATOR
 
 inline constexpr int kMaxRanks = XD_MAX_RANKS;
@@ -33,24 +33,24 @@ inline constexpr int kMaxTopk = XD_MAX_TOPK;
 inline constexpr std::string_view kDtypeNames[] = {XD_DTYPES(XD_NAME)};
 inline constexpr std::string_view kLayoutNames[] = {XD_LAYOUTS(XD_NAME)};
 inline constexpr std::string_view kPathNames[] = {XD_PATHS(XD_NAME)};
-inline constexpr std::string_view kWireNames[] = {XD_WIRES(XD_NAME)};
+inline constexpr std::string_view kCombineQuantNames[] = {XD_COMBINE_QUANTS(XD_NAME)};
 inline constexpr std::string_view kOverflowNames[] = {XD_OVERFLOWS(XD_NAME)};
 inline constexpr std::string_view kStatusNames[] = {XD_STATUSES(XD_NAME)};
 inline constexpr std::string_view kBackendNames[] = {XD_BACKENDS(XD_NAME)};
 inline constexpr std::string_view kEdgeNames[] = {XD_EDGES(XD_NAME)};
 inline constexpr std::string_view kPhaseNames[] = {XD_PHASES(XD_NAME)};
-inline constexpr std::string_view kDeciderNames[] = {XD_DECIDERS(XD_NAME)};
+inline constexpr std::string_view kTuningSourceNames[] = {XD_TUNING_SOURCES(XD_NAME)};
 #undef XD_NAME
 
 constexpr std::string_view name_of(Dtype v) { return kDtypeNames[static_cast<int>(v)]; }
 constexpr std::string_view name_of(Layout v) { return kLayoutNames[static_cast<int>(v)]; }
 constexpr std::string_view name_of(Path v) { return kPathNames[static_cast<int>(v)]; }
-constexpr std::string_view name_of(Wire v) { return kWireNames[static_cast<int>(v)]; }
+constexpr std::string_view name_of(CombineQuant v) { return kCombineQuantNames[static_cast<int>(v)]; }
 constexpr std::string_view name_of(Overflow v) { return kOverflowNames[static_cast<int>(v)]; }
 constexpr std::string_view name_of(StatusCode v) { return kStatusNames[static_cast<int>(v)]; }
 constexpr std::string_view name_of(BackendKind v) { return kBackendNames[static_cast<int>(v)]; }
 constexpr std::string_view name_of(Phase v) { return kPhaseNames[static_cast<int>(v)]; }
-constexpr std::string_view name_of(Decider v) { return kDeciderNames[static_cast<int>(v)]; }
+constexpr std::string_view name_of(TuningSource v) { return kTuningSourceNames[static_cast<int>(v)]; }
 constexpr std::string_view name_of(Edge v) { return kEdgeNames[static_cast<int>(v)]; }
 
 #define XD_BITS(name, NAME, bits, ...) bits,
@@ -65,9 +65,9 @@ constexpr std::int64_t row_bytes_of(Dtype dtype, std::int64_t hidden) { return h
 
 /// Where a received row comes from. Rows past the count have rank = token = -1.
 struct RowSource {
-  std::int32_t rank;         ///< home rank of the token
-  std::int32_t token;        ///< index of the token in that rank's call
-  std::int32_t landing_row;  ///< of the library's own pushes; no index into Received::landing_rows()
+  std::int32_t rank;          ///< home rank of the token
+  std::int32_t token;         ///< index of the token in that rank's call
+  std::int32_t combine_slot;  ///< of the library's own pushes; no index into Received::combine_slots()
   std::int32_t reserved;
 };
 

@@ -21,10 +21,10 @@ void visit(Visitor&& v) {
   v("hidden", &Config::hidden);
   v("num_experts", &Config::num_experts);
   v("top_k", &Config::top_k);
-  v("max_tokens", &Config::max_tokens);
+  v("max_tokens_per_rank", &Config::max_tokens_per_rank);
   v("dispatch_dtype", &Config::dispatch_dtype, kDtypeNames);
   v("combine_dtype", &Config::combine_dtype, kDtypeNames);
-  v("combine_wire", &Config::combine_wire, kWireNames);
+  v("combine_quant", &Config::combine_quant, kCombineQuantNames);
   v("scale_bytes", &Config::scale_bytes);
   v("layout", &Config::layout, kLayoutNames);
   v("row_capacity", &Config::row_capacity);
@@ -34,14 +34,14 @@ void visit(Visitor&& v) {
   v("overflow", &Config::overflow, kOverflowNames);
   v("zero_copy", &Config::zero_copy);
   v("fused", &Config::fused);
-  v("combine_weights", &Config::combine_weights);
-  v("in_flight", &Config::in_flight);
-  v("kept_plans", &Config::kept_plans);
+  v("combine_topk_weights", &Config::combine_topk_weights);
+  v("max_in_flight", &Config::max_in_flight);
+  v("max_kept_plans", &Config::max_kept_plans);
   v("trace_events", &Config::trace_events);
   v("num_sms", &Config::num_sms);
   v("num_blocks", &Config::num_blocks);
   v("num_warps", &Config::num_warps);
-  v("pieces", &Config::pieces);
+  v("splits_per_row", &Config::splits_per_row);
 }
 
 struct Set {
@@ -93,7 +93,7 @@ void set_members(Config& config, nb::kwargs members) {
 
 void require_members(nb::kwargs members) {
   std::string missing;
-  for (const char* name : {"hidden", "num_experts", "top_k", "max_tokens"})
+  for (const char* name : {"hidden", "num_experts", "top_k", "max_tokens_per_rank"})
     if (!members.contains(name)) missing += std::string(missing.empty() ? "" : ", ") + name;
   if (!missing.empty()) throw UsageError("Config: " + missing + " must be given; see help(crossdock.Config)");
 }
@@ -119,7 +119,7 @@ struct Properties {
 };
 
 nb::dict bill(nb::handle config, nb::handle num_ranks, nb::handle backend) {
-  const Memory memory = memory_of(config_of("memory", config), integer_of<int>("memory: num_ranks", num_ranks),
+  const MemoryUsage memory = memory_of(config_of("memory", config), integer_of<int>("memory: num_ranks", num_ranks),
                                   enum_of<BackendKind>(kBackendNames, text_of("memory: backend", backend), "backend"));
   nb::dict lines;
   for (const RegionBytes& region : memory.regions) lines[region.name.c_str()] = region.bytes;
@@ -128,15 +128,17 @@ nb::dict bill(nb::handle config, nb::handle num_ranks, nb::handle backend) {
 }
 
 constexpr const char* kInit =
-    "def __init__(self, *, hidden: int, num_experts: int, top_k: int, max_tokens: int, dispatch_dtype: object = "
+    "def __init__(self, *, hidden: int, num_experts: int, top_k: int, max_tokens_per_rank: int, dispatch_dtype: object "
+    "= "
     "'bf16', "
-    "combine_dtype: object = 'bf16', combine_wire: str = 'own', scale_bytes: int = 0, layout: str = 'token_major', "
+    "combine_dtype: object = 'bf16', combine_quant: str = 'own', scale_bytes: int = 0, layout: str = 'token_major', "
     "row_capacity: int = 0, "
     "expert_capacity: int = 0, alignment: int = 1, zero_padding: bool = False, overflow: str = 'drop', zero_copy: bool "
     "= False, "
-    "fused: bool = False, combine_weights: bool = False, in_flight: int = 1, kept_plans: int = 1, trace_events: int = "
+    "fused: bool = False, combine_topk_weights: bool = False, max_in_flight: int = 1, max_kept_plans: int = 1, "
+    "trace_events: int = "
     "0, "
-    "num_sms: int = 0, num_blocks: int = 0, num_warps: int = 0, pieces: int = 0) -> None";
+    "num_sms: int = 0, num_blocks: int = 0, num_warps: int = 0, splits_per_row: int = 0) -> None";
 
 constexpr const char* kDoc =
     R"(The shape of one exchange, alike on every rank. Frozen and hashable; all members are scalars.
@@ -144,23 +146,23 @@ constexpr const char* kDoc =
 hidden          elements per row; rows of both dtypes must be multiples of 16 bytes
 num_experts     experts of the whole group; expert e lives on rank e // ceil(num_experts / num_ranks)
 top_k           experts per token, 1 to 64
-max_tokens      the most tokens a rank passes in one call
+max_tokens_per_rank      the most tokens a rank passes in one call
 dispatch_dtype, combine_dtype   a name of crossdock.DTYPES, or a dtype of torch, numpy or ml_dtypes
-combine_wire    what crosses the link in combine: a name of crossdock.WIRES
+combine_quant    what crosses the link in combine: a name of crossdock.COMBINE_QUANTS
 scale_bytes     bytes that travel with each token of dispatch
 layout          a name of crossdock.LAYOUTS
-row_capacity    received rows, num_ranks to num_ranks * max_tokens; 0: the worst case
+row_capacity    received rows, num_ranks to num_ranks * max_tokens_per_rank; 0: the worst case
 expert_capacity expert_major: rows per expert; contiguous: rows in all; 0: the worst case
 alignment       contiguous: each expert starts at a multiple of 1, 8, 16, 32 or 128 rows
 zero_padding    contiguous: padding rows are zeroed in every call
 overflow        'drop' or 'error' for rows beyond a capacity
 zero_copy       own a combine buffer that kernels may write into
-fused           landing rows for combine_fused (token_major only)
-combine_weights combine can return a second result: summed rows of top_k weights
-in_flight       Received that may live at once, 1 to 16
-kept_plans      plans that may be kept at once, 0 to 64
+fused           combine slots for combine_fused (token_major only)
+combine_topk_weights combine can return a second result: summed rows of top_k weights
+max_in_flight       Received that may live at once, 1 to 16
+max_kept_plans      plans that may be kept at once, 0 to 64
 trace_events    time stamps kept per place
-num_sms, num_blocks, num_warps, pieces   geometry of calls: most thread blocks, blocks, warps of a block, parts of a row.
+num_sms, num_blocks, num_warps, splits_per_row   geometry of calls: most thread blocks, blocks, warps of a block, parts of a row.
                 0: a tuning file says it (CROSSDOCK_TUNING_FILE), else the library's rule. Results never depend on it
 
 Only the types are checked here: `supports` says whether a group can serve it, and why not.)";

@@ -21,7 +21,7 @@ CallOptions options_of(const Target& target, const GeometryArguments& geometry, 
     return nb::try_cast<int>(value, small, false) ? small : integer_of<int>(caller.text(name), value);
   };
   return {target.handle, number("num_sms", geometry.num_sms), number("num_blocks", geometry.num_blocks),
-          number("num_warps", geometry.num_warps), number("pieces", geometry.pieces)};
+          number("num_warps", geometry.num_warps), number("splits_per_row", geometry.splits_per_row)};
 }
 
 /// T of a call: an int, a device word, or what the rows say.
@@ -79,7 +79,7 @@ Inputs read_inputs(const DispatchCall& call, const Config& config, const Caller&
     expect_element(ids, {Element::i32, Element::i64}, caller, "ids", "global expert ids, -1 = not routed");
     expect_matrix(ids, out.rows, config.top_k, caller, "ids", "one row per token, top_k columns");
     out.in.ids = ids.data;
-    out.in.ids_are_int64 = ids.element == Element::i64;
+    out.in.topk_ids_are_int64 = ids.element == Element::i64;
   }
   if (routed && !call.weights.is_none()) {
     const Tensor weights = read_tensor(call.weights, caller, "weights");
@@ -93,12 +93,12 @@ Inputs read_inputs(const DispatchCall& call, const Config& config, const Caller&
     out.in.scales = scales.data;
   }
   const TokenCount tokens = token_count(call.num_tokens, out.rows, caller);
-  if (!tokens.device || tokens.host <= config.max_tokens) out.in.num_tokens = tokens.host;
+  if (!tokens.device || tokens.host <= config.max_tokens_per_rank) out.in.num_tokens = tokens.host;
   out.in.num_tokens_on_device = tokens.device;
-  if (tokens.device && out.rows < config.max_tokens)
+  if (tokens.device && out.rows < config.max_tokens_per_rank)
     throw UsageError(caller.text("rows") + " has " + std::to_string(out.rows) +
-                     " rows; with num_tokens on the device it must have max_tokens = " +
-                     std::to_string(config.max_tokens) + ", for the host cannot know how many are read");
+                     " rows; with num_tokens on the device it must have max_tokens_per_rank = " +
+                     std::to_string(config.max_tokens_per_rank) + ", for the host cannot know how many are read");
   return out;
 }
 
@@ -124,7 +124,7 @@ struct Results {
 
 Results results_of(const CombineCall& call, std::int64_t num_tokens, const Config& config, const Caller& caller,
                    Framework framework, bool weights) {
-  const std::int64_t tokens = num_tokens < 0 ? config.max_tokens : num_tokens;
+  const std::int64_t tokens = num_tokens < 0 ? config.max_tokens_per_rank : num_tokens;
   Results results{call.out, nb::none(), {}};
   if (results.rows.is_none()) {
     const Element element = element_of(config.combine_dtype);
@@ -208,7 +208,7 @@ const PyPlan* plan_of(nb::handle object, const Caller& caller) {
   PyPlan* plan = nullptr;
   if (!object.is_none() && (!nb::try_cast(object, plan) || !plan))
     throw UsageError(caller.text("plan") + " is a " + nb::type_name(object.type()).c_str() +
-                     "; pass what Received.keep() gave");
+                     "; pass what Received.retain_plan() gave");
   return plan;
 }
 
@@ -307,7 +307,7 @@ nb::object PyExchange::combine(const CombineCall& call) {
   check_ours(routing.received ? routing.received->exchange : routing.plan->exchange, caller);
   const Tensor rows = read_rows(call.rows, config.combine_dtype, config.hidden, caller, "rows");
   check_rows(rows, routing.known_rows, caller);
-  CombineInput in{rows.data ? rows.data : some_memory_, call.with_weights,
+  CombineInput in{rows.data ? rows.data : some_memory_, call.combine_topk_weights,
                   nullptr};  // a rank without experts has no rows
   if (!call.weights.is_none()) {
     const Tensor weights = read_tensor(call.weights, caller, "weights");
@@ -315,9 +315,10 @@ nb::object PyExchange::combine(const CombineCall& call) {
     expect_matrix(weights, token_capacity_, config.top_k, caller, "weights",
                   "one row per received token, to the capacity; top_k columns");
     in.weights = static_cast<const float*>(weights.data);
-    in.with_weights = true;
+    in.combine_topk_weights = true;
   }
-  const Results results = results_of(call, routing.num_tokens, config, caller, routing.framework, in.with_weights);
+  const Results results =
+      results_of(call, routing.num_tokens, config, caller, routing.framework, in.combine_topk_weights);
   const CallOptions options = options_of(target, call.geometry, caller);
   if (!call.add.is_none() && (target.cpu || !call.stream.is_none()))
     throw UsageError(caller.text("add") +
@@ -334,7 +335,7 @@ nb::object PyExchange::combine(const CombineCall& call) {
   }
   if (routing.received) routing.received->received.reset();
   raise_if_ended(exchange, caller, target);
-  spoil(stales, target.handle);
+  debug_fill(stales, target.handle);
   hold(target, {call.routing, call.rows, call.weights, results.rows, results.weights});
   if (!call.add.is_none()) results.rows.attr("__iadd__")(call.add);
   return results.answer();
@@ -349,10 +350,10 @@ nb::object PyExchange::combine_fused(const CombineCall& call) {
   const Routing routing = routing_of(call.routing, caller);
   check_ours(routing.received ? routing.received->exchange : routing.plan->exchange, caller);
   if (!routing.received)
-    throw UsageError(caller.text("received") + " is a Plan; pass the Received whose landing rows were written");
+    throw UsageError(caller.text("received") + " is a Plan; pass the Received whose combine slots were written");
   std::int64_t tokens = routing.num_tokens;
-  if (!call.num_tokens.is_none()) tokens = token_count(call.num_tokens, config.max_tokens, caller).host;
-  const Results results = results_of(call, tokens, config, caller, routing.framework, call.with_weights);
+  if (!call.num_tokens.is_none()) tokens = token_count(call.num_tokens, config.max_tokens_per_rank, caller).host;
+  const Results results = results_of(call, tokens, config, caller, routing.framework, call.combine_topk_weights);
   const CallOptions options = options_of(target, call.geometry, caller);
   const Stales stales = stale_of(*routing.received->received, true);
   {
@@ -362,7 +363,7 @@ nb::object PyExchange::combine_fused(const CombineCall& call) {
   }
   routing.received->received.reset();
   raise_if_ended(exchange, caller, target);
-  spoil(stales, target.handle);
+  debug_fill(stales, target.handle);
   hold(target, {call.routing, results.rows, results.weights});
   return results.answer();
 }
@@ -381,21 +382,21 @@ PyExchange::Stales PyExchange::stale_of(const Received& received, bool landed) c
     stales.push_back({const_cast<void*>(experts.scales), rows * scale_bytes});
   }
   if (landed)
-    stales.push_back({const_cast<Received&>(received).landing_rows(group_->rank),
-                      static_cast<std::uint64_t>(std::int64_t{config.max_tokens} * config.top_k *
+    stales.push_back({const_cast<Received&>(received).combine_slots(group_->rank),
+                      static_cast<std::uint64_t>(std::int64_t{config.max_tokens_per_rank} * config.top_k *
                                                  row_bytes_of(config.combine_dtype, config.hidden))});
   return stales;
 }
 
-void PyExchange::spoil(const Stales& stales, StreamHandle stream) const {
+void PyExchange::debug_fill(const Stales& stales, StreamHandle stream) const {
   for (const Stale& stale : stales)
-    if (stale.memory && stale.bytes) exchange_->spoil(stale.memory, stale.bytes, stream);
+    if (stale.memory && stale.bytes) exchange_->debug_fill(stale.memory, stale.bytes, stream);
 }
 
 PyReceived::~PyReceived() {
   if (!received || owner().group().forked() || owner().group().closed() || owner().busy()) return;
   try {
-    owner().spoil(owner().stale_of(*received, false), on);
+    owner().debug_fill(owner().stale_of(*received, false), on);
   } catch (...) {  // a stream that is gone, a device that has failed: nothing to tell, and nobody to tell it to
   }
 }

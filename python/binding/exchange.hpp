@@ -45,7 +45,7 @@ struct PyPlan {
 
 /// Arguments of the calls, as Python passes them; None is a null handle's stand-in.
 struct GeometryArguments {
-  nanobind::object num_sms, num_blocks, num_warps, pieces;
+  nanobind::object num_sms, num_blocks, num_warps, splits_per_row;
 };
 struct DispatchCall {
   nanobind::object rows, ids, weights, scales, plan, num_tokens, stream;
@@ -53,7 +53,7 @@ struct DispatchCall {
 };
 struct CombineCall {
   nanobind::object routing, rows, out, weights, out_weights, add, num_tokens, stream;
-  bool with_weights;
+  bool combine_topk_weights;
   GeometryArguments geometry;
 };
 
@@ -80,10 +80,10 @@ class PyExchange {
     std::uint64_t bytes;
   };
   using Stales = std::vector<Stale>;
-  /// Rows and scales, by rank and by expert; this rank's landing rows too, where kernels wrote them. Empty unless debug.
+  /// Rows and scales, by rank and by expert; this rank's combine slots too, where kernels wrote them. Empty unless debug.
   Stales stale_of(const Received& received, bool landed) const;
   /// Fills them with 0xff, in stream order: a stale view shows at once.
-  void spoil(const Stales& stales, StreamHandle stream) const;
+  void debug_fill(const Stales& stales, StreamHandle stream) const;
   bool busy() const { return busy_; }
 
   const PyGroup& group() const { return *group_; }

@@ -22,7 +22,7 @@ nb::list trace_of(const Exchange& exchange) {
     line["epoch"] = event.epoch;
     line["block"] = event.block;
     if (event.peer >= 0) line["peer"] = event.peer;
-    line["place"] = event.place;
+    line["place"] = event.buffer_set;
     line["phase"] = nb::str(phase.data(), phase.size());
     line["operation"] = nb::str(event.combine ? "combine" : "dispatch");
     events.append(line);
@@ -31,13 +31,13 @@ nb::list trace_of(const Exchange& exchange) {
 }
 
 nb::dict launch_of(const Exchange& exchange) {
-  const Launch launch = exchange.last_launch();
-  const std::string_view by = name_of(launch.decided_by);
+  const LaunchInfo launch = exchange.last_launch();
+  const std::string_view by = name_of(launch.tuned_by);
   nb::dict line;
   line["num_blocks"] = launch.num_blocks;
   line["num_warps"] = launch.num_warps;
-  line["pieces"] = launch.pieces;
-  line["decided_by"] = nb::str(by.data(), by.size());
+  line["splits_per_row"] = launch.splits_per_row;
+  line["tuned_by"] = nb::str(by.data(), by.size());
   return line;
 }
 
@@ -51,7 +51,7 @@ scales   [T, ...] of config.scale_bytes bytes a row
 plan     a kept Plan: another payload along the same routing
 num_tokens  T as an int, or as one int32 word on the device, read when the call runs
 stream   None: torch's current stream, or that of the innermost `with CpuStream()`; else a stream or its handle
-num_sms, num_blocks, num_warps, pieces   upper bound on thread blocks of every kernel of the call; blocks, warps of a block and parts of
+num_sms, num_blocks, num_warps, splits_per_row   upper bound on thread blocks of every kernel of the call; blocks, warps of a block and parts of
          a row in the kernel that crosses the link. 0: the config's, else what a tuning file or the rule says. Results never depend on it
 
 Returns a Received. Raises UsageError, StateError (too many in flight), CapacityError, PeerLostError, AbortedError; then nothing was
@@ -63,12 +63,12 @@ constexpr const char* kCombine =
 routing  the Received of a dispatch, which is consumed, or a kept Plan
 rows     expert outputs of config.combine_dtype, in the layout of the config and to its capacity; may be received.rows itself
 out      [T, hidden] of config.combine_dtype, written in place; None: a new array
-weights  [row_capacity, top_k] float32 rows to sum for the second result; with_weights=True: the dispatched ones
+weights  [row_capacity, top_k] float32 rows to sum for the second result; combine_topk_weights=True: the dispatched ones
 out_weights  [T, top_k] float32 for the second result; None: a new array
 add      what is added to out afterwards, by the framework: a residual, a bias, the shared experts' output
-stream, num_sms, num_blocks, num_warps, pieces   as in dispatch
+stream, num_sms, num_blocks, num_warps, splits_per_row   as in dispatch
 
-Returns out, or (out, out_weights) if the second result was asked for (config.combine_weights). Raises as dispatch does; the Received is
+Returns out, or (out, out_weights) if the second result was asked for (config.combine_topk_weights). Raises as dispatch does; the Received is
 consumed unless it raised.)";
 
 void bind_dispatch(nb::class_<PyExchange>& type) {
@@ -76,7 +76,7 @@ void bind_dispatch(nb::class_<PyExchange>& type) {
       "dispatch",
       [](nb::handle self, nb::object rows, nb::object ids, nb::object weights, nb::object scales, nb::object plan,
          nb::object num_tokens, nb::object stream, nb::object num_sms, nb::object num_blocks, nb::object num_warps,
-         nb::object pieces) {
+         nb::object splits_per_row) {
         return nb::cast<PyExchange&>(self).dispatch(
             self, {std::move(rows),
                    std::move(ids),
@@ -85,54 +85,57 @@ void bind_dispatch(nb::class_<PyExchange>& type) {
                    std::move(plan),
                    std::move(num_tokens),
                    std::move(stream),
-                   {std::move(num_sms), std::move(num_blocks), std::move(num_warps), std::move(pieces)}});
+                   {std::move(num_sms), std::move(num_blocks), std::move(num_warps), std::move(splits_per_row)}});
       },
       nb::arg("rows") = nb::none(), nb::arg("ids") = nb::none(), nb::arg("weights") = nb::none(),
       nb::arg("scales") = nb::none(), nb::kw_only(), nb::arg("plan") = nb::none(), nb::arg("num_tokens") = nb::none(),
       nb::arg("stream") = nb::none(), nb::arg("num_sms").none() = 0, nb::arg("num_blocks").none() = 0,
-      nb::arg("num_warps").none() = 0, nb::arg("pieces").none() = 0,
-      nb::sig("def dispatch(self, rows: typing.Any = None, ids: typing.Any = None, weights: typing.Any = "
-              "None, scales: typing.Any = None, *, plan: Plan | None = None, num_tokens: typing.Any = None, "
-              "stream: typing.Any = None, num_sms: int = 0, num_blocks: int = 0, num_warps: int = 0, pieces: int = "
-              "0) -> Received"),
+      nb::arg("num_warps").none() = 0, nb::arg("splits_per_row").none() = 0,
+      nb::sig(
+          "def dispatch(self, rows: typing.Any = None, ids: typing.Any = None, weights: typing.Any = "
+          "None, scales: typing.Any = None, *, plan: Plan | None = None, num_tokens: typing.Any = None, "
+          "stream: typing.Any = None, num_sms: int = 0, num_blocks: int = 0, num_warps: int = 0, splits_per_row: int = "
+          "0) -> Received"),
       kDispatch);
 }
 
 void bind_combine(nb::class_<PyExchange>& type) {
   type.def(
       "combine",
-      [](PyExchange& self, nb::object routing, nb::object rows, nb::object out, nb::object weights, bool with_weights,
-         nb::object out_weights, nb::object add, nb::object stream, nb::object num_sms, nb::object num_blocks,
-         nb::object num_warps, nb::object pieces) {
-        return self.combine({std::move(routing),
-                             std::move(rows),
-                             std::move(out),
-                             std::move(weights),
-                             std::move(out_weights),
-                             std::move(add),
-                             nb::none(),
-                             std::move(stream),
-                             with_weights,
-                             {std::move(num_sms), std::move(num_blocks), std::move(num_warps), std::move(pieces)}});
+      [](PyExchange& self, nb::object routing, nb::object rows, nb::object out, nb::object weights,
+         bool combine_topk_weights, nb::object out_weights, nb::object add, nb::object stream, nb::object num_sms,
+         nb::object num_blocks, nb::object num_warps, nb::object splits_per_row) {
+        return self.combine(
+            {std::move(routing),
+             std::move(rows),
+             std::move(out),
+             std::move(weights),
+             std::move(out_weights),
+             std::move(add),
+             nb::none(),
+             std::move(stream),
+             combine_topk_weights,
+             {std::move(num_sms), std::move(num_blocks), std::move(num_warps), std::move(splits_per_row)}});
       },
       nb::arg("routing").none(), nb::arg("rows").none(), nb::kw_only(), nb::arg("out") = nb::none(),
-      nb::arg("weights") = nb::none(), nb::arg("with_weights") = false, nb::arg("out_weights") = nb::none(),
+      nb::arg("weights") = nb::none(), nb::arg("combine_topk_weights") = false, nb::arg("out_weights") = nb::none(),
       nb::arg("add") = nb::none(), nb::arg("stream") = nb::none(), nb::arg("num_sms").none() = 0,
-      nb::arg("num_blocks").none() = 0, nb::arg("num_warps").none() = 0, nb::arg("pieces").none() = 0,
-      nb::sig("def combine(self, routing: Received | Plan, rows: typing.Any, *, out: typing.Any = None, weights: "
-              "typing.Any "
-              "= None, with_weights: bool = False, out_weights: typing.Any = None, add: typing.Any = "
-              "None, stream: typing.Any = "
-              "None, num_sms: int = 0, num_blocks: int = 0, num_warps: int = 0, pieces: int = 0) -> typing.Any"),
+      nb::arg("num_blocks").none() = 0, nb::arg("num_warps").none() = 0, nb::arg("splits_per_row").none() = 0,
+      nb::sig(
+          "def combine(self, routing: Received | Plan, rows: typing.Any, *, out: typing.Any = None, weights: "
+          "typing.Any "
+          "= None, combine_topk_weights: bool = False, out_weights: typing.Any = None, add: typing.Any = "
+          "None, stream: typing.Any = "
+          "None, num_sms: int = 0, num_blocks: int = 0, num_warps: int = 0, splits_per_row: int = 0) -> typing.Any"),
       kCombine);
 }
 
 void bind_combine_fused(nb::class_<PyExchange>& type) {
   type.def(
       "combine_fused",
-      [](PyExchange& self, nb::object received, nb::object out, nb::object num_tokens, bool with_weights,
+      [](PyExchange& self, nb::object received, nb::object out, nb::object num_tokens, bool combine_topk_weights,
          nb::object out_weights, nb::object stream, nb::object num_sms, nb::object num_blocks, nb::object num_warps,
-         nb::object pieces) {
+         nb::object splits_per_row) {
         return self.combine_fused(
             {std::move(received),
              nb::none(),
@@ -142,21 +145,21 @@ void bind_combine_fused(nb::class_<PyExchange>& type) {
              nb::none(),
              std::move(num_tokens),
              std::move(stream),
-             with_weights,
-             {std::move(num_sms), std::move(num_blocks), std::move(num_warps), std::move(pieces)}});
+             combine_topk_weights,
+             {std::move(num_sms), std::move(num_blocks), std::move(num_warps), std::move(splits_per_row)}});
       },
       nb::arg("received").none(), nb::kw_only(), nb::arg("out") = nb::none(), nb::arg("num_tokens") = nb::none(),
-      nb::arg("with_weights") = false, nb::arg("out_weights") = nb::none(), nb::arg("stream") = nb::none(),
+      nb::arg("combine_topk_weights") = false, nb::arg("out_weights") = nb::none(), nb::arg("stream") = nb::none(),
       nb::arg("num_sms").none() = 0, nb::arg("num_blocks").none() = 0, nb::arg("num_warps").none() = 0,
-      nb::arg("pieces").none() = 0,
+      nb::arg("splits_per_row").none() = 0,
       nb::sig("def combine_fused(self, received: Received, *, out: typing.Any = None, num_tokens: int | None = "
-              "None, with_weights: bool = False, out_weights: typing.Any = None, stream: typing.Any = None, "
-              "num_sms: int = 0, num_blocks: int = 0, num_warps: int = 0, pieces: int = 0) -> typing.Any"),
-      R"(Sums landing rows that kernels of the group have written (config.fused): out[t] = sum over j of row t * top_k + j.
+              "None, combine_topk_weights: bool = False, out_weights: typing.Any = None, stream: typing.Any = None, "
+              "num_sms: int = 0, num_blocks: int = 0, num_warps: int = 0, splits_per_row: int = 0) -> typing.Any"),
+      R"(Sums combine slots that kernels of the group have written (config.fused): out[t] = sum over j of row t * top_k + j.
 
-received  the Received whose landing rows were written; consumed
+received  the Received whose combine slots were written; consumed
 num_tokens  T as an int; None: that of the dispatch
-out, with_weights, out_weights, stream, num_sms, num_blocks, num_warps, pieces   as in combine
+out, combine_topk_weights, out_weights, stream, num_sms, num_blocks, num_warps, splits_per_row   as in combine
 
 Returns and raises as combine does.)");
 }
@@ -168,7 +171,7 @@ void bind_exchange(nb::module_& module) {
                               R"(One kind of exchange on a group: the memory of a Config, and the two operators.
 
 Exchange(group, config, debug=False): collective. debug=True fills rows and scales of a consumed or dropped Received, and the
-landing rows that combine_fused has summed, with 0xff bytes (NaN in every float type but fp4), in stream order, so that a view used too
+combine slots that combine_fused has summed, with 0xff bytes (NaN in every float type but fp4), in stream order, so that a view used too
 late shows at once. Counts, ids, sources and weights stay as they are: the library goes on from them.)");
   type.def(
       "__init__",

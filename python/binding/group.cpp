@@ -42,7 +42,7 @@ AllGather all_gather_of(nb::handle callable, int rank, int num_ranks) {
 }
 
 Group form(int rank, int num_ranks, nb::handle meeting, const GroupOptions& options) {
-  const Team* team = nullptr;
+  const ThreadTeam* team = nullptr;
   if (nb::try_cast(meeting, team) && team) {
     if (team->num_ranks() != num_ranks)
       throw UsageError("Group: the team has " + std::to_string(team->num_ranks()) + " ranks, not " +
@@ -56,7 +56,7 @@ Group form(int rank, int num_ranks, nb::handle meeting, const GroupOptions& opti
     return Group::rendezvous(name, rank, num_ranks, options);
   }
   if (!PyCallable_Check(meeting.ptr()))
-    throw UsageError("Group: the meeting is neither a Team, a name, nor a callable");
+    throw UsageError("Group: the meeting is neither a ThreadTeam, a name, nor a callable");
   AllGather all_gather = all_gather_of(meeting, rank, num_ranks);
   nb::gil_scoped_release others_run;
   return Group::join(rank, num_ranks, std::move(all_gather), options);
@@ -109,11 +109,11 @@ nb::dict status_of(const Status& status) {
 }
 
 void bind_group(nb::module_& module) {
-  nb::class_<Team>(module, "Team", "The meeting point of ranks that are threads of one process.")
+  nb::class_<ThreadTeam>(module, "ThreadTeam", "The meeting point of ranks that are threads of one process.")
       .def(
-          "__init__", [](Team* self, int num_ranks) { new (self) Team(num_ranks); }, nb::arg("num_ranks"),
+          "__init__", [](ThreadTeam* self, int num_ranks) { new (self) ThreadTeam(num_ranks); }, nb::arg("num_ranks"),
           "For `num_ranks` threads.")
-      .def_prop_ro("num_ranks", &Team::num_ranks, "Ranks that meet here.");
+      .def_prop_ro("num_ranks", &ThreadTeam::num_ranks, "Ranks that meet here.");
   nb::class_<PyGroup>(module, "GroupBase", nb::is_weak_referenceable(), "What crossdock.Group is made of.")
       .def(
           "__init__",

@@ -39,7 +39,7 @@ NB_MODULE(_core, module) {
   module.attr("__version__") = version();
   module.attr("DTYPES") = python::tuple_of(kDtypeNames);
   module.attr("LAYOUTS") = python::tuple_of(kLayoutNames);
-  module.attr("WIRES") = python::tuple_of(kWireNames);
+  module.attr("COMBINE_QUANTS") = python::tuple_of(kCombineQuantNames);
   module.attr("OVERFLOWS") = python::tuple_of(kOverflowNames);
   module.attr("BACKENDS") = python::tuple_of(kBackendNames);
   module.attr("STATUSES") = python::tuple_of(kStatusNames);

@@ -134,10 +134,10 @@ nb::object combine_buffer_of(const PyReceived& r, nb::handle dtype, nb::handle h
 
 nb::object landing_rows_of(const PyReceived& r, int rank) {
   const Config& config = r.owner().config;
-  void* data = r.use("Received.landing_rows").landing_rows(rank);
-  const std::int64_t rows = std::int64_t{config.max_tokens} * config.top_k;
-  return viewer_of(r, "Received.landing_rows")(data, element_of(config.combine_dtype),
-                                               {rows, columns_of(config.combine_dtype, config.hidden)});
+  void* data = r.use("Received.combine_slots").combine_slots(rank);
+  const std::int64_t rows = std::int64_t{config.max_tokens_per_rank} * config.top_k;
+  return viewer_of(r, "Received.combine_slots")(data, element_of(config.combine_dtype),
+                                                {rows, columns_of(config.combine_dtype, config.hidden)});
 }
 
 std::int64_t num_rows_of(PyReceived& r) {
@@ -186,7 +186,7 @@ nb::object local_ids_of(const PyReceived& r, int sentinel) {
 
 PyPlan* keep(PyReceived& r) {
   r.use("Received.keep");
-  return new PyPlan{r.exchange, r.received->keep(), r.framework, r.num_tokens, next_id()};
+  return new PyPlan{r.exchange, r.received->retain_plan(), r.framework, r.num_tokens, next_id()};
 }
 
 }  // namespace
@@ -221,9 +221,10 @@ void bind_arrays(nb::class_<PyReceived>& type) {
       .def_prop_ro(
           "weights", &weights_of, nb::sig("def weights(self) -> typing.Any"),
           "[row_capacity, top_k] float32; layouts by expert: one weight a row. 0 beyond the count and on padding.")
-      .def_prop_ro("sources", &sources_of, nb::sig("def sources(self) -> typing.Any"),
-                   "[..., 4] int32 beside `rows`: home rank, token there, landing row, 0. Rank and token are -1 beyond "
-                   "the count.")
+      .def_prop_ro(
+          "sources", &sources_of, nb::sig("def sources(self) -> typing.Any"),
+          "[..., 4] int32 beside `rows`: home rank, token there, combine slot, 0. Rank and token are -1 beyond "
+          "the count.")
       .def_prop_ro(
           "ids", &ids_of, nb::sig("def ids(self) -> typing.Any"),
           "[row_capacity, top_k] int32 global ids of the received tokens, in every layout; -1 beyond the count.")
@@ -265,11 +266,12 @@ void bind_forms(nb::class_<PyReceived>& type) {
            "`ids` counted from this rank's first expert, `sentinel` for other ranks' experts and beyond the count: a "
            "new "
            "array.")
-      .def("landing_rows", &landing_rows_of, nb::arg("rank"),
-           nb::sig("def landing_rows(self, rank: int) -> typing.Any"),
-           "[max_tokens * top_k, hidden] of home rank `rank`, writable by kernels of this rank (config.fused).")
+      .def(
+          "combine_slots", &landing_rows_of, nb::arg("rank"),
+          nb::sig("def combine_slots(self, rank: int) -> typing.Any"),
+          "[max_tokens_per_rank * top_k, hidden] of home rank `rank`, writable by kernels of this rank (config.fused).")
       .def("keep", &keep, nb::rv_policy::take_ownership,
-           "The routing, kept: a Plan. StateError when config.kept_plans are kept, or called twice.");
+           "The routing, kept: a Plan. StateError when config.max_kept_plans are kept, or called twice.");
 }
 
 void bind_plan(nb::module_& module) {

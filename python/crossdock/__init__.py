@@ -3,9 +3,9 @@
 
 Importing needs no GPU, driver, torch or network, and creates no context. See help(crossdock.Exchange) and docs/python.md."""
 from crossdock._config import Bill, Support, capabilities, config_from, fit, memory, received_shape, supports, token_capacity, union
-from crossdock._core import (BACKENDS, DTYPES, LAYOUTS, MAX_RANKS, MAX_TOPK, OVERFLOWS, STATUSES, WIRES, AbortedError, CapacityError, Config,
+from crossdock._core import (BACKENDS, DTYPES, LAYOUTS, MAX_RANKS, MAX_TOPK, OVERFLOWS, STATUSES, COMBINE_QUANTS, AbortedError, CapacityError, Config,
                              ConfigError, CpuGraph, CpuStream, Error, Exchange, PeerLostError, Plan, Received, StateError, SystemError,
-                             Team, TopologyError, UsageError, __version__, backends)
+                             ThreadTeam, TopologyError, UsageError, __version__, backends)
 from crossdock._counts import Counts
 from crossdock._group import Group, run_ranks
 from crossdock._paths import cmake_dir, include_dir, library_dir
@@ -17,5 +17,5 @@ del _kind
 # Without SystemError, which would hide Python's own in `from crossdock import *`.
 __all__ = ["AbortedError", "BACKENDS", "Bill", "CapacityError", "Config", "ConfigError", "Counts", "CpuGraph", "CpuStream", "DTYPES", "Error",
            "Exchange", "Group", "LAYOUTS", "MAX_RANKS", "MAX_TOPK", "OVERFLOWS", "PeerLostError", "Plan", "Received", "STATUSES", "StateError",
-           "Support", "Team", "TopologyError", "UsageError", "WIRES", "__version__", "backends", "capabilities", "cmake_dir", "config_from",
+           "Support", "ThreadTeam", "TopologyError", "UsageError", "COMBINE_QUANTS", "__version__", "backends", "capabilities", "cmake_dir", "config_from",
            "fit", "include_dir", "library_dir", "memory", "received_shape", "run_ranks", "supports", "token_capacity", "union"]

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from crossdock import _core
 
 
-_SOURCE_BYTES = 16  # home rank, token, landing row, 0: int32 each
+_SOURCE_BYTES = 16  # home rank, token, combine slot, 0: int32 each
 
 
 class Support(NamedTuple):
@@ -50,14 +50,14 @@ def memory(config: _core.Config, num_ranks: int, backend: str = "cpu") -> Bill:
 
 
 def fit(config: _core.Config, num_ranks: int, budget_bytes: int, backend: str = "cpu") -> _core.Config:
-    """`config` with the largest max_tokens whose bill is at most `budget_bytes`; ConfigError if not even one token fits.
+    """`config` with the largest max_tokens_per_rank whose bill is at most `budget_bytes`; ConfigError if not even one token fits.
     Capacities that were given stay as they are."""
     check_config("fit", config)
     if not isinstance(budget_bytes, int):
         raise _core.UsageError(f"fit: budget_bytes = {budget_bytes!r}; must be an integer")
 
     def fits(tokens):
-        candidate = config.replace(max_tokens=tokens)
+        candidate = config.replace(max_tokens_per_rank=tokens)
         return bool(supports(candidate, num_ranks)) and memory(candidate, num_ranks, backend).total <= budget_bytes
 
     low, high = 0, (1 << 24) - 1
@@ -65,14 +65,14 @@ def fit(config: _core.Config, num_ranks: int, budget_bytes: int, backend: str = 
         middle = (low + high + 1) // 2
         low, high = (middle, high) if fits(middle) else (low, middle - 1)
     if low == 0:
-        least = memory(config.replace(max_tokens=1), num_ranks, backend).total
+        least = memory(config.replace(max_tokens_per_rank=1), num_ranks, backend).total
         raise _core.ConfigError(f"fit: one token takes {least} bytes, the budget is {budget_bytes}; raise it, or ask for less")
-    return config.replace(max_tokens=low)
+    return config.replace(max_tokens_per_rank=low)
 
 
 # How members of two configs become one that serves both; others must be equal.
-_LARGER = {"max_tokens", "top_k", "hidden", "scale_bytes", "in_flight", "kept_plans", "trace_events", "zero_padding", "zero_copy", "fused",
-           "combine_weights"}
+_LARGER = {"max_tokens_per_rank", "top_k", "hidden", "scale_bytes", "max_in_flight", "max_kept_plans", "trace_events", "zero_padding", "zero_copy", "fused",
+           "combine_topk_weights"}
 _CAPACITY = {"row_capacity", "expert_capacity"}  # 0 is the worst case
 
 
@@ -94,7 +94,7 @@ def union(a: _core.Config, b: _core.Config) -> _core.Config:
 def received_shape(config: _core.Config, num_ranks: int, rank: int) -> tuple[int, ...]:
     """Shape of Received.rows on `rank`, with config.hidden as its last axis (fp4: hidden / 2)."""
     check_config("received_shape", config)
-    bill = memory(config.replace(in_flight=1, kept_plans=0), num_ranks)
+    bill = memory(config.replace(max_in_flight=1, max_kept_plans=0), num_ranks)
     columns = config.hidden // 2 if config.dispatch_dtype == "fp4_e2m1" else config.hidden
     if config.layout == "token_major":
         return (bill["plan.sources"] // _SOURCE_BYTES, columns)
@@ -109,11 +109,11 @@ def received_shape(config: _core.Config, num_ranks: int, rank: int) -> tuple[int
 def token_capacity(config: _core.Config, num_ranks: int) -> int:
     """Rows of Received.ids: received tokens, to the capacity."""
     check_config("token_capacity", config)
-    return memory(config.replace(in_flight=1, kept_plans=0), num_ranks)["plan.sources"] // _SOURCE_BYTES
+    return memory(config.replace(max_in_flight=1, max_kept_plans=0), num_ranks)["plan.sources"] // _SOURCE_BYTES
 
 
 def capabilities() -> dict[str, Any]:
     """What this build and machine offer, without touching a device: backends, dtypes, layouts, wires, limits."""
     return {"version": _core.__version__, "backends": {line["backend"]: line for line in _core.backends()}, "dtypes": _core.DTYPES,
-            "layouts": _core.LAYOUTS, "combine_wires": _core.WIRES, "overflow": _core.OVERFLOWS, "max_ranks": _core.MAX_RANKS,
+            "layouts": _core.LAYOUTS, "combine_quants": _core.COMBINE_QUANTS, "overflow": _core.OVERFLOWS, "max_ranks": _core.MAX_RANKS,
             "max_top_k": _core.MAX_TOPK, "id_dtypes": ("int32", "int64")}

@@ -14,7 +14,7 @@ class Counts:
     rows_needed          row capacity that would have kept all
     rows_per_source      kept rows by home rank
     dropped_per_source   rows dropped here for want of row capacity, by home rank
-    num_tokens           T of this rank, after clamping to max_tokens
+    num_tokens           T of this rank, after clamping to max_tokens_per_rank
     bad_ids              ids of this rank outside [-1, num_experts): counted, not followed
     expert_rows_needed   layouts by expert: expert_capacity that would have kept all
     expert_rows_dropped  layouts by expert: rows dropped for want of expert capacity
@@ -44,5 +44,5 @@ class Counts:
     def host(self) -> dict[str, Any]:
         """All counts as ints and lists of ints. Waits for the dispatch: not for graphs."""
         words = self._words.read()
-        pieces = {name: words[first:first + length] for name, (first, length) in _core._COUNTS.items()}
-        return {name: values[0] if len(values) == 1 else values[:self._num_ranks] for name, values in pieces.items()}
+        splits_per_row = {name: words[first:first + length] for name, (first, length) in _core._COUNTS.items()}
+        return {name: values[0] if len(values) == 1 else values[:self._num_ranks] for name, values in splits_per_row.items()}

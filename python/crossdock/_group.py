@@ -61,7 +61,7 @@ class Group(_core.GroupBase):
     def threads(cls, num_ranks: int, *, devices: Sequence[int] | None = None, **options: Any) -> list[Group]:
         """All ranks of a group, for threads of this process: a list; give each thread its own. On GPUs rank r takes devices[r], by
         default device r. Creating an exchange is collective: do it in the threads."""
-        team = _core.Team(num_ranks)
+        team = _core.ThreadTeam(num_ranks)
         devices = devices or range(num_ranks)
         return run_together(num_ranks, lambda r: cls(r, num_ranks, team, device=devices[r], **options))
 

@@ -45,7 +45,7 @@ class Calls:
 
     def __init__(self, group, arguments, device):
         self.exchange = group.exchange(crossdock.Config(hidden=arguments.hidden, num_experts=arguments.experts, top_k=arguments.top_k,
-                                                        max_tokens=arguments.tokens))
+                                                        max_tokens_per_rank=arguments.tokens))
         draw = torch.Generator().manual_seed(1000 + group.rank)
         self.rows = torch.randn(arguments.tokens, arguments.hidden, generator=draw).bfloat16().to(device)
         self.ids = random_ids(arguments.tokens, arguments.experts, arguments.top_k, draw).to(device)

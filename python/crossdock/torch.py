@@ -8,7 +8,7 @@ The backward of dispatch is combine, that of combine is dispatch along the same 
 must call both, and backward, in the same order. Received rows are copied out of the library's memory, since backward needs them
 when other dispatches have long used it; rows beyond the count and padding are zero.
 
-The config needs kept_plans for the forward passes whose backward is to come (one a layer and micro-batch), combine_weights=True if
+The config needs max_kept_plans for the forward passes whose backward is to come (one a layer and micro-batch), combine_topk_weights=True if
 weights have gradients, and equal dispatch and combine dtypes."""
 import weakref
 from typing import NamedTuple
@@ -198,8 +198,8 @@ def _dispatch_backward(ctx, rows, weights, *_):
     if not ctx.needs_input_grad[2]:
         home = torch.ops.crossdock.combine(rows, received_weights, received_weights, ids, routing, ctx.exchange, ctx.num_tokens)
         return home, None, None, None
-    if not _exchange_of(ctx.exchange).config.combine_weights:
-        raise _core.UsageError("crossdock.torch: the routing weights have a gradient, which needs config.combine_weights=True")
+    if not _exchange_of(ctx.exchange).config.combine_topk_weights:
+        raise _core.UsageError("crossdock.torch: the routing weights have a gradient, which needs config.combine_topk_weights=True")
     home, home_weights = torch.ops.crossdock.combine_both(rows, weights, routing, ctx.exchange, ctx.num_tokens)
     return home, None, home_weights, None
 

@@ -29,7 +29,7 @@ XD_FN constexpr auto is_nan_bits(W magnitude) {
   return below(each<W>(0x7f800000u), magnitude);
 }
 
-/// The larger of `amax` and the magnitude of `value` where that is finite.
+/// The max of `amax` and the magnitude of `value` where that is finite.
 template <class F>
 XD_FN constexpr F larger_finite(F amax, F value) {
   const auto magnitude = bits_of_float(value) & 0x7fffffffu;

@@ -3,7 +3,7 @@
 //
 //   own              the row itself; 16 bytes of row per unit
 //   fp8_direct_cast  e4m3 codes; 16 elements per unit, zero padding to a whole unit
-//   fp8_block128     e4m3 codes of x * 2^-e, then one byte e + 127 per 128 elements, padded to 16 bytes
+//   fp8_blockwise     e4m3 codes of x * 2^-e, then one byte e + 127 per 128 elements, padded to 16 bytes
 #pragma once
 
 #include "codec/pack.hpp"
@@ -14,10 +14,10 @@ namespace crossdock::codec {
 inline constexpr int kScaleBlock = 128;
 
 /// Bytes of a wire row; a multiple of 16.
-XD_FN constexpr std::int64_t wire_row_bytes(Dtype dtype, Wire wire, std::int64_t hidden) {
+XD_FN constexpr std::int64_t wire_row_bytes(Dtype dtype, CombineQuant quant, std::int64_t hidden) {
   const std::int64_t codes = round_up<std::int64_t>(hidden, 16);
-  if (wire == Wire::own) return row_bytes_of(dtype, hidden);
-  if (wire == Wire::fp8_direct_cast) return codes;
+  if (quant == CombineQuant::none) return row_bytes_of(dtype, hidden);
+  if (quant == CombineQuant::fp8_direct_cast) return codes;
   return codes + round_up<std::int64_t>(ceil_div<std::int64_t>(hidden, kScaleBlock), 16);
 }
 
@@ -38,15 +38,15 @@ XD_FN constexpr int block_exponent(float amax) {
 /// 2^e, for e in [-127, 127].
 XD_FN constexpr float any_power_of_two(int e) { return e == -127 ? float_of_bits(0x00400000u) : power_of_two(e); }
 
-template <Dtype kDtype, Wire kWire>
+template <Dtype kDtype, CombineQuant kQuant>
 struct WireRow {
   using Row = Pack<kDtype>;
-  static constexpr bool kCast = kWire != Wire::own;
+  static constexpr bool kCast = kQuant != CombineQuant::none;
   static constexpr int kValues = kCast ? 16 : Row::kCount;          // elements per unit
   static constexpr int kFloats = kValues / platform::kWordsAtOnce;  // the same, as many at once as the machine handles
   static constexpr int kRowPacks = kValues / Row::kCount;           // 16-byte packs of the row per unit
   static constexpr int kUnitsPerBlock = kScaleBlock / 16;           // units under one exponent
-  static constexpr int kPacksAtOnce = kWire == Wire::fp8_block128 ? 8 : 16;  // of rows, held by a lane
+  static constexpr int kPacksAtOnce = kQuant == CombineQuant::fp8_blockwise ? 8 : 16;  // of rows, held by a lane
   static constexpr int kUnitsAtOnce =
       kDtype == Dtype::bf16 && !kCast ? 2 : 1;  // of 8 rows, held by a lane; more spill on sm_90
 
@@ -60,7 +60,7 @@ struct WireRow {
   XD_FN static void load_packs(M& m, const std::byte* row, std::int64_t unit, std::int64_t row_bytes, Bytes16* packs) {
     XD_UNROLL(4)
     for (int p = 0; p < kRowPacks; ++p)
-      packs[p] = has_pack(unit, p, row_bytes) ? m.load16_once(row + (unit * kRowPacks + p) * 16) : Bytes16{};
+      packs[p] = has_pack(unit, p, row_bytes) ? m.load16_streaming(row + (unit * kRowPacks + p) * 16) : Bytes16{};
   }
   XD_FN static void widen_packs(const Bytes16* packs, Floats* values) {
     XD_UNROLL(4)
@@ -72,10 +72,10 @@ struct WireRow {
     XD_UNROLL(2)
     for (int p = 0; p < kRowPacks; ++p)
       if (has_pack(unit, p, row_bytes))
-        m.store16_away(row + (unit * kRowPacks + p) * 16, Row::narrow(values + p * Row::kFloats));
+        m.store16_streaming(row + (unit * kRowPacks + p) * 16, Row::narrow(values + p * Row::kFloats));
   }
 
-  /// Wire bytes of one unit; for fp8_block128 the values are already scaled.
+  /// CombineQuant bytes of one unit; for fp8_blockwise the values are already scaled.
   XD_FN static Bytes16 encode(const Floats* values) {
     if constexpr (kCast)
       return Pack<Dtype::fp8_e4m3>::narrow(values);
@@ -86,7 +86,7 @@ struct WireRow {
   /// 16 bytes of a wire row, and their values.
   template <class M>
   XD_FN static Bytes16 load_raw(M& m, const std::byte* wire_row, std::int64_t unit) {
-    return m.load16_once(wire_row + unit * 16);
+    return m.load16_streaming(wire_row + unit * 16);
   }
   XD_FN static void widen_wire(Bytes16 raw, const std::byte* wire_row, std::int64_t unit, std::int64_t hidden,
                                Floats* values) {
@@ -94,7 +94,7 @@ struct WireRow {
       Row::widen(raw, values);
     } else {
       Pack<Dtype::fp8_e4m3>::widen(raw, values);
-      if constexpr (kWire == Wire::fp8_block128) {
+      if constexpr (kQuant == CombineQuant::fp8_blockwise) {
         const std::byte* exponents = wire_row + round_up<std::int64_t>(hidden, 16);
         const float scale = any_power_of_two(static_cast<int>(exponents[unit / kUnitsPerBlock]) - 127);
         XD_UNROLL(16)

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// WHERE: rows of the receive buffer, of the landing rows and of the expert buffer, from counts alone.
+// WHERE: rows of the receive buffer, of the combine slots and of the expert buffer, from counts alone.
 #pragma once
 
 #include <cstdint>
@@ -37,17 +37,17 @@ struct CountMatrix {
 
   XD_FN std::int64_t kept_rows(int source, int destination, std::int64_t capacity) const {
     const std::int64_t first = first_row(source, destination);
-    return first >= capacity ? 0 : smaller(rows(source, destination), capacity - first);
+    return first >= capacity ? 0 : min(rows(source, destination), capacity - first);
   }
 };
 
-/// Landing row, at the home rank, of the `ordinal`-th distinct rank that `token` names.
-XD_FN constexpr std::int64_t landing_row(std::int64_t token, int ordinal, const Shape& shape) {
+/// Combine slot, at the home rank, of the `ordinal`-th distinct rank that `token` names.
+XD_FN constexpr std::int64_t combine_slot(std::int64_t token, int ordinal, const Shape& shape) {
   return token * shape.ranks_per_token + ordinal;
 }
 
-/// Landing row of the fused path: one per (token, id).
-XD_FN constexpr std::int64_t fused_landing_row(std::int64_t token, int j, const Shape& shape) {
+/// Combine slot of the fused path: one per (token, id).
+XD_FN constexpr std::int64_t fused_combine_slot(std::int64_t token, int j, const Shape& shape) {
   return token * shape.top_k + j;
 }
 
@@ -58,8 +58,8 @@ XD_FN constexpr std::int64_t padded_rows(std::int64_t count, const Shape& shape)
 
 /// Rows of one expert that fit, when it starts at `first` and `count` rows want in.
 XD_FN constexpr std::int64_t fitting_rows(std::int64_t first, std::int64_t count, const Shape& shape) {
-  if (shape.layout == Layout::expert_major) return smaller(count, shape.expert_capacity);
-  return first >= shape.expert_capacity ? 0 : smaller(count, shape.expert_capacity - first);
+  if (shape.layout == Layout::expert_major) return min(count, shape.expert_capacity);
+  return first >= shape.expert_capacity ? 0 : min(count, shape.expert_capacity - first);
 }
 
 }  // namespace crossdock::layout

@@ -11,17 +11,17 @@ namespace crossdock {
 
 namespace detail {
 
-TeamState::TeamState(int num_ranks) : num_ranks_(num_ranks) {
+ThreadTeamState::ThreadTeamState(int num_ranks) : num_ranks_(num_ranks) {
   if (num_ranks < 1 || num_ranks > kMaxRanks) {
-    throw UsageError("Team: num_ranks is " + std::to_string(num_ranks) + "; a group has 1 to " +
+    throw UsageError("ThreadTeam: num_ranks is " + std::to_string(num_ranks) + "; a group has 1 to " +
                      std::to_string(kMaxRanks) + " ranks");
   }
 }
 
-void TeamState::all_gather(int rank, const void* mine, std::size_t bytes, void* all,
-                           std::chrono::milliseconds deadline) {
+void ThreadTeamState::all_gather(int rank, const void* mine, std::size_t bytes, void* all,
+                                 std::chrono::milliseconds deadline) {
   if (rank < 0 || rank >= num_ranks_) {
-    throw UsageError("Team: rank is " + std::to_string(rank) + "; this team has ranks 0 to " +
+    throw UsageError("ThreadTeam: rank is " + std::to_string(rank) + "; this team has ranks 0 to " +
                      std::to_string(num_ranks_ - 1));
   }
   const platform::system::Deadline limit(deadline);
@@ -59,29 +59,31 @@ void TeamState::all_gather(int rank, const void* mine, std::size_t bytes, void* 
     const unsigned missing = ~round.arrived & ((1u << num_ranks_) - 1);
     fail(StatusCode::peer_lost,
          memory::ranks_in_words(missing) + " did not come " + memory::deadline_in_words(deadline) + " (rank " +
-             std::to_string(rank) + " waited); every rank must take part, or the deadline be longer; make a new Team",
+             std::to_string(rank) +
+             " waited); every rank must take part, or the deadline be longer; make a new ThreadTeam",
          rank);
   }
   if (num_complete_ == number) throw_failure(rank);
   if (!round.data.empty()) std::memcpy(all, round.data.data(), round.data.size());
 }
 
-void TeamState::fail(StatusCode code, const std::string& story, int rank) {
+void ThreadTeamState::fail(StatusCode code, const std::string& message, int rank) {
   failure_code_ = code;
-  failure_ = story;
+  failure_ = message;
   changed_.notify_all();
   throw_failure(rank);
 }
 
-void TeamState::throw_failure(int rank) const {
-  raise(failure_code_, "Team: rank " + std::to_string(rank) + " of " + std::to_string(num_ranks_) + ": " + failure_);
+void ThreadTeamState::throw_failure(int rank) const {
+  raise(failure_code_,
+        "ThreadTeam: rank " + std::to_string(rank) + " of " + std::to_string(num_ranks_) + ": " + failure_);
 }
 
 }  // namespace detail
 
 namespace memory {
 
-AllGather all_gather_of(std::shared_ptr<detail::TeamState> team, int rank, std::chrono::milliseconds deadline) {
+AllGather all_gather_of(std::shared_ptr<detail::ThreadTeamState> team, int rank, std::chrono::milliseconds deadline) {
   return [team = std::move(team), rank, deadline](const void* mine, std::size_t bytes, void* all) {
     team->all_gather(rank, mine, bytes, all, deadline);
   };

@@ -17,11 +17,11 @@ namespace crossdock {
 
 namespace detail {
 
-/// What the threads of a Team share. The first failure ends the team for all: later calls throw the same story, so that
+/// What the threads of a ThreadTeam share. The first failure ends the team for all: later calls throw the same message, so that
 /// no two members can be in different rounds.
-class TeamState {
+class ThreadTeamState {
  public:
-  explicit TeamState(int num_ranks);  ///< UsageError unless 1 to kMaxRanks
+  explicit ThreadTeamState(int num_ranks);  ///< UsageError unless 1 to kMaxRanks
   int num_ranks() const { return num_ranks_; }
 
   /// Collective. Errors, on every member that waits or comes later: peer_lost (names the ranks that did not come within
@@ -35,7 +35,7 @@ class TeamState {
     unsigned arrived = 0;  // one bit per rank
     int first_rank = -1;
   };
-  [[noreturn]] void fail(StatusCode code, const std::string& story, int rank);
+  [[noreturn]] void fail(StatusCode code, const std::string& message, int rank);
   [[noreturn]] void throw_failure(int rank) const;
 
   const int num_ranks_;
@@ -53,7 +53,7 @@ class TeamState {
 namespace memory {
 
 /// The all-gather of `rank` among the threads of `team`; keeps the team's state alive.
-AllGather all_gather_of(std::shared_ptr<crossdock::detail::TeamState> team, int rank,
+AllGather all_gather_of(std::shared_ptr<crossdock::detail::ThreadTeamState> team, int rank,
                         std::chrono::milliseconds deadline);
 
 /// Every rank's value, in rank order. Collective.

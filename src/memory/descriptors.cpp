@@ -42,7 +42,7 @@ std::string socket_name_of(const Id128& name) { return std::string(1, '\0') + "c
 /// How the exchange went for one rank, told to all, so that all throw or none.
 struct Verdict {
   std::uint32_t blamed;  // ranks that gave this one nothing
-  char story[252];       // empty: all is well
+  char message[252];     // empty: all is well
 };
 
 /// One call of exchange().
@@ -87,7 +87,7 @@ class Round {
   }
 
   std::uint32_t blamed() const { return blamed_; }
-  const std::string& story() const { return story_; }
+  const std::string& message() const { return story_; }
   std::vector<UniqueFd> result() { return std::move(result_); }
 
  private:
@@ -153,10 +153,10 @@ class Round {
   }
 
   void let_callers_in() {
-    constexpr std::size_t kMostCallers = 64;  // strangers may come and say nothing: the oldest goes
+    constexpr std::size_t kMaxCallers = 64;  // strangers may come and say nothing: the oldest goes
     while (UniqueFd fd = platform::system::accept_from(listener_.get())) {
       if (!platform::system::same_user(fd.get())) continue;
-      if (callers_.size() >= kMostCallers) callers_.pop_front();
+      if (callers_.size() >= kMaxCallers) callers_.pop_front();
       callers_.push_back({std::move(fd)});
     }
   }
@@ -192,16 +192,16 @@ std::vector<UniqueFd> DescriptorExchange::exchange(int my_fd) {
   }
   // The door stays open until all have spoken, so that no rank takes another's failure for its own.
   Verdict mine{round.blamed(), {}};
-  std::strncpy(mine.story, (failure.empty() ? round.story() : failure).c_str(), sizeof(mine.story) - 1);
+  std::strncpy(mine.message, (failure.empty() ? round.message() : failure).c_str(), sizeof(mine.message) - 1);
   const auto verdicts = all_gather_value(all_gather_, num_ranks_, mine);
   unsigned blamed = 0;
   for (const Verdict& verdict : verdicts) blamed |= verdict.blamed;
   for (int i = 0; i < num_ranks_; ++i) {
-    const int r = (rank_ + i) % num_ranks_;  // the own story first
-    if (verdicts[r].story[0] == '\0') continue;
+    const int r = (rank_ + i) % num_ranks_;  // the own message first
+    if (verdicts[r].message[0] == '\0') continue;
     const std::string text = "exchange of memory handles: rank " + std::to_string(rank_) + " of " +
                              std::to_string(num_ranks_) + ": " +
-                             (i == 0 ? "" : "rank " + std::to_string(r) + " reports: ") + verdicts[r].story;
+                             (i == 0 ? "" : "rank " + std::to_string(r) + " reports: ") + verdicts[r].message;
     raise(blamed != 0 ? StatusCode::peer_lost : StatusCode::system, text);  // the same class on all ranks
   }
   return round.result();

@@ -25,7 +25,7 @@ void share_references(const Sharing& s, const platform::BlockPtr& mine, std::vec
   for (int r = 0; r < s.num_ranks; ++r) {
     if (!s.is_in_process(r)) continue;
     blocks[r] = *references[r];
-    if (r != s.rank) s.device->reach(blocks[r]);
+    if (r != s.rank) s.device->enable_peer_access(blocks[r]);
   }
 }
 
@@ -66,7 +66,7 @@ PeerMemory PeerMemory::create(const Sharing& s, std::uint64_t bytes, const char*
   platform::BlockPtr mine;
   std::string failure;
   try {
-    mine = s.device->allocate(bytes, s.one_process() ? platform::Share::none : s.manner.share);
+    mine = s.device->allocate(bytes, s.one_process() ? platform::Share::none : s.share_mode.share);
   } catch (const Error& error) {
     failure = error.what();
   }
@@ -74,7 +74,7 @@ PeerMemory PeerMemory::create(const Sharing& s, std::uint64_t bytes, const char*
   try {
     share_references(s, mine, memory.blocks_);
     if (!s.one_process())
-      (s.manner.share == platform::Share::descriptor ? share_descriptors : share_handles)(s, mine, memory.blocks_);
+      (s.share_mode.share == platform::Share::descriptor ? share_descriptors : share_handles)(s, mine, memory.blocks_);
   } catch (const PeerLostError&) {
     throw;  // the gathering itself has failed: no rank can be told
   } catch (const Error& error) {

@@ -8,7 +8,7 @@
 
 #include "crossdock/group.hpp"
 #include "memory/peers.hpp"
-#include "memory/share_manner.hpp"
+#include "memory/share_mode.hpp"
 #include "platform/device.hpp"
 
 namespace crossdock::memory {
@@ -21,7 +21,7 @@ struct Sharing {
   int num_ranks = 1;
   unsigned in_process = 0;  // bit r: rank r is this one, or another thread of this process
   std::chrono::milliseconds deadline{0};
-  ShareManner manner;  // between processes
+  ShareMode share_mode;  // between processes
 
   bool is_in_process(int r) const { return in_process >> r & 1; }
   bool one_process() const { return in_process == (1u << num_ranks) - 1; }

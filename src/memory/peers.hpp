@@ -20,12 +20,12 @@ struct Peers {
   XD_FN int after(int step) const { return rank + step < num_ranks ? rank + step : rank + step - num_ranks; }
 
   template <class T>
-  XD_FN T* at(int peer, std::uint64_t offset) const {
+  XD_FN T* remote(int peer, std::uint64_t offset) const {
     return reinterpret_cast<T*>(base[peer] + offset);
   }
   template <class T>
-  XD_FN T* mine(std::uint64_t offset) const {
-    return at<T>(rank, offset);
+  XD_FN T* local(std::uint64_t offset) const {
+    return remote<T>(rank, offset);
   }
 };
 

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// Every region of an arena, declared once: name, element, count, who writes it. One visitor sizes, places and prints.
+// Every region of an arena, declared once: name, element, count, who writes it. One visitor sizes, buffer sets and prints.
 //
-// arena = place 0 | place 1 ... | plan 0 | plan 1 ...; a group's control words are memory of their own
-// A place is one use of the receive rows; a plan is one routing. Offsets below are relative to their own part.
+// arena = buffer set 0 | buffer set 1 ... | plan 0 | plan 1 ...; a group's control words are memory of their own
+// A buffer set is one use of the receive rows; a plan is one routing. Offsets below are relative to their own part.
 #pragma once
 
 #include <cstdint>
 
 #include "crossdock/exchange.hpp"
-#include "types/packet.hpp"
+#include "types/ll_packet.hpp"
 #include "types/shape.hpp"
 
 namespace crossdock::memory {
@@ -27,8 +27,8 @@ struct Route {
   std::int32_t row;   // received row there; -1: dropped
 };
 
-/// Local, mutable facts of a place; written by kernels of its own rank only.
-struct PlaceState {
+/// Local, mutable facts of a buffer set; written by kernels of its own rank only.
+struct BufferSetState {
   std::uint64_t clock[kMaxBlocks];  // a copy for each block: number of the last operation * 2 + (it was a combine)
   std::uint32_t arrivals;           // blocks of the running kernel that have finished a phase
   std::uint32_t reserved;
@@ -40,54 +40,55 @@ struct PlanFill {
   std::uint32_t expert_rows[kMaxBlocks];  // contiguous: the same for the expert buffer, a copy for each block
 };
 
-struct PlaceRegions {
-  std::uint64_t counts_words, pair_words, done_words, enter_words, ready_words, state, share_counts, expert_words,
-      trace_head, trace;
-  std::uint64_t rows, scales, expert_rows, expert_scales, combine_rows, landing, landing_weights;
-  std::uint64_t mask_words, packets;
+struct BufferSetRegions {
+  std::uint64_t counts_words, expert_count_words, done_words, enter_words, ready_words, state, share_counts,
+      expert_words, trace_head, trace;
+  std::uint64_t rows, scales, expert_rows, expert_scales, combine_rows, combine_slots, combine_slot_weights;
+  std::uint64_t mask_words, ll_packets;
 
   /// Calls region(name, offset member, element bytes, count, what it holds and who writes it) for each region.
   template <class Self, class Region>
   static constexpr void visit(Self& r, const Shape& s, Region&& region) {
     const std::uint64_t w = s.num_ranks, experts = s.layout == Layout::token_major ? 0 : s.expert_rows;
-    region("place.counts_words", r.counts_words, 8, w * (w + 1),
+    region("buffer_set.counts_words", r.counts_words, 8, w * (w + 1),
            "edge counts: [source][destination | T and plan]; peers");
-    region("place.pair_words", r.pair_words, 8, w * s.experts_per_rank,
+    region("buffer_set.expert_count_words", r.expert_count_words, 8, w * s.experts_per_rank,
            "pairs by [source][local expert], with the epoch; peers");
-    region("place.done_words", r.done_words, 8, w, "edge done, by source; peers");
-    region("place.enter_words", r.enter_words, 8, w, "edge enter, by source; peers");
-    region("place.ready_words", r.ready_words, 8, w, "edge ready, by source; peers");
-    region("place.state", r.state, sizeof(PlaceState), 1, "clock and arrivals; own kernels");
-    region("place.share_counts", r.share_counts, 8 * kShareCounts, kMaxBlocks,
+    region("buffer_set.done_words", r.done_words, 8, w, "edge done, by source; peers");
+    region("buffer_set.enter_words", r.enter_words, 8, w, "edge enter, by source; peers");
+    region("buffer_set.ready_words", r.ready_words, 8, w, "edge ready, by source; peers");
+    region("buffer_set.state", r.state, sizeof(BufferSetState), 1, "clock and arrivals; own kernels");
+    region("buffer_set.share_counts", r.share_counts, 8 * kShareCounts, kMaxBlocks,
            "what each block has counted; own dispatch");
-    region("place.expert_words", r.expert_words, s.layout == Layout::token_major ? 0 : 8 * s.experts_per_rank,
+    region("buffer_set.expert_words", r.expert_words, s.layout == Layout::token_major ? 0 : 8 * s.experts_per_rank,
            kMaxBlocks, "pairs by block and local expert, with the epoch; own dispatch");
-    region("place.trace_head", r.trace_head, 4, s.trace_events ? 1 : 0, "time stamps taken so far; own kernels");
-    region("place.trace", r.trace, sizeof(TraceEvent), s.trace_events, "the newest time stamps; own kernels");
-    region("place.rows", r.rows, s.row_bytes, s.row_capacity, "received rows; peers");
-    region("place.scales", r.scales, s.scale_bytes, s.row_capacity, "their scales; peers");
-    region("place.expert_rows", r.expert_rows, s.row_bytes, experts, "rows by expert; own dispatch");
-    region("place.expert_scales", r.expert_scales, s.scale_bytes, experts, "their scales; own dispatch");
-    region("place.combine_rows", r.combine_rows, s.zero_copy ? s.combine_row_bytes : 0,
+    region("buffer_set.trace_head", r.trace_head, 4, s.trace_events ? 1 : 0, "time stamps taken so far; own kernels");
+    region("buffer_set.trace", r.trace, sizeof(TraceEvent), s.trace_events, "the newest time stamps; own kernels");
+    region("buffer_set.rows", r.rows, s.row_bytes, s.row_capacity, "received rows; peers");
+    region("buffer_set.scales", r.scales, s.scale_bytes, s.row_capacity, "their scales; peers");
+    region("buffer_set.expert_rows", r.expert_rows, s.row_bytes, experts, "rows by expert; own dispatch");
+    region("buffer_set.expert_scales", r.expert_scales, s.scale_bytes, experts, "their scales; own dispatch");
+    region("buffer_set.combine_rows", r.combine_rows, s.zero_copy ? s.combine_row_bytes : 0,
            experts ? experts : s.row_capacity, "combine buffer; the caller, read by peers");
-    region("place.landing", r.landing, s.wire_row_bytes, s.landing_rows, "combine rows coming home; peers");
-    region("place.landing_weights", r.landing_weights, s.combine_weights ? 4 * s.top_k : 0,
-           std::uint64_t(s.max_tokens) * s.ranks_per_token, "their rows of weights; peers");
-    const std::uint64_t slots = s.packets_of_row ? 2 * w * s.max_tokens : 0;
-    region("place.mask_words", r.mask_words, slots ? 8 : 0, 2 * w * (w + 1),
+    region("buffer_set.combine_slots", r.combine_slots, s.wire_row_bytes, s.combine_slots,
+           "combine rows coming home; peers");
+    region("buffer_set.combine_slot_weights", r.combine_slot_weights, s.combine_topk_weights ? 4 * s.top_k : 0,
+           std::uint64_t(s.max_tokens_per_rank) * s.ranks_per_token, "their rows of weights; peers");
+    const std::uint64_t slots = s.ll_packets_per_row ? 2 * w * s.max_tokens_per_rank : 0;
+    region("buffer_set.mask_words", r.mask_words, slots ? 8 : 0, 2 * w * (w + 1),
            "edge counts, for packets: [parity][source][tokens for destination | T and plan]; peers");
-    region("place.packets", r.packets, packet::kBytes * std::uint64_t(packet::per_slot(s)), slots,
+    region("buffer_set.ll_packets", r.ll_packets, ll_packet::kBytes * std::uint64_t(ll_packet::per_slot(s)), slots,
            "rows and what goes along: [parity][source][token]; peers");
   }
 };
 
 struct PlanRegions {
-  std::uint64_t counts, fill, matrix, expert_counts, expert_needed, sources, ids, weights, routes, kept_ids;
+  std::uint64_t counts, fill, matrix, expert_counts, expert_needed, sources, topk_ids, topk_weights, routes, kept_ids;
   std::uint64_t expert_of_row, expert_offsets, expert_sources, expert_weights;
 
   template <class Self, class Region>
   static constexpr void visit(Self& r, const Shape& s, Region&& region) {
-    const std::uint64_t w = s.num_ranks, k = s.top_k, tokens = s.max_tokens, rows = s.row_capacity;
+    const std::uint64_t w = s.num_ranks, k = s.top_k, tokens = s.max_tokens_per_rank, rows = s.row_capacity;
     const bool by_expert = s.layout != Layout::token_major;
     const std::uint64_t experts = by_expert ? s.expert_rows : 0, local = s.experts_per_rank;
     region("plan.counts", r.counts, sizeof(Counts), 1, "counts for the caller; own dispatch");
@@ -97,8 +98,8 @@ struct PlanRegions {
     region("plan.expert_needed", r.expert_needed, by_expert ? 4 : 0, local,
            "the same before its own capacity; own dispatch");
     region("plan.sources", r.sources, sizeof(RowSource), rows, "home of each received row; peers");
-    region("plan.ids", r.ids, 4 * k, rows, "its ids; peers");
-    region("plan.weights", r.weights, 4 * k, rows, "its weights; peers");
+    region("plan.topk_ids", r.topk_ids, 4 * k, rows, "its ids; peers");
+    region("plan.topk_weights", r.topk_weights, 4 * k, rows, "its weights; peers");
     region("plan.routes", r.routes, sizeof(Route) * s.ranks_per_token, tokens,
            "where each own token went; own dispatch");
     region("plan.kept_ids", r.kept_ids, 8, tokens, "bit j: id j is valid and its rank kept the row; own dispatch");
@@ -112,13 +113,15 @@ struct PlanRegions {
 
 /// Where everything lies in an arena.
 struct Arena {
-  PlaceRegions place;
+  BufferSetRegions buffer_set;
   PlanRegions plan;
-  std::uint64_t place_bytes, plan_bytes;
-  std::uint64_t plans_offset;  // places start at 0
+  std::uint64_t buffer_set_bytes, plan_bytes;
+  std::uint64_t plans_offset;  // buffer sets start at 0
   std::uint64_t total_bytes;   // before rounding to pages
 
-  XD_FN std::uint64_t place_at(int place_idx, std::uint64_t region) const { return place_idx * place_bytes + region; }
+  XD_FN std::uint64_t buffer_set_at(int buffer_set_idx, std::uint64_t region) const {
+    return buffer_set_idx * buffer_set_bytes + region;
+  }
   XD_FN std::uint64_t plan_at(int plan_idx, std::uint64_t region) const {
     return plans_offset + plan_idx * plan_bytes + region;
   }
@@ -126,7 +129,7 @@ struct Arena {
 
 namespace detail {
 template <class Regions>
-constexpr std::uint64_t place_regions(Regions& regions, const Shape& shape) {
+constexpr std::uint64_t assign_offsets(Regions& regions, const Shape& shape) {
   std::uint64_t end = 0;
   Regions::visit(regions, shape,
                  [&](const char*, std::uint64_t& offset, std::uint64_t element, std::uint64_t count, const char*) {
@@ -140,9 +143,9 @@ constexpr std::uint64_t place_regions(Regions& regions, const Shape& shape) {
 /// The only sum of sizes in the library.
 constexpr Arena arena_of(const Shape& shape) {
   Arena arena{};
-  arena.place_bytes = detail::place_regions(arena.place, shape);
-  arena.plan_bytes = detail::place_regions(arena.plan, shape);
-  arena.plans_offset = arena.place_bytes * shape.in_flight;
+  arena.buffer_set_bytes = detail::assign_offsets(arena.buffer_set, shape);
+  arena.plan_bytes = detail::assign_offsets(arena.plan, shape);
+  arena.plans_offset = arena.buffer_set_bytes * shape.max_in_flight;
   arena.total_bytes = arena.plans_offset + arena.plan_bytes * shape.num_plans;
   return arena;
 }

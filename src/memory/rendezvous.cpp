@@ -29,22 +29,22 @@ struct Contribution {
 
 }  // namespace
 
-void tell_failure(int link, StatusCode code, const std::string& story) {
-  const Head head{MessageKind::failure, code, 0, story.size()};
+void tell_failure(int link, StatusCode code, const std::string& message) {
+  const Head head{MessageKind::failure, code, 0, message.size()};
   const Deadline soon(kTellLimit);
   if (platform::system::send_all(link, &head, sizeof(head), soon))
-    platform::system::send_all(link, story.data(), story.size(), soon);
+    platform::system::send_all(link, message.data(), message.size(), soon);
 }
 
-Arrival receive_reply(int link, Head& head, std::string& story, const Deadline& deadline) {
+Arrival receive_reply(int link, Head& head, std::string& message, const Deadline& deadline) {
   Inbox inbox(sizeof(Head));
   Arrival arrival = platform::system::receive_all(link, inbox, deadline);
   if (arrival != Arrival::complete) return arrival;
   head = inbox.as<Head>();
   if (head.kind != MessageKind::failure) return arrival;
-  Inbox text(std::min<std::uint64_t>(head.bytes, kMostStoryBytes));
+  Inbox text(std::min<std::uint64_t>(head.bytes, kMaxMessageBytes));
   arrival = platform::system::receive_all(link, text, deadline);
-  story.assign(reinterpret_cast<const char*>(text.bytes.data()), text.num_received);
+  message.assign(reinterpret_cast<const char*>(text.bytes.data()), text.num_received);
   return arrival;
 }
 
@@ -77,7 +77,7 @@ void Rendezvous::gather_as_root(const void* mine, std::size_t bytes, void* all) 
 
 /// Rank 0: waits for what every other rank brings.
 void Rendezvous::collect(std::size_t bytes, std::byte* all) {
-  Patience patience{deadline_};
+  JoinDeadline patience{deadline_};
   std::vector<Contribution> from(static_cast<std::size_t>(num_ranks_));
   unsigned missing = (1u << num_ranks_) - 2;
   while (missing != 0) {
@@ -124,9 +124,9 @@ void Rendezvous::gather_as_leaf(const void* mine, std::size_t bytes, void* all) 
     platform::system::send_all(link, mine, bytes, limit);
   const Deadline for_reply = limit.plus(kGrace);
   Head reply{};
-  std::string story;
-  Arrival arrival = receive_reply(link, reply, story, for_reply);
-  if (arrival == Arrival::complete && reply.kind == MessageKind::failure) fail(reply.code, story);
+  std::string message;
+  Arrival arrival = receive_reply(link, reply, message, for_reply);
+  if (arrival == Arrival::complete && reply.kind == MessageKind::failure) fail(reply.code, message);
   if (arrival == Arrival::complete) {
     const std::uint64_t expected = bytes * static_cast<std::size_t>(num_ranks_);
     if (reply.number != num_gathers_ || reply.bytes != expected) {
@@ -145,16 +145,16 @@ void Rendezvous::gather_as_leaf(const void* mine, std::size_t bytes, void* all) 
   }
 }
 
-void Rendezvous::fail_all(StatusCode code, const std::string& story) {
+void Rendezvous::fail_all(StatusCode code, const std::string& message) {
   for (const auto& link : links_)
-    if (link) tell_failure(link.get(), code, story);
-  fail(code, story);
+    if (link) tell_failure(link.get(), code, message);
+  fail(code, message);
 }
 
-void Rendezvous::fail(StatusCode code, const std::string& story) {
+void Rendezvous::fail(StatusCode code, const std::string& message) {
   links_.clear();
   failure_code_ = code;
-  failure_ = story;
+  failure_ = message;
   raise(code, "rendezvous '" + name_ + "': rank " + std::to_string(rank_) + " of " + std::to_string(num_ranks_) + ": " +
                   failure_);
 }

@@ -40,8 +40,8 @@ class Rendezvous {
   void gather_as_root(const void* mine, std::size_t bytes, void* all);
   void gather_as_leaf(const void* mine, std::size_t bytes, void* all);
   void collect(std::size_t bytes, std::byte* all);
-  [[noreturn]] void fail_all(StatusCode code, const std::string& story);  ///< rank 0: tells everybody first
-  [[noreturn]] void fail(StatusCode code, const std::string& story);
+  [[noreturn]] void fail_all(StatusCode code, const std::string& message);  ///< rank 0: tells everybody first
+  [[noreturn]] void fail(StatusCode code, const std::string& message);
 
   const std::string name_;
   const int rank_, num_ranks_;

@@ -21,13 +21,13 @@ using platform::system::Inbox;
 using platform::system::UniqueFd;
 
 std::string problem_of_name(const std::string& name) {
-  constexpr std::size_t kMostBytes = 64;
+  constexpr std::size_t kMaxBytes = 64;
   const auto allowed = [](char c) {
     return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '.' || c == '_' ||
            c == '-';
   };
-  if (name.empty() || name.size() > kMostBytes)
-    return "the name has " + std::to_string(name.size()) + " bytes; it must have 1 to " + std::to_string(kMostBytes);
+  if (name.empty() || name.size() > kMaxBytes)
+    return "the name has " + std::to_string(name.size()) + " bytes; it must have 1 to " + std::to_string(kMaxBytes);
   if (!std::all_of(name.begin(), name.end(), allowed))
     return "the name '" + name + "' has a character outside [A-Za-z0-9._-]";
   return "";
@@ -36,19 +36,19 @@ std::string problem_of_name(const std::string& name) {
 /// One process on its way into a rendezvous.
 struct RendezvousMeeting {
   Rendezvous& self;
-  Patience patience;
+  JoinDeadline patience;
   PrivateDirectory directory;
   NameLock lock;
   UniqueFd listener = {};
 
   /// A connection that rank 0 has accepted.
-  struct Guest {
+  struct Connection {
     UniqueFd fd;
     pid_t pid;
     Inbox hello{sizeof(Hello)};
     int rank = -1;  // once it is known and its own
   };
-  std::list<Guest> guests = {};
+  std::list<Connection> guests = {};
   unsigned seen = 1;  // ranks that have said hello, bad or not
   int num_strangers = 0;
   StatusCode fault_code = StatusCode::ok;
@@ -88,7 +88,7 @@ struct RendezvousMeeting {
     if (fault.empty() && seen != (1u << self.num_ranks_) - 1) report_missing();
     if (!fault.empty()) turn_all_away();
     lock.release();
-    for (Guest& guest : guests) {
+    for (Connection& guest : guests) {
       if (guest.rank < 0) continue;
       const Head welcome{MessageKind::welcome, StatusCode::ok, 0, 0};
       platform::system::send_all(guest.fd.get(), &welcome, sizeof(welcome),
@@ -99,7 +99,7 @@ struct RendezvousMeeting {
 
   void look_around(const Deadline& until) {
     std::vector<pollfd> fds{{listener.get(), POLLIN, 0}};
-    for (const Guest& guest : guests)
+    for (const Connection& guest : guests)
       fds.push_back({guest.fd.get(), static_cast<short>(guest.hello.complete() ? POLLRDHUP : POLLIN), 0});
     platform::system::poll_all(fds, until);
     std::size_t i = 1;
@@ -118,7 +118,7 @@ struct RendezvousMeeting {
   }
 
   /// False: forget this guest.
-  bool listen_to(Guest& guest) {
+  bool listen_to(Connection& guest) {
     if (guest.rank >= 0) {
       set_fault(StatusCode::peer_lost, ranks_in_words(1u << guest.rank) + " left before the group was complete");
       return false;
@@ -135,7 +135,7 @@ struct RendezvousMeeting {
     return true;
   }
 
-  void check(Guest& guest, const Hello& hello) {
+  void check(Connection& guest, const Hello& hello) {
     const std::string who = "rank " + std::to_string(hello.rank);
     const bool in_range = hello.rank >= 0 && hello.rank < self.num_ranks_;
     if (hello.version != kRendezvousVersion) {
@@ -156,15 +156,15 @@ struct RendezvousMeeting {
   }
 
   std::string pids_of(int rank) const {
-    for (const Guest& guest : guests)
+    for (const Connection& guest : guests)
       if (guest.rank == rank) return "process " + std::to_string(guest.pid);
     return "process " + std::to_string(::getpid());
   }
 
-  void set_fault(StatusCode code, const std::string& story) {
+  void set_fault(StatusCode code, const std::string& message) {
     if (!fault.empty()) return;
     fault_code = code;
-    fault = story;
+    fault = message;
   }
 
   void report_missing() {
@@ -175,7 +175,7 @@ struct RendezvousMeeting {
 
   [[noreturn]] void turn_all_away() {
     lock.release();
-    for (const Guest& guest : guests) tell_failure(guest.fd.get(), fault_code, fault);
+    for (const Connection& guest : guests) tell_failure(guest.fd.get(), fault_code, fault);
     while (const UniqueFd late = platform::system::accept_from(listener.get()))
       tell_failure(late.get(), fault_code, fault);
     self.fail(fault_code, fault);
@@ -217,12 +217,12 @@ struct RendezvousMeeting {
     std::memcpy(hello.magic, kRendezvousMagic, sizeof(hello.magic));
     platform::system::send_all(link.get(), &hello, sizeof(hello), patience.deadline);
     Head reply{};
-    std::string story;
-    const Arrival arrival = receive_reply(link.get(), reply, story, patience.deadline.plus(kGrace));
+    std::string message;
+    const Arrival arrival = receive_reply(link.get(), reply, message, patience.deadline.plus(kGrace));
     if (arrival == Arrival::nothing_yet)
       self.fail(StatusCode::peer_lost, "rank 0 did not answer " + deadline_in_words(self.deadline_));
     if (arrival == Arrival::closed) return false;
-    if (reply.kind == MessageKind::failure) self.fail(reply.code, story);
+    if (reply.kind == MessageKind::failure) self.fail(reply.code, message);
     self.links_[0] = std::move(link);
     return true;
   }

@@ -20,7 +20,7 @@ inline constexpr std::chrono::milliseconds kGrace{500};
 inline constexpr std::chrono::milliseconds kLastCall{1000};
 /// Most time spent on telling one rank.
 inline constexpr std::chrono::milliseconds kTellLimit{200};
-inline constexpr std::uint64_t kMostStoryBytes = 4096;
+inline constexpr std::uint64_t kMaxMessageBytes = 4096;
 
 /// First words of every rank to rank 0.
 struct Hello {
@@ -35,7 +35,7 @@ static_assert(sizeof(Hello) == 32);
 
 enum class MessageKind : std::uint32_t { welcome, gather, gathered, failure };
 
-/// Precedes `bytes` bytes: a contribution, all contributions, or the story of a failure.
+/// Precedes `bytes` bytes: a contribution, all contributions, or the message of a failure.
 struct Head {
   MessageKind kind;
   StatusCode code;  // of a failure
@@ -46,7 +46,7 @@ struct Head {
 };
 
 /// Until when rank 0 waits: as long as the least patient of all ranks that wait.
-struct Patience {
+struct JoinDeadline {
   std::chrono::milliseconds limit;
   platform::system::Deadline deadline{limit};
 
@@ -59,10 +59,10 @@ struct Patience {
 };
 
 /// Sends a failure, as well as the link still allows.
-void tell_failure(int link, StatusCode code, const std::string& story);
+void tell_failure(int link, StatusCode code, const std::string& message);
 
-/// Receives a head, and the story if it announces a failure.
-platform::system::Arrival receive_reply(int link, Head& head, std::string& story,
+/// Receives a head, and the message if it announces a failure.
+platform::system::Arrival receive_reply(int link, Head& head, std::string& message,
                                         const platform::system::Deadline& deadline);
 
 }  // namespace crossdock::memory

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The C border: the only place where exceptions become codes.
+// The C border: the only buffer set where exceptions become codes.
 
 #include <algorithm>
 #include <cstring>
@@ -11,8 +11,8 @@
 #include "op/config_members.hpp"
 #include "op/text.hpp"
 
-struct xd_team {
-  crossdock::Team team;
+struct xd_thread_team {
+  crossdock::ThreadTeam team;
 };
 struct xd_group {
   crossdock::Group group;
@@ -82,7 +82,9 @@ void take(T& to, T value, const char*) {
 }
 void take(bool& to, std::int32_t value, const char*) { to = value != 0; }
 void take(Dtype& to, std::int32_t value, const char* name) { to = enumerator<Dtype>(value, XD_NUM_DTYPES, name); }
-void take(Wire& to, std::int32_t value, const char* name) { to = enumerator<Wire>(value, XD_NUM_WIRES, name); }
+void take(CombineQuant& to, std::int32_t value, const char* name) {
+  to = enumerator<CombineQuant>(value, XD_NUM_COMBINE_QUANTS, name);
+}
 void take(Layout& to, std::int32_t value, const char* name) { to = enumerator<Layout>(value, XD_NUM_LAYOUTS, name); }
 void take(Overflow& to, std::int32_t value, const char* name) {
   to = enumerator<Overflow>(value, XD_NUM_OVERFLOWS, name);
@@ -97,7 +99,7 @@ Config config_of(const xd_config* given_config, const char* call) {
 #undef XD_TAKE
 #undef XD_LEAVE
   if (c.alignment == 0) config.alignment = 1;
-  if (c.in_flight == 0) config.in_flight = 1;
+  if (c.max_in_flight == 0) config.max_in_flight = 1;
   return config;
 }
 
@@ -113,13 +115,14 @@ GroupOptions options_of(const xd_group_options* given_options, const char* call)
 }
 
 DispatchInput input_of(const xd_dispatch_input& in) {
-  return {in.rows, in.ids, in.ids_are_int64 != 0, in.weights, in.scales, in.num_tokens, in.num_tokens_on_device};
+  return {in.tokens, in.topk_ids,   in.topk_ids_are_int64 != 0, in.topk_weights,
+          in.scales, in.num_tokens, in.num_tokens_on_device};
 }
 
 /// Of xd_dispatch_input and xd_combine_input alike.
 template <class Input>
 CallOptions options_of(const Input& in) {
-  return {in.stream, in.num_sms, in.num_blocks, in.num_warps, in.pieces};
+  return {in.stream, in.num_sms, in.num_blocks, in.num_warps, in.splits_per_row};
 }
 
 template <class T>
@@ -134,16 +137,17 @@ extern "C" {
 const char* xd_last_error(void) { return last_error.c_str(); }
 const char* xd_version(void) { return version(); }
 
-xd_status xd_team_create(int32_t num_ranks, xd_team** team) {
+xd_status xd_thread_team_create(int32_t num_ranks, xd_thread_team** team) {
   return guarded([&] {
-    given(team, "xd_team_create", "team");
-    *team = new xd_team{Team(num_ranks)};
+    given(team, "xd_thread_team_create", "team");
+    *team = new xd_thread_team{ThreadTeam(num_ranks)};
   });
 }
-void xd_team_destroy(xd_team* team) { destroy(team); }
+void xd_thread_team_destroy(xd_thread_team* team) { destroy(team); }
 
-xd_status xd_group_join_team(const xd_team* team, int32_t rank, const xd_group_options* options, xd_group** group) {
-  constexpr const char* call = "xd_group_join_team";
+xd_status xd_group_join_thread_team(const xd_thread_team* team, int32_t rank, const xd_group_options* options,
+                                    xd_group** group) {
+  constexpr const char* call = "xd_group_join_thread_team";
   return guarded([&] {
     given(group, call, "group");
     *group = new xd_group{Group::join(given(team, call, "team").team, rank, options_of(options, call))};
@@ -249,8 +253,8 @@ xd_status xd_combine(xd_exchange* exchange, xd_received** received, const xd_pla
     const xd_combine_input& in = sized(input, call, "input");
     if ((plan != nullptr) == (received != nullptr && *received != nullptr))
       throw UsageError(text(call, ": pass either received or plan, not both and not neither"));
-    const CombineInput from{in.rows, in.with_weights != 0, in.weights};
-    const CombineOutput to{in.out_rows, in.out_weights};
+    const CombineInput from{in.rows, in.combine_topk_weights != 0, in.topk_weights};
+    const CombineOutput to{in.out_rows, in.out_topk_weights};
     const CallOptions options = options_of(in);
     if (plan) return e.combine(plan->plan, from, to, options);
     e.combine(std::move((*received)->received), from, to, options);
@@ -264,7 +268,8 @@ xd_status xd_combine_fused(xd_exchange* exchange, xd_received** received, const 
     Exchange& e = given(exchange, call, "exchange").exchange;
     const xd_combine_input& in = sized(input, call, "input");
     given(given(received, call, "received"), call, "*received");
-    e.combine_fused(std::move((*received)->received), {in.out_rows, in.out_weights}, in.num_tokens, options_of(in));
+    e.combine_fused(std::move((*received)->received), {in.out_rows, in.out_topk_weights}, in.num_tokens,
+                    options_of(in));
     delete std::exchange(*received, nullptr);
   });
 }
@@ -278,8 +283,8 @@ xd_status xd_received_view(const xd_received* received, xd_view* view) {
     *view = {sizeof(xd_view),
              t.rows,
              t.scales,
-             t.ids,
-             t.weights,
+             t.topk_ids,
+             t.topk_weights,
              reinterpret_cast<const xd_row_source*>(t.sources),
              t.row_capacity,
              t.first_expert,
@@ -313,16 +318,16 @@ xd_status xd_received_view(const xd_received* received, xd_view* view) {
   });
 }
 
-xd_status xd_received_landing_rows(const xd_received* received, int32_t rank, void** rows) {
-  constexpr const char* call = "xd_received_landing_rows";
-  return guarded([&] { given(rows, call, "rows") = given(received, call, "received").received.landing_rows(rank); });
+xd_status xd_received_combine_slots(const xd_received* received, int32_t rank, void** rows) {
+  constexpr const char* call = "xd_received_combine_slots";
+  return guarded([&] { given(rows, call, "rows") = given(received, call, "received").received.combine_slots(rank); });
 }
 
-xd_status xd_received_keep(xd_received* received, xd_plan** plan) {
-  constexpr const char* call = "xd_received_keep";
+xd_status xd_received_retain_plan(xd_received* received, xd_plan** plan) {
+  constexpr const char* call = "xd_received_retain_plan";
   return guarded([&] {
     given(plan, call, "plan");
-    *plan = new xd_plan{given(received, call, "received").received.keep()};
+    *plan = new xd_plan{given(received, call, "received").received.retain_plan()};
   });
 }
 void xd_received_destroy(xd_received* received) { destroy(received); }

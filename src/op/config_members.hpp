@@ -13,10 +13,10 @@
   X(hidden)                              \
   X(num_experts)                         \
   X(top_k)                               \
-  X(max_tokens)                          \
+  X(max_tokens_per_rank)                 \
   X(dispatch_dtype)                      \
   X(combine_dtype)                       \
-  X(combine_wire)                        \
+  X(combine_quant)                       \
   X(scale_bytes)                         \
   X(layout)                              \
   X(row_capacity)                        \
@@ -26,14 +26,14 @@
   X(overflow)                            \
   X(zero_copy)                           \
   X(fused)                               \
-  X(combine_weights)                     \
-  X(in_flight)                           \
-  X(kept_plans)                          \
+  X(combine_topk_weights)                \
+  X(max_in_flight)                       \
+  X(max_kept_plans)                      \
   X_CPP_ONLY(trace_events)               \
   X(num_sms)                             \
   X(num_blocks)                          \
   X(num_warps)                           \
-  X(pieces)
+  X(splits_per_row)
 
 namespace crossdock::op {
 

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "crossdock/error.hpp"
+#include "crossdock/retired_names.h"
 #include "op/text.hpp"
 
 namespace crossdock::op {
@@ -16,8 +17,18 @@ namespace {
 constexpr struct { std::string_view name, standard; } kVariables[] = {XD_ENVIRONMENT(XD_ROW)};
 #undef XD_ROW
 
+/// ConfigError if a variable that has another name now is set: an ignored setting would go unnoticed.
+void refuse_retired() {
+#define XD_ROW(old_name, new_name)                                 \
+  if (const char* value = std::getenv(#old_name); value && *value) \
+    throw ConfigError(text(#old_name " = `", value, "`; this variable is called " #new_name " now; set that"));
+  XD_RETIRED_ENVIRONMENT(XD_ROW)
+#undef XD_ROW
+}
+
 /// Value of a variable of the list, or its default.
 std::string value_of(std::string_view name) {
+  refuse_retired();
   const char* set = std::getenv(std::string(name).c_str());
   if (set && *set) return set;
   for (const auto& variable : kVariables)
@@ -43,8 +54,8 @@ std::chrono::milliseconds environment_deadline() {
 }
 
 int environment_packet_tokens() {
-  return static_cast<int>(number_of("CROSSDOCK_PACKET_TOKENS", packet::kMostTokens,
-                                    text("a number of tokens, 0 to ", packet::kMostTokens)));
+  return static_cast<int>(number_of("CROSSDOCK_PACKET_TOKENS", ll_packet::kMaxTokens,
+                                    text("a number of tokens, 0 to ", ll_packet::kMaxTokens)));
 }
 
 std::string environment_tuning_file() { return value_of("CROSSDOCK_TUNING_FILE"); }

@@ -7,7 +7,7 @@
 #include <string>
 
 #include "crossdock/types.hpp"
-#include "types/packet.hpp"
+#include "types/ll_packet.hpp"
 
 namespace crossdock::op {
 
@@ -24,7 +24,7 @@ std::chrono::milliseconds environment_deadline();
 /// CROSSDOCK_TUNING_FILE, `none` if there is none.
 std::string environment_tuning_file();
 
-/// CROSSDOCK_PACKET_TOKENS. ConfigError if it is no number from 0 to packet::kMostTokens.
+/// CROSSDOCK_PACKET_TOKENS. ConfigError if it is no number from 0 to ll_packet::kMaxTokens.
 int environment_packet_tokens();
 
 /// CROSSDOCK_BACKEND. ConfigError if it names no machine.

@@ -35,15 +35,16 @@ struct Argument {
       throw UsageError(text(where(), name, " lies ", address % alignment, " bytes past a multiple of ", alignment,
                             "; it must be ", alignment, "-byte aligned"));
     if (!pointer || exchange.memory.holds(pointer)) return;  // no need to ask the driver
-    const std::string why = exchange.group->device().why_not_pointer(pointer);
+    const std::string why = exchange.group->device().pointer_error(pointer);
     if (!why.empty()) throw UsageError(text(where(), name, " ", why));
   }
 };
 
 /// True if the stream is capturing.
 bool check_options(const ExchangeState& e, const char* call, const CallOptions& options) {
-  for (const auto& [name, value] : {std::pair("num_sms", options.num_sms), std::pair("num_blocks", options.num_blocks),
-                                    std::pair("num_warps", options.num_warps), std::pair("pieces", options.pieces)})
+  for (const auto& [name, value] :
+       {std::pair("num_sms", options.num_sms), std::pair("num_blocks", options.num_blocks),
+        std::pair("num_warps", options.num_warps), std::pair("splits_per_row", options.splits_per_row)})
     if (value < 0)
       throw UsageError(
           text(call, " on rank ", e.group->rank(), ": ", name, " = ", value, "; must be 0 (not chosen here) or more"));
@@ -58,30 +59,30 @@ bool check_options(const ExchangeState& e, const char* call, const CallOptions& 
 /// `plan_tokens`: T of the plan that is replayed, -1 if only the device knows it; nothing for a new routing.
 void check_dispatch(const ExchangeState& e, const DispatchInput& in, std::optional<std::int32_t> plan_tokens) {
   constexpr const char* call = "dispatch";
-  if (in.num_tokens < 0 || in.num_tokens > e.shape.max_tokens)
+  if (in.num_tokens < 0 || in.num_tokens > e.shape.max_tokens_per_rank)
     throw UsageError(text("dispatch on rank ", e.group->rank(), ": num_tokens = ", in.num_tokens,
-                          "; must be 0 to max_tokens = ", e.shape.max_tokens));
+                          "; must be 0 to max_tokens_per_rank = ", e.shape.max_tokens_per_rank));
   const bool any = plan_tokens ? *plan_tokens != 0 : in.num_tokens_on_device || in.num_tokens > 0;
   const auto check = [&](const char* name, const void* pointer, bool needed, std::uintptr_t alignment) {
     const Argument argument{e, call, name, pointer};
     argument.required(needed && any);
     argument.aligned(alignment);
   };
-  check("rows", in.rows, true, 16);
+  check("tokens", in.tokens, true, 16);
   check("scales", in.scales, e.shape.scale_bytes > 0, 1);
   check("num_tokens_on_device", in.num_tokens_on_device, false, 4);
   if (plan_tokens) return;
-  check("ids", in.ids, true, in.ids_are_int64 ? 8 : 4);
-  check("weights", in.weights, false, 4);
+  check("topk_ids", in.topk_ids, true, in.topk_ids_are_int64 ? 8 : 4);
+  check("topk_weights", in.topk_weights, false, 4);
 }
 
-kernels::DispatchArgs dispatch_args(ExchangeState& e, const DispatchInput& in, int place, int plan, bool replay) {
-  e.landing_free[place] = true;
+kernels::DispatchArgs dispatch_args(ExchangeState& e, const DispatchInput& in, int buffer_set, int plan, bool replay) {
+  e.slots_free[buffer_set] = true;
   kernels::DispatchArgs args{};
-  args.call = e.call(place, plan);
-  args.rows = static_cast<const std::byte*>(in.rows);
-  args.ids = {in.ids, in.ids_are_int64};
-  args.weights = in.weights;
+  args.call = e.call(buffer_set, plan);
+  args.tokens = static_cast<const std::byte*>(in.tokens);
+  args.topk_ids = {in.topk_ids, in.topk_ids_are_int64};
+  args.topk_weights = in.topk_weights;
   args.scales = static_cast<const std::byte*>(in.scales);
   args.aligned_scales = e.shape.scale_bytes % 16 == 0 && reinterpret_cast<std::uintptr_t>(in.scales) % 16 == 0;
   args.num_tokens = in.num_tokens;
@@ -90,54 +91,56 @@ kernels::DispatchArgs dispatch_args(ExchangeState& e, const DispatchInput& in, i
   return args;
 }
 
-/// A row of `bytes` bytes in about `count` pieces, each a multiple of `grain` units of 16 bytes.
-kernels::Pieces pieces_of(std::int64_t bytes, int count, int grain) {
+/// A row of `bytes` bytes in about `count` splits_per_row, each a multiple of `grain` units of 16 bytes.
+kernels::RowSplits row_splits_of(std::int64_t bytes, int count, int grain) {
   const std::int32_t units = static_cast<std::int32_t>(bytes / 16), each = round_up(ceil_div(units, count), grain);
-  return kernels::Pieces::of(units, each);
+  return kernels::RowSplits::of(units, each);
 }
 
 /// What Exchange::last_launch tells.
-void note_launch(ExchangeState& e, platform::Geometry geometry, const kernels::Pieces& pieces, Decider by) {
-  e.last_launch = {geometry.num_blocks, geometry.num_threads / e.limits.width, pieces.count, by};
+void note_launch(ExchangeState& e, platform::Geometry geometry, const kernels::RowSplits& splits_per_row,
+                 TuningSource by) {
+  e.last_launch = {geometry.num_blocks, geometry.num_threads / e.limits.width, splits_per_row.count, by};
 }
 
 /// Blocks of a launch whose rows go in packets have few warps: a part of a row each, on as many multiprocessors as that takes.
 /// `beside`: parts of what goes along with a row.
-tuning::Choice choose_for_packets(const ExchangeState& e, std::int64_t tokens, std::int64_t row_bytes, int beside,
-                                  tuning::Wish wish, int idle_blocks) {
+tuning::Choice choose_for_ll(const ExchangeState& e, std::int64_t tokens, std::int64_t row_bytes, int beside,
+                             tuning::GeometryRequest request, int idle_blocks) {
   constexpr int kWarps = 8;
-  const int parts = static_cast<int>(ceil_div<std::int64_t>(row_bytes / 16, packet::kUnitsPacked * e.limits.width));
-  if (wish.num_warps == 0) wish.num_warps = kWarps;
-  wish.pieces = parts + beside;
-  tuning::Choice choice = e.choose(tokens * e.shape.ranks_per_token, row_bytes, wish, idle_blocks);
-  choice.pieces = parts;
+  const int parts = static_cast<int>(ceil_div<std::int64_t>(row_bytes / 16, ll_packet::kUnitsPacked * e.limits.width));
+  if (request.num_warps == 0) request.num_warps = kWarps;
+  request.splits_per_row = parts + beside;
+  tuning::Choice choice = e.choose(tokens * e.shape.ranks_per_token, row_bytes, request, idle_blocks);
+  choice.splits_per_row = parts;
   return choice;
 }
 
 void launch_dispatch(ExchangeState& e, kernels::DispatchArgs& args, const CallOptions& options, bool capturing) {
-  const std::int64_t tokens = args.num_tokens_on_device || args.replay ? e.shape.max_tokens : args.num_tokens;
+  const std::int64_t tokens = args.num_tokens_on_device || args.replay ? e.shape.max_tokens_per_rank : args.num_tokens;
   const tuning::Decision decision = e.decide_dispatch(options, tokens);
-  const int idle_blocks = tokens <= kernels::kChunk ? kernels::kIdleOfSmall : 1;  // one to count and publish
+  const int idle_blocks = tokens <= kernels::kChunk ? kernels::kControlBlocksLatency : 1;  // one to count and publish
   const tuning::Choice choice =
-      kernels::goes_in_packets(args)
-          ? choose_for_packets(e, tokens, e.shape.row_bytes, 1, decision.wish, kernels::kClerks)
-          : e.choose(tokens, e.shape.row_bytes, decision.wish, idle_blocks);
-  args.pieces = pieces_of(e.shape.row_bytes, choice.pieces, 1);
-  note_launch(e, choice.geometry, args.pieces, decision.by);
+      kernels::uses_ll_packets(args)
+          ? choose_for_ll(e, tokens, e.shape.row_bytes, 1, decision.request, kernels::kControlBlocks)
+          : e.choose(tokens, e.shape.row_bytes, decision.request, idle_blocks);
+  args.splits = row_splits_of(e.shape.row_bytes, choice.splits_per_row, 1);
+  note_launch(e, choice.geometry, args.splits, decision.by);
   const platform::CurrentDevice current(e.group->device());
-  const detail::CallUnderWay under_way(e, options.stream, capturing);
+  const detail::StreamMark under_way(e, options.stream, capturing);
   e.launches->dispatch(choice.geometry, options.stream, args);
   if (e.shape.layout == Layout::token_major) return;
   // As if the others had as many tokens.
-  const std::int64_t expected = smaller(e.shape.row_capacity, larger(tokens, tuning::kLeastTokens) * e.shape.num_ranks);
+  const std::int64_t expected = min(e.shape.row_capacity, max(tokens, tuning::kLeastTokens) * e.shape.num_ranks);
   const tuning::Choice rows =
-      e.choose(expected, e.shape.row_bytes, {.num_sms = decision.wish.num_sms}, 1);  // for books
-  const kernels::ExpertRowsArgs by_expert{args.call, pieces_of(e.shape.row_bytes, rows.pieces, 1), args.replay};
+      e.choose(expected, e.shape.row_bytes, {.num_sms = decision.request.num_sms}, 1);  // for books
+  const kernels::ExpertRowsArgs by_expert{args.call, row_splits_of(e.shape.row_bytes, rows.splits_per_row, 1),
+                                          args.replay};
   e.launches->expert_rows(rows.geometry, options.stream, by_expert);
 }
 
-/// The call-wide part of combine, shared by its forms. `place` -1: any.
-void run_combine(ExchangeState& e, int place, int plan, const CombineInput& in, const CombineOutput& out,
+/// The call-wide part of combine, shared by its forms. `buffer set` -1: any.
+void run_combine(ExchangeState& e, int buffer_set, int plan, const CombineInput& in, const CombineOutput& out,
                  const CallOptions& options) {
   constexpr const char* call = "combine";
   const platform::Range range(e.group->device(), "crossdock combine");
@@ -146,51 +149,51 @@ void run_combine(ExchangeState& e, int place, int plan, const CombineInput& in, 
   Argument{e, call, "input.rows", in.rows}.aligned(16);
   Argument{e, call, "output.rows", out.rows}.required(any);
   Argument{e, call, "output.rows", out.rows}.aligned(16);
-  if (in.with_weights && !e.shape.combine_weights)
-    throw UsageError(
-        text("combine on rank ", e.group->rank(),
-             ": with_weights needs config.combine_weights; set it in the Config of a new Exchange on every rank"));
-  Argument{e, call, "output.weights", out.weights}.required(in.with_weights && any);
-  Argument{e, call, "input.weights", in.weights}.aligned(4);
-  Argument{e, call, "output.weights", out.weights}.aligned(4);
+  if (in.combine_topk_weights && !e.shape.combine_topk_weights)
+    throw UsageError(text("combine on rank ", e.group->rank(),
+                          ": input.combine_topk_weights needs config.combine_topk_weights; set it in the Config of a "
+                          "new Exchange on every rank"));
+  Argument{e, call, "output.topk_weights", out.topk_weights}.required(in.combine_topk_weights && any);
+  Argument{e, call, "input.topk_weights", in.topk_weights}.aligned(4);
+  Argument{e, call, "output.topk_weights", out.topk_weights}.aligned(4);
   const bool capturing = check_options(e, call, options);
 
   const platform::CurrentDevice current(e.group->device());
-  const int owner = e.place_of_combine_buffer(in.rows);
-  if (owner >= 0 && place >= 0 && owner != place)
+  const int owner = e.buffer_set_of_combine_buffer(in.rows);
+  if (owner >= 0 && buffer_set >= 0 && owner != buffer_set)
     throw UsageError(
         text("combine on rank ", e.group->rank(), ": input.rows is the combine buffer of another Received"));
   const bool by_expert = e.shape.layout != Layout::token_major;
   kernels::CombineArgs args{};
-  const int used = place >= 0 ? place : owner >= 0 ? owner : e.place_for_plan();
+  const int used = buffer_set >= 0 ? buffer_set : owner >= 0 ? owner : e.buffer_set_for_plan();
   args.call = e.call(used, plan);
   args.rows = static_cast<const std::byte*>(in.rows);
-  args.weights = in.weights;
+  args.topk_weights = in.topk_weights;
   args.out = static_cast<std::byte*>(out.rows);
-  args.out_weights = out.weights;
+  args.out_topk_weights = out.topk_weights;
   args.num_tokens = -1;
-  args.with_weights = in.with_weights;
-  args.source = owner >= 0 && !by_expert ? kernels::Source::peers : kernels::Source::landing;
-  const std::int64_t tokens = e.plan_tokens[plan] < 0 ? e.shape.max_tokens : e.plan_tokens[plan];
+  args.combine_topk_weights = in.combine_topk_weights;
+  args.source = owner >= 0 && !by_expert ? kernels::Source::peers : kernels::Source::slots;
+  const std::int64_t tokens = e.plan_tokens[plan] < 0 ? e.shape.max_tokens_per_rank : e.plan_tokens[plan];
   const tuning::Decision decision = e.decide_combine(options, owner >= 0 ? Path::zero_copy : Path::staged, tokens);
-  const tuning::Choice send = e.choose(e.shape.row_capacity, e.shape.combine_row_bytes, decision.wish);
-  const tuning::Choice reduce = e.choose(tokens, e.shape.combine_row_bytes, decision.wish);
-  // Units of a wire row: 16 bytes of it, however many of the row they carry; a block of fp8_block128 has eight.
-  const std::int64_t wire_units =
-      ceil_div<std::int64_t>(e.config.combine_wire == Wire::own ? e.shape.combine_row_bytes : e.shape.hidden, 16);
-  args.send = pieces_of(wire_units * 16, send.pieces, 8);
-  args.reduce = pieces_of(wire_units * 16, reduce.pieces, 1);
-  const bool pull = args.source == kernels::Source::peers && !args.with_weights;
-  const bool packed = kernels::goes_in_packets(args);
+  const tuning::Choice send = e.choose(e.shape.row_capacity, e.shape.combine_row_bytes, decision.request);
+  const tuning::Choice reduce = e.choose(tokens, e.shape.combine_row_bytes, decision.request);
+  // Units of a wire row: 16 bytes of it, however many of the row they carry; a block of fp8_blockwise has eight.
+  const std::int64_t wire_units = ceil_div<std::int64_t>(
+      e.config.combine_quant == CombineQuant::none ? e.shape.combine_row_bytes : e.shape.hidden, 16);
+  args.send = row_splits_of(wire_units * 16, send.splits_per_row, 8);
+  args.reduce = row_splits_of(wire_units * 16, reduce.splits_per_row, 1);
+  const bool pull = args.source == kernels::Source::peers && !args.combine_topk_weights;
+  const bool packed = kernels::uses_ll_packets(args);
   const platform::Geometry geometry =
-      packed ? choose_for_packets(e, tokens, e.shape.combine_row_bytes, 0, decision.wish, 1).geometry
+      packed ? choose_for_ll(e, tokens, e.shape.combine_row_bytes, 0, decision.request, 1).geometry
       : pull ? reduce.geometry
              : send.geometry;
   note_launch(e, geometry, pull ? args.reduce : args.send, decision.by);
-  const detail::CallUnderWay under_way(e, options.stream, capturing);
-  e.launches->combine[static_cast<int>(e.config.combine_dtype)][static_cast<int>(e.config.combine_wire)][by_expert](
+  const detail::StreamMark under_way(e, options.stream, capturing);
+  e.launches->combine[static_cast<int>(e.config.combine_dtype)][static_cast<int>(e.config.combine_quant)][by_expert](
       geometry, options.stream, args);
-  e.landing_free[used] = false;
+  e.slots_free[used] = false;
 }
 
 ExchangeState& alive(const std::shared_ptr<ExchangeState>& state, const char* call) {
@@ -209,11 +212,11 @@ Exchange& Exchange::operator=(Exchange&&) noexcept = default;
 Exchange::~Exchange() = default;
 
 const Config& Exchange::config() const { return alive(state_, "Exchange::config").config; }
-Memory Exchange::memory() const {
+MemoryUsage Exchange::memory() const {
   const ExchangeState& e = alive(state_, "Exchange::memory");
-  Memory bill = op::bill_of(e.shape, platform::page_bytes_of(e.group->device().kind()));
-  bill.total_bytes = e.memory.bytes() + e.report_block->bytes();  // what was taken, not what was planned
-  return bill;
+  MemoryUsage usage = op::memory_usage_of(e.shape, platform::page_bytes_of(e.group->device().kind()));
+  usage.total_bytes = e.memory.bytes() + e.report_block->bytes();  // what was taken, not what was planned
+  return usage;
 }
 
 Received Exchange::dispatch(const DispatchInput& input, const CallOptions& options) {
@@ -222,10 +225,11 @@ Received Exchange::dispatch(const DispatchInput& input, const CallOptions& optio
   e.check("dispatch");
   check_dispatch(e, input, {});
   const bool capturing = check_options(e, "dispatch", options);
-  const int place = e.take_place("dispatch"), plan = e.take_plan(capturing);
-  Received received(std::unique_ptr<detail::ReceivedState>(new detail::ReceivedState{state_, place, plan, capturing}));
+  const int buffer_set = e.take_buffer_set("dispatch"), plan = e.take_plan(capturing);
+  Received received(
+      std::unique_ptr<detail::ReceivedState>(new detail::ReceivedState{state_, buffer_set, plan, capturing}));
   e.plan_tokens[plan] = input.num_tokens_on_device ? -1 : input.num_tokens;
-  kernels::DispatchArgs args = dispatch_args(e, input, place, plan, false);
+  kernels::DispatchArgs args = dispatch_args(e, input, buffer_set, plan, false);
   launch_dispatch(e, args, options, capturing);
   return received;
 }
@@ -244,10 +248,10 @@ Received Exchange::dispatch(const Plan& kept, const DispatchInput& input, const 
     throw UsageError(text("dispatch on rank ", e.group->rank(), ": num_tokens = ", input.num_tokens,
                           "; the plan routes ", e.plan_tokens[plan]));
   const bool capturing = check_options(e, "dispatch", options);
-  const int place = e.take_place("dispatch");
+  const int buffer_set = e.take_buffer_set("dispatch");
   e.hold_plan(plan);
-  auto state = std::unique_ptr<detail::ReceivedState>(new detail::ReceivedState{state_, place, plan, true});
-  kernels::DispatchArgs args = dispatch_args(e, input, place, plan, true);
+  auto state = std::unique_ptr<detail::ReceivedState>(new detail::ReceivedState{state_, buffer_set, plan, true});
+  kernels::DispatchArgs args = dispatch_args(e, input, buffer_set, plan, true);
   launch_dispatch(e, args, options, capturing);
   return Received(std::move(state));
 }
@@ -260,7 +264,7 @@ void Exchange::combine(Received&& received, const CombineInput& input, const Com
     throw StateError(
         text("combine on rank ", e.group->rank(),
              ": this Received was combined before, moved from, or belongs to another exchange; dispatch first"));
-  run_combine(e, received.state_->place, received.state_->plan, input, output, options);
+  run_combine(e, received.state_->buffer_set, received.state_->plan, input, output, options);
   received.state_.reset();
 }
 
@@ -286,48 +290,48 @@ void Exchange::combine_fused(Received&& received, const CombineOutput& output, s
     throw StateError(text("combine_fused on rank ", e.group->rank(),
                           ": this Received was combined before, moved from, or belongs to ",
                           "another exchange; dispatch first"));
-  if (num_tokens < -1 || num_tokens > e.shape.max_tokens)
+  if (num_tokens < -1 || num_tokens > e.shape.max_tokens_per_rank)
     throw UsageError(text("combine_fused on rank ", e.group->rank(), ": num_tokens = ", num_tokens,
-                          "; must be -1 (of the plan) or 0 to ", e.shape.max_tokens));
-  if (!e.landing_free[received.state_->place])
+                          "; must be -1 (of the plan) or 0 to ", e.shape.max_tokens_per_rank));
+  if (!e.slots_free[received.state_->buffer_set])
     throw StateError(text("combine_fused on rank ", e.group->rank(),
-                          ": a combine along a kept plan has used the landing rows since ",
+                          ": a combine along a kept plan has used the combine slots since ",
                           "this dispatch; dispatch again, or allow more in flight"));
   const int plan = received.state_->plan;
   const std::int32_t tokens = num_tokens >= 0 ? num_tokens : e.plan_tokens[plan];
   Argument{e, "combine_fused", "output.rows", output.rows}.required(tokens != 0);
   Argument{e, "combine_fused", "output.rows", output.rows}.aligned(16);
-  if (output.weights && !e.shape.combine_weights)
-    throw UsageError(
-        text("combine_fused on rank ", e.group->rank(),
-             ": output.weights needs config.combine_weights; set it in the Config of a new Exchange on every rank"));
+  if (output.topk_weights && !e.shape.combine_topk_weights)
+    throw UsageError(text("combine_fused on rank ", e.group->rank(),
+                          ": output.topk_weights needs config.combine_topk_weights; set it in the Config of a new "
+                          "Exchange on every rank"));
   const bool capturing = check_options(e, "combine_fused", options);
   const platform::CurrentDevice current(e.group->device());
   kernels::CombineArgs args{};
-  args.call = e.call(received.state_->place, plan);
+  args.call = e.call(received.state_->buffer_set, plan);
   args.out = static_cast<std::byte*>(output.rows);
-  args.out_weights = output.weights;
+  args.out_topk_weights = output.topk_weights;
   args.num_tokens = num_tokens;
   args.source = kernels::Source::fused;
-  args.with_weights = output.weights != nullptr;
-  const std::int64_t rows = tokens < 0 ? e.shape.max_tokens : tokens;
+  args.combine_topk_weights = output.topk_weights != nullptr;
+  const std::int64_t rows = tokens < 0 ? e.shape.max_tokens_per_rank : tokens;
   const tuning::Decision decision = e.decide_combine(options, Path::fused, rows);
-  const tuning::Choice choice = e.choose(rows, e.shape.combine_row_bytes, decision.wish);
-  args.send = pieces_of(e.shape.combine_row_bytes, 1, 1);
-  args.reduce = pieces_of(e.shape.combine_row_bytes, choice.pieces, 1);
+  const tuning::Choice choice = e.choose(rows, e.shape.combine_row_bytes, decision.request);
+  args.send = row_splits_of(e.shape.combine_row_bytes, 1, 1);
+  args.reduce = row_splits_of(e.shape.combine_row_bytes, choice.splits_per_row, 1);
   note_launch(e, choice.geometry, args.reduce, decision.by);
-  const detail::CallUnderWay under_way(e, options.stream, capturing);
+  const detail::StreamMark under_way(e, options.stream, capturing);
   e.launches->combine[static_cast<int>(e.config.combine_dtype)][0][0](choice.geometry, options.stream, args);
-  e.landing_free[received.state_->place] = false;
+  e.slots_free[received.state_->buffer_set] = false;
   received.state_.reset();
 }
 
-void Exchange::spoil(void* memory, std::uint64_t bytes, StreamHandle stream) {
-  ExchangeState& e = alive(state_, "Exchange::spoil");
+void Exchange::debug_fill(void* memory, std::uint64_t bytes, StreamHandle stream) {
+  ExchangeState& e = alive(state_, "Exchange::debug_fill");
   platform::Device& device = e.group->device();
   const bool capturing = device.check_stream(stream);
   const platform::CurrentDevice current(device);
-  const detail::CallUnderWay under_way(e, stream, capturing);
+  const detail::StreamMark under_way(e, stream, capturing);
   device.fill_on(stream, memory, 0xff, bytes);
 }
 
@@ -337,25 +341,26 @@ void Exchange::read(void* to, const void* memory, std::uint64_t bytes, StreamHan
     throw StateError("Exchange::read: the stream is capturing, so nothing has run; end the capture, replay, then read");
   const platform::CurrentDevice current(device);
   device.wait_for(stream);
-  device.peek(to, memory, bytes);
+  device.read_sync(to, memory, bytes);
 }
 
-Launch Exchange::last_launch() const { return alive(state_, "Exchange::last_launch").last_launch; }
+LaunchInfo Exchange::last_launch() const { return alive(state_, "Exchange::last_launch").last_launch; }
 
 std::vector<TraceEvent> Exchange::trace() const {
   const ExchangeState& e = alive(state_, "Exchange::trace");
   std::vector<TraceEvent> all;
   const std::uint32_t most = e.shape.trace_events;
-  for (int place = 0; most && place < e.shape.in_flight; ++place) {
+  for (int buffer_set = 0; most && buffer_set < e.shape.max_in_flight; ++buffer_set) {
     std::uint32_t taken = 0;
-    e.group->device().peek(&taken, e.mine<void>(e.arena.place_at(place, e.arena.place.trace_head)), sizeof taken);
+    e.group->device().read_sync(&taken, e.local<void>(e.arena.buffer_set_at(buffer_set, e.arena.buffer_set.trace_head)),
+                                sizeof taken);
     if (taken == 0) continue;
-    std::vector<TraceEvent> ring(smaller(taken, most));
-    e.group->device().peek(ring.data(), e.mine<void>(e.arena.place_at(place, e.arena.place.trace)),
-                           ring.size() * sizeof(TraceEvent));
+    std::vector<TraceEvent> ring(min(taken, most));
+    e.group->device().read_sync(ring.data(), e.local<void>(e.arena.buffer_set_at(buffer_set, e.arena.buffer_set.trace)),
+                                ring.size() * sizeof(TraceEvent));
     // Oldest first: clocks are too coarse to sort by.
     if (taken > most) std::rotate(ring.begin(), ring.begin() + taken % most, ring.end());
-    for (TraceEvent& event : ring) event.place = static_cast<std::int16_t>(place);
+    for (TraceEvent& event : ring) event.buffer_set = static_cast<std::int16_t>(buffer_set);
     all.insert(all.end(), ring.begin(), ring.end());
   }
   std::stable_sort(all.begin(), all.end(),

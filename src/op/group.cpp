@@ -53,10 +53,10 @@ std::shared_ptr<detail::GroupState> form(AllGather all_gather, int rank, int num
 
 }  // namespace
 
-Team::Team(int num_ranks) : state_(std::make_shared<detail::TeamState>(num_ranks)) {}
-int Team::num_ranks() const { return state_->num_ranks(); }
+ThreadTeam::ThreadTeam(int num_ranks) : state_(std::make_shared<detail::ThreadTeamState>(num_ranks)) {}
+int ThreadTeam::num_ranks() const { return state_->num_ranks(); }
 
-Group Group::join(const Team& team, int rank, const GroupOptions& options) {
+Group Group::join(const ThreadTeam& team, int rank, const GroupOptions& options) {
   check_rank(rank, team.num_ranks());
   return Group(form(memory::all_gather_of(team.state_, rank, deadline_of(options)), rank, team.num_ranks(), options));
 }
@@ -90,7 +90,7 @@ int Group::num_ranks() const { return open(state_, "Group::num_ranks").num_ranks
 BackendKind Group::backend() const { return open(state_, "Group::backend").device().kind(); }
 int Group::device() const { return open(state_, "Group::device").device().ordinal(); }
 std::string Group::device_model() const { return open(state_, "Group::device_model").device().model(); }
-std::string Group::sharing() const { return open(state_, "Group::sharing").sharing().manner.text; }
+std::string Group::sharing() const { return open(state_, "Group::sharing").sharing().share_mode.text; }
 Status Group::poll() const { return open(state_, "Group::poll").poll(); }
 
 void Group::abort(const std::string& reason) {

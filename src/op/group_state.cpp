@@ -28,7 +28,7 @@ std::vector<Hello> exchange_hellos(const memory::Sharing& s, const Hello& mine) 
     if (all[r].num_ranks != s.num_ranks || all[r].rank != r)
       throw UsageError(text("Group::join on rank ", s.rank, ": entry ", r, " of the all-gather says rank ", all[r].rank,
                             " of ", all[r].num_ranks, ", expected rank ", r, " of ", s.num_ranks,
-                            "; the callback must place every rank's bytes in rank order"));
+                            "; the callback must buffer_set every rank's bytes in rank order"));
     if (all[r].backend != mine.backend)
       throw TopologyError(text("Group::join on rank ", s.rank, ": backend ",
                                name_of(static_cast<BackendKind>(mine.backend)), " here and ",
@@ -47,19 +47,19 @@ std::string where(Edge edge) {
   return text(kOperations[static_cast<int>(edge)], ", phase `wait_", name_of(edge), "`, edge `", name_of(edge), "`");
 }
 
-/// What a rank does in a combine of this manner.
-std::string words_of_manner(std::uint64_t manner) {
-  const char* rows = manner & sync::kFusedRows   ? "fused rows"
-                     : manner & sync::kPullsRows ? "rows in combine buffers"
-                                                 : "rows that are sent";
-  return text(rows, manner & sync::kWithWeights ? ", with_weights" : "");
+/// What a rank does in a combine of this mode.
+std::string words_of_mode(std::uint64_t mode) {
+  const char* rows = mode & sync::kFusedRows   ? "fused rows"
+                     : mode & sync::kPullsRows ? "rows in combine buffers"
+                                               : "rows that are sent";
+  return text(rows, mode & sync::kWithWeights ? ", combine_topk_weights" : "");
 }
 
 }  // namespace
 
 GroupState::GroupState(memory::Sharing sharing, BackendKind backend, int device, const std::string& tuning_file)
     : sharing_(std::move(sharing)) {
-  told_to_all("Group::join", [&] {
+  run_collectively("Group::join", [&] {
     sharing_.device = platform::open_device(backend, device);
     in_use_.emplace(*sharing_.device);
     end_of_posts_ = &in_use_->end_of_calls_on(nullptr);
@@ -85,27 +85,27 @@ GroupState::GroupState(memory::Sharing sharing, BackendKind backend, int device,
     sharing_.in_process |= unsigned{same_process} << other.rank;
     ranks_on_device_ += same_device;
     threads_on_device_ += same_device && same_process;
-    const std::string why = sharing_.device->why_not_reach_id(other.device_id);
+    const std::string why = sharing_.device->peer_access_error_by_id(other.device_id);
     if (!why.empty() && unreachable.empty())
       unreachable = text("Group::join: rank ", rank(), " (device ", mine.device, ") cannot reach the memory of rank ",
                          other.rank, " (device ", other.device, "): ", why);
   }
   ranks_on_device_ = std::max(1, ranks_on_device_);
   memory::agree(sharing_, unreachable, "Group::join", StatusCode::topology);
-  sharing_.manner = memory::agree_on_manner(offers);
+  sharing_.share_mode = memory::agree_on_share_mode(offers);
   control_ = memory::PeerMemory::create(sharing_, sizeof(sync::Control), "Group::join");
-  told_to_all("Group::join", [&] {
+  run_collectively("Group::join", [&] {
     failure_ = sharing_.device->allocate_host_visible(sizeof(sync::FailureRecord));
     hold_watched(*in_use_);
     set_deadline(sharing_.deadline);  // before any rank's first kernel
   });
 }
 
-GroupState::~GroupState() { device().mark_posts(*end_of_posts_); }
+GroupState::~GroupState() { device().mark_writes(*end_of_posts_); }
 
-void GroupState::hold_watched(memory::InUse& in_use) const {
-  in_use.hold(control_);
-  in_use.hold(failure_);
+void GroupState::hold_watched(memory::DeferredRelease& deferred_release) const {
+  deferred_release.hold(control_);
+  deferred_release.hold(failure_);
 }
 
 void GroupState::read_tuning(const std::string& file) {
@@ -116,7 +116,7 @@ void GroupState::read_tuning(const std::string& file) {
   }
 }
 
-void GroupState::told_to_all(const char* what, const std::function<void()>& step) const {
+void GroupState::run_collectively(const char* what, const std::function<void()>& step) const {
   std::string failure;
   StatusCode code = StatusCode::system;
   try {
@@ -128,14 +128,14 @@ void GroupState::told_to_all(const char* what, const std::function<void()>& step
   memory::agree(sharing_, failure, what, code);
 }
 
-sync::Watch GroupState::watch(sync::ReportRecord* report) const {
-  sync::Watch watch{};
-  for (int r = 0; r < num_ranks(); ++r) watch.control[r] = control(r);
-  watch.failure = reinterpret_cast<sync::FailureRecord*>(failure_->data());
-  watch.report = report;
-  watch.rank = rank();
-  watch.num_ranks = num_ranks();
-  return watch;
+sync::FaultView GroupState::faults(sync::ReportRecord* report) const {
+  sync::FaultView faults{};
+  for (int r = 0; r < num_ranks(); ++r) faults.control[r] = control(r);
+  faults.failure = reinterpret_cast<sync::FailureRecord*>(failure_->data());
+  faults.report = report;
+  faults.rank = rank();
+  faults.num_ranks = num_ranks();
+  return faults;
 }
 
 Status GroupState::poll() const {
@@ -154,29 +154,29 @@ Status GroupState::poll() const {
   status.fatal = true;
   status.edge = static_cast<Edge>(record.edge);
   status.peer = static_cast<std::int32_t>(record.peer);
-  status.epoch_expected = record.sighting.epoch_expected;
-  status.epoch_seen = record.sighting.epoch_seen;
-  status.text = story_of(status, record);
+  status.epoch_expected = record.wait_report.epoch_expected;
+  status.epoch_seen = record.wait_report.epoch_seen;
+  status.text = message_of(status, record);
   return status;
 }
 
 std::string GroupState::reason_of(int origin) const {
   char reason[sync::kReasonBytes];
-  device().peek(reason, control(rank())->reason[origin], sizeof reason);
+  device().read_sync(reason, control(rank())->reason[origin], sizeof reason);
   return std::string(reason, strnlen(reason, sizeof reason));
 }
 
-std::string GroupState::story_of(const Status& status, const sync::FailureRecord& record) const {
+std::string GroupState::message_of(const Status& status, const sync::FailureRecord& record) const {
   const int origin = static_cast<int>(record.origin);
   if (status.code == StatusCode::aborted)
     return text("rank ", origin, " aborted the group: ", reason_of(origin), ". Seen by rank ", rank(),
                 ". Close the group");
   if (status.code == StatusCode::usage)
-    return text("ranks ", origin, " and ", status.peer, " combine in different manners: rank ", origin, " sums ",
-                words_of_manner(record.sighting.manner_expected), ", rank ", status.peer, " sums ",
-                words_of_manner(record.sighting.manner_seen), "; found in ", where(status.edge), ", epoch ",
+    return text("ranks ", origin, " and ", status.peer, " combine in different modes: rank ", origin, " sums ",
+                words_of_mode(record.wait_report.combine_mode_expected), ", rank ", status.peer, " sums ",
+                words_of_mode(record.wait_report.combine_mode_seen), "; found in ", where(status.edge), ", epoch ",
                 status.epoch_expected, ", seen by rank ", rank(),
-                ". Pass the same kind of rows, and with_weights, on every rank. Close the group");
+                ". Pass the same kind of rows, and combine_topk_weights, on every rank. Close the group");
   const std::string advice = text(". Every rank must make the same calls in the same order within the deadline; rank ",
                                   status.peer, " is late, has stopped, or skipped a call. Close the group");
   const std::string epochs = text("expected epoch ", status.epoch_expected, ", saw ", status.epoch_seen);
@@ -201,14 +201,14 @@ void GroupState::abort(const std::string& reason) {
   own_abort_told_.store(true, std::memory_order_release);
   const sync::Poison poison{StatusCode::aborted, Edge::poison, rank(), rank()};
   // All reasons first: a peer passes the poison on, and who hears it from there reads the reason at once.
-  for (int r = 0; r < num_ranks(); ++r) device().post(control(r)->reason[rank()], text, sizeof text);
-  for (int r = 0; r < num_ranks(); ++r) device().post_word(&control(r)->poison[rank()], poison.word());
+  for (int r = 0; r < num_ranks(); ++r) device().write_async(control(r)->reason[rank()], text, sizeof text);
+  for (int r = 0; r < num_ranks(); ++r) device().write_word_async(&control(r)->poison[rank()], poison.word());
 }
 
 void GroupState::set_deadline(std::chrono::milliseconds deadline) {
   sharing_.deadline = deadline;
-  device().post_word(&control(rank())->deadline_ns,
-                     static_cast<std::uint64_t>(std::max<std::int64_t>(0, deadline.count())) * 1'000'000);
+  device().write_word_async(&control(rank())->deadline_ns,
+                            static_cast<std::uint64_t>(std::max<std::int64_t>(0, deadline.count())) * 1'000'000);
 }
 
 }  // namespace crossdock::detail

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "crossdock/group.hpp"
-#include "memory/in_use.hpp"
+#include "memory/deferred_release.hpp"
 #include "memory/peer_memory.hpp"
 #include "sync/status.hpp"
 #include "tuning/file.hpp"
@@ -35,12 +35,12 @@ class GroupState {
   int threads_on_device() const { return threads_on_device_; }
 
   /// Runs a local step of something collective; where it fails on a rank, every rank throws its error.
-  void told_to_all(const char* what, const std::function<void()>& step) const;
+  void run_collectively(const char* what, const std::function<void()>& step) const;
 
   /// The part of a kernel's view that belongs to the group; `report` is the exchange's.
-  sync::Watch watch(sync::ReportRecord* report) const;
-  /// Makes what watch() points to live as long as the calls that were given it.
-  void hold_watched(memory::InUse& in_use) const;
+  sync::FaultView faults(sync::ReportRecord* report) const;
+  /// Makes what faults() points to live as long as the calls that were given it.
+  void hold_watched(memory::DeferredRelease& deferred_release) const;
 
   Status poll() const;
   /// Throws the first failure, or StateError after close; `call` names who asks.
@@ -54,14 +54,14 @@ class GroupState {
   const sync::FailureRecord& failure() const { return *reinterpret_cast<const sync::FailureRecord*>(failure_->data()); }
   void read_tuning(const std::string& file);
   std::string reason_of(int origin) const;
-  std::string story_of(const Status& status, const sync::FailureRecord& record) const;
+  std::string message_of(const Status& status, const sync::FailureRecord& record) const;
 
   memory::Sharing sharing_;
   std::vector<tuning::Entry> tuned_;
   memory::PeerMemory control_;
   platform::BlockPtr failure_;
-  std::optional<memory::InUse> in_use_;  // by posts, for kernels are the exchanges'
-  platform::Moment* end_of_posts_ = nullptr;
+  std::optional<memory::DeferredRelease> in_use_;  // by posts, for kernels are the exchanges'
+  platform::Event* end_of_posts_ = nullptr;
   std::string own_abort_;  // set once, by any thread
   std::atomic<bool> own_abort_claimed_{false}, own_abort_told_{false};
   int ranks_on_device_ = 1, threads_on_device_ = 1;

@@ -23,16 +23,16 @@ namespace {
 /// Offsets of one Received or Plan, as addresses of this rank.
 struct View {
   const detail::ExchangeState& e;
-  int place_idx;
+  int buffer_set_idx;
   int plan_idx;
 
   template <class T>
-  T* place(std::uint64_t region) const {
-    return e.mine<T>(e.arena.place_at(place_idx, region));
+  T* buffer_set(std::uint64_t region) const {
+    return e.local<T>(e.arena.buffer_set_at(buffer_set_idx, region));
   }
   template <class T>
   T* plan(std::uint64_t region) const {
-    return e.mine<T>(e.arena.plan_at(plan_idx, region));
+    return e.local<T>(e.arena.plan_at(plan_idx, region));
   }
 };
 
@@ -44,19 +44,19 @@ const State& alive(const std::unique_ptr<State>& state, const char* what) {
 
 View view_of(const std::unique_ptr<detail::ReceivedState>& state, const char* what) {
   const detail::ReceivedState& s = alive(state, what);
-  return {*s.exchange, s.place, s.plan};
+  return {*s.exchange, s.buffer_set, s.plan};
 }
 
 }  // namespace
 
 const Counts* Plan::counts() const {
   const detail::PlanState& s = alive(state_, "Plan::counts");
-  return s.exchange->mine<Counts>(s.exchange->arena.plan_at(s.plan, s.exchange->arena.plan.counts));
+  return s.exchange->local<Counts>(s.exchange->arena.plan_at(s.plan, s.exchange->arena.plan.counts));
 }
 
 const std::int32_t* Plan::expert_counts() const {
   const detail::PlanState& s = alive(state_, "Plan::expert_counts");
-  return s.exchange->mine<std::int32_t>(s.exchange->arena.plan_at(s.plan, s.exchange->arena.plan.expert_counts));
+  return s.exchange->local<std::int32_t>(s.exchange->arena.plan_at(s.plan, s.exchange->arena.plan.expert_counts));
 }
 
 TokenRows Received::tokens() const {
@@ -64,10 +64,10 @@ TokenRows Received::tokens() const {
   const memory::Arena& a = v.e.arena;
   const int rank = v.e.group->rank();
   TokenRows rows{};
-  rows.rows = v.place<void>(a.place.rows);
-  rows.scales = v.e.shape.scale_bytes ? v.place<void>(a.place.scales) : nullptr;
-  rows.ids = v.plan<std::int32_t>(a.plan.ids);
-  rows.weights = v.plan<float>(a.plan.weights);
+  rows.rows = v.buffer_set<void>(a.buffer_set.rows);
+  rows.scales = v.e.shape.scale_bytes ? v.buffer_set<void>(a.buffer_set.scales) : nullptr;
+  rows.topk_ids = v.plan<std::int32_t>(a.plan.topk_ids);
+  rows.topk_weights = v.plan<float>(a.plan.topk_weights);
   rows.sources = v.plan<RowSource>(a.plan.sources);
   rows.row_capacity = v.e.shape.row_capacity;
   rows.first_expert = rank * v.e.shape.experts_per_rank;
@@ -87,8 +87,8 @@ ExpertRows Received::experts() const {
         text("Received::experts on rank ", v.e.group->rank(), ": the layout is token_major; use tokens()"));
   const memory::Arena& a = v.e.arena;
   ExpertRows rows{};
-  rows.rows = v.place<void>(a.place.expert_rows);
-  rows.scales = v.e.shape.scale_bytes ? v.place<void>(a.place.expert_scales) : nullptr;
+  rows.rows = v.buffer_set<void>(a.buffer_set.expert_rows);
+  rows.scales = v.e.shape.scale_bytes ? v.buffer_set<void>(a.buffer_set.expert_scales) : nullptr;
   rows.weights = v.plan<float>(a.plan.expert_weights);
   rows.sources = v.plan<RowSource>(a.plan.expert_sources);
   rows.offsets = v.plan<std::int32_t>(a.plan.expert_offsets);
@@ -124,32 +124,32 @@ CombineBuffer Received::combine_buffer(Dtype dtype, std::int32_t hidden) const {
     throw UsageError(text("Received::combine_buffer on rank ", v.e.group->rank(), ": rows of ", hidden, " ",
                           name_of(dtype), " are ", row_bytes,
                           " bytes; a row must be a multiple of 16 bytes and at most ", shape.combine_row_bytes));
-  return {v.place<void>(v.e.arena.place.combine_rows), rows, row_bytes};
+  return {v.buffer_set<void>(v.e.arena.buffer_set.combine_rows), rows, row_bytes};
 }
 
-void* Received::landing_rows(int rank) const {
-  const View v = view_of(state_, "Received::landing_rows");
+void* Received::combine_slots(int rank) const {
+  const View v = view_of(state_, "Received::combine_slots");
   if (!v.e.shape.fused)
-    throw StateError(text("Received::landing_rows on rank ", v.e.group->rank(),
+    throw StateError(text("Received::combine_slots on rank ", v.e.group->rank(),
                           ": needs config.fused; set it in the Config of a new Exchange on every rank"));
   if (rank < 0 || rank >= v.e.shape.num_ranks)
-    throw UsageError(text("Received::landing_rows on rank ", v.e.group->rank(), ": rank = ", rank, "; must be 0 to ",
+    throw UsageError(text("Received::combine_slots on rank ", v.e.group->rank(), ": rank = ", rank, "; must be 0 to ",
                           v.e.shape.num_ranks - 1));
-  return v.e.memory.base(rank) + v.e.arena.place_at(v.place_idx, v.e.arena.place.landing);
+  return v.e.memory.base(rank) + v.e.arena.buffer_set_at(v.buffer_set_idx, v.e.arena.buffer_set.combine_slots);
 }
 
-Plan Received::keep() {
-  detail::ReceivedState& s = const_cast<detail::ReceivedState&>(alive(state_, "Received::keep"));
+Plan Received::retain_plan() {
+  detail::ReceivedState& s = const_cast<detail::ReceivedState&>(alive(state_, "Received::retain_plan"));
   detail::ExchangeState& e = *s.exchange;
-  if (s.kept) throw StateError(text("Received::keep on rank ", e.group->rank(), ": its plan is kept already"));
-  if (e.num_kept >= e.config.kept_plans)
-    throw StateError(text("Received::keep on rank ", e.group->rank(), ": ", e.num_kept,
-                          " plans are kept, as many as config.kept_plans ",
-                          "admits; destroy one first, or raise kept_plans"));
+  if (s.kept) throw StateError(text("Received::retain_plan on rank ", e.group->rank(), ": its plan is kept already"));
+  if (e.num_kept >= e.config.max_kept_plans)
+    throw StateError(text("Received::retain_plan on rank ", e.group->rank(), ": ", e.num_kept,
+                          " plans are kept, as many as config.max_kept_plans ",
+                          "admits; destroy one first, or raise max_kept_plans"));
   if (e.plan_in_graph[s.plan] && !s.captured)
-    throw StateError(text("Received::keep on rank ", e.group->rank(),
+    throw StateError(text("Received::retain_plan on rank ", e.group->rank(),
                           ": a captured graph writes this plan's memory whenever it is ",
-                          "replayed, and no other was free; raise kept_plans"));
+                          "replayed, and no other was free; raise max_kept_plans"));
   s.kept = true;
   ++e.num_kept;
   e.hold_plan(s.plan);

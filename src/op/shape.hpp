@@ -13,8 +13,8 @@ Shape shape_of(const Config& config, int num_ranks);
 /// Name and values of the first member in which two configs differ, or an empty text.
 std::string difference(const Config& mine, const Config& theirs);
 
-/// The bill of a shape in pages of `page_bytes`.
-Memory bill_of(const Shape& shape, std::uint64_t page_bytes);
+/// What a shape takes, in pages of `page_bytes`.
+MemoryUsage memory_usage_of(const Shape& shape, std::uint64_t page_bytes);
 
 /// Host-visible bytes of one exchange, beside its arena.
 inline constexpr std::uint64_t kReportBytes = 4096;

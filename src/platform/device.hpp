@@ -27,9 +27,9 @@ class Block {
 using BlockPtr = std::shared_ptr<Block>;
 
 /// A point in the work of a stream; tells without waiting whether it has passed.
-class Moment {
+class Event {
  public:
-  virtual ~Moment() = default;
+  virtual ~Event() = default;
   /// Moves it behind all that has been enqueued on `stream`, which may not be capturing and may be destroyed after.
   /// For the null stream the device must be current.
   virtual void mark(StreamHandle stream) noexcept = 0;
@@ -71,10 +71,12 @@ class Device {
   virtual std::string export_handle(const Block& block) = 0;
   virtual BlockPtr import_handle(const std::string& handle, std::uint64_t bytes) = 0;
   /// Makes memory of another rank of this process reachable from this device.
-  virtual void reach(const BlockPtr& block) = 0;
+  virtual void enable_peer_access(const BlockPtr& block) = 0;
   /// An empty text if kernels of this device can use memory of `other`, else the reason.
-  virtual std::string why_not_reach(int other_ordinal) = 0;
-  virtual std::string why_not_reach_id(const DeviceId& other) { return why_not_reach(static_cast<int>(other[1])); }
+  virtual std::string peer_access_error(int other_ordinal) = 0;
+  virtual std::string peer_access_error_by_id(const DeviceId& other) {
+    return peer_access_error(static_cast<int>(other[1]));
+  }
 
   /// A named span on the host's timeline, for a profiler that listens; as good as nothing if none does.
   virtual void begin_range(const char*) {}
@@ -85,33 +87,33 @@ class Device {
   /// The same in the order of `stream`; waits for nothing. The device must be current.
   virtual void fill_on(StreamHandle stream, void* to, std::uint8_t value, std::uint64_t bytes) = 0;
   /// Writes a few bytes without waiting for running kernels; in order with other posts.
-  virtual void post(void* to, const void* from, std::uint64_t bytes) = 0;
+  virtual void write_async(void* to, const void* from, std::uint64_t bytes) = 0;
   /// Copies a few bytes to the host without waiting for running kernels.
-  virtual void peek(void* to, const void* from, std::uint64_t bytes) = 0;
+  virtual void read_sync(void* to, const void* from, std::uint64_t bytes) = 0;
   /// Writes one word after all earlier posts, as a release.
-  virtual void post_word(std::uint64_t* to, std::uint64_t value) = 0;
+  virtual void write_word_async(std::uint64_t* to, std::uint64_t value) = 0;
 
-  virtual std::unique_ptr<Moment> make_moment() = 0;
+  virtual std::unique_ptr<Event> make_event() = 0;
   /// Moves a moment behind all posts so far; where they are done when they return there is nothing to do.
-  virtual void mark_posts(Moment&) noexcept {}
+  virtual void mark_writes(Event&) noexcept {}
 
   /// Empty if kernels of this device can use the pointer, else what it is.
-  virtual std::string why_not_pointer(const void* pointer) = 0;
+  virtual std::string pointer_error(const void* pointer) = 0;
   /// UsageError unless the stream belongs to this device; true if it is capturing.
   virtual bool check_stream(StreamHandle stream) = 0;
   /// Waits until all that is on the stream has run. The device must be current.
   virtual void wait_for(StreamHandle stream) = 0;
 
-  /// Makes this device the calling thread's current one; returns what give_back() restores.
+  /// Makes this device the calling thread's current one; returns what restore_device() restores.
   virtual int make_current() { return 0; }
-  virtual void give_back(int) {}
+  virtual void restore_device(int) {}
 };
 
 /// A device is current while this lives.
 class CurrentDevice {
  public:
   explicit CurrentDevice(Device& device) : device_(device), before_(device.make_current()) {}
-  ~CurrentDevice() { device_.give_back(before_); }
+  ~CurrentDevice() { device_.restore_device(before_); }
   CurrentDevice(const CurrentDevice&) = delete;
   CurrentDevice& operator=(const CurrentDevice&) = delete;
 

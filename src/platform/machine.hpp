@@ -22,7 +22,7 @@ struct Geometry {
 };
 
 /// Most threads of a block of a GPU: with one block on a multiprocessor there are registers enough for each body.
-inline constexpr int kMostThreads = 512;
+inline constexpr int kMaxThreads = 512;
 
 template <class M>
 concept Machine = requires(M& m, const M& c, const void* from, void* to, Bytes16 bytes, std::uint32_t* word32,
@@ -39,24 +39,24 @@ concept Machine = requires(M& m, const M& c, const void* from, void* to, Bytes16
   // together
   m.sync_block();                                      // barrier; orders shared and global memory inside the block
   m.sync_warp();                                       // the same for a warp
-  { m.any_in_block(flag) } -> std::same_as<bool>;      // barrier; true for all if true for one
+  { m.sync_block_or(flag) } -> std::same_as<bool>;     // barrier; true for all if true for one
   { m.max_across(number, n) } -> std::same_as<float>;  // over n neighbouring lanes, n a power of two up to kWidth
-  { m.votes(flag) } -> std::same_as<std::uint64_t>;    // of the warp, bit i: lane i
+  { m.ballot(flag) } -> std::same_as<std::uint64_t>;   // of the warp, bit i: lane i
   // rows
-  { m.load16(from) } -> std::same_as<Bytes16>;       // will be read again
-  { m.load16_once(from) } -> std::same_as<Bytes16>;  // will not
-  m.store16(to, bytes);                              // will be read here soon
-  m.store16_away(to, bytes);                         // goes to a peer, or will not be read here soon
+  { m.load16(from) } -> std::same_as<Bytes16>;            // will be read again
+  { m.load16_streaming(from) } -> std::same_as<Bytes16>;  // will not
+  m.store16(to, bytes);                                   // will be read here soon
+  m.store16_streaming(to, bytes);                         // goes to a peer, or will not be read here soon
   // packets: who sees the last of the four words sees the others of the same store; system scope, no other order
-  { m.load16_whole(from) } -> std::same_as<Bytes16>;
-  m.store16_whole(to, bytes);
+  { m.load16_atomic(from) } -> std::same_as<Bytes16>;
+  m.store16_atomic(to, bytes);
   // words; the order is on the operation
   { m.load_relaxed(read64) } -> std::same_as<std::uint64_t>;  // system scope
   { m.load_acquire(read64) } -> std::same_as<std::uint64_t>;  // system scope
   m.store_relaxed(word64, std::uint64_t{});                   // system scope
   m.store_release(word64, std::uint64_t{});                   // system scope
-  m.store_begun(word64,
-                std::uint64_t{});  // system scope; a release of what the stream did before this kernel, and no more
+  m.store_release_prior_kernels(
+      word64, std::uint64_t{});  // system scope; a release of what the stream did before this kernel, and no more
   { m.add_acq_rel(word32, std::uint32_t{}) } -> std::same_as<std::uint32_t>;  // this device; returns the old value
   { m.add_relaxed(word32, std::uint32_t{}) } -> std::same_as<std::uint32_t>;  // this device or block
   m.or_relaxed(word32, std::uint32_t{});                                      // shared memory of this block

@@ -25,7 +25,7 @@ struct Ids {
 
 /// Rank of an expert in [0, E).
 XD_FN constexpr int owner_of(int expert, const Shape& shape) {
-  return static_cast<int>(shape.by_experts_per_rank(static_cast<std::uint32_t>(expert)));
+  return static_cast<int>(shape.div_experts_per_rank(static_cast<std::uint32_t>(expert)));
 }
 
 /// True if id j is the first of its token to name its expert: a repeated id adds its weight, not a row.

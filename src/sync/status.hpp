@@ -9,10 +9,10 @@
 
 namespace crossdock::sync {
 
-/// What a failed wait looked for and what it saw last. Manners: see manner_word(); 0 but for ranks that differ in them.
-struct Sighting {
+/// What a failed wait looked for and what it saw last. Manners: see combine_mode_word(); 0 but for ranks that differ in them.
+struct WaitReport {
   std::uint64_t epoch_expected, epoch_seen;
-  std::uint64_t manner_expected, manner_seen;
+  std::uint64_t combine_mode_expected, combine_mode_seen;
 };
 
 /// The first failure of a rank. Host-visible memory; `code` is written last.
@@ -20,8 +20,8 @@ struct FailureRecord {
   std::uint64_t code;  // StatusCode, 0 = none
   std::uint64_t edge;
   std::uint64_t peer;
-  std::uint64_t origin;  // rank that noticed first
-  Sighting sighting;     // the origin's
+  std::uint64_t origin;    // rank that noticed first
+  WaitReport wait_report;  // the origin's
 };
 
 /// Reports that do not end the group. Host-visible; each word is written by its own call and grows or stays.
@@ -42,7 +42,7 @@ struct Control {
   std::uint64_t poison[kMaxRanks];       // by origin rank; 0 = sound
   std::uint64_t deadline_ns;             // 0 = no limit
   std::uint64_t failure_claimed;         // the first failure of this rank wins
-  Sighting sightings[kMaxRanks];         // by origin, written before its poison
+  WaitReport wait_reports[kMaxRanks];    // by origin, written before its poison
   char reason[kMaxRanks][kReasonBytes];  // text of abort, by origin
 };
 
@@ -64,7 +64,7 @@ struct Poison {
 };
 
 /// How a kernel reaches all that.
-struct Watch {
+struct FaultView {
   Control* control[kMaxRanks];  // of every rank, as this rank maps them
   FailureRecord* failure;       // of this rank
   ReportRecord* report;         // of this rank and exchange
@@ -82,12 +82,12 @@ XD_FN constexpr std::uint64_t epoch_of(std::uint64_t word) { return word >> kVal
 XD_FN constexpr std::uint64_t epoch_in_word(std::uint64_t epoch) { return epoch_of(count_word(epoch, 0)); }
 XD_FN constexpr std::uint64_t value_of(std::uint64_t word) { return word & ((std::uint64_t{1} << kValueBits) - 1); }
 
-/// `enter` and `ready` travel as one word too: epoch above, below what ranks must do alike in this combine, its manner.
-inline constexpr std::uint64_t kPullsRows = 1, kFusedRows = 2, kWithWeights = 4, kManners = 8;
-XD_FN constexpr std::uint64_t manner_word(std::uint64_t epoch, std::uint64_t manner) {
-  return epoch * kManners + manner;
+/// `enter` and `ready` travel as one word too: epoch above, below what ranks must do alike in this combine, its mode.
+inline constexpr std::uint64_t kPullsRows = 1, kFusedRows = 2, kWithWeights = 4, kNumCombineModes = 8;
+XD_FN constexpr std::uint64_t combine_mode_word(std::uint64_t epoch, std::uint64_t mode) {
+  return epoch * kNumCombineModes + mode;
 }
-XD_FN constexpr std::uint64_t epoch_of_manner_word(std::uint64_t word) { return word / kManners; }
-XD_FN constexpr std::uint64_t manner_of(std::uint64_t word) { return word % kManners; }
+XD_FN constexpr std::uint64_t epoch_of_combine_mode_word(std::uint64_t word) { return word / kNumCombineModes; }
+XD_FN constexpr std::uint64_t combine_mode_of(std::uint64_t word) { return word % kNumCombineModes; }
 
 }  // namespace crossdock::sync

@@ -65,10 +65,10 @@ void set(const Place& place, Entry& entry, const std::string& key, const std::st
                  {"topk", entry.key.top_k, 1},
                  {"experts_per_rank", entry.key.experts_per_rank, 1},
                  {"tokens", entry.tokens, 1},
-                 {"num_sms", entry.wish.num_sms, 0},
-                 {"num_blocks", entry.wish.num_blocks, 0},
-                 {"num_warps", entry.wish.num_warps, 0},
-                 {"pieces", entry.wish.pieces, 0}};
+                 {"num_sms", entry.request.num_sms, 0},
+                 {"num_blocks", entry.request.num_blocks, 0},
+                 {"num_warps", entry.request.num_warps, 0},
+                 {"splits_per_row", entry.request.splits_per_row, 0}};
   if (key == "op") return void(entry.key.combine = named<int>(place, key, value, kOps) != 0);
   if (key == "dtype") return void(entry.key.dtype = named<Dtype>(place, key, value, kDtypeNames));
   if (key == "path") return void(entry.key.path = named<Path>(place, key, value, kPathNames));

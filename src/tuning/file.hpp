@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "tuning/wish.hpp"
+#include "tuning/geometry_request.hpp"
 
 namespace crossdock::tuning {
 
@@ -28,7 +28,7 @@ struct Key {
 struct Entry {
   Key key;
   std::int32_t tokens = 0;  // up to so many, from the next smaller entry of the key on
-  Wish wish;                // nothing: the rule is best there
+  GeometryRequest request;  // nothing: the rule is best there
 };
 
 /// ConfigError with file, line and reason: it cannot be read, was measured elsewhere, or is no such file.
@@ -38,9 +38,9 @@ std::vector<Entry> read_file(const std::string& path, const Stamp& here);
 std::vector<Entry> entries_of(const std::vector<Entry>& all, const Key& key);
 
 /// What the first entry that reaches so far asks; nothing beyond the last.
-inline Wish wish_for(const std::vector<Entry>& sorted, std::int64_t tokens) {
+inline GeometryRequest request_for(const std::vector<Entry>& sorted, std::int64_t tokens) {
   for (const Entry& entry : sorted)
-    if (tokens <= entry.tokens) return entry.wish;
+    if (tokens <= entry.tokens) return entry.request;
   return {};
 }
 

@@ -18,11 +18,11 @@ XD_FN constexpr T round_up(T a, T b) {
   return ceil_div(a, b) * b;
 }
 template <class T>
-XD_FN constexpr T smaller(T a, T b) {
+XD_FN constexpr T min(T a, T b) {
   return a < b ? a : b;
 }
 template <class T>
-XD_FN constexpr T larger(T a, T b) {
+XD_FN constexpr T max(T a, T b) {
   return a < b ? b : a;
 }
 
@@ -49,7 +49,7 @@ struct Bits {
 
   /// The first `count` bits, however many are asked for.
   static XD_FN constexpr std::uint64_t below(std::int64_t count) {
-    return count >= 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << larger<std::int64_t>(count, 0)) - 1;
+    return count >= 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << max<std::int64_t>(count, 0)) - 1;
   }
   XD_FN constexpr std::uint64_t all() const { return half[0] | std::uint64_t{half[1]} << 32; }
   template <class M>
@@ -68,33 +68,33 @@ struct Shape {
   std::int32_t num_ranks;         // W
   std::int32_t num_experts;       // E
   std::int32_t experts_per_rank;  // L = ceil(E / W)
-  Divisor by_experts_per_rank, by_top_k;
-  Divisor by_cells;              // W + 1: what a rank tells of its counts
-  std::int32_t top_k;            // k
-  std::int32_t ranks_per_token;  // min(k, W): the most distinct ranks a token can name
-  std::int32_t max_tokens;       // M
-  std::int32_t hidden;           // H
-  std::int32_t scale_bytes;      // per token
-  std::int32_t alignment;        // contiguous layout
-  std::int32_t in_flight;        // places
-  std::int32_t num_plans;        // places + kept plans
-  std::int32_t trace_events;     // time stamps per place, 0 = off
-  std::int32_t packets_of_row;   // small batches: packets in which a row travels; 0: rows travel as they are
+  Divisor div_experts_per_rank, div_top_k;
+  Divisor div_cells;                 // W + 1: what a rank tells of its counts
+  std::int32_t top_k;                // k
+  std::int32_t ranks_per_token;      // min(k, W): the most distinct ranks a token can name
+  std::int32_t max_tokens_per_rank;  // M
+  std::int32_t hidden;               // H
+  std::int32_t scale_bytes;          // per token
+  std::int32_t alignment;            // contiguous layout
+  std::int32_t max_in_flight;        // buffer sets
+  std::int32_t num_plans;            // buffer sets + kept plans
+  std::int32_t trace_events;         // time stamps per buffer set, 0 = off
+  std::int32_t ll_packets_per_row;   // small batches: packets in which a row travels; 0: rows travel as they are
   Layout layout;
-  bool zero_copy, fused, combine_weights, zero_padding, overflow_is_error, combine_in_packets;
+  bool zero_copy, fused, combine_topk_weights, zero_padding, overflow_is_error, combine_uses_ll;
   std::int64_t row_bytes;          // of dispatch
   std::int64_t combine_row_bytes;  // of combine and of its result
-  std::int64_t wire_row_bytes;     // of a landing row
+  std::int64_t wire_row_bytes;     // of a combine slot
   std::int64_t row_capacity;       // received rows
   std::int64_t expert_rows;        // rows of the expert buffer, 0 for token_major
   std::int64_t expert_capacity;    // expert_major: per expert; contiguous: in all
-  std::int64_t landing_rows;       // rows that peers may push to a home rank
+  std::int64_t combine_slots;      // rows that peers may push to a home rank
 };
 
 /// Experts that live on `rank`: L, fewer on the last ranks where W does not divide E.
 XD_FN constexpr int local_experts_of(const Shape& shape, int rank) {
   const int first = rank * shape.experts_per_rank;
-  return first >= shape.num_experts ? 0 : smaller(shape.experts_per_rank, shape.num_experts - first);
+  return first >= shape.num_experts ? 0 : min(shape.experts_per_rank, shape.num_experts - first);
 }
 
 }  // namespace crossdock

@@ -12,7 +12,7 @@ using platform::Bytes16;
 
 /// Loads of a lane that are in flight together: a piece of 7168 bytes takes a warp of 32 two turns.
 template <class M>
-inline constexpr int kInFlight = smaller(256 / M::kWidth, 8);
+inline constexpr int kInFlight = min(256 / M::kWidth, 8);
 /// Units of 16 bytes that a warp reads before it stores any.
 template <class M>
 inline constexpr int kUnitsPerTurn = kInFlight<M>* M::kWidth;
@@ -28,7 +28,7 @@ template <class M>
 XD_FN void load_turn(M& m, const std::byte* from, std::int32_t unit, std::int32_t end, Turn<M>& turn) {
   XD_UNROLL(8)
   for (int i = 0; i < kInFlight<M>; ++i)
-    if (unit + i * M::kWidth < end) turn.bytes[i] = m.load16_once(from + std::int64_t{unit + i * M::kWidth} * 16);
+    if (unit + i * M::kWidth < end) turn.bytes[i] = m.load16_streaming(from + std::int64_t{unit + i * M::kWidth} * 16);
 }
 
 /// Stores what load_turn has read to every destination.
@@ -40,7 +40,7 @@ XD_FN void store_turn(M& m, const Turn<M>& turn, std::int32_t unit, std::int32_t
     if (!row) continue;
     XD_UNROLL(8)
     for (int i = 0; i < kInFlight<M>; ++i)
-      if (unit + i * M::kWidth < end) m.store16_away(row + std::int64_t{unit + i * M::kWidth} * 16, turn.bytes[i]);
+      if (unit + i * M::kWidth < end) m.store16_streaming(row + std::int64_t{unit + i * M::kWidth} * 16, turn.bytes[i]);
   }
 }
 
@@ -59,14 +59,14 @@ template <class M, class To>
 XD_FN void store_to_all(M& m, Bytes16 bytes, std::int32_t unit, int num, const To& to) {
   XD_UNROLL(1)
   for (int d = 0; d < num; ++d)
-    if (std::byte* row = to(d)) m.store16_away(row + std::int64_t{unit} * 16, bytes);
+    if (std::byte* row = to(d)) m.store16_streaming(row + std::int64_t{unit} * 16, bytes);
 }
 
 /// Copies a short side channel of any byte count to every destination: by 16 bytes where everything is aligned, else by one.
 template <class M, class To>
 XD_FN void fan_out_bytes(M& m, const std::byte* from, std::int32_t bytes, bool aligned, int num, const To& to) {
   for (std::int32_t unit = m.lane(); aligned && unit < bytes / 16; unit += M::kWidth)
-    store_to_all(m, m.load16_once(from + std::int64_t{unit} * 16), unit, num, to);
+    store_to_all(m, m.load16_streaming(from + std::int64_t{unit} * 16), unit, num, to);
   for (std::int32_t i = m.lane(); !aligned && i < bytes; i += M::kWidth) {
     const std::byte value = from[i];
     for (int d = 0; d < num; ++d)

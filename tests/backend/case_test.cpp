@@ -16,7 +16,7 @@ TEST(Case, TextReadsBack) {
   test.config.layout = Layout::contiguous;
   test.config.alignment = 32;
   test.config.dispatch_dtype = Dtype::fp4_e2m1;
-  test.config.combine_wire = Wire::fp8_block128;
+  test.config.combine_quant = CombineQuant::fp8_blockwise;
   test.config.overflow = Overflow::error;
   test.config.zero_padding = true;
   test.recipe.routing = oracle::Routing::zipf;
@@ -26,7 +26,7 @@ TEST(Case, TextReadsBack) {
   test.executor = {.width = 64, .num_blocks = 3, .seed = 9};
   const std::string text = text_of(test);
   EXPECT_EQ(text,
-            "ranks=5 dispatch=fp4_e2m1 wire=fp8_block128 layout=contiguous alignment=32 zero_padding=1 overflow=error "
+            "ranks=5 dispatch=fp4_e2m1 wire=fp8_blockwise layout=contiguous alignment=32 zero_padding=1 overflow=error "
             "routing=zipf fill=edges seed=18446744073709551615 T=3,0,8 width=64 blocks=3 order=9");
   EXPECT_EQ(text_of(case_of(text)), text);
   EXPECT_TRUE(case_of(text).config == test.config);
@@ -48,7 +48,7 @@ TEST(Case, EveryDifferenceIsNoticed) {
   test.config.layout = Layout::contiguous;
   test.config.scale_bytes = 3;
   test.config.alignment = 8;
-  test.config.combine_weights = test.with_weights = true;
+  test.config.combine_topk_weights = test.combine_topk_weights = true;
   test.config.zero_padding = true;
   const Answers right = answers_of(test);
   using Spoil = void (*)(Answers&);
@@ -84,7 +84,7 @@ TEST(Case, EveryDifferenceIsNoticed) {
       const View view = view_of(received);
       rank.combine(std::move(received), round.run_experts(received), round.output());
       check_received(test, wrong, rank.rank(), view, rank.log);
-      check_result(test, wrong, rank.rank(), round.output().rows, round.output().weights, rank.log);
+      check_result(test, wrong, rank.rank(), round.output().rows, round.output().topk_weights, rank.log);
     });
     EXPECT_NE(log.text().find(word), std::string::npos) << word << " in: " << log.text();
   }

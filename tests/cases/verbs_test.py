@@ -14,7 +14,7 @@ COMMAND = os.environ["COMMAND_UNDER_TEST"]
 KEYS = ("op ranks tokens hidden experts topk dtype scale_bytes layout path wire routing num_sms mode commit us_median us_p99 "
         "wire_bytes wire_gbps limit_gbps bit_exact host driver date").split()
 ALL_OPS = "dispatch,combine,pair,replay"
-SMALL = {"world_size": 2, "max_tokens": 8, "hidden_dim": 64, "k": 2, "num_experts_per_rank": 4}
+SMALL = {"world_size": 2, "max_tokens_per_rank": 8, "hidden_dim": 64, "k": 2, "num_experts_per_rank": 4}
 REFUSED = {**SMALL, "name": "refused", "quant_type": "fp8_direct_cast", "zero_copy": True}
 
 
@@ -48,7 +48,7 @@ class Check(Folder):
         self.assertEqual(lines[1]["requires_arch"], ["gfx950"])
         code, out, err = self.check([REFUSED])
         self.assertEqual(code, 1)
-        self.assertIn("refused: combine_wire fp8_direct_cast with zero_copy", out)
+        self.assertIn("refused: combine_quant fp8_direct_cast with zero_copy", out)
         self.assertIn("1 of 1 cases failed", err)
 
     def test_known_failures_do_not_fail(self):
@@ -90,8 +90,8 @@ class Check(Folder):
             self.assertEqual((code, says in err), (2, True), err)
 
     def test_budget_is_the_same_share_of_fewer_tokens(self):
-        case = [{**SMALL, "world_size": 8, "max_tokens": 128, "name": "a", "max_total_recv_tokens": 512}]
-        line = json.loads(self.check(case, "--json", "--ranks", "4", "--max-tokens", "32")[1])
+        case = [{**SMALL, "world_size": 8, "max_tokens_per_rank": 128, "name": "a", "max_total_recv_tokens": 512}]
+        line = json.loads(self.check(case, "--json", "--ranks", "4", "--max-tokens-per-rank", "32")[1])
         self.assertEqual((line["ranks"], line["row_capacity"], line["rows_dropped"] > 0), (4, 64, True))
 
     def test_bad_input(self):
@@ -149,7 +149,7 @@ class Bench(Folder):
     def test_every_form_is_exact_in_every_mode(self):
         code, out, err = run("bench", "--ranks", "1,3", "--tokens", "9", "--hidden", "256", "--experts", "12", "--topk", "3",
                              "--layout", "token_major,expert_major,contiguous", "--path", "staged,zero_copy,fused",
-                             "--wire", "own,fp8_block128", "--mode", "eager,graph,graph1", "--op", ALL_OPS, "--repeat", "2", "--copy-mib",
+                             "--combine-quant", "none,fp8_blockwise", "--mode", "eager,graph,graph1", "--op", ALL_OPS, "--repeat", "2", "--copy-mib",
                              "4")
         self.assertEqual(code, 0, err + out)
         rows = [line for line in out.splitlines() if line and line[0] not in "#o"]
@@ -164,17 +164,17 @@ class Bench(Folder):
             os.remove(self.path("times.jsonl"))
 
     def test_what_layouts_and_weights_add_to_the_plain_call(self):
-        lines = self.lines("--layout", "contiguous,token_major", "--combine-weights", "yes,no", "--op", "dispatch,combine")
+        lines = self.lines("--layout", "contiguous,token_major", "--combine-topk-weights", "yes,no", "--op", "dispatch,combine")
         self.assertEqual(len(lines), 8)
         for line in lines:
-            plain, = [p for p in lines if (p["op"], p["layout"], p["combine_weights"]) == (line["op"], "token_major", False)]
+            plain, = [p for p in lines if (p["op"], p["layout"], p["combine_topk_weights"]) == (line["op"], "token_major", False)]
             if line is plain:
                 self.assertEqual((line["over_us"], line["over_share"]), (None, None))
                 continue
             self.assertAlmostEqual(line["over_us"], line["us_median"] - plain["us_median"], delta=0.02)
             ratio = line["us_median"] / plain["us_median"]  # of rounded times: what is interrupted may take a thousand times as long
             self.assertAlmostEqual(line["over_share"], ratio - 1, delta=0.01 * (1 + ratio))
-        combines = {line["combine_weights"]: line["wire_bytes"] for line in lines if line["op"] == "combine"}
+        combines = {line["combine_topk_weights"]: line["wire_bytes"] for line in lines if line["op"] == "combine"}
         self.assertGreater(combines[True], combines[False])
 
     def test_lines_are_judged_by_a_floor_of_the_same_run(self):
@@ -225,11 +225,11 @@ class Bench(Folder):
             self.assertEqual((code, says in err), (2, True), err)
 
     def test_the_error_of_a_wire_stands_beside_its_time(self):
-        lines = self.lines("--op", "dispatch,combine", "--wire", "own,fp8_direct_cast,fp8_block128")
+        lines = self.lines("--op", "dispatch,combine", "--combine-quant", "none,fp8_direct_cast,fp8_blockwise")
         self.assertEqual([line["rel_error"] for line in lines if line["op"] == "dispatch"], [None] * 3)
-        error = {line["wire"]: line["rel_error"] for line in lines if line["op"] == "combine"}
-        self.assertTrue(0 < error["own"] < 4e-3, error)  # bf16 keeps 8 bits, e4m3 keeps 4
-        for wire in "fp8_direct_cast", "fp8_block128":
+        error = {line["combine_quant"]: line["rel_error"] for line in lines if line["op"] == "combine"}
+        self.assertTrue(0 < error["none"] < 4e-3, error)  # bf16 keeps 8 bits, e4m3 keeps 4
+        for wire in "fp8_direct_cast", "fp8_blockwise":
             self.assertTrue(0.01 < error[wire] < 0.05, error)
 
     def test_comparison(self):
@@ -274,7 +274,7 @@ class Bench(Folder):
 
     def test_bad_input(self):
         for arguments, says in [(["--op", "gather"], "no `gather`; there are dispatch, combine, pair, replay"),
-                                (["--layout", "x"], "--layout: there is no `x`"), (["--combine-weights", "x"], "there are no, yes"),
+                                (["--layout", "x"], "--layout: there is no `x`"), (["--combine-topk-weights", "x"], "there are no, yes"),
                                  (["--routing", "x"], "--routing: there is no `x`"),
                                 (["--tokens", "x"], "x"), (["--repeat", "0"], "--repeat"), (["--csv", "/nowhere/x"], "/nowhere/x")]:
             code, _, err = run(*self.ARGUMENTS, *arguments)
@@ -291,7 +291,7 @@ class Queues(Folder):
     def test_every_form_is_exact_in_every_mode(self):
         code, out, err = run("bench", "--by-queues", "--ranks", "2", "--tokens", "9", "--hidden", "256", "--experts", "12", "--topk", "3",
                              "--layout", "token_major,expert_major,contiguous", "--path", "staged,zero_copy,fused",
-                             "--mode", "eager,graph,graph1", "--num-sms", "0,8", "--op", ALL_OPS, "--combine-weights", "no,yes",
+                             "--mode", "eager,graph,graph1", "--num-sms", "0,8", "--op", ALL_OPS, "--combine-topk-weights", "no,yes",
                              "--repeat", "3")
         self.assertEqual(code, 0, err + out)
         rows = [line for line in out.splitlines() if line and line[0] not in "#o"]
@@ -333,7 +333,7 @@ class Limit(unittest.TestCase):
         total = json.loads(run("mem", "--json")[1])["total_bytes"]
         self.assertEqual(run("mem", "--limit", str(total))[0], 0)
         code, out, err = run("mem", "--limit", str(total - 1))
-        self.assertEqual((code, f"--limit {total - 1}" in err, "place.rows" in out), (1, True, True), err)
+        self.assertEqual((code, f"--limit {total - 1}" in err, "buffer_set.rows" in out), (1, True, True), err)
         self.assertEqual(run("mem", "--limit", "lots")[0], 2)
 
 

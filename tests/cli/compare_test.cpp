@@ -11,17 +11,17 @@
 namespace crossdock::tools {
 namespace {
 
-constexpr const char* kKeys[] = {"op",        "ranks",       "tokens",    "hidden",    "experts", "topk",
-                                 "dtype",     "scale_bytes", "layout",    "path",      "wire",    "routing",
-                                 "num_sms",   "mode",        "commit",    "us_median", "us_p99",  "wire_bytes",
-                                 "wire_gbps", "limit_gbps",  "bit_exact", "host",      "driver",  "date"};
-constexpr std::int64_t kSmall = 1 << 20, kLarge = 64 << 20;  // wire bytes: a matter of latency, of bandwidth
+constexpr const char* kKeys[] = {"op",        "ranks",       "tokens",    "hidden",    "experts",       "topk",
+                                 "dtype",     "scale_bytes", "layout",    "path",      "combine_quant", "routing",
+                                 "num_sms",   "mode",        "commit",    "us_median", "us_p99",        "wire_bytes",
+                                 "wire_gbps", "limit_gbps",  "bit_exact", "host",      "driver",        "date"};
+constexpr std::int64_t kLatency = 1 << 20, kLarge = 64 << 20;  // wire bytes: a matter of latency, of bandwidth
 
 Record record(double us, std::int64_t wire_bytes) {
   Record r;
   r.problem.shape.num_ranks = 4, r.problem.shape.hidden = 7168, r.problem.shape.num_experts = 256,
   r.problem.shape.top_k = 8;
-  r.problem.shape.max_tokens = 128;
+  r.problem.shape.max_tokens_per_rank = 128;
   r.run.op = Op::dispatch, r.run.mode = Mode::graph;
   r.setting = {"abc", "4x NVIDIA H200", "580", "2026-11-22", true};
   r.us_median = r.us_p99 = us;
@@ -45,10 +45,10 @@ class Regression : public testing::Test {
 };
 
 TEST_F(Regression, LatencyMayGrowByFivePercent) {
-  before(record(100, kSmall));
-  EXPECT_FALSE(worse(record(104.9, kSmall)));
-  EXPECT_TRUE(worse(record(105.1, kSmall)));
-  EXPECT_FALSE(worse(record(50, kSmall)));
+  before(record(100, kLatency));
+  EXPECT_FALSE(worse(record(104.9, kLatency)));
+  EXPECT_TRUE(worse(record(105.1, kLatency)));
+  EXPECT_FALSE(worse(record(50, kLatency)));
 }
 
 TEST_F(Regression, BandwidthMayShrinkByThreePercent) {
@@ -58,40 +58,40 @@ TEST_F(Regression, BandwidthMayShrinkByThreePercent) {
 }
 
 TEST_F(Regression, OnlyOneOfManyHasToBeWorse) {
-  Record other = record(10, kSmall);
-  other.problem.shape.max_tokens = 1;
-  before(record(100, kSmall)), before(other);
+  Record other = record(10, kLatency);
+  other.problem.shape.max_tokens_per_rank = 1;
+  before(record(100, kLatency)), before(other);
   Record slow = other;
   slow.us_median = 11;
-  EXPECT_FALSE(compare_with_baseline(file_, {record(100, kSmall), other}));
-  EXPECT_TRUE(compare_with_baseline(file_, {record(100, kSmall), slow}));
+  EXPECT_FALSE(compare_with_baseline(file_, {record(100, kLatency), other}));
+  EXPECT_TRUE(compare_with_baseline(file_, {record(100, kLatency), slow}));
 }
 
 TEST_F(Regression, WhatOnlySomeLinesSayCountsWhereBothSayIt) {
-  Record tuned = record(10, kSmall);
+  Record tuned = record(10, kLatency);
   tuned.run.geometry.num_blocks = 8;
   before(tuned, true);
-  EXPECT_THROW(worse(record(100, kSmall)), BadInput);
-  before(record(100, kSmall), true);
-  EXPECT_FALSE(worse(record(100, kSmall)));
-  EXPECT_TRUE(worse(record(106, kSmall)));
+  EXPECT_THROW(worse(record(100, kLatency)), BadInput);
+  before(record(100, kLatency), true);
+  EXPECT_FALSE(worse(record(100, kLatency)));
+  EXPECT_TRUE(worse(record(106, kLatency)));
 }
 
 /// Nothing compared is no success.
 TEST_F(Regression, AFileAboutOtherCallsIsRefused) {
-  before(record(100, kSmall));
+  before(record(100, kLatency));
   for (const auto& change :
-       {+[](Record& r) { r.problem.shape.max_tokens = 64; }, +[](Record& r) { r.run.geometry.num_sms = 16; },
+       {+[](Record& r) { r.problem.shape.max_tokens_per_rank = 64; }, +[](Record& r) { r.run.geometry.num_sms = 16; },
         +[](Record& r) { r.setting.host = "2x NVIDIA H200"; }, +[](Record& r) { r.run.mode = Mode::eager; }}) {
-    Record other = record(100, kSmall);
+    Record other = record(100, kLatency);
     change(other);
     EXPECT_THROW(worse(other), BadInput);
   }
-  Record refused = record(100, kSmall);
+  Record refused = record(100, kLatency);
   refused.refused = "no";
   EXPECT_THROW(worse(refused), BadInput);
   std::ofstream(file_, std::ios::app) << "{}\n";
-  EXPECT_THROW(worse(record(100, kSmall)), BadInput);
+  EXPECT_THROW(worse(record(100, kLatency)), BadInput);
 }
 
 TEST(Floor, IsOneSignalAndTheBytesAtTheLimitsRate) {
@@ -125,7 +125,7 @@ TEST(Floor, AMissIsMoreThanAQuarterAndThreeMicrosecondsAbove) {
 
 Record of_zipf(double us, int tokens) {
   Record r = record(us, 35'700'000);
-  r.problem.routing = oracle::Routing::zipf, r.problem.shape.max_tokens = tokens;
+  r.problem.routing = oracle::Routing::zipf, r.problem.shape.max_tokens_per_rank = tokens;
   r.limit_gbps = 400, r.pattern_gbps = 357;
   set_floor(r, 2.3);
   return r;

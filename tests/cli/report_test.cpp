@@ -15,7 +15,7 @@ Line line(const char* op, int tokens, double us, const char* path = "staged", in
   Line l;
   l.shape = {"NVIDIA H200", 4, 7168, 256, 8};
   l.host = "4x NVIDIA H200", l.driver = "580", l.date = "2026-11-22", l.commit = "abc";
-  l.op = op, l.dtype = "bf16", l.layout = "token_major", l.path = path, l.wire = "own", l.routing = "random",
+  l.op = op, l.dtype = "bf16", l.layout = "token_major", l.path = path, l.combine_quant = "none", l.routing = "random",
   l.mode = "graph";
   l.tokens = tokens, l.us = us, l.num_sms = num_sms;
   l.wire_bytes = 38000.0 * tokens, l.limit_gbps = 357;
@@ -179,7 +179,7 @@ TEST(Report, FilesThatAreNoneAreRefused) {
   };
   const std::string good =
       R"({"op":"dispatch","ranks":4,"tokens":1,"hidden":7168,"experts":256,"topk":8,"dtype":"bf16","scale_bytes":0,"layout":"token_major",)"
-      R"("path":"staged","wire":"own","routing":"random","num_sms":0,"mode":"graph","us_median":5.5,"us_p99":null,"wire_bytes":null,)"
+      R"("path":"staged","combine_quant":"none","routing":"random","num_sms":0,"mode":"graph","us_median":5.5,"us_p99":null,"wire_bytes":null,)"
       R"("host":"4x NVIDIA H200"})";
   EXPECT_EQ(refusal(good + "\n"), "");
   EXPECT_EQ(read_lines({file}).front().shape, (Shape{"NVIDIA H200", 4, 7168, 256, 8}));

@@ -112,7 +112,7 @@ def check_accesses(name, instructions):
     if moves != wanted:
         yield f"{name}: 16-byte accesses past the cache: {sorted(moves)}, not {sorted(wanted)}"
     allowed = {}
-    if "fp8_block128" in name:
+    if "fp8_blockwise" in name:
         allowed = OF_EXPONENTS
     elif name in ("dispatch", "dispatch_small", "dispatch_packets", "expert_rows", "expert_rows_few"):
         allowed = OF_SCALES

@@ -24,12 +24,12 @@ def read(path):
 
 
 def expected_names(root):
-    kernels = os.path.join(root, "src", "kernels")
+    kernels = os.path.join(root, "src", "kernels", "launch")
     rows = re.findall(r"^XD_COMBINE\((\w+), (\w+)\)", read(os.path.join(kernels, "instances.def")), re.M)
-    in_packets = re.findall(r"^XD_COMBINE_IN_PACKETS\((\w+)\)", read(os.path.join(kernels, "packet_instances.def")), re.M)
+    low_latency = re.findall(r"^XD_COMBINE_LL\((\w+)\)", read(os.path.join(kernels, "ll_instances.def")), re.M)
     combines = [f"combine_{dtype}_{wire}{which}" for dtype, wire in rows for which in ("", "_by_expert")]
     return ["dispatch", "dispatch_small", "dispatch_packets", "expert_rows", "expert_rows_few", *combines,
-            *(f"combine_{dtype}_in_packets" for dtype in in_packets)]
+            *(f"combine_{dtype}_ll" for dtype in low_latency)]
 
 
 def check_names(names, expected):
@@ -40,7 +40,7 @@ def check_names(names, expected):
 @functools.cache
 def check_arguments(sizes, cxx, root):
     """Host and device lay out the arguments alike: asserted by the host's compiler on the device's sizes."""
-    lines = ['#include "kernels/args.hpp"']
+    lines = ['#include "kernels/common/args.hpp"']
     for kernel, size in sizes:
         struct = ARGUMENTS[kernel.split("_")[0]]
         lines.append(f'static_assert(sizeof(crossdock::kernels::{struct}) == {size}, "{kernel}");')

@@ -51,11 +51,11 @@ def list_of(root, name):
 
 def name_kernels(root, kernels):
     """From mangled names to those of the sources: combine_kernel<bf16, own, false>."""
-    members = {"Dtype": list_of(root, "XD_DTYPES"), "Wire": list_of(root, "XD_WIRES")}
+    members = {"Dtype": list_of(root, "XD_DTYPES"), "CombineQuant": list_of(root, "XD_COMBINE_QUANTS")}
     names = subprocess.run(["c++filt"], input="\n".join(k["kernel"] for k in kernels), capture_output=True, text=True,
                            check=True).stdout.split("\n")
     for kernel, name in zip(kernels, names):
-        name = re.sub(r"\(crossdock::(Dtype|Wire)\)(\d+)", lambda m: members[m[1]][int(m[2])], name)
+        name = re.sub(r"\(crossdock::(Dtype|CombineQuant)\)(\d+)", lambda m: members[m[1]][int(m[2])], name)
         kernel["kernel"] = name.replace("crossdock::kernels::", "").split("(")[0].replace("void ", "")
 
 
@@ -65,11 +65,11 @@ def rows_of(path):
 
 
 def problems_of(args, kernels):
-    rows, in_packets = (rows_of(os.path.join(args.root, "src", "kernels", file)) for file in ("instances.def", "packet_instances.def"))
-    expected = KERNELS_WITHOUT_ROWS + KERNELS_PER_ROW * rows + in_packets
+    rows, low_latency = (rows_of(os.path.join(args.root, "src", "kernels", "launch", file)) for file in ("instances.def", "ll_instances.def"))
+    expected = KERNELS_WITHOUT_ROWS + KERNELS_PER_ROW * rows + low_latency
     problems = [f"{k['kernel']}: spills {k['spills']}" for k in kernels if k["spills"]]
     if len(kernels) != expected:
-        problems.append(f"{len(kernels)} kernels were compiled, {expected} expected from {rows} and {in_packets} rows of instances.def")
+        problems.append(f"{len(kernels)} kernels were compiled, {expected} expected from {rows} and {low_latency} rows of instances.def")
     return problems
 
 

@@ -3,7 +3,7 @@
 // looked at, never run: check_bodies.py reads what the compiler says of registers and spills.
 #pragma once
 
-#include "kernels/bodies.hpp"
+#include "kernels/launch/bodies.hpp"
 
 namespace crossdock::kernels {
 
@@ -17,17 +17,17 @@ __device__ T& shared_memory() {
   return *reinterpret_cast<T*>(bytes);
 }
 
-template <bool kSmall>
+template <bool kLatency>
 __global__ void __launch_bounds__(kMaxThreads, 1) dispatch_kernel(XD_KERNEL_ARGS DispatchArgs args) {
   TestedMachine m;
-  dispatch<kSmall>(m, shared_memory<DispatchShared>(), args);
+  dispatch<kLatency>(m, shared_memory<DispatchShared>(), args);
 }
 template __global__ void dispatch_kernel<false>(XD_KERNEL_ARGS DispatchArgs);
 template __global__ void dispatch_kernel<true>(XD_KERNEL_ARGS DispatchArgs);
 
 __global__ void __launch_bounds__(kMaxThreads, 1) dispatch_packets_kernel(XD_KERNEL_ARGS DispatchArgs args) {
   TestedMachine m;
-  dispatch_in_packets(m, shared_memory<PacketShared>(), args);
+  dispatch_ll(m, shared_memory<DispatchLlShared>(), args);
 }
 
 __global__ void __launch_bounds__(kMaxThreads, 1) expert_rows_kernel(XD_KERNEL_ARGS ExpertRowsArgs args) {
@@ -37,30 +37,29 @@ __global__ void __launch_bounds__(kMaxThreads, 1) expert_rows_kernel(XD_KERNEL_A
 
 __global__ void __launch_bounds__(kMaxThreads, 1) expert_rows_few_kernel(XD_KERNEL_ARGS ExpertRowsArgs args) {
   TestedMachine m;
-  few_expert_rows(m, shared_memory<FewExpertRowsShared>(), args);
+  expert_rows_latency(m, shared_memory<ExpertRowsLatencyShared>(), args);
 }
 
-template <Dtype kDtype, Wire kWire, bool kByExpert>
+template <Dtype kDtype, CombineQuant kQuant, bool kByExpert>
 __global__ void __launch_bounds__(kMaxThreads, 1) combine_kernel(XD_KERNEL_ARGS CombineArgs args) {
   TestedMachine m;
-  combine<kDtype, kWire, kByExpert>(m, args);
+  combine<kDtype, kQuant, kByExpert>(m, args);
 }
 
-#define XD_COMBINE(dtype, wire)                                                                         \
-  template __global__ void combine_kernel<Dtype::dtype, Wire::wire, false>(XD_KERNEL_ARGS CombineArgs); \
-  template __global__ void combine_kernel<Dtype::dtype, Wire::wire, true>(XD_KERNEL_ARGS CombineArgs);
-#include "kernels/instances.def"
+#define XD_COMBINE(dtype, wire)                                                                                 \
+  template __global__ void combine_kernel<Dtype::dtype, CombineQuant::wire, false>(XD_KERNEL_ARGS CombineArgs); \
+  template __global__ void combine_kernel<Dtype::dtype, CombineQuant::wire, true>(XD_KERNEL_ARGS CombineArgs);
+#include "kernels/launch/instances.def"
 #undef XD_COMBINE
 
 template <Dtype kDtype>
 __global__ void __launch_bounds__(kMaxThreads, 1) combine_packets_kernel(XD_KERNEL_ARGS CombineArgs args) {
   TestedMachine m;
-  combine_in_packets<kDtype>(m, args);
+  combine_ll<kDtype>(m, args);
 }
 
-#define XD_COMBINE_IN_PACKETS(dtype) \
-  template __global__ void combine_packets_kernel<Dtype::dtype>(XD_KERNEL_ARGS CombineArgs);
-#include "kernels/packet_instances.def"
-#undef XD_COMBINE_IN_PACKETS
+#define XD_COMBINE_LL(dtype) template __global__ void combine_packets_kernel<Dtype::dtype>(XD_KERNEL_ARGS CombineArgs);
+#include "kernels/launch/ll_instances.def"
+#undef XD_COMBINE_LL
 
 }  // namespace crossdock::kernels

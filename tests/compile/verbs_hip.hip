@@ -15,29 +15,29 @@ XD_VERB(load_relaxed, const Word* from, Word* to) { *to = Machine::load_relaxed(
 XD_VERB(load_acquire, const Word* from, Word* to) { *to = Machine::load_acquire(from); }
 XD_VERB(store_relaxed, Word* to, Word v) { Machine::store_relaxed(to, v); }
 XD_VERB(store_release, Word* to, Word v) { Machine::store_release(to, v); }
-XD_VERB(store_begun, Word* to, Word v) { Machine::store_begun(to, v); }
+XD_VERB(store_release_prior_kernels, Word* to, Word v) { Machine::store_release_prior_kernels(to, v); }
 XD_VERB(add_acq_rel, std::uint32_t* at, std::uint32_t v, std::uint32_t* old) { *old = Machine::add_acq_rel(at, v); }
 XD_VERB(add_relaxed, std::uint32_t* at, std::uint32_t v) { (void)Machine::add_relaxed(at, v); }
 XD_VERB(or_relaxed, std::uint32_t* at, std::uint32_t v) { Machine::or_relaxed(at, v); }
 XD_VERB(claim, Word* at, Word v, bool* won) { *won = Machine::claim(at, v); }
 XD_VERB(load16, const Bytes16* from, Bytes16* to) { to[Machine::thread()] = Machine::load16(from + Machine::thread()); }
-XD_VERB(load16_once, const Bytes16* from, Bytes16* to) {
-  to[Machine::thread()] = Machine::load16_once(from + Machine::thread());
+XD_VERB(load16_streaming, const Bytes16* from, Bytes16* to) {
+  to[Machine::thread()] = Machine::load16_streaming(from + Machine::thread());
 }
 XD_VERB(store16, Bytes16* to, Bytes16 v) { Machine::store16(to, v); }
-XD_VERB(store16_away, Bytes16* to, Bytes16 v) { Machine::store16_away(to, v); }
-XD_VERB(load16_whole, const Bytes16* from, Bytes16* to) {
-  to[Machine::thread()] = Machine::load16_whole(from + Machine::thread());
+XD_VERB(store16_streaming, Bytes16* to, Bytes16 v) { Machine::store16_streaming(to, v); }
+XD_VERB(load16_atomic, const Bytes16* from, Bytes16* to) {
+  to[Machine::thread()] = Machine::load16_atomic(from + Machine::thread());
 }
-XD_VERB(store16_whole, Bytes16* to, Bytes16 v) { Machine::store16_whole(to, v); }
+XD_VERB(store16_atomic, Bytes16* to, Bytes16 v) { Machine::store16_atomic(to, v); }
 XD_VERB(sync_block, int* to) {
   __shared__ int shared;
   shared = Machine::thread();
   Machine::sync_block();
   *to = shared;
 }
-XD_VERB(any_in_block, bool flag, bool* any) { *any = Machine::any_in_block(flag && Machine::thread() == 1); }
+XD_VERB(sync_block_or, bool flag, bool* any) { *any = Machine::sync_block_or(flag && Machine::thread() == 1); }
 XD_VERB(max_across, float* at) { at[Machine::thread()] = Machine::max_across(at[Machine::thread()], 8); }
-XD_VERB(votes, const int* at, Word* to) { *to = Machine::votes(at[Machine::thread()] > 0); }
+XD_VERB(ballot, const int* at, Word* to) { *to = Machine::ballot(at[Machine::thread()] > 0); }
 XD_VERB(now_ns, Word* to) { *to = Machine::now_ns(); }
 XD_VERB(pause) { Machine::pause(); }

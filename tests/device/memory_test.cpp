@@ -11,7 +11,7 @@ namespace {
 constexpr std::uint64_t kGranule = std::uint64_t{2} << 20;
 
 /// The lines of the bill that lie on the device.
-std::uint64_t device_bytes_of(const Memory& bill) {
+std::uint64_t device_bytes_of(const MemoryUsage& bill) {
   std::uint64_t bytes = bill.total_bytes;
   for (const RegionBytes& region : bill.regions)
     if (region.name.rfind("host.", 0) == 0) bytes -= region.bytes;
@@ -22,7 +22,7 @@ std::uint64_t device_bytes_of(const Memory& bill) {
 TestCase model_case() {
   TestCase test = small_case(2);
   Config& c = test.config;
-  c.max_tokens = 4096;
+  c.max_tokens_per_rank = 4096;
   c.hidden = 7168;
   c.num_experts = 256;
   c.top_k = 8;
@@ -38,7 +38,7 @@ TEST(DeviceMemory, IsTakenAsTheBillSays) {
   EXPECT_GT(expected, std::uint64_t{200} << 20);
   EXPECT_LT(expected, std::uint64_t{375} * 1000 * 1000);  // half of what four ranks may take, 0.75 GB
   Log log;
-  const Team team(test.num_ranks);
+  const ThreadTeam team(test.num_ranks);
   run_threads(test.num_ranks, log, [&](int r) {
     Group group = Group::join(team, r, options_of(backend, r));
     Exchange(group, test.config).close();                 // what the driver takes once, for code and tables

@@ -49,13 +49,13 @@ struct Pointers : ::testing::Test {
   TestCase test = [] {
     TestCase c = small_case(2);
     c.config.scale_bytes = 16;
-    c.config.combine_weights = c.with_weights = true;
+    c.config.combine_topk_weights = c.combine_topk_weights = true;
     return c;
   }();
   Answers answers = answers_of(test);
 
   /// One bad dispatch by rank 1 before each right round of both.
-  void try_dispatch(const std::vector<std::string>& words, const std::function<void(DispatchInput&, void*)>& spoil,
+  void try_dispatch(const std::vector<std::string>& words, const std::function<void(DispatchInput&, void*)>& debug_fill,
                     bool elsewhere) {
     Log log;
     run_ranks(test, log, [&](Rank& rank) {
@@ -65,7 +65,7 @@ struct Pointers : ::testing::Test {
         const Round round(test, answers, 1);
         DispatchInput input = round.input();
         const auto at = reinterpret_cast<std::uintptr_t>(host.data()) % 16;
-        spoil(input, elsewhere ? other.memory.data() : host.data() + (16 - at));
+        debug_fill(input, elsewhere ? other.memory.data() : host.data() + (16 - at));
         expect_refusal(rank, words, [&] { (void)rank.exchange.dispatch(input); });
       }
       rank.run(answers);
@@ -79,11 +79,11 @@ TEST_F(Pointers, OfTheHostInDispatch) {
     return std::vector<std::string>{"dispatch", name, "is a host pointer", "device"};
   };
   try_dispatch(
-      words("rows"), [](DispatchInput& in, void* p) { in.rows = p; }, false);
+      words("tokens"), [](DispatchInput& in, void* p) { in.tokens = p; }, false);
   try_dispatch(
-      words("ids"), [](DispatchInput& in, void* p) { in.ids = p; }, false);
+      words("topk_ids"), [](DispatchInput& in, void* p) { in.topk_ids = p; }, false);
   try_dispatch(
-      words("weights"), [](DispatchInput& in, void* p) { in.weights = static_cast<float*>(p); }, false);
+      words("topk_weights"), [](DispatchInput& in, void* p) { in.topk_weights = static_cast<float*>(p); }, false);
   try_dispatch(
       words("scales"), [](DispatchInput& in, void* p) { in.scales = p; }, false);
   try_dispatch(
@@ -96,11 +96,11 @@ TEST_F(Pointers, OfAnotherDeviceInDispatch) {
     return std::vector<std::string>{"dispatch", name, "lies on device", "pass memory of device"};
   };
   try_dispatch(
-      words("rows"), [](DispatchInput& in, void* p) { in.rows = p; }, true);
+      words("tokens"), [](DispatchInput& in, void* p) { in.tokens = p; }, true);
   try_dispatch(
-      words("ids"), [](DispatchInput& in, void* p) { in.ids = p; }, true);
+      words("topk_ids"), [](DispatchInput& in, void* p) { in.topk_ids = p; }, true);
   try_dispatch(
-      words("weights"), [](DispatchInput& in, void* p) { in.weights = static_cast<float*>(p); }, true);
+      words("topk_weights"), [](DispatchInput& in, void* p) { in.topk_weights = static_cast<float*>(p); }, true);
   try_dispatch(
       words("scales"), [](DispatchInput& in, void* p) { in.scales = p; }, true);
   try_dispatch(
@@ -117,25 +117,25 @@ T* past(T* pointer, int bytes) {
 TEST_F(Pointers, ThatAreMisalignedInDispatch) {
   const auto words = [](const char* text) { return std::vector<std::string>{"dispatch", text}; };
   try_dispatch(
-      words("rows lies 8 bytes past a multiple of 16"),
-      [](DispatchInput& in, void*) { in.rows = static_cast<const std::byte*>(in.rows) + 8; }, true);
+      words("tokens lies 8 bytes past a multiple of 16"),
+      [](DispatchInput& in, void*) { in.tokens = static_cast<const std::byte*>(in.tokens) + 8; }, true);
   try_dispatch(
-      words("ids lies 2 bytes past a multiple of 4"),
-      [](DispatchInput& in, void*) { in.ids = static_cast<const std::byte*>(in.ids) + 2; }, true);
+      words("topk_ids lies 2 bytes past a multiple of 4"),
+      [](DispatchInput& in, void*) { in.topk_ids = static_cast<const std::byte*>(in.topk_ids) + 2; }, true);
   try_dispatch(
-      words("ids lies 4 bytes past a multiple of 8"),
+      words("topk_ids lies 4 bytes past a multiple of 8"),
       [](DispatchInput& in, void*) {
-        in.ids_are_int64 = true;
-        in.ids = static_cast<const std::byte*>(in.ids) + 4;
+        in.topk_ids_are_int64 = true;
+        in.topk_ids = static_cast<const std::byte*>(in.topk_ids) + 4;
       },
       true);
   try_dispatch(
-      words("weights lies 1 bytes past a multiple of 4"),
-      [](DispatchInput& in, void*) { in.weights = past(in.weights, 1); }, true);
+      words("topk_weights lies 1 bytes past a multiple of 4"),
+      [](DispatchInput& in, void*) { in.topk_weights = past(in.topk_weights, 1); }, true);
   try_dispatch(
       words("num_tokens_on_device lies 3 bytes past a multiple of 4"),
       [](DispatchInput& in, void*) {
-        in.num_tokens_on_device = past(reinterpret_cast<const std::int32_t*>(in.ids), 3);
+        in.num_tokens_on_device = past(reinterpret_cast<const std::int32_t*>(in.topk_ids), 3);
       },
       true);
 }
@@ -179,11 +179,11 @@ TEST_F(Pointers, InCombine) {
       out.rows = memory;
       refused({"output.rows", word}, from, out);
       out = to;
-      out.weights = static_cast<float*>(memory);
-      refused({"output.weights", word}, from, out);
+      out.topk_weights = static_cast<float*>(memory);
+      refused({"output.topk_weights", word}, from, out);
       in = from;
-      in.weights = static_cast<float*>(memory);
-      refused({"input.weights", word}, in, to);
+      in.topk_weights = static_cast<float*>(memory);
+      refused({"input.topk_weights", word}, in, to);
     }
     rank.combine(std::move(received), from, to);  // nothing was lost
     round.check_output(log);
@@ -205,14 +205,14 @@ TEST_F(Pointers, ThatAreMisalignedInCombine) {
     in.rows = past(from.rows, 8);
     refused("input.rows lies 8 bytes past a multiple of 16", in, to);
     in = from;
-    in.weights = past(to.weights, 2);
-    refused("input.weights lies 2 bytes past a multiple of 4", in, to);
+    in.topk_weights = past(to.topk_weights, 2);
+    refused("input.topk_weights lies 2 bytes past a multiple of 4", in, to);
     CombineOutput out = to;
     out.rows = past(to.rows, 4);
     refused("output.rows lies 4 bytes past a multiple of 16", from, out);
     out = to;
-    out.weights = past(to.weights, 1);
-    refused("output.weights lies 1 bytes past a multiple of 4", from, out);
+    out.topk_weights = past(to.topk_weights, 1);
+    refused("output.topk_weights lies 1 bytes past a multiple of 4", from, out);
     rank.combine(std::move(received), from, to);
     round.check_output(log);
   });

@@ -13,7 +13,7 @@ using namespace crossdock;
 
 namespace {
 
-constexpr Config kConfig{.hidden = 16, .num_experts = 2, .top_k = 1, .max_tokens = 8};
+constexpr Config kConfig{.hidden = 16, .num_experts = 2, .top_k = 1, .max_tokens_per_rank = 8};
 alignas(16) std::uint16_t rows[8 * 16], out[8 * 16];
 const std::int32_t ids[8] = {};
 
@@ -28,9 +28,10 @@ void show(const char* what, Call call) {
 }
 
 void usage(Exchange& exchange) {
-  show("more tokens than max_tokens", [&] { exchange.dispatch({.rows = rows, .ids = ids, .num_tokens = 9}); });
+  show("more tokens than max_tokens_per_rank",
+       [&] { exchange.dispatch({.tokens = rows, .topk_ids = ids, .num_tokens = 9}); });
   const std::int32_t wrong[2] = {0, 77};
-  exchange.dispatch({.rows = rows, .ids = wrong, .num_tokens = 2});
+  exchange.dispatch({.tokens = rows, .topk_ids = wrong, .num_tokens = 2});
   show("the call after an id that is no expert", [&] { exchange.dispatch({}); });
   exchange.clear_status();
 }
@@ -41,13 +42,14 @@ void config(const Group& group) {
   show("rows that are not a multiple of 16 bytes", [&] { Exchange(group, odd); });
   Config wide = kConfig;
   wide.combine_dtype = Dtype::f32;
-  wide.combine_wire = Wire::fp8_direct_cast;
+  wide.combine_quant = CombineQuant::fp8_direct_cast;
   show("a combination that is not served", [&] { Exchange(group, wide); });
 }
 
 void state(Exchange& exchange) {
-  Received received = exchange.dispatch({.rows = rows, .ids = ids, .num_tokens = 1});
-  show("one Received more than in_flight", [&] { exchange.dispatch({.rows = rows, .ids = ids, .num_tokens = 1}); });
+  Received received = exchange.dispatch({.tokens = rows, .topk_ids = ids, .num_tokens = 1});
+  show("one Received more than max_in_flight",
+       [&] { exchange.dispatch({.tokens = rows, .topk_ids = ids, .num_tokens = 1}); });
   exchange.combine(std::move(received), {.rows = rows}, {.rows = out});
   show("combine twice", [&] { exchange.combine(std::move(received), {.rows = rows}, {.rows = out}); });
 }
@@ -57,19 +59,19 @@ void capacity(const Group& group) {
   small.row_capacity = 3;
   small.overflow = Overflow::error;
   Exchange exchange(group, small);
-  exchange.dispatch({.rows = rows, .ids = ids, .num_tokens = 8});
+  exchange.dispatch({.tokens = rows, .topk_ids = ids, .num_tokens = 8});
   show("the call after an overflow", [&] { exchange.dispatch({}); });
 }
 
 /// Rank 1 comes too late.
 void peer_lost() {
-  const Team team(2);
+  const ThreadTeam team(2);
   const auto run = [&team](int rank, auto late) {
     Group group = Group::join(team, rank, {.backend = BackendKind::cpu});
     Exchange exchange(group, kConfig);
     group.set_deadline(std::chrono::milliseconds(200));
     std::this_thread::sleep_for(late);
-    exchange.dispatch({.rows = rows, .ids = ids, .num_tokens = 1});
+    exchange.dispatch({.tokens = rows, .topk_ids = ids, .num_tokens = 1});
     if (rank == 0) show("a call after a wait that has failed", [&] { exchange.dispatch({}); });
   };
   std::thread other(run, 1, std::chrono::seconds(1));
@@ -80,7 +82,7 @@ void peer_lost() {
 }  // namespace
 
 int main() {
-  const Team team(1);
+  const ThreadTeam team(1);
   {
     Group group = Group::join(team, 0, {.backend = BackendKind::cpu});
     Exchange exchange(group, kConfig);
@@ -93,5 +95,5 @@ int main() {
   }
   peer_lost();
   setenv("CROSSDOCK_PLUGIN_DIR", "/nonexistent", 1);  // whatever this machine has
-  show("a backend that is not there", [] { Group::join(Team(1), 0, {.backend = BackendKind::hip}); });
+  show("a backend that is not there", [] { Group::join(ThreadTeam(1), 0, {.backend = BackendKind::hip}); });
 }

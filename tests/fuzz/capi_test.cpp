@@ -50,18 +50,31 @@ xd_config good_config() {
   c.hidden = 64;
   c.num_experts = 4;
   c.top_k = 2;
-  c.max_tokens = 8;
-  c.combine_weights = 1;
-  c.kept_plans = 2;
+  c.max_tokens_per_rank = 8;
+  c.combine_topk_weights = 1;
+  c.max_kept_plans = 2;
   return c;
 }
 
 xd_config wild_config(Draw& draw) {
   xd_config c = good_config();
-  std::int32_t* const members[] = {&c.hidden,        &c.num_experts,  &c.top_k,       &c.max_tokens, &c.dispatch_dtype,
-                                   &c.combine_dtype, &c.combine_wire, &c.scale_bytes, &c.layout,     &c.alignment,
-                                   &c.zero_padding,  &c.overflow,     &c.zero_copy,   &c.fused,      &c.combine_weights,
-                                   &c.in_flight,     &c.kept_plans};
+  std::int32_t* const members[] = {&c.hidden,
+                                   &c.num_experts,
+                                   &c.top_k,
+                                   &c.max_tokens_per_rank,
+                                   &c.dispatch_dtype,
+                                   &c.combine_dtype,
+                                   &c.combine_quant,
+                                   &c.scale_bytes,
+                                   &c.layout,
+                                   &c.alignment,
+                                   &c.zero_padding,
+                                   &c.overflow,
+                                   &c.zero_copy,
+                                   &c.fused,
+                                   &c.combine_topk_weights,
+                                   &c.max_in_flight,
+                                   &c.max_kept_plans};
   for (int n = draw.below(4); n > 0; --n) *draw.of(members) = wild_int(draw);
   if (draw.one_in(5)) c.row_capacity = draw.one_in(2) ? wild_int(draw) : static_cast<std::int64_t>(draw.word());
   if (draw.one_in(5)) c.expert_capacity = draw.one_in(2) ? wild_int(draw) : static_cast<std::int64_t>(draw.word());
@@ -71,7 +84,7 @@ xd_config wild_config(Draw& draw) {
 
 /// A group of one rank and what hangs on it; parts may be missing.
 struct World {
-  xd_team* team = nullptr;
+  xd_thread_team* team = nullptr;
   xd_group* group = nullptr;
   xd_exchange* exchange = nullptr;
   xd_received* received = nullptr;
@@ -88,8 +101,8 @@ struct World {
     options.backend = XD_BACKEND_CPU;
     options.deadline_ms = 200;
     const xd_config config = good_config();
-    EXPECT_EQ(xd_team_create(1, &team), XD_STATUS_OK);
-    EXPECT_EQ(xd_group_join_team(team, 0, &options, &group), XD_STATUS_OK) << xd_last_error();
+    EXPECT_EQ(xd_thread_team_create(1, &team), XD_STATUS_OK);
+    EXPECT_EQ(xd_group_join_thread_team(team, 0, &options, &group), XD_STATUS_OK) << xd_last_error();
     EXPECT_EQ(xd_exchange_create(group, &config, &exchange), XD_STATUS_OK) << xd_last_error();
   }
   ~World() {
@@ -97,7 +110,7 @@ struct World {
     xd_received_destroy(received);
     xd_exchange_destroy(exchange);
     xd_group_destroy(group);
-    xd_team_destroy(team);
+    xd_thread_team_destroy(team);
   }
 
   template <class T>
@@ -117,9 +130,9 @@ void expect_answer(xd_status status, const char* call) {
 }
 
 void abuse_groups(Draw& draw, World& w) {
-  xd_team* team = nullptr;
-  expect_answer(xd_team_create(draw.one_in(2) ? 1 + draw.below(2) : wild_int(draw), w.maybe(draw, &team)),
-                "xd_team_create");
+  xd_thread_team* team = nullptr;
+  expect_answer(xd_thread_team_create(draw.one_in(2) ? 1 + draw.below(2) : wild_int(draw), w.maybe(draw, &team)),
+                "xd_thread_team_create");
   xd_group_options options;
   XD_INIT(options);
   options.backend = draw.one_in(3) ? wild_int(draw) : XD_BACKEND_CPU;
@@ -136,7 +149,7 @@ void abuse_groups(Draw& draw, World& w) {
   };
   switch (draw.below(3)) {
     case 0:
-      expect_answer(xd_group_join_team(w.maybe(draw, team), rank, &options, w.maybe(draw, &group)), "join_team");
+      expect_answer(xd_group_join_thread_team(w.maybe(draw, team), rank, &options, w.maybe(draw, &group)), "join_team");
       break;
     case 1:
       expect_answer(xd_group_join(rank, ranks, draw.one_in(5) ? nullptr : +gather, ranks == 1 ? nullptr : &w, &options,
@@ -155,7 +168,7 @@ void abuse_groups(Draw& draw, World& w) {
       "xd_group_set_deadline");
   if (draw.one_in(2)) expect_answer(xd_group_abort(group, draw.one_in(2) ? nullptr : "reason"), "xd_group_abort");
   xd_group_destroy(group);
-  xd_team_destroy(team);
+  xd_thread_team_destroy(team);
 }
 
 void abuse_configs(Draw& draw, World& w) {
@@ -175,16 +188,16 @@ void abuse_configs(Draw& draw, World& w) {
 void abuse_dispatch(Draw& draw, World& w) {
   xd_dispatch_input in;
   XD_INIT(in);
-  in.rows = w.data(draw, w.rows);
-  in.ids = w.data(draw, w.ids);
-  in.ids_are_int64 = draw.below(3);
-  in.weights = static_cast<const float*>(w.data(draw, w.weights));
+  in.tokens = w.data(draw, w.rows);
+  in.topk_ids = w.data(draw, w.ids);
+  in.topk_ids_are_int64 = draw.below(3);
+  in.topk_weights = static_cast<const float*>(w.data(draw, w.weights));
   in.scales = w.data(draw, w.rows);
   in.num_tokens = draw.one_in(2) ? draw.below(9) : wild_int(draw);
   w.tokens = draw.one_in(2) ? draw.below(9) : wild_int(draw);
   if (draw.one_in(4)) in.num_tokens_on_device = &w.tokens;
   for (std::int64_t& id : w.ids) id = draw.one_in(20) ? static_cast<std::int64_t>(draw.word()) : draw.below(5) - 1;
-  for (std::int32_t* member : {&in.num_sms, &in.num_blocks, &in.num_warps, &in.pieces})
+  for (std::int32_t* member : {&in.num_sms, &in.num_blocks, &in.num_warps, &in.splits_per_row})
     if (draw.one_in(2)) *member = wild_int(draw);
   if (draw.one_in(10)) in.stream = reinterpret_cast<void*>(draw.word());
   spoil(draw, in);
@@ -201,12 +214,12 @@ void abuse_combine(Draw& draw, World& w) {
   xd_combine_input in;
   XD_INIT(in);
   in.rows = w.data(draw, w.results);
-  in.with_weights = draw.below(3);
-  in.weights = draw.one_in(2) ? nullptr : w.weights;
+  in.combine_topk_weights = draw.below(3);
+  in.topk_weights = draw.one_in(2) ? nullptr : w.weights;
   in.out_rows = const_cast<void*>(w.data(draw, w.results));
-  in.out_weights = static_cast<float*>(const_cast<void*>(w.data(draw, w.weights)));
+  in.out_topk_weights = static_cast<float*>(const_cast<void*>(w.data(draw, w.weights)));
   in.num_tokens = wild_int(draw);
-  for (std::int32_t* member : {&in.num_sms, &in.num_blocks, &in.num_warps, &in.pieces})
+  for (std::int32_t* member : {&in.num_sms, &in.num_blocks, &in.num_warps, &in.splits_per_row})
     if (draw.one_in(2)) *member = wild_int(draw);
   if (draw.one_in(10)) in.stream = reinterpret_cast<void*>(draw.word());
   spoil(draw, in);
@@ -224,11 +237,11 @@ void abuse_received(Draw& draw, World& w) {
   spoil(draw, view);
   expect_answer(xd_received_view(w.maybe(draw, w.received), w.maybe(draw, &view)), "xd_received_view");
   void* rows = nullptr;
-  expect_answer(xd_received_landing_rows(w.maybe(draw, w.received), wild_int(draw), w.maybe(draw, &rows)),
-                "landing_rows");
+  expect_answer(xd_received_combine_slots(w.maybe(draw, w.received), wild_int(draw), w.maybe(draw, &rows)),
+                "combine_slots");
   if (draw.one_in(3)) {
     xd_plan* plan = nullptr;
-    expect_answer(xd_received_keep(w.maybe(draw, w.received), w.maybe(draw, &plan)), "xd_received_keep");
+    expect_answer(xd_received_retain_plan(w.maybe(draw, w.received), w.maybe(draw, &plan)), "xd_received_retain_plan");
     if (plan) xd_plan_destroy(w.plan), w.plan = plan;
   }
   if (draw.one_in(4)) xd_plan_destroy(w.plan), w.plan = nullptr;
@@ -269,8 +282,8 @@ TEST(Fuzz, TheCBorder) {
 
 /// Each function with every pointer null, by hand: a status, not a crash.
 TEST(CBorder, NullsOnly) {
-  EXPECT_EQ(xd_team_create(1, nullptr), XD_STATUS_USAGE);
-  EXPECT_EQ(xd_group_join_team(nullptr, 0, nullptr, nullptr), XD_STATUS_USAGE);
+  EXPECT_EQ(xd_thread_team_create(1, nullptr), XD_STATUS_USAGE);
+  EXPECT_EQ(xd_group_join_thread_team(nullptr, 0, nullptr, nullptr), XD_STATUS_USAGE);
   EXPECT_EQ(xd_group_join(0, 1, nullptr, nullptr, nullptr, nullptr), XD_STATUS_USAGE);
   EXPECT_EQ(xd_group_rendezvous(nullptr, 0, 1, nullptr, nullptr), XD_STATUS_USAGE);
   EXPECT_EQ(xd_group_abort(nullptr, nullptr), XD_STATUS_USAGE);
@@ -283,9 +296,9 @@ TEST(CBorder, NullsOnly) {
   EXPECT_EQ(xd_combine(nullptr, nullptr, nullptr, nullptr), XD_STATUS_USAGE);
   EXPECT_EQ(xd_combine_fused(nullptr, nullptr, nullptr), XD_STATUS_USAGE);
   EXPECT_EQ(xd_received_view(nullptr, nullptr), XD_STATUS_USAGE);
-  EXPECT_EQ(xd_received_landing_rows(nullptr, 0, nullptr), XD_STATUS_USAGE);
-  EXPECT_EQ(xd_received_keep(nullptr, nullptr), XD_STATUS_USAGE);
-  xd_team_destroy(nullptr);
+  EXPECT_EQ(xd_received_combine_slots(nullptr, 0, nullptr), XD_STATUS_USAGE);
+  EXPECT_EQ(xd_received_retain_plan(nullptr, nullptr), XD_STATUS_USAGE);
+  xd_thread_team_destroy(nullptr);
   xd_group_destroy(nullptr);
   xd_exchange_destroy(nullptr);
   xd_received_destroy(nullptr);

@@ -200,7 +200,7 @@ class Runner(unittest.TestCase):
             cases = json.load(f)
         with open(os.path.join(runner.ROOT, "include", "crossdock", "lists.h"), encoding="utf-8") as f:
             lists = f.read()
-        seen = {"layout": {c.get("layout", "token_major") for c in cases}, "wire": {c.get("combine_wire", "own") for c in cases},
+        seen = {"layout": {c.get("layout", "token_major") for c in cases}, "combine_quant": {c.get("combine_quant", "none") for c in cases},
                 "path": {"zero_copy" if c.get("zero_copy") else c.get("path", "staged") for c in cases}}
         for key, names in seen.items():
             rows = re.search(rf"#define XD_{key.upper()}S\(X\)((?:.*\\\n)*.*)", lists).group(1)

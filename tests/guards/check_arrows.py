@@ -11,6 +11,8 @@ LEAVES = ["crossdock/lists.h", "crossdock/types.hpp", "platform/attributes.hpp"]
 MACHINE = ["platform/*.hpp"]  # the vocabulary, not a twin folder: `*` does not cross a slash here
 RAISE = ["crossdock/error.hpp"]
 
+KERNEL_PARTS = ["types/*", *MACHINE, "route/*", "layout/*", "codec/*", "wire/*", "sync/*", "memory/peers.hpp",
+                "memory/regions.hpp", "crossdock/exchange.hpp"]
 # room -> what it may include besides its own files, its LEAVES and the standard library.
 SRC = {
     "types": [],
@@ -27,13 +29,16 @@ SRC = {
     "memory": ["types/*", *MACHINE, "platform/system/*", *RAISE, "crossdock/config.hpp", "crossdock/exchange.hpp",
                "crossdock/group.hpp"],
     "wire": ["types/*", *MACHINE, "memory/peers.hpp"],
-    "kernels": ["types/*", *MACHINE, "route/*", "layout/*", "codec/*", "wire/*", "sync/*", "memory/peers.hpp",
-                "memory/regions.hpp", "crossdock/exchange.hpp"],
+    "kernels/common": KERNEL_PARTS,
+    "kernels/dispatch": [*KERNEL_PARTS, "kernels/common/*"],
+    "kernels/expert_rows": [*KERNEL_PARTS, "kernels/common/*"],
+    "kernels/combine": [*KERNEL_PARTS, "kernels/common/*"],
+    "kernels/launch": ["types/*", *MACHINE, "memory/regions.hpp", "kernels/*/*"],
     "op": ["types/*", *MACHINE, "platform/system/*", "memory/*", "tuning/*", "route/*", "layout/*", "codec/*", "sync/*",
-           "kernels/*", "crossdock/*"],
+           "kernels/*/*", "crossdock/*"],
 }
 # Files where the machines meet: launch files join the bodies with one, platform itself lists them all.
-JOINTS = {"src/kernels/launch*": ["platform/*/*", *RAISE], "src/platform/*.cpp": ["platform/*/*"]}
+JOINTS = {"src/kernels/launch/*": ["platform/*/*", *RAISE], "src/platform/*.cpp": ["platform/*/*"]}
 GENERATED = {"built_machines.def"}  # by src/CMakeLists.txt
 OUTSIDE = {
     "include": ["crossdock/*"],
@@ -63,8 +68,8 @@ FREE = ("tools", "bench", "examples", "python")  # may use libraries of theirs
 # Rooms that speak to the operating system or a driver; the others use the standard library only.
 SYSTEM_HEADERS = {"platform", "platform/system", "platform/cpu", "platform/cuda", "platform/hip", "memory", "op"}
 # Headers of a vendor, by how they start, and the only files that may include them.
-VENDOR = {"cuda": ("src/platform/cuda/", "src/kernels/launch_cuda", "tools/cuda/"), "nv": ("src/platform/cuda/",),
-          "hip": ("src/platform/hip/", "src/kernels/launch_hip", "tools/hip/"), "rocm": ("src/platform/hip/",)}
+VENDOR = {"cuda": ("src/platform/cuda/", "src/kernels/launch/launch_cuda", "tools/cuda/"), "nv": ("src/platform/cuda/",),
+          "hip": ("src/platform/hip/", "src/kernels/launch/launch_hip", "tools/hip/"), "rocm": ("src/platform/hip/",)}
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')
 
@@ -77,7 +82,7 @@ def room_of(path):
     if parts[0] != "src":
         return (parts[0], parts[0]) if parts[0] in OUTSIDE else None
     room = parts[1] if len(parts) > 2 else ""
-    if room == "platform" and len(parts) > 3:
+    if room in ("platform", "kernels") and len(parts) > 3:
         room += "/" + parts[2]
     return ("src", room)
 
@@ -150,7 +155,7 @@ def self_test():
            ("src/memory/heap.hpp", '"platform/cpu/scalar.hpp"'), ("src/platform/system/fd.hpp", '"platform/cpu/scalar.hpp"'),
            ("src/route/r.hpp", '"../op/a.hpp"'), ("src/types/shape.hpp", '"crossdock/group.hpp"')]
     good = [("src/op/a.cpp", '"op/a.hpp"'), ("src/wire/put.hpp", '"memory/peers.hpp"'), ("src/op/a.cpp", "<sys/mman.h>"),
-            ("src/kernels/launch_cpu.cpp", '"platform/cpu/scalar.hpp"'), ("src/codec/c.hpp", '"platform/machine.hpp"'),
+            ("src/kernels/launch/launch_cpu.cpp", '"platform/cpu/scalar.hpp"'), ("src/codec/c.hpp", '"platform/machine.hpp"'),
             ("oracle/answer.cpp", '"oracle/answer.hpp"'), ("src/route/r.hpp", "<cstdint>"), ("tools/main.cpp", "<CLI/CLI.hpp>"),
             ("tools/main.cpp", '"command/flags.hpp"'), ("tools/verbs/bench.cpp", '"command/flags.hpp"'),
             ("src/memory/heap.hpp", '"platform/system/fd.hpp"'), ("src/platform/cuda/m_device.hpp", "<cuda_runtime.h>")]

@@ -8,9 +8,9 @@ import re
 import common
 
 # attributes.hpp makes XD_FN of them; launch files of a GPU wrap bodies into kernels.
-DEVICE_FILES = ["*_device.hpp", "*.cu", "*.cu.in", "*.hip", "src/platform/attributes.hpp", "src/kernels/launch_cuda*",
-                "src/kernels/launch_hip*"]
-LAUNCH_FILES = "src/kernels/launch_*"
+DEVICE_FILES = ["*_device.hpp", "*.cu", "*.cu.in", "*.hip", "src/platform/attributes.hpp", "src/kernels/launch/launch_cuda*",
+                "src/kernels/launch/launch_hip*"]
+LAUNCH_FILES = "src/kernels/launch/launch_*"
 DEVICE_WORDS = re.compile(r"\b(__device__|__global__|__shared__|__host__|__constant__|__launch_bounds__|__syncthreads|"
                           r"threadIdx|blockIdx|blockDim|gridDim|__builtin_amdgcn_\w+|__nvvm_\w+|__hip_atomic_\w+)\b|<<<")
 INCLUDE = re.compile(r'^\s*#\s*include\s*"([^"]+)"', re.M)
@@ -62,7 +62,7 @@ def check(texts):
 
 def self_test():
     texts = {"src/a.hpp": '#include "k_device.hpp"\n', "src/k_device.hpp": "__device__ int f();\n",
-             "src/op/x.cpp": '#include "a.hpp"\n', "src/kernels/launch_cpu.cpp": '#include "a.hpp"\n',
+             "src/op/x.cpp": '#include "a.hpp"\n', "src/kernels/launch/launch_cpu.cpp": '#include "a.hpp"\n',
              "src/op/y.cpp": "// __device__ is not a word here\n", "src/op/z.hpp": "int i = threadIdx.x;\n"}
     found = check(texts)
     assert len(found) == 2 and "src/op/x.cpp" in found[0] and "src/op/z.hpp:1" in found[1], found

@@ -51,7 +51,7 @@ void body(M& m, Shared& shared, Rank& mine, Rank& peer, const char* broken) {
     sum += shared.value[(me + M::kWidth) % kThreads];
     shared.of_warp[me] = me;
     if (is("shuffle_as_barrier")) {
-      m.votes(true);
+      m.ballot(true);
     } else if (!is("missing_warp_barrier")) {
       m.sync_warp();
     }
@@ -59,7 +59,7 @@ void body(M& m, Shared& shared, Rank& mine, Rank& peer, const char* broken) {
     if (!is("missing_last_barrier")) m.sync_block();
   }
   mine.sums[in_grid] = sum;
-  m.store16_away(&peer.rows[in_grid], Bytes16{{1, 2, 3, static_cast<std::uint32_t>(sum)}});
+  m.store16_streaming(&peer.rows[in_grid], Bytes16{{1, 2, 3, static_cast<std::uint32_t>(sum)}});
   m.sync_block();
   bool last = false;
   if (me == 0) {
@@ -67,7 +67,7 @@ void body(M& m, Shared& shared, Rank& mine, Rank& peer, const char* broken) {
         is("missing_arrival_order") ? m.add_relaxed(&mine.arrivals, 1) : m.add_acq_rel(&mine.arrivals, 1);
     last = before + 1 == kBlocks;
   }
-  if (!m.any_in_block(last)) return;
+  if (!m.sync_block_or(last)) return;
   if (me == 0) is("missing_release") ? m.store_relaxed(&peer.flag, 1) : m.store_release(&peer.flag, 1);
   if (me == 0)
     while ((is("missing_acquire") ? m.load_relaxed(&mine.flag) : m.load_acquire(&mine.flag)) == 0) m.pause();

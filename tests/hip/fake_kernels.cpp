@@ -47,8 +47,8 @@ struct Words {
   int block() const { return m.block(); }
   int num_blocks() const { return m.num_blocks(); }
   void sync_block() const { m.sync_block(); }
-  platform::Bytes16 load16_once(const void* from) const { return m.load16_once(from); }
-  void store16_away(void* to, platform::Bytes16 v) const { m.store16_away(to, v); }
+  platform::Bytes16 load16_streaming(const void* from) const { return m.load16_streaming(from); }
+  void store16_streaming(void* to, platform::Bytes16 v) const { m.store16_streaming(to, v); }
   void await_arrival() const { platform::cpu::end_streaming_stores(); }
   std::uint64_t load_acquire(const std::uint64_t* p) const { return m.load_acquire(p); }
   void store_release(std::uint64_t* p, std::uint64_t v) const { m.store_release(p, v); }
@@ -107,19 +107,18 @@ std::map<std::string, Kernel> all_kernels(int device) {
     all["crossdock_" + std::string(name)] = of_library(body, device);
   };
   add("dispatch", runs.dispatch);
-  add("dispatch_small", runs.dispatch);
-  add("dispatch_packets", runs.dispatch);
+  add("dispatch_latency", runs.dispatch);
+  add("dispatch_ll", runs.dispatch);
   add("expert_rows", runs.expert_rows);
-  add("expert_rows_few", runs.expert_rows);
-#define XD_COMBINE(dtype, wire)                                                          \
-  add("combine_" #dtype "_" #wire, runs.combine[int(Dtype::dtype)][int(Wire::wire)][0]); \
-  add("combine_" #dtype "_" #wire "_by_expert", runs.combine[int(Dtype::dtype)][int(Wire::wire)][1]);
-#include "kernels/instances.def"
+  add("expert_rows_latency", runs.expert_rows);
+#define XD_COMBINE(dtype, wire)                                                                  \
+  add("combine_" #dtype "_" #wire, runs.combine[int(Dtype::dtype)][int(CombineQuant::wire)][0]); \
+  add("combine_" #dtype "_" #wire "_by_expert", runs.combine[int(Dtype::dtype)][int(CombineQuant::wire)][1]);
+#include "kernels/launch/instances.def"
 #undef XD_COMBINE
-#define XD_COMBINE_IN_PACKETS(dtype) \
-  add("combine_" #dtype "_in_packets", runs.combine[int(Dtype::dtype)][int(Wire::own)][0]);
-#include "kernels/packet_instances.def"
-#undef XD_COMBINE_IN_PACKETS
+#define XD_COMBINE_LL(dtype) add("combine_" #dtype "_ll", runs.combine[int(Dtype::dtype)][int(CombineQuant::none)][0]);
+#include "kernels/launch/ll_instances.def"
+#undef XD_COMBINE_LL
 #define XD_TOOL(name, Arguments, threads)                                                                      \
   all["crossdock_tools_" #name] = of_strides<tools::gpu::Arguments>(                                           \
       [](auto& m, const tools::gpu::Arguments& args) { tools::gpu::name(Words{m}, args); },                    \

@@ -23,7 +23,7 @@ namespace crossdock::testing::fake {
 /// Runs the work of all its streams in the order in which it was put there, whatever waits for what.
 class HardwareQueue {
  public:
-  std::uint64_t take_place() { return ++last_; }
+  std::uint64_t take_buffer_set() { return ++last_; }
   void wait_for_turn(std::uint64_t place) {
     std::unique_lock lock(mutex_);
     moved_.wait(lock, [&] { return done_ + 1 == place; });
@@ -57,7 +57,7 @@ struct ihipStream_t {
   void put(Work work) {
     if (!hardware || queue.capturing()) return work(queue);
     const std::lock_guard lock(order);
-    const std::uint64_t place = hardware->take_place();
+    const std::uint64_t place = hardware->take_buffer_set();
     queue.enqueue([shared = hardware, place] { shared->wait_for_turn(place); });
     work(queue);
     queue.enqueue([shared = hardware] { shared->leave(); });

@@ -21,7 +21,7 @@ class HostHalf : public ::testing::Test {
   void SetUp() override { ::setenv("CROSSDOCK_BACKEND", "hip", 1); }
   void TearDown() override {
     ::unsetenv("FAKE_HIP");
-    ::unsetenv("CROSSDOCK_SHARE");
+    ::unsetenv("CROSSDOCK_IPC");
   }
   /// What the fake runtime has not been given back.
   static int live() {
@@ -35,14 +35,14 @@ TestCase hip_case(int ranks) {
   TestCase test = small_case(ranks);
   test.backend = BackendKind::hip;
   test.config.scale_bytes = 7;
-  test.config.combine_weights = test.with_weights = true;
+  test.config.combine_topk_weights = test.combine_topk_weights = true;
   test.recipe.routing = oracle::Routing::mixed;
   return test;
 }
 
 /// Two processes of two ranks each; first of all tests, because they fork, and streams do not outlive that. The runtime refuses to open a handle in the process that made it.
 void ranks_as_processes(const char* share) {
-  ::setenv("CROSSDOCK_SHARE", share, 1);
+  ::setenv("CROSSDOCK_IPC", share, 1);
   ::setenv("FAKE_HIP", "devices=2", 1);
   const RuntimeDir runtime_dir;
   const std::string name = unique_name();
@@ -83,12 +83,12 @@ TEST_F(HostHalf, IsThereWithItsDevices) {
   EXPECT_EQ(device->model(), "AMD Instinct of cardboard");
   EXPECT_EQ(device->id(), platform::open_device(BackendKind::hip, 2)->id());
   EXPECT_NE(device->id(), platform::open_device(BackendKind::hip, 1)->id());
-  EXPECT_EQ(device->why_not_reach_id(platform::open_device(BackendKind::hip, 1)->id()), "");
+  EXPECT_EQ(device->peer_access_error_by_id(platform::open_device(BackendKind::hip, 1)->id()), "");
 }
 
 TEST_F(HostHalf, IsWhatAutomaticTakes) {
   ::unsetenv("CROSSDOCK_BACKEND");
-  EXPECT_EQ(Group::join(Team(1), 0).backend(), BackendKind::hip);
+  EXPECT_EQ(Group::join(ThreadTeam(1), 0).backend(), BackendKind::hip);
 }
 
 /// Every cell of the feature matrix that runs, one variant each; ranks have devices of their own or share them.
@@ -114,11 +114,11 @@ TEST_F(HostHalf, TwoToEightGpus) {
 
 TEST_F(HostHalf, MemoryLeftUnderWayIsFreedByWhoComesNext) {
   for (const char* share : {"ipc", "vmm"}) {
-    ::setenv("CROSSDOCK_SHARE", share, 1);
+    ::setenv("CROSSDOCK_IPC", share, 1);
     ::setenv("FAKE_HIP", "devices=2", 1);
     const TestCase test = hip_case(3);
     const Answers answers = answers_of(test);
-    const Team team(3);
+    const ThreadTeam team(3);
     Log log;
     {
       Gate all_gone(3);  // with memory of its own
@@ -146,7 +146,7 @@ TEST_F(HostHalf, Gfx950TakesItsOwnCode) {
 }
 
 TEST_F(HostHalf, ThreadsOverMappedMemory) {
-  ::setenv("CROSSDOCK_SHARE", "vmm", 1);
+  ::setenv("CROSSDOCK_IPC", "vmm", 1);
   ::setenv("FAKE_HIP", "devices=3 granularity=65536", 1);
   EXPECT_EQ(run_case(hip_case(3)), "");
   EXPECT_EQ(live(), 0);

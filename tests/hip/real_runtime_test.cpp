@@ -22,14 +22,14 @@ TEST(RealRuntime, WithoutADeviceTheReasonIsGivenAndTheCpuServes) {
   EXPECT_TRUE(reason == "no HIP device" || reason.starts_with("no HIP runtime: libamdhip64.so")) << reason;
   std::printf("the reason: %s\n", note);
   try {
-    Group::join(Team(1), 0, {.backend = BackendKind::hip});
+    Group::join(ThreadTeam(1), 0, {.backend = BackendKind::hip});
     ADD_FAILURE() << "a group was made";
   } catch (const TopologyError& error) {
     EXPECT_NE(std::string_view(error.what()).find(reason), std::string_view::npos) << error.what();
   }
   ::unsetenv("CROSSDOCK_BACKEND");
   const bool cuda = platform::num_devices(BackendKind::cuda, &note) > 0;
-  EXPECT_EQ(Group::join(Team(1), 0).backend(), cuda ? BackendKind::cuda : BackendKind::cpu);
+  EXPECT_EQ(Group::join(ThreadTeam(1), 0).backend(), cuda ? BackendKind::cuda : BackendKind::cpu);
   TestCase test = small_case();
   test.backend = BackendKind::cpu;
   EXPECT_EQ(run_case(test), "");

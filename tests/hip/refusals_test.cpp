@@ -25,7 +25,7 @@ class Refusal : public ::testing::Test {
  protected:
   void SetUp() override {
     ::setenv("CROSSDOCK_BACKEND", "hip", 1);
-    ::unsetenv("CROSSDOCK_SHARE");
+    ::unsetenv("CROSSDOCK_IPC");
   }
   void TearDown() override {
     EXPECT_EQ(of_fake(fake_hip_last_error, "fake_hip_last_error")(), 0) << "a sticky error was left behind";
@@ -54,7 +54,7 @@ void expect_words(const std::string& text, std::initializer_list<const char*> wo
 Group join(int device) {
   GroupOptions options;
   options.device = device;
-  return Group::join(Team(1), 0, options);
+  return Group::join(ThreadTeam(1), 0, options);
 }
 
 TEST_F(Refusal, NoDevice) {
@@ -64,7 +64,7 @@ TEST_F(Refusal, NoDevice) {
   EXPECT_STREQ(note, "no HIP device");
   expect_words(refusal_of<TopologyError>([] { join(0); }), {"backend hip", "no HIP device", "choose cpu"});
   ::unsetenv("CROSSDOCK_BACKEND");
-  EXPECT_EQ(Group::join(Team(1), 0).backend(), BackendKind::cpu);
+  EXPECT_EQ(Group::join(ThreadTeam(1), 0).backend(), BackendKind::cpu);
 }
 
 TEST_F(Refusal, RuntimeOfAnOldVersion) {
@@ -96,7 +96,7 @@ TEST_F(Refusal, AnotherClock) {
 TEST_F(Refusal, NoPeerAccess) {
   pretend("devices=2 peer=0");
   Log log;
-  const Team team(2);
+  const ThreadTeam team(2);
   run_threads(2, log, [&](int rank) {
     GroupOptions options;
     options.device = rank;
@@ -113,21 +113,21 @@ TEST_F(Refusal, OutOfMemory) {
   pretend("memory=4194304");  // enough for the group's control words
   Group group = join(0);
   Config config = small_case().config;
-  config.max_tokens = 1 << 16;
+  config.max_tokens_per_rank = 1 << 16;
   expect_words(refusal_of<SystemError>([&] { Exchange exchange(group, config); }),
                {"allocating", "bytes on device 0", "out of memory", "hipErrorOutOfMemory"});
 }
 
 TEST_F(Refusal, MappingThatFails) {
-  ::setenv("CROSSDOCK_SHARE", "vmm", 1);
+  ::setenv("CROSSDOCK_IPC", "vmm", 1);
   pretend("map=0");
   expect_words(refusal_of<SystemError>([] { join(0); }), {"mapping", "bytes on device 0"});
 }
 
 TEST_F(Refusal, UnknownShare) {
-  ::setenv("CROSSDOCK_SHARE", "smoke", 1);
+  ::setenv("CROSSDOCK_IPC", "smoke", 1);
   pretend("");
-  expect_words(refusal_of<ConfigError>([] { join(0); }), {"CROSSDOCK_SHARE", "smoke", "vmm or ipc"});
+  expect_words(refusal_of<ConfigError>([] { join(0); }), {"CROSSDOCK_IPC", "smoke", "vmm or ipc"});
 }
 
 TEST_F(Refusal, CodeThatDoesNotLoad) {
@@ -151,7 +151,7 @@ struct Ready {
         exchange(group, small_case(1).config),
         rows(BackendKind::hip, 4096),
         ids(BackendKind::hip, 4096, 0) {}
-  DispatchInput input() const { return {.rows = rows.data(), .ids = ids.data(), .num_tokens = 2}; }
+  DispatchInput input() const { return {.tokens = rows.data(), .topk_ids = ids.data(), .num_tokens = 2}; }
   Group group;
   Exchange exchange;
   Buffer rows, ids;

@@ -8,8 +8,8 @@ import tempfile
 import unittest
 
 COMMAND = os.environ["COMMAND_UNDER_TEST"]
-CASES = [{"name": "plain", "world_size": 2, "max_tokens": 16, "hidden_dim": 256, "k": 2, "num_experts_per_rank": 4},
-         {"name": "odd_rows", "world_size": 3, "max_tokens": 8, "hidden_dim": 144, "k": 2, "num_experts_per_rank": 2, "zero_copy": True}]
+CASES = [{"name": "plain", "world_size": 2, "max_tokens_per_rank": 16, "hidden_dim": 256, "k": 2, "num_experts_per_rank": 4},
+         {"name": "odd_rows", "world_size": 3, "max_tokens_per_rank": 8, "hidden_dim": 144, "k": 2, "num_experts_per_rank": 2, "zero_copy": True}]
 
 
 def crossdock(*arguments, devices=2, pretend="", **env):

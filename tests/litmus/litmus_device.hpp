@@ -30,7 +30,7 @@ struct Channel {
   }
   /// First and last word of a unit.
   XD_FN std::uint32_t load_unit(const std::uint32_t* from, std::uint32_t& last) const {
-    const platform::Bytes16 v = m.load16_once(from);
+    const platform::Bytes16 v = m.load16_streaming(from);
     last = v.word[3];
     return v.word[0];
   }
@@ -58,7 +58,7 @@ struct Channel {
 template <class C>
 XD_FN void store_rows(const C& c, const Side& at, std::uint32_t n, int part, int parts) {
   for (int i = c.m.thread() + part * kThreads; i < kUnits; i += kThreads * parts)
-    c.m.store16_away(c.unit(at, i), platform::Bytes16{{n, n, n, n}});
+    c.m.store16_streaming(c.unit(at, i), platform::Bytes16{{n, n, n, n}});
 }
 
 /// Counts units that are not `n` in their first or last word.
@@ -83,14 +83,14 @@ XD_FN bool answer_and_go_on(const C& c, std::uint64_t n) {
 template <class C>
 XD_FN bool await_answer(const C& c, std::uint64_t n) {
   const bool ok = c.m.thread() != 0 || c.wait(1, n, false);
-  const bool all = !c.m.any_in_block(!ok);
+  const bool all = !c.m.sync_block_or(!ok);
   c.own.fence();
   return all;
 }
 template <class C>
 XD_FN bool await_signal(const C& c, std::uint64_t n) {
   const bool ok = c.m.thread() != 0 || c.wait(0, n, c.weak(Weakening::relaxed_wait));
-  return !c.m.any_in_block(!ok);
+  return !c.m.sync_block_or(!ok);
 }
 template <class C>
 XD_FN void signal(const C& c, std::uint64_t n) {
@@ -101,11 +101,11 @@ XD_FN void signal(const C& c, std::uint64_t n) {
 /// As `counts`, `enter` and a pull's `ready` leave: what they tell of has been done by earlier kernels.
 template <class C>
 XD_FN void signal_begun(const C& c, std::uint64_t n) {
-  if (c.m.thread() == 0) c.m.store_begun(c.word(c.loop.far, 0), n);
+  if (c.m.thread() == 0) c.m.store_release_prior_kernels(c.word(c.loop.far, 0), n);
 }
 
 /// Two blocks store half of the rows each; the last to arrive signals, by another thread than the one that has arrived, as in
-/// tell_done() and tell_ready().
+/// signal_done() and tell_ready().
 template <class C>
 XD_FN bool push_from_a(const C& c, std::uint64_t n, int part) {
   bool last = false;
@@ -117,7 +117,7 @@ XD_FN bool push_from_a(const C& c, std::uint64_t n, int part) {
         c.weak(Weakening::relaxed_arrival) ? c.m.add_relaxed(arrivals, 1) : c.m.add_acq_rel(arrivals, 1);
     last = before + 1 == 2 * n;
   }
-  if (c.m.any_in_block(last) && c.m.thread() == kThreads - 1)
+  if (c.m.sync_block_or(last) && c.m.thread() == kThreads - 1)
     c.store(c.word(c.loop.far, 0), n, c.weak(Weakening::relaxed_signal));
   return await_answer(c, n);
 }
@@ -191,7 +191,7 @@ XD_FN bool second_look_from_b(const C& c, std::uint64_t n) {
     stuck = c.m.load_relaxed(c.loop.stuck) || c.m.now_ns() - began > kPatienceNs;
     if (!spoilt) c.m.pause();
   }
-  if (c.m.any_in_block(stuck && !spoilt)) return c.give_up();
+  if (c.m.sync_block_or(stuck && !spoilt)) return c.give_up();
   return answer_and_go_on(c, n);
 }
 

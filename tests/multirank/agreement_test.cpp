@@ -16,7 +16,7 @@ namespace {
 std::vector<std::string> texts_of(const std::vector<Config>& configs, Log& log) {
   const int num_ranks = static_cast<int>(configs.size());
   std::vector<std::string> texts(configs.size());
-  const Team team(num_ranks);
+  const ThreadTeam team(num_ranks);
   run_threads(num_ranks, log, [&](int r) {
     GroupOptions options;
     options.backend = BackendKind::cpu;
@@ -64,7 +64,7 @@ TEST(Agreement, AConfigThatOneRankCannotServeIsToldToAll) {
 }
 
 TEST(Agreement, AMemberThatDoesNotComeIsNamed) {
-  const Team team(3);
+  const ThreadTeam team(3);
   Log log;
   run_threads(2, log, [&](int r) {
     GroupOptions options;
@@ -82,7 +82,7 @@ TEST(Agreement, AMemberThatDoesNotComeIsNamed) {
 
 TEST(Agreement, AMemberThatMakesNoExchangeIsNamed) {
   const TestCase test = small_case(3);
-  const Team team(3);
+  const ThreadTeam team(3);
   Log log;
   run_threads(3, log, [&](int r) {
     GroupOptions options;
@@ -101,7 +101,7 @@ TEST(Agreement, AMemberThatMakesNoExchangeIsNamed) {
 }
 
 TEST(Agreement, TwoThreadsWithOneRank) {
-  const Team team(2);
+  const ThreadTeam team(2);
   Log log;
   std::atomic<int> refused{0};
   run_threads(2, log, [&](int) {
@@ -121,7 +121,7 @@ TEST(Agreement, TwoThreadsWithOneRank) {
 
 TEST(Agreement, ACallbackThatMixesUpTheRanks) {
   Log log;
-  const Team team(1);
+  const ThreadTeam team(1);
   const AllGather wrong = [](const void* mine, std::size_t bytes, void* all) {
     std::memcpy(all, mine, bytes);
     std::memcpy(static_cast<char*>(all) + bytes, mine, bytes);  // rank 0 twice
@@ -160,9 +160,9 @@ TEST(Agreement, RanksAndNumbersOfRanks) {
       return error.what();
     }
   };
-  EXPECT_TRUE(has(refusal([&] { Team(0); }), "num_ranks is 0"));
-  EXPECT_TRUE(has(refusal([&] { Team(9); }), "num_ranks is 9"));
-  const Team team(2);
+  EXPECT_TRUE(has(refusal([&] { ThreadTeam(0); }), "num_ranks is 0"));
+  EXPECT_TRUE(has(refusal([&] { ThreadTeam(9); }), "num_ranks is 9"));
+  const ThreadTeam team(2);
   EXPECT_TRUE(has(refusal([&] { (void)Group::join(team, 2, options); }), "rank = 2; must be 0 to 1"));
   EXPECT_TRUE(has(refusal([&] { (void)Group::join(team, -1, options); }), "rank = -1; must be 0 to 1"));
   EXPECT_TRUE(has(refusal([&] {
@@ -176,7 +176,7 @@ TEST(Agreement, RanksAndNumbersOfRanks) {
 
 /// What only one rank meets is told to all at once, not found by their deadline.
 TEST(Agreement, ARankThatCannotOpenItsDeviceTellsTheOthers) {
-  const Team team(3);
+  const ThreadTeam team(3);
   Log log;
   const auto began = std::chrono::steady_clock::now();
   run_threads(3, log, [&](int r) {

@@ -12,7 +12,7 @@ TEST(Capacity, RowsBeyondItAreDroppedInTheOrderOfTheContract) {
     for (const Layout layout : {Layout::token_major, Layout::expert_major, Layout::contiguous}) {
       TestCase test = small_case(ranks);
       test.config.layout = layout;
-      test.config.combine_weights = test.with_weights = true;
+      test.config.combine_topk_weights = test.combine_topk_weights = true;
       test.rounds = 2;
       for (const std::int64_t capacity : {ranks, ranks + 1, ranks * 3, ranks * 8 - 1, ranks * 8}) {
         test.config.row_capacity = capacity;
@@ -26,12 +26,13 @@ TEST(Capacity, RowsBeyondItAreDroppedInTheOrderOfTheContract) {
 
 TEST(Capacity, EveryPathAndWireMissesTheSameRows) {
   for (const Path path : {Path::staged, Path::zero_copy, Path::fused})
-    for (const Wire wire : {Wire::own, Wire::fp8_direct_cast, Wire::fp8_block128}) {
-      if (path != Path::staged && wire != Wire::own) continue;
+    for (const CombineQuant combine_quant :
+         {CombineQuant::none, CombineQuant::fp8_direct_cast, CombineQuant::fp8_blockwise}) {
+      if (path != Path::staged && combine_quant != CombineQuant::none) continue;
       TestCase test = small_case(3);
       test.config.row_capacity = 5;
       test.config.top_k = 4;
-      test.config.combine_wire = wire;
+      test.config.combine_quant = combine_quant;
       set_path(test.config, path);
       test.recipe.routing = oracle::Routing::soft_hot;
       test.rounds = 2;

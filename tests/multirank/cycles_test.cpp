@@ -23,7 +23,7 @@ int open_files() {
 TestCase cycle_case(int ranks) {
   TestCase test = small_case(ranks);
   test.config.hidden = 2048;
-  test.config.max_tokens = 256;  // some megabytes an arena
+  test.config.max_tokens_per_rank = 256;  // some megabytes an arena
   test.recipe.tokens = {3, 8};
   test.recipe.tokens.resize(static_cast<std::size_t>(ranks), 5);
   return test;

@@ -74,7 +74,7 @@ struct Scene {
   TestCase test = small_case(3);
   Answers answers = answers_of(test);
   Log log;
-  Team team{3};
+  ThreadTeam team{3};
   std::atomic<int> done{0};
 
   /// Runs body(rank, round) on all ranks with a short deadline; nobody leaves before all are through.
@@ -116,7 +116,7 @@ TEST(Lost, APeerThatSkipsTheSecondCombine) {
   Scene scene;
   scene.play([](Rank& rank, Round& round) {
     Received received = rank.exchange.dispatch(round.input());
-    const Plan plan = received.keep();
+    const Plan plan = received.retain_plan();
     const CombineInput from = round.run_experts(received);
     rank.combine(std::move(received), from, round.output());
     if (rank.rank() == 0) return;
@@ -135,10 +135,11 @@ TEST(Lost, APeerThatStopsBetweenCountsAndDone) {
         for (int i = 0; i < 3 * count; ++i)
           state_of(rank.exchange)
               .group->device()
-              .post_word(call.at<std::uint64_t>(i / count, words) + 2 * count + i % count, sync::count_word(1, 0));
+              .write_word_async(call.remote<std::uint64_t>(i / count, words) + 2 * count + i % count,
+                                sync::count_word(1, 0));
       };
-      tell_zeros(call.place.counts_words, 3 + 1);
-      tell_zeros(call.place.pair_words, call.shape.experts_per_rank);
+      tell_zeros(call.buffer_set.counts_words, 3 + 1);
+      tell_zeros(call.buffer_set.expert_count_words, call.shape.experts_per_rank);
       return;
     }
     const Received received = rank.exchange.dispatch(round.input());
@@ -235,7 +236,7 @@ TEST(Lost, TheDeadlineIsReadWhileWaiting) {
 /// Rank 1 says that its rows are ready and aborts at once, while rank 0 sums them: from then on they may be rewritten.
 StatusCode status_of_a_sum_that_outlives_its_peer(bool pulls) {
   constexpr int kTokens = XD_ASAN || XD_TSAN ? 600 : 3000, kHidden = 4096;
-  const Team team(2);
+  const ThreadTeam team(2);
   std::atomic<int> dispatched{0};
   StatusCode code = StatusCode::ok;
   Log log;
@@ -244,7 +245,7 @@ StatusCode status_of_a_sum_that_outlives_its_peer(bool pulls) {
     Exchange exchange(group, {.hidden = kHidden,
                               .num_experts = 2,
                               .top_k = 2,
-                              .max_tokens = kTokens,
+                              .max_tokens_per_rank = kTokens,
                               .dispatch_dtype = Dtype::f32,
                               .combine_dtype = Dtype::f32,
                               .zero_copy = pulls,
@@ -252,7 +253,8 @@ StatusCode status_of_a_sum_that_outlives_its_peer(bool pulls) {
     std::vector<float> rows(std::size_t{kTokens} * kHidden), result(rows.size());
     std::vector<std::int32_t> ids(2 * kTokens);
     for (int i = 0; i < 2 * kTokens; ++i) ids[i] = i % 2;
-    Received received = exchange.dispatch({.rows = rows.data(), .ids = ids.data(), .num_tokens = r == 0 ? kTokens : 1});
+    Received received =
+        exchange.dispatch({.tokens = rows.data(), .topk_ids = ids.data(), .num_tokens = r == 0 ? kTokens : 1});
     ++dispatched;
     while (dispatched < 2) std::this_thread::yield();
     if (r == 0) {
@@ -261,9 +263,10 @@ StatusCode status_of_a_sum_that_outlives_its_peer(bool pulls) {
       code = exchange.poll().code;
     } else {
       const kernels::Call call = state_of(exchange).call(0, 0);
-      const std::uint64_t ready_in_epoch_2 = sync::manner_word(2, pulls ? sync::kPullsRows : 0);
+      const std::uint64_t ready_in_epoch_2 = sync::combine_mode_word(2, pulls ? sync::kPullsRows : 0);
       std::this_thread::sleep_for(5ms);  // rank 0 waits for this
-      __atomic_store_n(call.at<std::uint64_t>(0, call.place.ready_words) + 1, ready_in_epoch_2, __ATOMIC_RELEASE);
+      __atomic_store_n(call.remote<std::uint64_t>(0, call.buffer_set.ready_words) + 1, ready_in_epoch_2,
+                       __ATOMIC_RELEASE);
       group.abort("rewrites its rows");
     }
     ++dispatched;
@@ -285,7 +288,7 @@ TEST(Lost, ASumLooksAgainAfterItsLastRead) {
 
 TEST(Lost, SurvivorsMakeANewGroup) {
   Scene scene;
-  const Team survivors(2);
+  const ThreadTeam survivors(2);
   TestCase smaller = small_case(2);
   const Answers answers = answers_of(smaller);
   scene.play([&](Rank& rank, Round& round) {
@@ -299,8 +302,8 @@ TEST(Lost, SurvivorsMakeANewGroup) {
   });
 }
 
-/// Ranks that combine in different manners would sum rows that are not there: all are told, with both ranks' numbers and
-/// manners. Rank 1's is `of_one`, the others' `of_others`.
+/// Ranks that combine in different modes would sum rows that are not there: all are told, with both ranks' numbers and
+/// modes. Rank 1's is `of_one`, the others' `of_others`.
 void expect_manners(Scene& scene, const std::string& of_others, const std::string& of_one,
                     const std::function<void(Rank&, Received&, Round&, bool other)>& combine) {
   scene.answers = answers_of(scene.test);
@@ -312,14 +315,14 @@ void expect_manners(Scene& scene, const std::string& of_others, const std::strin
         if (status.code != StatusCode::usage || !status.fatal)
           rank.log.add("poll: ", name_of(status.code), " ", status.text);
         expect_words(rank.log, status.text,
-                     {"combine in different manners: rank ", "rank 1 sums " + of_one, " sums " + of_others,
+                     {"combine in different modes: rank ", "rank 1 sums " + of_one, " sums " + of_others,
                       "found in combine, phase `wait_ready`, edge `ready`, epoch 2",
                       "seen by rank " + std::to_string(rank.rank()), "Close the group"});
         if (status.epoch_expected != 2 || status.epoch_seen != 2)
           rank.log.add("epochs ", status.epoch_expected, " and ", status.epoch_seen, " of combine 2");
         rank.exchange.clear_status();
         expect_refusal<UsageError>(rank.log, [&] { (void)rank.exchange.dispatch(round.input()); },
-                                   {"dispatch", "different manners"});
+                                   {"dispatch", "different modes"});
       },
       20'000ms);
 }
@@ -338,13 +341,13 @@ TEST(Manners, RowsInTheCombineBufferOfSomeRanksOnly) {
 
 TEST(Manners, TheSecondResultOnSomeRanksOnly) {
   Scene scene;
-  scene.test.config.combine_weights = scene.test.with_weights = true;
+  scene.test.config.combine_topk_weights = scene.test.combine_topk_weights = true;
   const auto combine = [](Rank& rank, Received& received, Round& round, bool other) {
     CombineInput from = round.run_experts(received);
-    from.with_weights = !other;
+    from.combine_topk_weights = !other;
     rank.exchange.combine(std::move(received), from, round.output());
   };
-  expect_manners(scene, "rows that are sent, with_weights", "rows that are sent", combine);
+  expect_manners(scene, "rows that are sent, combine_topk_weights", "rows that are sent", combine);
 }
 
 TEST(Manners, FusedOnSomeRanksOnly) {
@@ -423,7 +426,7 @@ TEST(Abort, WithoutAReason) {
 /// One rank stops all exchanges of the group, not those of another group in the same process.
 TEST(Abort, StaysInItsGroup) {
   Scene scene;
-  const Team other_team(3);
+  const ThreadTeam other_team(3);
   scene.play(
       [&](Rank& rank, Round&) {
         Rank other(scene.test, other_team, rank.rank(), rank.log);

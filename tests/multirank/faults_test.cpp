@@ -55,7 +55,7 @@ static_assert(kGoodRounds == 3, "kExpected counts the operations of three rounds
 /// Where processes share memory by a vendor's IPC handles, the death of an owner may break the devices that have its memory
 /// mapped. Then that is told, and not a failure.
 bool devices_may_break() {
-  const char* share = std::getenv("CROSSDOCK_SHARE");
+  const char* share = std::getenv("CROSSDOCK_IPC");
   return share && std::string_view(share) == "ipc" && backend_of_tests() != BackendKind::cpu;
 }
 
@@ -198,7 +198,7 @@ class Survivor {
 };
 
 /// What a survivor must say, first of all; how long it took and what became of the rest comes behind it.
-std::string story_of(Fault fault, int victim) {
+std::string message_of(Fault fault, int victim) {
   const Expected& expected = kExpected[static_cast<int>(fault)];
   std::ostringstream text;
   text << "peer_lost in " << expected.phase << ", edge " << name_of(expected.edge) << ", peer " << victim << ", epoch "
@@ -207,7 +207,7 @@ std::string story_of(Fault fault, int victim) {
 }
 
 void judge_survivor(Fault fault, int victim, const std::string& text) {
-  EXPECT_EQ(text.rfind(story_of(fault, victim), 0), 0u) << text << "\n  must begin: " << story_of(fault, victim);
+  EXPECT_EQ(text.rfind(message_of(fault, victim), 0), 0u) << text << "\n  must begin: " << message_of(fault, victim);
   for (const char* bad : {"TOO LATE", "NAMES NO"}) EXPECT_EQ(text.find(bad), std::string::npos) << text;
   if (devices_may_break()) return;
   EXPECT_NE(text.find("; device works; new group runs"), std::string::npos) << text;

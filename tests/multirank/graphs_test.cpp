@@ -115,7 +115,7 @@ void replay_many_times(TestCase test, int num_replays) {
   std::vector<Answers> contents;
   for (std::uint64_t seed = 1; seed <= 7; ++seed) {
     test.recipe.seed = seed;
-    test.recipe.tokens = oracle::ragged_tokens(test.num_ranks, test.config.max_tokens, seed);
+    test.recipe.tokens = oracle::ragged_tokens(test.num_ranks, test.config.max_tokens_per_rank, seed);
     if (seed == 7) test.recipe.tokens.assign(test.num_ranks, 0);
     contents.push_back(answers_of(test));
   }
@@ -150,7 +150,7 @@ void replay_many_times(TestCase test, int num_replays) {
 TEST(Graphs, AThousandReplaysStaged) {
   TestCase test = small_case(4);
   test.config.hidden = 64;
-  test.config.combine_weights = test.with_weights = true;
+  test.config.combine_topk_weights = test.combine_topk_weights = true;
   test.recipe.routing = oracle::Routing::mixed;
   replay_many_times(test, kSlow ? 100 : 1000);
 }
@@ -182,20 +182,20 @@ TEST(Graphs, AThousandReplaysFused) {
 TEST(Graphs, ReplaysWithACapacity) {
   TestCase test = small_case(3);
   test.config.row_capacity = 5;
-  test.config.combine_wire = Wire::fp8_block128;
+  test.config.combine_quant = CombineQuant::fp8_blockwise;
   replay_many_times(test, kSlow ? 30 : 200);
 }
 
 TEST(Graphs, ReplaysOnFibers) {
   TestCase test = small_case(2);
-  test.executor = {.width = 32, .num_blocks = 2, .num_threads = 64, .pieces = 2, .seed = 4};
+  test.executor = {.width = 32, .num_blocks = 2, .num_threads = 64, .splits_per_row = 2, .seed = 4};
   replay_many_times(test, kSlow ? 10 : 40);
 }
 
 /// A kept plan: its dispatch and its combine captured alone, replayed in any order, beside ordinary calls.
 TEST(Graphs, DispatchAndCombineOfAKeptPlanCapturedAlone) {
   TestCase test = small_case(3);
-  test.config.in_flight = 2;
+  test.config.max_in_flight = 2;
   const Answers answers = answers_of(test), plain = answers_of(test, 3);
   std::vector<Answers> payloads;
   for (std::uint64_t p = 1; p <= 4; ++p) payloads.push_back(answers_of(test, p));
@@ -204,7 +204,7 @@ TEST(Graphs, DispatchAndCombineOfAKeptPlanCapturedAlone) {
     Stream stream;
     Round round(test, answers, rank.rank(), true);
     Received first = rank.exchange.dispatch(round.input(), on(stream));
-    const Plan plan = first.keep();
+    const Plan plan = first.retain_plan();
     const CombineInput from = round.run_experts(first, stream.handle());
     rank.combine(std::move(first), from, round.output(), stream.handle());
     stream.synchronize();

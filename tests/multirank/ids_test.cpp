@@ -14,10 +14,10 @@ TEST(Ids, EveryRoutingInEveryLayout) {
       test.config.layout = layout;
       test.config.num_experts = 22;
       test.config.top_k = 6;
-      test.config.combine_weights = test.with_weights = true;
+      test.config.combine_topk_weights = test.combine_topk_weights = true;
       test.recipe.routing = routing;
       test.recipe.weight_fill = oracle::Fill::edges;
-      test.ids_are_int64 = routing == oracle::Routing::bad64;
+      test.topk_ids_are_int64 = routing == oracle::Routing::bad64;
       test.rounds = 2;
       ASSERT_EQ(run_case(test), "");
     }
@@ -27,7 +27,7 @@ TEST(Ids, BothWidths) {
   for (const bool wide : {false, true}) {
     TestCase test = small_case(3);
     test.recipe.routing = oracle::Routing::bad;
-    test.ids_are_int64 = wide;
+    test.topk_ids_are_int64 = wide;
     EXPECT_EQ(run_case(test), "");
   }
 }
@@ -59,7 +59,7 @@ TEST(Ids, NobodyIsRouted) {
 TEST(Ids, TheSameExpertInEverySlot) {
   TestCase test = small_case(3);
   test.config.top_k = 5;
-  test.config.combine_weights = test.with_weights = true;
+  test.config.combine_topk_weights = test.combine_topk_weights = true;
   for (const Layout layout : {Layout::token_major, Layout::expert_major, Layout::contiguous}) {
     test.config.layout = layout;
     const Answers answers = with_ids(test, {5, 5, 5, 5, 5});
@@ -73,7 +73,7 @@ TEST(Ids, TheSameExpertInEverySlot) {
 /// Reported at the next call and by poll, with the count and the range; forgotten by clear_status, and only by it.
 TEST(Ids, OutOfRangeIsReportedAndCleared) {
   TestCase test = small_case(2);
-  test.ids_are_int64 = true;
+  test.topk_ids_are_int64 = true;
   const Answers bad = with_ids(test, {3, std::int64_t{1} << 32}), good = with_ids(test, {3, 5});
   Log log;
   run_ranks(test, log, [&](Rank& rank) {

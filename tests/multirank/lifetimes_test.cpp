@@ -27,7 +27,7 @@ TEST(Lifetimes, ARankLeavesWhilePeersStillWork) {
     const Answers answers = answers_of(test);
     for (int leaver = 0; leaver < 4; ++leaver) {
       Log log;
-      const Team team(4);
+      const ThreadTeam team(4);
       run_threads(4, log, [&](int r) {
         Stream stream;
         std::optional<Rank> rank(std::in_place, test, team, r, log);
@@ -56,7 +56,7 @@ TEST(Lifetimes, ClosingTwiceIsLegalAndCallsAfterItAreRefused) {
     Round round(test, answers, rank.rank());
     rank.run(answers);
     Received received = rank.exchange.dispatch(round.input());
-    const Plan plan = received.keep();
+    const Plan plan = received.retain_plan();
     const CombineInput from = round.run_experts(received);
     const auto refused = [&](const char* word, auto&& call) {
       try {
@@ -113,7 +113,7 @@ void in_every_order(const std::function<void(const std::vector<int>&, Log&)>& bo
 
 TestCase two_in_flight() {
   TestCase test = small_case(2);
-  test.config.in_flight = 2;
+  test.config.max_in_flight = 2;
   return test;
 }
 
@@ -121,7 +121,7 @@ TEST(Lifetimes, AnyOrderOfDestruction) {
   const TestCase test = two_in_flight();
   const Answers answers = answers_of(test);
   in_every_order([&](const std::vector<int>& order, Log& log) {
-    const Team team(2);
+    const ThreadTeam team(2);
     run_threads(2, log, [&](int r) {
       Owners owners;
       owners.group.emplace(Group::join(team, r, options_of(test.backend, r)));
@@ -129,7 +129,7 @@ TEST(Lifetimes, AnyOrderOfDestruction) {
       run_calls_at_once(*owners.exchange);
       Round round(test, answers, r);
       owners.received.emplace(owners.exchange->dispatch(round.input()));
-      owners.plan.emplace(owners.received->keep());
+      owners.plan.emplace(owners.received->retain_plan());
       owners.give_up(order);
     });
   });
@@ -137,7 +137,7 @@ TEST(Lifetimes, AnyOrderOfDestruction) {
 
 /// All ranks, in threads.
 void leave_under_way(const TestCase& test, const Answers& answers, Log& log) {
-  const Team team(test.num_ranks);
+  const ThreadTeam team(test.num_ranks);
   Gate all_gone(test.num_ranks);
   run_threads(test.num_ranks, log,
               [&](int r) { leave_under_way(std::make_unique<Rank>(test, team, r, log), answers, all_gone); });
@@ -164,7 +164,7 @@ TEST(Lifetimes, AnyOrderOfDestructionUnderWay) {
   const TestCase test = two_in_flight();
   const Answers answers = answers_of(test);
   in_every_order([&](const std::vector<int>& order, Log& log) {
-    const Team team(2);
+    const ThreadTeam team(2);
     Gate all_gone(2);
     run_threads(2, log, [&](int r) {
       Stream stream;
@@ -175,7 +175,7 @@ TEST(Lifetimes, AnyOrderOfDestructionUnderWay) {
       owners.exchange.emplace(*owners.group, test.config);
       all_gone.hold_up(stream);
       Received combined = owners.exchange->dispatch(round.input(), stream.options());
-      owners.plan.emplace(combined.keep());
+      owners.plan.emplace(combined.retain_plan());
       const CombineInput from = round.run_experts(combined, stream.handle());
       owners.exchange->combine(std::move(combined), from, round.output(), stream.options());
       owners.exchange->combine(*owners.plan, from, round.output(), stream.options());
@@ -191,7 +191,7 @@ TEST(Lifetimes, AnyOrderOfDestructionUnderWay) {
 TEST(Lifetimes, ATeamMayGoFirst) {
   const TestCase test = small_case(2);
   const Answers answers = answers_of(test);
-  auto team = std::make_unique<Team>(2);
+  auto team = std::make_unique<ThreadTeam>(2);
   Log log;
   std::atomic<int> joined{0};
   run_threads(2, log, [&](int r) {
@@ -231,7 +231,7 @@ std::uint64_t virtual_bytes() {
 
 TEST(Lifetimes, AHundredCyclesLeakNothing) {
   TestCase test = small_case(3);
-  test.config.max_tokens = 64;
+  test.config.max_tokens_per_rank = 64;
   test.config.hidden = 1024;  // an arena of a megabyte
   const Answers answers = answers_of(test);
   int files = 0;
@@ -255,9 +255,9 @@ TEST(Lifetimes, AHundredCyclesLeakNothing) {
 /// What was kept for calls under way is freed by those who come later.
 TEST(Lifetimes, AHundredLeftUnderWayLeakNothing) {
   TestCase test = small_case(3);
-  test.config.max_tokens = 2048;  // large arenas, small batches
+  test.config.max_tokens_per_rank = 2048;  // large arenas, small batches
   test.recipe.tokens = {64, 64, 64};
-  test.config.hidden = 160;  // a larger pageable copy waits on the host for what the stream waits for
+  test.config.hidden = 160;  // a max pageable copy waits on the host for what the stream waits for
   const Answers answers = answers_of(test);
   [[maybe_unused]] std::uint64_t bytes = 0;
   std::uint64_t free = 0;
@@ -313,7 +313,7 @@ TEST(Lifetimes, TwoGroupsAtOnce) {
 TEST(Lifetimes, OneThreadInTwoGroups) {
   const TestCase test = small_case(3);
   const Answers answers = answers_of(test);
-  const Team second(3);
+  const ThreadTeam second(3);
   Log log;
   run_ranks(test, log, [&](Rank& rank) {
     Rank other(test, second, (rank.rank() + 1) % 3, log);

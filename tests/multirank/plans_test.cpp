@@ -15,7 +15,7 @@ constexpr bool kSlow = XD_ASAN || XD_TSAN;
 TestCase plan_case(int ranks = 3) {
   TestCase test = small_case(ranks);
   test.config.hidden = 32;
-  test.config.max_tokens = 6;
+  test.config.max_tokens_per_rank = 6;
   test.config.scale_bytes = 5;
   test.recipe.routing = oracle::Routing::mixed;
   return test;
@@ -47,7 +47,7 @@ TEST(Plans, ReplayOfDispatchAndCombineInAnyOrderManyTimes) {
 TEST(Plans, TwoPlansInTurn) {
   for (const Layout layout : {Layout::token_major, Layout::contiguous}) {
     TestCase test = plan_case(4);
-    test.config.kept_plans = 2;
+    test.config.max_kept_plans = 2;
     test.config.layout = layout;
     test.config.zero_padding = layout == Layout::contiguous;
     test.config.alignment = layout == Layout::contiguous ? 8 : 1;
@@ -67,12 +67,13 @@ TEST(Plans, TwoPlansInTurn) {
 
 TEST(Plans, CombineAfterCombineOnEveryPathAndWire) {
   for (const Path path : {Path::staged, Path::zero_copy})
-    for (const Wire wire : {Wire::own, Wire::fp8_direct_cast, Wire::fp8_block128}) {
-      if (path != Path::staged && wire != Wire::own) continue;
+    for (const CombineQuant combine_quant :
+         {CombineQuant::none, CombineQuant::fp8_direct_cast, CombineQuant::fp8_blockwise}) {
+      if (path != Path::staged && combine_quant != CombineQuant::none) continue;
       TestCase test = plan_case();
       set_path(test.config, path);
-      test.config.combine_wire = wire;
-      test.config.combine_weights = test.with_weights = true;
+      test.config.combine_quant = combine_quant;
+      test.config.combine_topk_weights = test.combine_topk_weights = true;
       std::vector<Step> script = {dispatch(1), {Do::keep, 0, 1}, {Do::combine, 0, 1}};
       for (std::uint64_t n = 0; n < 12; ++n) script.push_back({Do::combine_plan, 0, 1, n % 4});
       ASSERT_EQ(run_script(test, script, true), "");
@@ -93,7 +94,7 @@ TEST(Plans, SeveralInFlightCombinedInAnyOrder) {
   for (const Path path : {Path::staged, Path::zero_copy, Path::fused}) {
     TestCase test = plan_case(4);
     set_path(test.config, path);
-    test.config.in_flight = 3;
+    test.config.max_in_flight = 3;
     const std::vector<Step> script = {
         dispatch(1), dispatch(2),         dispatch(3), {Do::combine, 1, 2},       {Do::combine, 1, 3},
         dispatch(4), {Do::combine, 0, 1}, dispatch(5), {Do::drop_received, 0, 4}, {Do::combine, 0, 5}};
@@ -105,11 +106,11 @@ TEST(Plans, RandomScripts) {
   for (std::uint64_t seed = 1; seed <= (kSlow ? 6 : 40); ++seed) {
     TestCase test = plan_case(1 + static_cast<int>(seed) % 5);
     test.config.layout = static_cast<Layout>(seed % 3);
-    test.config.in_flight = 1 + static_cast<int>(seed) % 3;
-    test.config.kept_plans = static_cast<int>(seed) % 4;
+    test.config.max_in_flight = 1 + static_cast<int>(seed) % 3;
+    test.config.max_kept_plans = static_cast<int>(seed) % 4;
     set_path(test.config, seed % 2 ? Path::staged : seed % 3 ? Path::zero_copy : Path::fused);
     if (test.config.fused) test.config.layout = Layout::token_major;
-    test.config.combine_weights = test.with_weights = seed % 4 == 0;
+    test.config.combine_topk_weights = test.combine_topk_weights = seed % 4 == 0;
     ASSERT_EQ(run_script(test, random_script(test, seed, kSlow ? 15 : 40), seed % 2), "");
   }
 }
@@ -118,13 +119,13 @@ TEST(Plans, RandomScriptsOnFibers) {
   for (std::uint64_t seed = 1; seed <= (kSlow ? 4 : 12); ++seed) {
     TestCase test = plan_case(2 + static_cast<int>(seed) % 2);
     test.config.layout = static_cast<Layout>(seed % 3);
-    test.config.in_flight = 1 + static_cast<int>(seed) % 2;
-    test.config.kept_plans = 2;
+    test.config.max_in_flight = 1 + static_cast<int>(seed) % 2;
+    test.config.max_kept_plans = 2;
     set_path(test.config, seed % 2 ? Path::staged : Path::zero_copy);
     test.executor = {.width = seed % 2 ? 32 : 64,
                      .num_blocks = 1 + static_cast<int>(seed) % 3,
                      .num_threads = 64,
-                     .pieces = 1 + static_cast<int>(seed) % 2,
+                     .splits_per_row = 1 + static_cast<int>(seed) % 2,
                      .push = seed % 3 == 0,
                      .seed = seed};
     ASSERT_EQ(run_script(test, random_script(test, seed, kSlow ? 10 : 20), true), "");
@@ -136,7 +137,7 @@ TEST(Plans, OutliveTheirExchange) {
   const TestCase test = plan_case(2);
   const Answers answers = answers_of(test);
   Log log;
-  run_threads(2, log, [&, team = Team(2)](int r) {
+  run_threads(2, log, [&, team = ThreadTeam(2)](int r) {
     std::optional<Plan> plan;
     std::optional<Received> received;
     {
@@ -144,7 +145,7 @@ TEST(Plans, OutliveTheirExchange) {
       Round round(test, answers, r);
       received = rank.exchange.dispatch(round.input());
       rank.exchange.clear_status();
-      plan = received->keep();
+      plan = received->retain_plan();
     }
     Counts counts{};
     copy_out(test.backend, &counts, plan->counts(), sizeof counts);  // still mapped
@@ -158,7 +159,7 @@ TEST(Plans, OutliveTheirExchange) {
 /// A destructor is local: ranks that destroy a plan before or after the same dispatch use different memory for the next.
 TEST(Plans, AreDestroyedWhenEachRankLikes) {
   TestCase test = plan_case(3);
-  test.config.kept_plans = 2;
+  test.config.max_kept_plans = 2;
   const Answers answers[] = {answers_of(with_seed(test, 1)), answers_of(with_seed(test, 2)),
                              answers_of(with_seed(test, 3))};
   Log log;
@@ -172,7 +173,7 @@ TEST(Plans, AreDestroyedWhenEachRankLikes) {
       const CombineInput from = round.run_experts(received);
       check_received(test, round_of, rank.rank(), view, rank.log);
       rank.settle_reports(round_of);
-      if (n % 3 == 0) kept.push_back(received.keep());
+      if (n % 3 == 0) kept.push_back(received.retain_plan());
       rank.combine(std::move(received), from, round.output());
       round.check_output(rank.log);
       if (!kept.empty() && n % 3 == rank.rank()) kept.erase(kept.begin());
@@ -183,9 +184,9 @@ TEST(Plans, AreDestroyedWhenEachRankLikes) {
 
 /// Replays of a graph write the plan that its dispatch took; a plan kept outside must be another.
 TEST(Plans, AGraphDoesNotWriteAPlanThatIsKept) {
-  for (const int kept_plans : {1, 2}) {
+  for (const int max_kept_plans : {1, 2}) {
     TestCase test = plan_case(2);
-    test.config.kept_plans = kept_plans;
+    test.config.max_kept_plans = max_kept_plans;
     const Answers in_graph = answers_of(with_seed(test, 1)), kept = answers_of(with_seed(test, 2));
     Log log;
     run_ranks(test, log, [&](Rank& rank) {
@@ -200,7 +201,7 @@ TEST(Plans, AGraphDoesNotWriteAPlanThatIsKept) {
       const Graph graph = stream.end_capture();
       Received received = rank.exchange.dispatch(second.input());
       rank.exchange.clear_status();
-      const Plan plan = received.keep();
+      const Plan plan = received.retain_plan();
       const CombineInput from = second.run_experts(received);
       rank.exchange.combine(std::move(received), from, second.output());
       for (int n = 0; n < 3; ++n) {
@@ -225,7 +226,7 @@ TEST(Plans, AReplayNeedsItsRowsAlsoWhereOnlyTheDeviceKnowsHowMany) {
     Round round(test, answers, 0);
     Received received = rank.exchange.dispatch(round.input());
     rank.exchange.clear_status();
-    const Plan plan = received.keep();
+    const Plan plan = received.retain_plan();
     rank.combine(std::move(received), round.run_experts(received), round.output());
     try {
       (void)rank.exchange.dispatch(plan, {});
@@ -237,11 +238,11 @@ TEST(Plans, AReplayNeedsItsRowsAlsoWhereOnlyTheDeviceKnowsHowMany) {
   EXPECT_EQ(log.text(), "");
 }
 
-/// Landing rows that a Received has handed out belong to the caller's kernels until combine_fused.
+/// Combine slots that a Received has handed out belong to the caller's kernels until combine_fused.
 TEST(Plans, ACombineAlongAPlanLeavesLandingRowsThatAreHandedOut) {
-  for (const int in_flight : {1, 2}) {
+  for (const int max_in_flight : {1, 2}) {
     TestCase test = plan_case(2);
-    test.config.in_flight = in_flight;
+    test.config.max_in_flight = max_in_flight;
     set_path(test.config, Path::fused);
     test.recipe.routing = oracle::Routing::random;
     const Answers answers = answers_of(test);
@@ -249,12 +250,12 @@ TEST(Plans, ACombineAlongAPlanLeavesLandingRowsThatAreHandedOut) {
     run_ranks(test, log, [&](Rank& rank) {
       Round round(test, answers, rank.rank());
       Received first = rank.exchange.dispatch(round.input());
-      const Plan plan = first.keep();
+      const Plan plan = first.retain_plan();
       (void)round.run_experts(first);
       rank.exchange.combine_fused(std::move(first), round.output());
       round.check_output(rank.log);
       Received second = rank.exchange.dispatch(round.input());
-      (void)round.run_experts(second);  // into its landing rows
+      (void)round.run_experts(second);  // into its combine slots
       const Buffer zeros(test.backend, 1 << 16);
       const CombineInput from{.rows = zeros.data()};
       Round elsewhere(test, answers, rank.rank());
@@ -262,14 +263,14 @@ TEST(Plans, ACombineAlongAPlanLeavesLandingRowsThatAreHandedOut) {
       try {
         rank.exchange.combine(plan, from, elsewhere.output());
       } catch (const StateError& error) {
-        refused = std::string(error.what()).find("raise in_flight") != std::string::npos;
+        refused = std::string(error.what()).find("raise max_in_flight") != std::string::npos;
       }
-      if (refused != (in_flight == 1)) rank.log.add("in_flight ", in_flight, ": refused ", refused);
+      if (refused != (max_in_flight == 1)) rank.log.add("max_in_flight ", max_in_flight, ": refused ", refused);
       round.spoil_output();
       rank.exchange.combine_fused(std::move(second), round.output());
       round.check_output(rank.log);
     });
-    EXPECT_EQ(log.text(), "") << in_flight;
+    EXPECT_EQ(log.text(), "") << max_in_flight;
   }
 }
 

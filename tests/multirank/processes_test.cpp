@@ -170,7 +170,7 @@ TEST(Processes, WhatIsMappedIsWhatTheBillSays) {
   const RuntimeDir dir;
   TestCase test = process_case(3);
   test.config.hidden = 4096;
-  test.config.max_tokens = 100;  // past 2 MiB, where mappings are aligned to huge pages
+  test.config.max_tokens_per_rank = 100;  // past 2 MiB, where mappings are aligned to huge pages
   const std::string name = unique_name();
   expect_quiet(run_processes(3, [&](int r) -> std::string {
     const Group group = Group::rendezvous(name, r, 3, options_with(r, kPatience));

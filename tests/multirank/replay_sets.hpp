@@ -54,7 +54,7 @@ inline bool has(const TestCase& test, Look look) {
     case Look::expert_offsets:
       return by_expert;
     case Look::result_weights:
-      return test.with_weights;
+      return test.combine_topk_weights;
     default:
       return true;
   }

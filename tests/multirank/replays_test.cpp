@@ -13,7 +13,7 @@
 namespace crossdock::testing {
 namespace {
 
-constexpr int kSets = 16, kMostLateUs = 60;
+constexpr int kSets = 16, kMaxLateUs = 60;
 
 int num_replays() {
   const char* asked = std::getenv("CROSSDOCK_TEST_REPLAYS");
@@ -29,7 +29,7 @@ std::vector<Answers> sets_of(TestCase& test) {
     test.recipe.routing = oracle::kRoutings[seed % std::size(oracle::kRoutings)];
     if (test.recipe.routing == oracle::Routing::bad64)
       test.recipe.routing = oracle::Routing::bad;  // ids are int32 here
-    test.recipe.tokens = oracle::ragged_tokens(test.num_ranks, test.config.max_tokens, seed);
+    test.recipe.tokens = oracle::ragged_tokens(test.num_ranks, test.config.max_tokens_per_rank, seed);
     if (seed == kSets) test.recipe.tokens.assign(static_cast<std::size_t>(test.num_ranks), 0);
     sets.push_back(answers_of(test));
   }
@@ -39,14 +39,14 @@ std::vector<Answers> sets_of(TestCase& test) {
 /// Along a kept plan: one routing, other rows, scales and outputs. No bad ids: once they are reported, calls are refused.
 std::vector<Answers> payloads_of(TestCase& test) {
   test.recipe.routing = oracle::Routing::holes;
-  test.recipe.tokens = oracle::ragged_tokens(test.num_ranks, test.config.max_tokens, 3);
+  test.recipe.tokens = oracle::ragged_tokens(test.num_ranks, test.config.max_tokens_per_rank, 3);
   std::vector<Answers> sets;
   for (std::uint64_t payload = 1; payload <= kSets; ++payload) sets.push_back(answers_of(test, payload));
   return sets;
 }
 
 /// Turns one bit that matters, in the first set that has one. False: there is none.
-bool spoil(std::vector<Masked>& versions) {
+bool debug_fill(std::vector<Masked>& versions) {
   for (Masked& version : versions)
     for (std::size_t i = 0; i < version.bytes.size(); ++i) {
       if (!version.mask.empty() && version.mask[i] == 0) continue;
@@ -77,7 +77,8 @@ struct Material {
       std::vector<Masked> versions;
       for (const Answers& set : sets)
         versions.push_back(has(test, Look{look}) ? right_of(test, set, rank, Look{look}) : Masked{});
-      if (rank == 0 && spoilt == Look{look} && !spoil(versions)) throw std::runtime_error("there is nothing to spoil");
+      if (rank == 0 && spoilt == Look{look} && !debug_fill(versions))
+        throw std::runtime_error("there is nothing to debug_fill");
       right.emplace_back(test.backend, kSets, [&](std::size_t n) { return versions[n]; });
     }
   }
@@ -95,16 +96,18 @@ struct Material {
 /// Contents by the device's own choice, in buffers with room for M tokens.
 struct Places {
   Places(const TestCase& test, const Answers& any, int rank)
-      : rows(buffer(test, test.config.max_tokens * row_bytes_of(test.config.dispatch_dtype, test.config.hidden))),
-        ids(buffer(test, std::int64_t{test.config.max_tokens} * test.config.top_k * 4)),
-        weights(buffer(test, std::int64_t{test.config.max_tokens} * test.config.top_k * 4)),
-        scales(buffer(test, std::int64_t{test.config.max_tokens} * test.config.scale_bytes)),
+      : rows(buffer(test,
+                    test.config.max_tokens_per_rank * row_bytes_of(test.config.dispatch_dtype, test.config.hidden))),
+        ids(buffer(test, std::int64_t{test.config.max_tokens_per_rank} * test.config.top_k * 4)),
+        weights(buffer(test, std::int64_t{test.config.max_tokens_per_rank} * test.config.top_k * 4)),
+        scales(buffer(test, std::int64_t{test.config.max_tokens_per_rank} * test.config.scale_bytes)),
         num_tokens(buffer(test, 4)),
         outputs(buffer(test, (test.config.layout == Layout::token_major ? oracle::row_capacity(any.shape)
                                                                         : any.received[rank].experts.num_rows_max) *
                                  row_bytes_of(test.config.combine_dtype, test.config.hidden))),
-        result(buffer(test, test.config.max_tokens * row_bytes_of(test.config.combine_dtype, test.config.hidden))),
-        result_weights(buffer(test, std::int64_t{test.config.max_tokens} * test.config.top_k * 4)) {}
+        result(buffer(test,
+                      test.config.max_tokens_per_rank * row_bytes_of(test.config.combine_dtype, test.config.hidden))),
+        result_weights(buffer(test, std::int64_t{test.config.max_tokens_per_rank} * test.config.top_k * 4)) {}
   static Buffer buffer(const TestCase& test, std::int64_t bytes) {
     return {test.backend, static_cast<std::size_t>(std::max<std::int64_t>(bytes, 16))};
   }
@@ -130,7 +133,7 @@ class Replayed {
   void record_round_of_plan() {
     choose_input();
     Received first = rank_.exchange.dispatch(input(), stream_.options());
-    plan_ = first.keep();
+    plan_ = first.retain_plan();
     const CombineInput from = run_experts(first);
     rank_.combine(std::move(first), from, output(), stream_.handle());
     stream_.begin_capture();
@@ -159,7 +162,7 @@ class Replayed {
  private:
   const Turn* turn() const { return m_.turn.as<Turn>(); }
   void choose(void* to, const Block& from) { enqueue_choose(stream_.handle(), turn(), to, from.versions()); }
-  void late(int salt) { enqueue_delay(stream_.handle(), turn(), rank_.rank() + salt, kMostLateUs); }
+  void late(int salt) { enqueue_delay(stream_.handle(), turn(), rank_.rank() + salt, kMaxLateUs); }
   void look(Look look, const void* is) {
     if (!has(rank_.test, look)) return;
     const int what = static_cast<int>(look);
@@ -176,9 +179,9 @@ class Replayed {
   }
   DispatchInput input() const {
     DispatchInput in;
-    in.rows = p_.rows.data();
-    in.ids = p_.ids.data();
-    in.weights = p_.weights.as<float>();
+    in.tokens = p_.rows.data();
+    in.topk_ids = p_.ids.data();
+    in.topk_weights = p_.weights.as<float>();
     in.scales = rank_.test.config.scale_bytes ? p_.scales.data() : nullptr;
     in.num_tokens_on_device = p_.num_tokens.as<std::int32_t>();
     return in;
@@ -188,8 +191,8 @@ class Replayed {
     const View view = view_of(received);
     look(Look::rows, view.tokens.rows);
     look(Look::scales, view.tokens.scales);
-    look(Look::ids, view.tokens.ids);
-    look(Look::weights, view.tokens.weights);
+    look(Look::ids, view.tokens.topk_ids);
+    look(Look::weights, view.tokens.topk_weights);
     look(Look::sources, view.tokens.sources);
     look(Look::counts, view.counts);
     look(Look::expert_counts, view.expert_counts);
@@ -202,9 +205,9 @@ class Replayed {
   CombineInput run_experts(const Received& received) {
     const Targets targets = targets_of(received, rank_.test);
     CombineInput in;
-    in.with_weights = rank_.test.with_weights;
+    in.combine_topk_weights = rank_.test.combine_topk_weights;
     if (rank_.test.config.fused) {
-      for (int home = 0; home < rank_.test.num_ranks; ++home) choose(targets.landing_rows[home], m_.outputs[home]);
+      for (int home = 0; home < rank_.test.num_ranks; ++home) choose(targets.combine_slots[home], m_.outputs[home]);
       return in;
     }
     in.rows = targets.combine_buffer ? targets.combine_buffer : p_.outputs.data();
@@ -212,7 +215,8 @@ class Replayed {
     return in;
   }
   CombineOutput output() const {
-    return {.rows = p_.result.data(), .weights = rank_.test.with_weights ? p_.result_weights.as<float>() : nullptr};
+    return {.rows = p_.result.data(),
+            .topk_weights = rank_.test.combine_topk_weights ? p_.result_weights.as<float>() : nullptr};
   }
   void look_at_results() {
     look(Look::result, p_.result.data());
@@ -267,7 +271,7 @@ TestCase replay_case() {
   if (const BackendKind backend = backend_of_tests(); backend != BackendKind::cpu)
     for (ranks = 1; ranks < kMaxRanks && device_of(backend, ranks) == ranks;) ++ranks;
   TestCase test = small_case(ranks);
-  test.config.max_tokens = 24;
+  test.config.max_tokens_per_rank = 24;
   test.config.num_experts = 16;
   test.config.top_k = 4;
   test.config.hidden = 256;
@@ -277,7 +281,7 @@ TestCase replay_case() {
 TestCase replay_case_by_expert(Layout layout) {
   TestCase test = replay_case();
   test.config.layout = layout;
-  test.config.combine_weights = test.with_weights = true;
+  test.config.combine_topk_weights = test.combine_topk_weights = true;
   return test;
 }
 
@@ -291,21 +295,21 @@ TEST(Replays, ZeroCopy) {
 
 TEST(Replays, Block128) {
   TestCase test = replay_case();
-  test.config.combine_wire = Wire::fp8_block128;
+  test.config.combine_quant = CombineQuant::fp8_blockwise;
   replay(test, num_replays());
 }
 
 /// More tokens than a block places at once.
 TEST(Replays, ManyTokens) {
   TestCase test = replay_case();
-  test.config.max_tokens = 200;
+  test.config.max_tokens_per_rank = 200;
   test.config.dispatch_dtype = Dtype::fp8_e4m3;
   replay(test, num_replays());
 }
 
 TEST(Replays, DirectCast) {
   TestCase test = replay_case();
-  test.config.combine_wire = Wire::fp8_direct_cast;
+  test.config.combine_quant = CombineQuant::fp8_direct_cast;
   replay(test, fewer_replays());
 }
 
@@ -338,7 +342,7 @@ TEST(Replays, ACapacityThatIsTooSmall) {
 TEST(Replays, AKeptPlan) {
   for (const bool zero_copy : {false, true}) {
     TestCase test = replay_case();
-    test.config.combine_weights = test.with_weights = true;
+    test.config.combine_topk_weights = test.combine_topk_weights = true;
     test.config.zero_copy = zero_copy;
     const std::vector<Answers> sets = payloads_of(test);
     EXPECT_EQ(differences(test, sets, fewer_replays(), true), "") << text_of(test);

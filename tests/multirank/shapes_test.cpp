@@ -17,10 +17,10 @@ TEST(Shapes, OneToEightRanksAndOneTo64Ids) {
       test.config.hidden = 16;
       test.config.num_experts = ranks * 9 - n % 3;  // ranks that have fewer experts than others
       test.config.top_k = k;
-      test.config.max_tokens = 9;
+      test.config.max_tokens_per_rank = 9;
       test.config.layout = static_cast<Layout>(n % 3);
       test.config.zero_copy = n % 2;
-      test.config.combine_weights = test.with_weights = n % 5 == 0;
+      test.config.combine_topk_weights = test.combine_topk_weights = n % 5 == 0;
       test.recipe.routing = oracle::Routing::mixed;
       test.recipe.seed = static_cast<std::uint64_t>(++n);
       test.recipe.tokens = oracle::ragged_tokens(ranks, 9, test.recipe.seed);
@@ -36,7 +36,7 @@ TEST(Shapes, HiddenSizesOfAnyMultipleOf16Bytes) {
       TestCase test = small_case(2 + n % 3);
       test.config.hidden = hidden;
       test.config.dispatch_dtype = dtype;
-      test.config.combine_wire = static_cast<Wire>(n % 3);
+      test.config.combine_quant = static_cast<CombineQuant>(n % 3);
       test.config.layout = static_cast<Layout>(n++ / 3 % 3);
       if (static_cast<std::int64_t>(hidden) * bits_of(dtype) % 128 != 0) continue;
       ASSERT_EQ(run_case(test), "");
@@ -72,7 +72,7 @@ TEST(Shapes, TokensChangeFromCallToCall) {
     TestCase test = small_case(4);
     test.config.layout = layout;
     if (layout == Layout::contiguous) test.config.alignment = 8, test.config.zero_padding = true;
-    test.config.max_tokens = 40;
+    test.config.max_tokens_per_rank = 40;
     std::vector<TestCase> cases;
     std::vector<Answers> rounds;
     for (std::uint64_t seed = 1; seed <= 8; ++seed) {
@@ -91,7 +91,7 @@ TEST(Shapes, TokensChangeFromCallToCall) {
 
 TEST(Shapes, OneTokenOneExpertOneRank) {
   TestCase test = small_case(1);
-  test.config.num_experts = test.config.top_k = test.config.max_tokens = 1;
+  test.config.num_experts = test.config.top_k = test.config.max_tokens_per_rank = 1;
   for (const Layout layout : {Layout::token_major, Layout::expert_major, Layout::contiguous}) {
     test.config.layout = layout;
     EXPECT_EQ(run_case(test), "");
@@ -103,7 +103,7 @@ TEST(Shapes, ManyTokens) {
   test.config.hidden = 64;
   test.config.num_experts = 96;
   test.config.top_k = 8;
-  test.config.max_tokens = XD_ASAN || XD_TSAN ? 150 : 700;
+  test.config.max_tokens_per_rank = XD_ASAN || XD_TSAN ? 150 : 700;
   test.recipe.routing = oracle::Routing::zipf;
   EXPECT_EQ(run_case(test), "");
   test.config.layout = Layout::contiguous;
@@ -116,7 +116,7 @@ TEST(Shapes, RowsInPlaceOfTheReceivedOnes) {
   test.in_place = true;
   test.rounds = 3;
   EXPECT_EQ(run_case(test), "");
-  test.config.combine_wire = Wire::fp8_block128;
+  test.config.combine_quant = CombineQuant::fp8_blockwise;
   EXPECT_EQ(run_case(test), "");
 }
 
@@ -125,7 +125,7 @@ TEST(Shapes, RowsInPlaceOfTheReceivedOnes) {
 TEST(Shapes, FusedTakesTheTokensOfTheCaller) {
   TestCase test = small_case(3);
   test.config.fused = true;
-  test.config.combine_weights = test.with_weights = true;
+  test.config.combine_topk_weights = test.combine_topk_weights = true;
   const Answers full = answers_of(test);
   test.recipe.tokens = {3, 0, 8};
   const Answers part = answers_of(test);
@@ -209,7 +209,7 @@ TEST(Shapes, TokenCountOnTheDeviceIsClamped) {
     const Status status = rank.exchange.poll();
     if (rank.rank() != 1) return;
     if (status.code != StatusCode::usage || status.fatal) rank.log.add("T = -5 is not reported");
-    for (const char* word : {"rank 1", "T = -5", "[0, 8]", "max_tokens"})
+    for (const char* word : {"rank 1", "T = -5", "[0, 8]", "max_tokens_per_rank"})
       if (status.text.find(word) == std::string::npos) rank.log.add(word, " missing in: ", status.text);
   });
   EXPECT_EQ(log.text(), "");

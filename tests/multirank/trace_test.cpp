@@ -38,8 +38,8 @@ TEST(Trace, HasThePhasesOfEveryOperationInOrder) {
       last = event.time_ns;
       epochs.insert(event.epoch);
       if (!event.combine) dispatches.insert(event.epoch);
-      if (event.place != 0 || event.block < 0 || (test.backend == BackendKind::cpu && event.block != 0))
-        log.add("place ", event.place, " block ", event.block);
+      if (event.buffer_set != 0 || event.block < 0 || (test.backend == BackendKind::cpu && event.block != 0))
+        log.add("place ", event.buffer_set, " block ", event.block);
       if ((event.epoch % 2 == 0) != event.combine) log.add("epoch ", event.epoch, " is not what it says");
     }
     if (epochs != std::set<std::uint64_t>{1, 2, 3, 4, 5, 6, 7, 8}) log.add(epochs.size(), " operations");
@@ -59,7 +59,7 @@ TEST(Trace, HasTheSignalOfEveryPeer) {
   run_ranks(test, log, [&](Rank& rank) {
     Round round(test, answers, rank.rank());
     Received received = rank.exchange.dispatch(round.input());
-    const Plan plan = received.keep();
+    const Plan plan = received.retain_plan();
     const CombineInput from = round.run_experts(received);
     rank.combine(std::move(received), from, round.output());
     rank.exchange.combine(plan, from, round.output());
@@ -110,9 +110,9 @@ TEST(Trace, ADispatchHasItsPhasesInTheOrderOfTheList) {
       // Its first warp takes the stamps. It closes the books only if it is alone; then no other block need be there.
       bool others_close = false;
       for (const TraceEvent& event : rank.exchange.trace())
-        others_close |= event.epoch == 1 && event.block != last && event.phase == Phase::close_books;
+        others_close |= event.epoch == 1 && event.block != last && event.phase == Phase::write_plan;
       std::vector<Phase> right{Phase::begin, Phase::wait_counts, Phase::move, Phase::signal_done};
-      if (!others_close) right.push_back(Phase::close_books);
+      if (!others_close) right.push_back(Phase::write_plan);
       right.push_back(Phase::wait_done);
       if (drops) right.push_back(Phase::recount);
       right.push_back(Phase::end);
@@ -126,7 +126,7 @@ TEST(Trace, ADispatchHasItsPhasesInTheOrderOfTheList) {
 TEST(Trace, KeepsTheNewest) {
   TestCase test = small_case(2);
   test.config.trace_events = 10;
-  test.config.in_flight = 2;
+  test.config.max_in_flight = 2;
   const Answers answers = answers_of(test);
   Log log;
   run_ranks(test, log, [&](Rank& rank) {

@@ -20,17 +20,17 @@ TestCase case_on_lanes(int width) {
   test.config.hidden = 640;
   test.config.num_experts = 10;
   test.config.top_k = 4;
-  test.config.max_tokens = 40;
-  test.config.combine_weights = test.with_weights = true;
+  test.config.max_tokens_per_rank = 40;
+  test.config.combine_topk_weights = test.combine_topk_weights = true;
   test.recipe.routing = oracle::Routing::mixed;
   test.recipe.tokens = {40, 37};
   test.executor = {.width = width, .num_blocks = 9, .num_threads = 4 * width, .as_asked = true, .seed = 3};
   return test;
 }
 
-std::string text_of(const Launch& launch) {
+std::string text_of(const LaunchInfo& launch) {
   return std::to_string(launch.num_blocks) + " blocks of " + std::to_string(launch.num_warps) + " warps, " +
-         std::to_string(launch.pieces) + " pieces, by " + std::string(name_of(launch.decided_by));
+         std::to_string(launch.splits_per_row) + " splits_per_row, by " + std::string(name_of(launch.tuned_by));
 }
 
 void expect_launch(Rank& rank, const std::string& expected) {
@@ -40,9 +40,9 @@ void expect_launch(Rank& rank, const std::string& expected) {
 
 TEST(Tuning, NoGeometryChangesABit) {
   constexpr int kAsked[][3] = {{1, 1, 1}, {1, 3, 5}, {2, 4, 32},
-                               {5, 1, 3}, {7, 3, 7}, {9, 2, 2}};  // blocks, warps, pieces
+                               {5, 1, 3}, {7, 3, 7}, {9, 2, 2}};  // blocks, warps, splits_per_row
   int n = 0;
-  for (const auto& [blocks, warps, pieces] : kAsked)
+  for (const auto& [blocks, warps, splits_per_row] : kAsked)
     for (const Path path : {Path::staged, Path::zero_copy, Path::fused})
       for (const Layout layout : {Layout::token_major, Layout::expert_major, Layout::contiguous}) {
         if (path == Path::fused && layout != Layout::token_major) continue;
@@ -52,13 +52,13 @@ TEST(Tuning, NoGeometryChangesABit) {
         test.config.layout = layout;
         test.config.num_blocks = blocks;
         test.config.num_warps = warps;
-        test.config.pieces = pieces;
+        test.config.splits_per_row = splits_per_row;
         const Answers answers = answers_of(test);
         Log log;
         run_ranks(test, log, [&](Rank& rank) {
           rank.run(answers);
-          const Launch launch = rank.exchange.last_launch();
-          if (launch.num_blocks != blocks || launch.num_warps != warps || launch.decided_by != Decider::config)
+          const LaunchInfo launch = rank.exchange.last_launch();
+          if (launch.num_blocks != blocks || launch.num_warps != warps || launch.tuned_by != TuningSource::config)
             log.add("launched ", text_of(launch));
         });
         ASSERT_EQ(log.text(), "") << testing::text_of(test);
@@ -76,12 +76,12 @@ TEST(Tuning, RanksMayDiffer) {
     CallOptions options = stream.options();
     options.num_blocks = rank.rank() == 0 ? 2 : 7;
     options.num_warps = 3 - rank.rank();
-    options.pieces = 5;
+    options.splits_per_row = 5;
     Round round(test, answers, rank.rank());
     Received received = rank.exchange.dispatch(round.input(), options);
     stream.synchronize();
-    expect_launch(
-        rank, rank.rank() == 0 ? "2 blocks of 3 warps, 5 pieces, by call" : "7 blocks of 2 warps, 5 pieces, by call");
+    expect_launch(rank, rank.rank() == 0 ? "2 blocks of 3 warps, 5 splits_per_row, by call"
+                                         : "7 blocks of 2 warps, 5 splits_per_row, by call");
     round.check(view_of(received), log);
     const CombineInput input = round.run_experts(received, stream.handle());
     rank.exchange.combine(std::move(received), input, round.output(), options);
@@ -96,7 +96,7 @@ class FileOfTests {
  public:
   FileOfTests(const TestCase& test, const std::string& entries) {
     const std::string model =
-        Group::join(Team(1), 0, options_of(test.backend, 0, std::chrono::seconds(10))).device_model();
+        Group::join(ThreadTeam(1), 0, options_of(test.backend, 0, std::chrono::seconds(10))).device_model();
     std::ofstream(path_) << "crossdock-tuning 1 version=" << version() << " ranks=" << test.num_ranks
                          << " device=" << model << "\n"
                          << entries;
@@ -115,9 +115,9 @@ TEST(Tuning, TheCallIsHeardBeforeTheConfigBeforeTheFileBeforeTheRule) {
   TestCase test = case_on_lanes(32);
   test.recipe.routing = oracle::Routing::random;
   const std::string shape = "dtype=bf16 hidden=640 topk=4 experts_per_rank=5 ";
-  const FileOfTests file(test, "op=dispatch " + shape + "tokens=37 num_blocks=6 num_warps=2 pieces=4\n" +
+  const FileOfTests file(test, "op=dispatch " + shape + "tokens=37 num_blocks=6 num_warps=2 splits_per_row=4\n" +
                                    "op=dispatch " + shape + "tokens=39 num_sms=3\n" + "op=combine path=staged " +
-                                   shape + "tokens=40 num_blocks=8 pieces=2\n");
+                                   shape + "tokens=40 num_blocks=8 splits_per_row=2\n");
   test.config.num_warps = 3;
   const Answers answers = answers_of(test);
   Log log;
@@ -135,25 +135,25 @@ TEST(Tuning, TheCallIsHeardBeforeTheConfigBeforeTheFileBeforeTheRule) {
     if (first)
       dispatch();
     else
-      dispatch(), expect_launch(rank, "6 blocks of 3 warps, 4 pieces, by config");
-    if (first && rank.exchange.last_launch().decided_by != Decider::config) log.add("the config was not heard");
+      dispatch(), expect_launch(rank, "6 blocks of 3 warps, 4 splits_per_row, by config");
+    if (first && rank.exchange.last_launch().tuned_by != TuningSource::config) log.add("the config was not heard");
     options.num_blocks = 2;
     (void)dispatch();
-    if (!first) expect_launch(rank, "2 blocks of 3 warps, 4 pieces, by call");
+    if (!first) expect_launch(rank, "2 blocks of 3 warps, 4 splits_per_row, by call");
     options.num_sms = 1;
     (void)dispatch();
-    if (!first) expect_launch(rank, "1 blocks of 3 warps, 4 pieces, by call");
+    if (!first) expect_launch(rank, "1 blocks of 3 warps, 4 splits_per_row, by call");
   });
   EXPECT_EQ(log.text(), "");
   test.config.num_warps = 0;
   run_ranks(test, log, [&](Rank& rank) {
     rank.run(answers);
-    const Launch combine = rank.exchange.last_launch();
-    if (combine.num_blocks != 8 || combine.decided_by != Decider::file) log.add("combine: ", text_of(combine));
+    const LaunchInfo combine = rank.exchange.last_launch();
+    if (combine.num_blocks != 8 || combine.tuned_by != TuningSource::file) log.add("combine: ", text_of(combine));
     Round round(test, answers, rank.rank());
     (void)rank.exchange.dispatch(round.input());
-    const Decider by = rank.exchange.last_launch().decided_by;
-    if (by != (rank.rank() == 0 ? Decider::rule : Decider::file)) log.add("dispatch: by ", name_of(by));
+    const TuningSource by = rank.exchange.last_launch().tuned_by;
+    if (by != (rank.rank() == 0 ? TuningSource::rule : TuningSource::file)) log.add("dispatch: by ", name_of(by));
   });
   EXPECT_EQ(log.text(), "");
 }
@@ -165,7 +165,7 @@ TEST(Tuning, NegativeIsRefused) {
   run_ranks(test, log, [&](Rank& rank) {
     Round round(test, answers, rank.rank());
     for (int CallOptions::*member :
-         {&CallOptions::num_sms, &CallOptions::num_blocks, &CallOptions::num_warps, &CallOptions::pieces}) {
+         {&CallOptions::num_sms, &CallOptions::num_blocks, &CallOptions::num_warps, &CallOptions::splits_per_row}) {
       CallOptions options;
       options.*member = -1;
       try {
@@ -179,7 +179,8 @@ TEST(Tuning, NegativeIsRefused) {
     rank.run(answers);
   });
   EXPECT_EQ(log.text(), "");
-  for (std::int32_t Config::*member : {&Config::num_sms, &Config::num_blocks, &Config::num_warps, &Config::pieces}) {
+  for (std::int32_t Config::*member :
+       {&Config::num_sms, &Config::num_blocks, &Config::num_warps, &Config::splits_per_row}) {
     Config config = test.config;
     config.*member = -1;
     EXPECT_NE(supports(config, 2).reason.find("= -1; must be 0 (not chosen) or more"), std::string::npos);

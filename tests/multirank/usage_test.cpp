@@ -18,7 +18,7 @@ using Words = std::vector<std::string>;
 std::uint64_t epoch_of(Rank& rank) {
   const kernels::Call call = state_of(rank.exchange).call(0, 0);
   std::uint64_t clock = 0;
-  copy_out(rank.test.backend, &clock, call.mine<memory::PlaceState>(call.place.state)->clock, sizeof clock);
+  copy_out(rank.test.backend, &clock, call.local<memory::BufferSetState>(call.buffer_set.state)->clock, sizeof clock);
   return clock;
 }
 
@@ -45,11 +45,11 @@ void check_dispatch(const TestCase& test,
   const Answers answers = answers_of(test);
   Log log;
   run_ranks(test, log, [&](Rank& rank) {
-    for (const auto& [words, spoil] : bad) {
+    for (const auto& [words, debug_fill] : bad) {
       if (rank.rank() == 1) {
         const Round round(test, answers, 1);
         DispatchInput input = round.input();
-        spoil(input);
+        debug_fill(input);
         expect_refusal<UsageError>(rank, words, [&] { (void)rank.exchange.dispatch(input); });
       }
       rank.run(answers);
@@ -63,24 +63,26 @@ void* shifted(const void* p, int bytes) { return const_cast<char*>(static_cast<c
 TEST(Usage, Dispatch) {
   TestCase test = small_case(3);
   test.config.scale_bytes = 7;
-  check_dispatch(test,
-                 {{{"dispatch", "num_tokens = 9", "0 to max_tokens = 8"}, [](DispatchInput& in) { in.num_tokens = 9; }},
-                  {{"num_tokens = -1"}, [](DispatchInput& in) { in.num_tokens = -1; }},
-                  {{"rows is null"}, [](DispatchInput& in) { in.rows = nullptr; }},
-                  {{"ids is null"}, [](DispatchInput& in) { in.ids = nullptr; }},
-                  {{"scales is null"}, [](DispatchInput& in) { in.scales = nullptr; }},
-                  {{"rows lies 8 bytes past a multiple of 16", "16-byte aligned"},
-                   [](DispatchInput& in) { in.rows = shifted(in.rows, 8); }},
-                  {{"ids lies 2 bytes past a multiple of 4"}, [](DispatchInput& in) { in.ids = shifted(in.ids, 2); }},
-                  {{"ids lies 4 bytes past a multiple of 8"},
-                   [](DispatchInput& in) { in.ids = shifted(in.ids, 4), in.ids_are_int64 = true; }},
-                  {{"weights lies 1 bytes past a multiple of 4"},
-                   [](DispatchInput& in) { in.weights = static_cast<float*>(shifted(in.weights, 1)); }},
-                  {{"num_tokens_on_device lies 2 bytes"},
-                   [](DispatchInput& in) { in.num_tokens_on_device = static_cast<std::int32_t*>(shifted(in.ids, 2)); }},
-                  {{"rows is null"}, [](DispatchInput& in) {
-                     in.num_tokens_on_device = static_cast<const std::int32_t*>(in.ids), in.rows = nullptr;
-                   }}});
+  check_dispatch(
+      test,
+      {{{"dispatch", "num_tokens = 9", "0 to max_tokens_per_rank = 8"}, [](DispatchInput& in) { in.num_tokens = 9; }},
+       {{"num_tokens = -1"}, [](DispatchInput& in) { in.num_tokens = -1; }},
+       {{"tokens is null"}, [](DispatchInput& in) { in.tokens = nullptr; }},
+       {{"topk_ids is null"}, [](DispatchInput& in) { in.topk_ids = nullptr; }},
+       {{"scales is null"}, [](DispatchInput& in) { in.scales = nullptr; }},
+       {{"tokens lies 8 bytes past a multiple of 16", "16-byte aligned"},
+        [](DispatchInput& in) { in.tokens = shifted(in.tokens, 8); }},
+       {{"topk_ids lies 2 bytes past a multiple of 4"},
+        [](DispatchInput& in) { in.topk_ids = shifted(in.topk_ids, 2); }},
+       {{"topk_ids lies 4 bytes past a multiple of 8"},
+        [](DispatchInput& in) { in.topk_ids = shifted(in.topk_ids, 4), in.topk_ids_are_int64 = true; }},
+       {{"topk_weights lies 1 bytes past a multiple of 4"},
+        [](DispatchInput& in) { in.topk_weights = static_cast<float*>(shifted(in.topk_weights, 1)); }},
+       {{"num_tokens_on_device lies 2 bytes"},
+        [](DispatchInput& in) { in.num_tokens_on_device = static_cast<std::int32_t*>(shifted(in.topk_ids, 2)); }},
+       {{"tokens is null"}, [](DispatchInput& in) {
+          in.num_tokens_on_device = static_cast<const std::int32_t*>(in.topk_ids), in.tokens = nullptr;
+        }}});
 }
 
 TEST(Usage, AWrongStreamIsRefused) {
@@ -102,7 +104,7 @@ TEST(Usage, AWrongStreamIsRefused) {
     };
     refused([&] { (void)rank.exchange.dispatch(round.input(), wrong); });
     Received received = rank.exchange.dispatch(round.input());
-    const Plan plan = received.keep();
+    const Plan plan = received.retain_plan();
     const CombineInput from = round.run_experts(received);
     refused([&] { rank.exchange.combine(std::move(received), from, round.output(), wrong); });
     refused([&] { rank.exchange.combine(plan, from, round.output(), wrong); });
@@ -142,7 +144,7 @@ TEST(Usage, TheDefaultStreamOfASharedDevice) {
 
 TEST(Usage, Combine) {
   TestCase test = small_case(3);
-  test.config.combine_weights = test.with_weights = true;
+  test.config.combine_topk_weights = test.combine_topk_weights = true;
   const Answers answers = answers_of(test);
   using Spoil = std::function<void(CombineInput&, CombineOutput&)>;
   const std::vector<std::pair<Words, Spoil>> bad = {
@@ -152,21 +154,23 @@ TEST(Usage, Combine) {
       {{"output.rows is null"}, [](CombineInput&, CombineOutput& out) { out.rows = nullptr; }},
       {{"output.rows lies 1 bytes past a multiple of 16"},
        [](CombineInput&, CombineOutput& out) { out.rows = shifted(out.rows, 1); }},
-      {{"output.weights is null"}, [](CombineInput&, CombineOutput& out) { out.weights = nullptr; }},
-      {{"output.weights lies 2 bytes"},
-       [](CombineInput&, CombineOutput& out) { out.weights = static_cast<float*>(shifted(out.weights, 2)); }},
-      {{"input.weights lies 3 bytes"},
-       [](CombineInput& in, CombineOutput& out) { in.weights = static_cast<float*>(shifted(out.weights, 3)); }},
+      {{"output.topk_weights is null"}, [](CombineInput&, CombineOutput& out) { out.topk_weights = nullptr; }},
+      {{"output.topk_weights lies 2 bytes"},
+       [](CombineInput&, CombineOutput& out) { out.topk_weights = static_cast<float*>(shifted(out.topk_weights, 2)); }},
+      {{"input.topk_weights lies 3 bytes"},
+       [](CombineInput& in, CombineOutput& out) {
+         in.topk_weights = static_cast<float*>(shifted(out.topk_weights, 3));
+       }},
   };
   Log log;
   run_ranks(test, log, [&](Rank& rank) {
-    for (const auto& [words, spoil] : bad) {
+    for (const auto& [words, debug_fill] : bad) {
       Round round(test, answers, rank.rank());
       Received received = rank.exchange.dispatch(round.input());
       const CombineInput from = round.run_experts(received);
       CombineInput wrong_from = from;
       CombineOutput wrong_to = round.output();
-      spoil(wrong_from, wrong_to);
+      debug_fill(wrong_from, wrong_to);
       if (rank.rank() == 1)
         expect_refusal<UsageError>(rank, words,
                                    [&] { rank.exchange.combine(std::move(received), wrong_from, wrong_to); });
@@ -187,9 +191,9 @@ TEST(Usage, WeightsOfCombineNeedTheirMember) {
     CombineInput from = round.run_experts(received);
     const Buffer weights(test.backend, 256);
     CombineOutput to = round.output();
-    from.with_weights = true;
-    to.weights = weights.as<float>();
-    expect_refusal<UsageError>(rank, {"with_weights", "config.combine_weights"},
+    from.combine_topk_weights = true;
+    to.topk_weights = weights.as<float>();
+    expect_refusal<UsageError>(rank, {"combine_topk_weights", "config.combine_topk_weights"},
                                [&] { rank.exchange.combine(std::move(received), from, to); });
   });
   EXPECT_EQ(log.text(), "");
@@ -197,8 +201,8 @@ TEST(Usage, WeightsOfCombineNeedTheirMember) {
 
 TEST(Usage, StatesOfReceivedAndPlan) {
   TestCase test = small_case(3);
-  test.config.in_flight = 2;
-  test.config.kept_plans = 1;
+  test.config.max_in_flight = 2;
+  test.config.max_kept_plans = 1;
   const Answers answers = answers_of(test);
   Log log;
   run_ranks(test, log, [&](Rank& rank) {
@@ -207,11 +211,11 @@ TEST(Usage, StatesOfReceivedAndPlan) {
     Round round(test, answers, rank.rank()), second(test, answers, rank.rank());
     Received one = rank.exchange.dispatch(round.input());
     Received two = rank.exchange.dispatch(second.input());
-    expect_refusal<StateError>(rank, {"dispatch", "2 Received are in flight", "config.in_flight"},
+    expect_refusal<StateError>(rank, {"dispatch", "2 Received are in flight", "config.max_in_flight"},
                                [&] { (void)rank.exchange.dispatch(round.input()); });
-    std::optional<Plan> plan = one.keep();
-    expect_refusal<StateError>(rank, {"keep", "kept already"}, [&] { (void)one.keep(); });
-    expect_refusal<StateError>(rank, {"keep", "1 plans are kept", "kept_plans"}, [&] { (void)two.keep(); });
+    std::optional<Plan> plan = one.retain_plan();
+    expect_refusal<StateError>(rank, {"keep", "kept already"}, [&] { (void)one.retain_plan(); });
+    expect_refusal<StateError>(rank, {"keep", "1 plans are kept", "max_kept_plans"}, [&] { (void)two.retain_plan(); });
     expect_refusal<StateError>(rank, {"dispatch", "in flight"},
                                [&] { (void)rank.exchange.dispatch(*plan, round.payload()); });
     const CombineInput from = round.run_experts(one);
@@ -235,7 +239,7 @@ TEST(Usage, StatesOfReceivedAndPlan) {
     round.check(view_of(replayed), log);
     rank.combine(std::move(replayed), round.run_experts(replayed), round.output());
     plan.reset();
-    (void)two.keep();  // there is room again
+    (void)two.retain_plan();  // there is room again
   });
   EXPECT_EQ(log.text(), "");
 }
@@ -247,7 +251,7 @@ TEST(Usage, ConsumedObjectsSayWhatTheyWere) {
   run_ranks(test, log, [&](Rank& rank) {
     Round round(test, answers, 0);
     Received received = rank.exchange.dispatch(round.input());
-    std::optional<Plan> plan = received.keep();
+    std::optional<Plan> plan = received.retain_plan();
     rank.combine(std::move(received), round.run_experts(received), round.output());
     const auto says = [&](const char* what, auto&& call) {
       try {
@@ -262,8 +266,8 @@ TEST(Usage, ConsumedObjectsSayWhatTheyWere) {
     says("Received::counts", [&] { (void)received.counts(); });
     says("Received::expert_counts", [&] { (void)received.expert_counts(); });
     says("Received::combine_buffer", [&] { (void)received.combine_buffer(); });
-    says("Received::landing_rows", [&] { (void)received.landing_rows(0); });
-    says("Received::keep", [&] { (void)received.keep(); });
+    says("Received::combine_slots", [&] { (void)received.combine_slots(0); });
+    says("Received::retain_plan", [&] { (void)received.retain_plan(); });
     const Plan moved = std::move(*plan);
     says("Plan::counts", [&] { (void)plan->counts(); });
     says("Plan::expert_counts", [&] { (void)plan->expert_counts(); });
@@ -295,7 +299,7 @@ TEST(Usage, ViewsThatTheConfigDoesNotHave) {
     expect_refusal<StateError>(rank, {"Received::experts", "token_major", "tokens()"},
                                [&] { (void)received.experts(); });
     expect_refusal<StateError>(rank, {"combine_buffer", "config.zero_copy"}, [&] { (void)received.combine_buffer(); });
-    expect_refusal<StateError>(rank, {"landing_rows", "config.fused"}, [&] { (void)received.landing_rows(0); });
+    expect_refusal<StateError>(rank, {"combine_slots", "config.fused"}, [&] { (void)received.combine_slots(0); });
   });
   EXPECT_EQ(log.text(), "");
 }
@@ -303,7 +307,7 @@ TEST(Usage, ViewsThatTheConfigDoesNotHave) {
 TEST(Usage, CombineBufferAsAViewOfAnyDtypeAndWidthThatFits) {
   TestCase test = small_case(2);
   test.config.zero_copy = true;
-  test.config.in_flight = 2;
+  test.config.max_in_flight = 2;
   const Answers answers = answers_of(test);  // rows of 256 bytes
   Log log;
   run_ranks(test, log, [&](Rank& rank) {
@@ -339,8 +343,8 @@ TEST(Usage, Fused) {
   run_ranks(test, log, [&](Rank& rank) {
     Round round(test, answers, rank.rank());
     Received received = rank.exchange.dispatch(round.input());
-    expect_refusal<UsageError>(rank, {"landing_rows", "rank = 3", "0 to 2"}, [&] { (void)received.landing_rows(3); });
-    expect_refusal<UsageError>(rank, {"landing_rows", "rank = -1"}, [&] { (void)received.landing_rows(-1); });
+    expect_refusal<UsageError>(rank, {"combine_slots", "rank = 3", "0 to 2"}, [&] { (void)received.combine_slots(3); });
+    expect_refusal<UsageError>(rank, {"combine_slots", "rank = -1"}, [&] { (void)received.combine_slots(-1); });
     const auto refused = [&](Words words, CombineOutput out, int tokens) {
       expect_refusal<UsageError>(rank, words, [&] { rank.exchange.combine_fused(std::move(received), out, tokens); });
     };
@@ -348,12 +352,12 @@ TEST(Usage, Fused) {
     null.rows = nullptr;
     crooked.rows = shifted(crooked.rows, 8);
     const Buffer some(test.backend, 256);
-    weights.weights = some.as<float>();
+    weights.topk_weights = some.as<float>();
     refused({"combine_fused", "num_tokens = 9", "0 to 8"}, round.output(), 9);
     refused({"num_tokens = -2"}, round.output(), -2);
     refused({"output.rows is null"}, null, -1);
     refused({"output.rows lies 8 bytes"}, crooked, -1);
-    refused({"output.weights", "config.combine_weights"}, weights, -1);
+    refused({"output.topk_weights", "config.combine_topk_weights"}, weights, -1);
     (void)round.run_experts(received);
     rank.combine(std::move(received), {}, round.output());
     round.check_output(log);
@@ -363,8 +367,8 @@ TEST(Usage, Fused) {
   EXPECT_EQ(log.text(), "");
 }
 
-/// A combine along a kept plan uses the landing rows that kernels may have written: combine_fused then says so.
-/// Both need the landing rows of one place: the plan's combine is refused, the fused one goes on.
+/// A combine along a kept plan uses the combine slots that kernels may have written: combine_fused then says so.
+/// Both need the combine slots of one place: the plan's combine is refused, the fused one goes on.
 TEST(Usage, ACombineAlongAPlanBeforeTheFusedOne) {
   TestCase test = small_case(2);
   test.config.fused = true;
@@ -375,10 +379,10 @@ TEST(Usage, ACombineAlongAPlanBeforeTheFusedOne) {
   run_ranks(test, log, [&](Rank& rank) {
     Round round(test, by_id, rank.rank()), other(staged, by_rank, rank.rank());
     Received received = rank.exchange.dispatch(round.input());
-    const Plan plan = received.keep();
+    const Plan plan = received.retain_plan();
     (void)round.run_experts(received);
     const CombineInput from = other.run_experts(Targets{});
-    expect_refusal<StateError>(rank, {"combine", "kept plan", "handed out", "raise in_flight"},
+    expect_refusal<StateError>(rank, {"combine", "kept plan", "handed out", "raise max_in_flight"},
                                [&] { rank.exchange.combine(plan, from, other.output()); });
     rank.combine(std::move(received), {}, round.output());
     round.check_output(log);
@@ -388,7 +392,7 @@ TEST(Usage, ACombineAlongAPlanBeforeTheFusedOne) {
   EXPECT_EQ(log.text(), "");
 }
 
-/// The combine buffer of a Received may go home along a plan, but then its landing rows are no longer handed out.
+/// The combine buffer of a Received may go home along a plan, but then its combine slots are no longer handed out.
 TEST(Usage, FusedAfterACombineAlongAPlan) {
   TestCase test = small_case(2);
   test.config.fused = test.config.zero_copy = true;
@@ -397,7 +401,7 @@ TEST(Usage, FusedAfterACombineAlongAPlan) {
   run_ranks(test, log, [&](Rank& rank) {
     Round round(test, answers, rank.rank()), other(test, answers, rank.rank());
     Received received = rank.exchange.dispatch(round.input());
-    const Plan plan = received.keep();
+    const Plan plan = received.retain_plan();
     rank.exchange.combine(plan, {.rows = received.combine_buffer().data}, other.output());
     expect_refusal<StateError>(rank, {"combine_fused", "combine along a kept plan", "dispatch again"},
                                [&] { rank.exchange.combine_fused(std::move(received), round.output()); });
@@ -427,7 +431,7 @@ TEST(Usage, Deadline) {
   GroupOptions options;
   options.backend = BackendKind::cpu;
   options.deadline = std::chrono::milliseconds::max();  // as good as none
-  EXPECT_NO_THROW({ const Group group = Group::join(Team(1), 0, options); });
+  EXPECT_NO_THROW({ const Group group = Group::join(ThreadTeam(1), 0, options); });
 }
 
 }  // namespace

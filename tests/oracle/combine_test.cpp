@@ -79,7 +79,7 @@ TEST(Combine, RanksAddAsTheIdsNameThem) {
   c.hidden = 4;
   c.num_experts = 3;
   c.top_k = 4;
-  c.max_tokens = 1;
+  c.max_tokens_per_rank = 1;
   c.dispatch_dtype = c.combine_dtype = Dtype::f32;
   const Bytes row = row_of(Dtype::f32, 4, 0);
   const auto sum = [&](std::vector<std::int64_t> ids) {
@@ -163,7 +163,7 @@ TEST(Combine, NoFusedMultiplyAdd) {
   c.hidden = 4;
   c.num_experts = 2;
   c.top_k = 2;
-  c.max_tokens = 1;
+  c.max_tokens_per_rank = 1;
   c.layout = Layout::expert_major;
   c.dispatch_dtype = c.combine_dtype = Dtype::f32;
   const float a = 1 + 0x1p-12f;  // a * a = 1 + 2^-11 + 2^-24, in f32 1 + 2^-11
@@ -194,7 +194,7 @@ TEST(Combine, RepeatedIdIsOneProduct) {
   c.hidden = 4;
   c.num_experts = 2;
   c.top_k = 3;
-  c.max_tokens = 1;
+  c.max_tokens_per_rank = 1;
   c.layout = Layout::expert_major;
   c.dispatch_dtype = c.combine_dtype = Dtype::f32;
   const RankInput in = {1, row_of(Dtype::f32, 4, 0), {1, 0, 1}, {16777216, 1, 1}, {}};
@@ -202,18 +202,18 @@ TEST(Combine, RepeatedIdIsOneProduct) {
   EXPECT_EQ(combined(c, {in}, {{-16777216, 1}})[0][0], 0.0f);
 }
 
-TEST(Wire, DirectCast) {
+TEST(CombineQuant, DirectCast) {
   const Floats values = {1, 1.0625f, 1.1875f, 500, -kInf, 0x1p-10f, -0.0f};
-  const Floats seen = through_wire(Wire::fp8_direct_cast, Dtype::bf16, values);
+  const Floats seen = through_wire(CombineQuant::fp8_direct_cast, Dtype::bf16, values);
   EXPECT_EQ(seen, (Floats{1, 1, 1.25f, 448, -448, 0, 0}));
-  EXPECT_TRUE(std::isnan(through_wire(Wire::fp8_direct_cast, Dtype::f16, {kNan})[0]));
+  EXPECT_TRUE(std::isnan(through_wire(CombineQuant::fp8_direct_cast, Dtype::f16, {kNan})[0]));
   // The own rank's row is rounded too: token (0,2) goes to rank 0 only.
   Case c = worked_case();
-  c.wire = Wire::fp8_direct_cast;
+  c.combine_quant = CombineQuant::fp8_direct_cast;
   EXPECT_EQ(combined(c, worked_inputs(), {{17, 2, 1.0625f, 0}, {17, 32, 64, 128}})[0], (Floats{32, 34, 1}));
 }
 
-TEST(Wire, Block128Exponent) {
+TEST(CombineQuant, Block128Exponent) {
   EXPECT_EQ(block_exponent(Floats{448}), 0);
   EXPECT_EQ(block_exponent(Floats{-448, 1}), 0);
   EXPECT_EQ(block_exponent(Floats{448.5f}), 1);
@@ -228,28 +228,29 @@ TEST(Wire, Block128Exponent) {
   EXPECT_EQ(block_exponent(Floats{kInf, -900, kNan}), 2);  // 448 * 2 = 896 < 900
 }
 
-TEST(Wire, Block128) {
+TEST(CombineQuant, Block128) {
   // e = 1: 900 / 2 = 450 would do for 448 * 2 = 896 only, so e = 2 and 900 / 4 = 225 rounds to 224: 896.
-  EXPECT_EQ(through_wire(Wire::fp8_block128, Dtype::bf16, {900, 2, -3.3f}), (Floats{896, 2, -3.25f}));
+  EXPECT_EQ(through_wire(CombineQuant::fp8_blockwise, Dtype::bf16, {900, 2, -3.3f}), (Floats{896, 2, -3.25f}));
   // Infinities saturate at 448 * 2^e, also where nothing finite is there (e = 0). NaN stays.
-  const Floats odd = through_wire(Wire::fp8_block128, Dtype::bf16, {kInf, -900, kNan, -kInf});
+  const Floats odd = through_wire(CombineQuant::fp8_blockwise, Dtype::bf16, {kInf, -900, kNan, -kInf});
   EXPECT_EQ((Floats{odd[0], odd[1], odd[3]}), (Floats{1792, -896, -1792}));
   EXPECT_TRUE(std::isnan(odd[2]));
-  EXPECT_EQ(through_wire(Wire::fp8_block128, Dtype::bf16, {kInf, 0}), (Floats{448, 0}));
+  EXPECT_EQ(through_wire(CombineQuant::fp8_blockwise, Dtype::bf16, {kInf, 0}), (Floats{448, 0}));
   // Subnormals: e stops at -127, where the least step is 2^-9 * 2^-127.
-  EXPECT_EQ(through_wire(Wire::fp8_block128, Dtype::bf16, {0x1p-133f, 0x1p-132f}), (Floats{0x1p-133f, 0x1p-132f}));
+  EXPECT_EQ(through_wire(CombineQuant::fp8_blockwise, Dtype::bf16, {0x1p-133f, 0x1p-132f}),
+            (Floats{0x1p-133f, 0x1p-132f}));
   // The largest bf16 rounds to 256 * 2^120, which no f32 holds.
-  EXPECT_EQ(through_wire(Wire::fp8_block128, Dtype::bf16, {0x1.fep127f}), (Floats{kInf}));
-  EXPECT_EQ(through_wire(Wire::fp8_block128, Dtype::bf16, Floats(5, 0.0f)), Floats(5, 0.0f));
+  EXPECT_EQ(through_wire(CombineQuant::fp8_blockwise, Dtype::bf16, {0x1.fep127f}), (Floats{kInf}));
+  EXPECT_EQ(through_wire(CombineQuant::fp8_blockwise, Dtype::bf16, Floats(5, 0.0f)), Floats(5, 0.0f));
 }
 
-TEST(Wire, Block128LastBlockIsShort) {
+TEST(CombineQuant, Block128LastBlockIsShort) {
   Floats values(136, 1.0f);
   values[5] = 1000;           // e = 2 for the first 128: 1000 / 4 = 250 rounds to 256, and 1 stays
   values[6] = 0.0017f;        // 0.0017 / 4 is below half of 2^-9
   values[130] = 1 + 0x1p-5f;  // e = -8 for the last 8: steps of 1/8
   values[135] = 0.0017f;      // 0.0017 * 256 = 0.4352 rounds to 0.4375
-  const Floats seen = through_wire(Wire::fp8_block128, Dtype::bf16, values);
+  const Floats seen = through_wire(CombineQuant::fp8_blockwise, Dtype::bf16, values);
   EXPECT_EQ(seen[5], 1024);
   EXPECT_EQ(seen[6], 0);
   EXPECT_EQ(seen[127], 1);
@@ -257,11 +258,11 @@ TEST(Wire, Block128LastBlockIsShort) {
   EXPECT_EQ(seen[135], 0.4375f / 256);
 }
 
-TEST(Wire, ExpertSumsGoStraightToTheWire) {
+TEST(CombineQuant, ExpertSumsGoStraightToTheWire) {
   Case c = worked_case();
   c.layout = Layout::expert_major;
   c.expert_capacity = 3;
-  c.wire = Wire::fp8_direct_cast;
+  c.combine_quant = CombineQuant::fp8_direct_cast;
   std::vector<RankInput> inputs = worked_inputs();
   inputs[0].ids = {0, 1, -1, -1, -1, -1};
   inputs[0].weights = {1, 1, 1, 1, 1, 1};
@@ -272,7 +273,7 @@ TEST(Wire, ExpertSumsGoStraightToTheWire) {
 TEST(Fused, SumsTheKeptIds) {
   Case c = worked_case();
   const auto answers = dispatch_answer(c, worked_inputs());
-  // Landing rows t * 2 + j. Rank 1: id 0 of token 0 is a hole, id 0 of token 2 does not exist: their rows are not read.
+  // Combine slots t * 2 + j. Rank 1: id 0 of token 0 is a hole, id 0 of token 2 does not exist: their rows are not read.
   const Bytes l0 = rows_of(Dtype::bf16, 8, {1, 2, 4, 8, 16, 32}),
               l1 = rows_of(Dtype::bf16, 8, {kNan, 2, 4, 8, kNan, 32});
   auto results = fused_answer(c, answers, {l0, l1});
@@ -296,7 +297,7 @@ TEST(Fused, AddsInIdOrderNotByRank) {
   c.hidden = 4;
   c.num_experts = 2;
   c.top_k = 3;
-  c.max_tokens = 1;
+  c.max_tokens_per_rank = 1;
   c.dispatch_dtype = c.combine_dtype = Dtype::f32;
   const RankInput in = {1, row_of(Dtype::f32, 4, 0), {0, 1, 0}, {}, {}};
   const Bytes landing = rows_of(Dtype::f32, 4, {1e8f, 1, -1e8f});

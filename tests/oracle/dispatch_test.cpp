@@ -27,7 +27,7 @@ TEST(Dispatch, WorkedExampleRows) {
   EXPECT_EQ(a1.ids, (Ints{0, 2, 3, 1, -1, 2, 3, 3, -1, -1, -1, -1}));
   EXPECT_EQ(a0.weights, (Floats{.5f, .25f, 2, 4, 1, .75f, 9, 3, 0, 0, 0, 0}));
   EXPECT_EQ(a1.weights, (Floats{.5f, .25f, 2, 4, 8, .125f, 1, 1.5f, 0, 0, 0, 0}));
-  // Two landing rows per token: the first for the rank named first. Token 1 of rank 0 names rank 1 first.
+  // Two combine slots per token: the first for the rank named first. Token 1 of rank 0 names rank 1 first.
   EXPECT_EQ(triples(a0.sources), (Table{{0, 0, 0}, {0, 1, 3}, {0, 2, 4}, {1, 2, 4}, {-1, -1, -1}, {-1, -1, -1}}));
   EXPECT_EQ(triples(a1.sources), (Table{{0, 0, 1}, {0, 1, 2}, {1, 0, 0}, {1, 1, 2}, {-1, -1, -1}, {-1, -1, -1}}));
 }
@@ -73,7 +73,7 @@ TEST(Dispatch, DroppedRanksCountAsPositions) {
   c.hidden = 8;
   c.num_experts = 3;
   c.top_k = 3;
-  c.max_tokens = 1;
+  c.max_tokens_per_rank = 1;
   c.row_capacity = 1;
   const std::vector<std::uint8_t> row = row_of(Dtype::bf16, 8, 1);
   const auto answers =
@@ -86,7 +86,7 @@ TEST(Dispatch, DroppedRanksCountAsPositions) {
   EXPECT_EQ(answers[2].kept_ids[0], 0b100u);
 }
 
-// A token has min(k, W) landing rows: it cannot name more ranks than there are, nor more than k.
+// A token has min(k, W) combine slots: it cannot name more ranks than there are, nor more than k.
 TEST(Dispatch, LandingRowsPerToken) {
   Case c = worked_case();
   c.top_k = 3;
@@ -119,7 +119,7 @@ TEST(Dispatch, NoTokens) {
 
 TEST(Dispatch, MoreThanMCountsAsM) {
   Case c = worked_case();
-  c.max_tokens = 2;
+  c.max_tokens_per_rank = 2;
   const auto answers = dispatch_answer(c, worked_inputs());
   EXPECT_EQ(answers[1].num_tokens, 2);
   EXPECT_EQ(answers[1].bad_ids, 0);

@@ -13,21 +13,21 @@
 namespace crossdock::oracle {
 namespace {
 
-Case shape(int num_ranks, int num_experts, int top_k, int max_tokens = 64) {
+Case shape(int num_ranks, int num_experts, int top_k, int max_tokens_per_rank = 64) {
   Case c;
   c.num_ranks = num_ranks;
   c.num_experts = num_experts;
   c.top_k = top_k;
-  c.max_tokens = max_tokens;
+  c.max_tokens_per_rank = max_tokens_per_rank;
   c.hidden = 256;
   return c;
 }
 
 // The ids of one token after another.
 std::vector<std::vector<std::int64_t>> tokens_of(const Case& c, Routing routing, std::uint64_t seed = 42) {
-  const auto ids = make_ids(c, routing, seed, 0, c.max_tokens);
+  const auto ids = make_ids(c, routing, seed, 0, c.max_tokens_per_rank);
   std::vector<std::vector<std::int64_t>> tokens;
-  for (int t = 0; t < c.max_tokens; ++t)
+  for (int t = 0; t < c.max_tokens_per_rank; ++t)
     tokens.emplace_back(ids.begin() + t * c.top_k, ids.begin() + (t + 1) * c.top_k);
   return tokens;
 }

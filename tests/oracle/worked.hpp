@@ -25,7 +25,7 @@ inline Case worked_case() {
   c.hidden = 8;
   c.num_experts = 4;
   c.top_k = 2;
-  c.max_tokens = 3;
+  c.max_tokens_per_rank = 3;
   c.scale_bytes = 1;
   return c;
 }
@@ -67,10 +67,10 @@ inline std::vector<float> firsts(Dtype dtype, int hidden, const std::vector<std:
   return values;
 }
 
-/// {rank, token, landing_row} of each.
+/// {rank, token, combine_slot} of each.
 inline std::vector<std::vector<int>> triples(const std::vector<RowSource>& sources) {
   std::vector<std::vector<int>> out;
-  for (const RowSource& s : sources) out.push_back({s.rank, s.token, s.landing_row});
+  for (const RowSource& s : sources) out.push_back({s.rank, s.token, s.combine_slot});
   return out;
 }
 

@@ -27,15 +27,15 @@ TestCase random_case(std::uint64_t seed) {
   c.hidden = 32 * (1 + below(6));
   c.num_experts = 1 + below(40);
   c.top_k = 1 + below(10);
-  c.max_tokens = 1 + below(30);
+  c.max_tokens_per_rank = 1 + below(30);
   c.layout = static_cast<Layout>(below(3));
   if (c.layout == Layout::contiguous) c.alignment = 8;
-  if (below(2)) c.row_capacity = test.num_ranks + below(test.num_ranks * (c.max_tokens - 1) + 1);
+  if (below(2)) c.row_capacity = test.num_ranks + below(test.num_ranks * (c.max_tokens_per_rank - 1) + 1);
   test.recipe.routing = oracle::kRoutings[below(static_cast<int>(std::size(oracle::kRoutings)))];
   test.recipe.fill = oracle::Fill::integers;
   test.recipe.seed = seed;
-  test.recipe.tokens = oracle::ragged_tokens(test.num_ranks, c.max_tokens, seed);
-  test.ids_are_int64 = true;
+  test.recipe.tokens = oracle::ragged_tokens(test.num_ranks, c.max_tokens_per_rank, seed);
+  test.topk_ids_are_int64 = true;
   return test;
 }
 
@@ -93,12 +93,12 @@ TEST(Property, RowsAreConservedAndSlotsAreInjectiveAndInBounds) {
         before = now;
       }
     }
-    std::set<std::pair<int, int>> landing;  // (home, landing row): no two rows of the group come home to one place
+    std::set<std::pair<int, int>> landing;  // (home, combine slot): no two rows of the group come home to one place
     for (int r = 0; r < test.num_ranks; ++r)
       for (std::int64_t row = 0; row < all[r].counts.num_rows; ++row) {
         const RowSource& s = all[r].sources[row];
-        EXPECT_TRUE(landing.insert({s.rank, s.landing_row}).second);
-        EXPECT_LT(s.landing_row, test.config.max_tokens * std::min(test.config.top_k, test.num_ranks));
+        EXPECT_TRUE(landing.insert({s.rank, s.combine_slot}).second);
+        EXPECT_LT(s.combine_slot, test.config.max_tokens_per_rank * std::min(test.config.top_k, test.num_ranks));
       }
   }
 }
@@ -110,7 +110,7 @@ TEST(Property, IdentityExpertsGiveTheTokenTimesItsRanks) {
     test.config.row_capacity = 0;
     test.config.layout = Layout::token_major;
     test.config.alignment = 1;
-    test.config.combine_weights = true;
+    test.config.combine_topk_weights = true;
     SCOPED_TRACE(text_of(test));
     const int hidden = test.config.hidden, k = test.config.top_k;
     const Answers inputs = answers_of(test);
@@ -122,7 +122,7 @@ TEST(Property, IdentityExpertsGiveTheTokenTimesItsRanks) {
       rank.exchange.clear_status();
       CombineInput from;
       from.rows = received.tokens().rows;
-      from.with_weights = true;
+      from.combine_topk_weights = true;
       std::vector<std::uint8_t> out(in.num_tokens * hidden * 2);
       std::vector<float> weights(in.num_tokens * k);
       const Buffer rows(test.backend, out.size()), sums(test.backend, weights.size() * 4);
@@ -214,8 +214,8 @@ std::vector<std::size_t> fingerprints(const TestCase& test, const Answers& input
       copy_out(test.backend, &counts, v.counts, sizeof counts);
       see(v.counts, sizeof counts);
       see(v.tokens.sources, counts.num_rows * 16);
-      see(v.tokens.ids, v.tokens.row_capacity * test.config.top_k * 4);
-      see(v.tokens.weights, v.tokens.row_capacity * test.config.top_k * 4);
+      see(v.tokens.topk_ids, v.tokens.row_capacity * test.config.top_k * 4);
+      see(v.tokens.topk_weights, v.tokens.row_capacity * test.config.top_k * 4);
       see(v.tokens.rows, counts.num_rows * test.config.hidden * 2);
       if (received.has_experts())
         see(v.experts.weights, v.experts.num_rows_max * 4), see(v.experts.sources, v.experts.num_rows_max * 4);
@@ -241,7 +241,7 @@ TEST(Property, ResultsDoNotDependOnTimeOrGeometry) {
     if (test.backend != BackendKind::cpu) continue;  // fibers are the CPU's
     test.executor = {.width = 32, .num_blocks = 1 + static_cast<int>(seed) % 5, .num_threads = 64, .seed = seed};
     EXPECT_EQ(fingerprints(test, inputs, 0), first) << "32 lanes";
-    test.executor = {.width = 64, .num_blocks = 2, .num_threads = 128, .pieces = 2, .seed = seed};
+    test.executor = {.width = 64, .num_blocks = 2, .num_threads = 128, .splits_per_row = 2, .seed = seed};
     EXPECT_EQ(fingerprints(test, inputs, 0), first) << "64 lanes";
   }
 }

@@ -14,7 +14,7 @@ import torch.multiprocessing as mp
 import crossdock
 
 PROGRAMS = pathlib.Path(__file__).with_name("programs")
-CONFIG = crossdock.Config(hidden=4, num_experts=4, top_k=1, max_tokens=1, dispatch_dtype="f32", combine_dtype="f32")
+CONFIG = crossdock.Config(hidden=4, num_experts=4, top_k=1, max_tokens_per_rank=1, dispatch_dtype="f32", combine_dtype="f32")
 
 
 def round_trip(group):

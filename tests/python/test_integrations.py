@@ -135,7 +135,7 @@ def vllm_experts(rows, scales, meta, ids, first, apply_weights):
 def test_vllm_prepare_and_finalize(vllm, batched, quantised, dtype, crossdock_ranks):
     def job(group):
         manager = vllm.CrossdockAll2AllManager(group)
-        arguments = vllm.handle_arguments(max_tokens=TOKENS, hidden=HIDDEN, top_k=TOP_K, num_experts=EXPERTS, batched=batched, quantised=quantised,
+        arguments = vllm.handle_arguments(max_tokens_per_rank=TOKENS, hidden=HIDDEN, top_k=TOP_K, num_experts=EXPERTS, batched=batched, quantised=quantised,
                                           dtype=dtype)
         exchange = manager.get_handle(arguments)
         assert manager.get_handle(dict(arguments)) is exchange and manager.max_sms_used() is None
@@ -170,7 +170,7 @@ def test_vllm_weights_on_the_input_need_one_expert_a_token(vllm, crossdock_ranks
     def job(group):
         manager = vllm.CrossdockAll2AllManager(group)
         layer = vllm.CrossdockPrepareAndFinalize(manager.get_handle(vllm.handle_arguments(
-            max_tokens=TOKENS, hidden=HIDDEN, top_k=TOP_K, num_experts=EXPERTS, batched=False)), False)
+            max_tokens_per_rank=TOKENS, hidden=HIDDEN, top_k=TOP_K, num_experts=EXPERTS, batched=False)), False)
         with pytest.raises(crossdock.UsageError, match="top_k = 2"):
             layer.prepare(*inputs_of(0), EXPERTS, None, True, Quant())
         return True
@@ -205,7 +205,7 @@ def sglang(monkeypatch):
 def test_sglang_dispatchers_of_two_halves(sglang, quantised, crossdock_ranks):
     def job(group):
         x, weights, ids = inputs_of(group.rank)
-        halves = [sglang.CrossdockDispatcher(group, TOP_K, num_experts=EXPERTS, hidden_size=HIDDEN, params_dtype=torch.bfloat16, max_tokens=TOKENS,
+        halves = [sglang.CrossdockDispatcher(group, TOP_K, num_experts=EXPERTS, hidden_size=HIDDEN, params_dtype=torch.bfloat16, max_tokens_per_rank=TOKENS,
                                              quantise=quantise_per_128 if quantised else None) for _ in range(2)]
         for half in halves:
             half.set_quant_config({"weight_dtype": torch.bfloat16})

@@ -12,7 +12,7 @@ import pytest
 
 import crossdock
 
-CONFIG = crossdock.Config(hidden=64, num_experts=8, top_k=2, max_tokens=16)
+CONFIG = crossdock.Config(hidden=64, num_experts=8, top_k=2, max_tokens_per_rank=16)
 
 
 def python(*arguments, limit=60, **options):
@@ -65,7 +65,7 @@ def test_programs_are_checked_against_the_types(tmp_path):
     """mypy sees what users see: the stub, and py.typed."""
     root = pathlib.Path(__file__).resolve().parents[2]
     wrong = tmp_path / "wrong.py"
-    wrong.write_text("import crossdock\ncrossdock.Config(hidden='8', num_experts=1, top_k=1, max_tokens=1)\ncrossdock.NoSuchError\n")
+    wrong.write_text("import crossdock\ncrossdock.Config(hidden='8', num_experts=1, top_k=1, max_tokens_per_rank=1)\ncrossdock.NoSuchError\n")
     cache = ["--cache-dir", str(tmp_path / "cache")]
     good = python("-m", "mypy", "--strict", *cache, str(root / "tests/python/programs/typed.py"), limit=240)
     assert good.returncode == 0 and "no issues" in good.stdout, good.stdout + good.stderr
@@ -105,7 +105,7 @@ def test_the_command_line_says_where_things_are():
 
 
 def test_config_is_frozen_hashable_and_travels():
-    same = crossdock.Config(hidden=64, num_experts=8, top_k=2, max_tokens=16)
+    same = crossdock.Config(hidden=64, num_experts=8, top_k=2, max_tokens_per_rank=16)
     assert same == CONFIG and hash(same) == hash(CONFIG) and {same: 1}[CONFIG] == 1
     assert CONFIG != CONFIG.replace(top_k=3) and CONFIG != "a config" and CONFIG.replace(top_k=3).top_k == 3
     assert pickle.loads(pickle.dumps(CONFIG)) == CONFIG == copy.copy(CONFIG)
@@ -117,7 +117,7 @@ def test_config_is_frozen_hashable_and_travels():
 @pytest.mark.parametrize("member", list(CONFIG.as_dict()))
 def test_every_member_of_config_is_set_compared_and_read(member):
     value = CONFIG.as_dict()[member]
-    names = {"combine_wire": "fp8_block128", "layout": "contiguous", "overflow": "error"}
+    names = {"combine_quant": "fp8_blockwise", "layout": "contiguous", "overflow": "error"}
     other = names.get(member, "f32") if isinstance(value, str) else (not value) if isinstance(value, bool) else value + 1
     changed = CONFIG.replace(**{member: other})
     assert getattr(changed, member) == other != value and changed != CONFIG
@@ -132,7 +132,7 @@ def test_config_refuses_what_it_cannot_hold(members, words):
 
 
 @pytest.mark.parametrize("call, words", [
-    (lambda: crossdock.Config(), "hidden, num_experts, top_k, max_tokens must be given"), (lambda: crossdock.Config(hidden=8, top_k=1, max_tokens=1), "num_experts must"),
+    (lambda: crossdock.Config(), "hidden, num_experts, top_k, max_tokens_per_rank must be given"), (lambda: crossdock.Config(hidden=8, top_k=1, max_tokens_per_rank=1), "num_experts must"),
     (lambda: crossdock.supports(5, 2), "supports: config is a int; pass a crossdock.Config"), (lambda: crossdock.supports(CONFIG, "2"), "num_ranks = '2'"),
     (lambda: crossdock.memory(None, 2), "memory: config is a NoneType"), (lambda: crossdock.memory(CONFIG, 2, 3), "backend = 3"),
     (lambda: crossdock.fit("config", 2, 1 << 20), "fit: config is a str"), (lambda: crossdock.union(CONFIG, {}), "union: config is a dict"),
@@ -165,13 +165,13 @@ def test_the_bill_is_what_is_allocated_and_fit_fills_a_budget(crossdock_ranks):
     assert bill.total == sum(bytes for name, bytes in bill.items() if name != "total")
     assert crossdock_ranks(2)(lambda group: group.exchange(CONFIG).allocated_bytes) == [bill.total] * 2
     fitted = crossdock.fit(CONFIG, 2, 1 << 20)
-    assert crossdock.memory(fitted, 2).total <= 1 << 20 < crossdock.memory(fitted.replace(max_tokens=fitted.max_tokens + 64), 2).total
+    assert crossdock.memory(fitted, 2).total <= 1 << 20 < crossdock.memory(fitted.replace(max_tokens_per_rank=fitted.max_tokens_per_rank + 64), 2).total
     with pytest.raises(crossdock.ConfigError, match="one token takes"):
         crossdock.fit(CONFIG, 2, 100)
 
 
 def test_union_serves_both():
-    a, b = CONFIG.replace(max_tokens=4, zero_copy=True), CONFIG.replace(hidden=128, row_capacity=9)
+    a, b = CONFIG.replace(max_tokens_per_rank=4, zero_copy=True), CONFIG.replace(hidden=128, row_capacity=9)
     assert crossdock.union(a, b) == CONFIG.replace(hidden=128, zero_copy=True)
     with pytest.raises(crossdock.ConfigError, match="num_experts is 8 and 9"):
         crossdock.union(CONFIG, CONFIG.replace(num_experts=9))
@@ -190,7 +190,7 @@ def test_capabilities_need_no_device():
 
 @pytest.mark.parametrize("layout", crossdock.LAYOUTS)
 def test_shapes_are_known_before_a_dispatch(layout, crossdock_ranks):
-    config = crossdock.Config(hidden=8, num_experts=5, top_k=3, max_tokens=7, layout=layout, alignment=8 if layout == "contiguous" else 1)
+    config = crossdock.Config(hidden=8, num_experts=5, top_k=3, max_tokens_per_rank=7, layout=layout, alignment=8 if layout == "contiguous" else 1)
 
     def rank_job(group):
         received = group.exchange(config).dispatch()

@@ -13,15 +13,15 @@ SETTINGS = settings(max_examples=60, deadline=None)
 @st.composite
 def problems(draw, layouts=crossdock.LAYOUTS):
     num_ranks, num_experts, top_k = draw(st.integers(1, 5)), draw(st.integers(1, 11)), draw(st.integers(1, 6))
-    max_tokens, layout = draw(st.integers(1, 9)), draw(st.sampled_from(layouts))
-    members = dict(hidden=16 * draw(st.integers(1, 3)), num_experts=num_experts, top_k=top_k, max_tokens=max_tokens, layout=layout,
+    max_tokens_per_rank, layout = draw(st.integers(1, 9)), draw(st.sampled_from(layouts))
+    members = dict(hidden=16 * draw(st.integers(1, 3)), num_experts=num_experts, top_k=top_k, max_tokens_per_rank=max_tokens_per_rank, layout=layout,
                    dispatch_dtype=draw(st.sampled_from(list(oracle.DTYPES))), combine_dtype=draw(st.sampled_from(["bf16", "f16", "f32", "fp8_e4m3"])))
     if layout == "contiguous":
         members["alignment"] = draw(st.sampled_from([1, 8, 16, 32, 128]))
     if layout == "token_major" and draw(st.booleans()):
-        members["row_capacity"] = draw(st.integers(num_ranks, num_ranks * max_tokens))
+        members["row_capacity"] = draw(st.integers(num_ranks, num_ranks * max_tokens_per_rank))
     seed = draw(st.integers(0, 2**32 - 1))
-    return num_ranks, crossdock.Config(**members), draw(st.lists(st.integers(0, max_tokens), min_size=num_ranks, max_size=num_ranks)), seed
+    return num_ranks, crossdock.Config(**members), draw(st.lists(st.integers(0, max_tokens_per_rank), min_size=num_ranks, max_size=num_ranks)), seed
 
 
 def inputs_of(problem):
@@ -35,7 +35,7 @@ def inputs_of(problem):
 
 
 def capacity_of(config, num_ranks):
-    return config.row_capacity or num_ranks * config.max_tokens
+    return config.row_capacity or num_ranks * config.max_tokens_per_rank
 
 
 def outputs_of(config, shape, num_rows, rank, seed):

@@ -10,7 +10,7 @@ import torch
 
 import crossdock
 
-CONFIG = crossdock.Config(hidden=8, num_experts=2, top_k=1, max_tokens=4, dispatch_dtype="f32", combine_dtype="f32")
+CONFIG = crossdock.Config(hidden=8, num_experts=2, top_k=1, max_tokens_per_rank=4, dispatch_dtype="f32", combine_dtype="f32")
 
 
 def to_the_other(group, tokens=4):
@@ -171,30 +171,30 @@ def test_trace_names_phases(crossdock_ranks):
 
 def test_the_last_launch_says_who_decided(crossdock_ranks):
     def job(group):
-        exchange = group.exchange(CONFIG.replace(pieces=2))
+        exchange = group.exchange(CONFIG.replace(splits_per_row=2))
         received = exchange.dispatch(np.ones((4, 8), np.float32), to_the_other(group))
         by_config = exchange.last_launch
         exchange.combine(received, received.rows, num_sms=1)
         return by_config, exchange.last_launch
     for dispatch, combine in crossdock_ranks(2)(job):
-        assert dispatch == {"num_blocks": 1, "num_warps": 1, "pieces": 2, "decided_by": "config"}
-        assert combine["decided_by"] == "call"
+        assert dispatch == {"num_blocks": 1, "num_warps": 1, "splits_per_row": 2, "tuned_by": "config"}
+        assert combine["tuned_by"] == "call"
 
 
 def test_a_call_may_choose_its_geometry(crossdock_ranks):
     def job(group):
         exchange = group.exchange(CONFIG.replace(fused=True))
         launches = []
-        for pieces in (1, 2):
-            received = exchange.dispatch(np.ones((4, 8), np.float32), to_the_other(group), num_blocks=1, num_warps=1, pieces=pieces)
+        for splits_per_row in (1, 2):
+            received = exchange.dispatch(np.ones((4, 8), np.float32), to_the_other(group), num_blocks=1, num_warps=1, splits_per_row=splits_per_row)
             launches.append(exchange.last_launch)
-            exchange.combine(received, received.rows, num_blocks=1, pieces=pieces)
+            exchange.combine(received, received.rows, num_blocks=1, splits_per_row=splits_per_row)
             launches.append(exchange.last_launch)
-            exchange.combine_fused(exchange.dispatch(), pieces=pieces)
+            exchange.combine_fused(exchange.dispatch(), splits_per_row=splits_per_row)
             launches.append(exchange.last_launch)
             with pytest.raises(crossdock.UsageError, match="num_warps = -1; must be 0"):
                 exchange.dispatch(num_warps=-1)
         return launches
     for launches in crossdock_ranks(2)(job):
-        assert {launch["decided_by"] for launch in launches} == {"call"}
-        assert [launch["pieces"] for launch in launches[::3]] == [1, 2] and launches[5]["pieces"] == 2
+        assert {launch["tuned_by"] for launch in launches} == {"call"}
+        assert [launch["splits_per_row"] for launch in launches[::3]] == [1, 2] and launches[5]["splits_per_row"] == 2

@@ -22,7 +22,7 @@ HIDDEN, TOKENS = 32, 3
 
 
 def config_of(**members):
-    return crossdock.Config(**{**dict(hidden=HIDDEN, num_experts=4, top_k=2, max_tokens=TOKENS, dispatch_dtype="f32", combine_dtype="f32"), **members})
+    return crossdock.Config(**{**dict(hidden=HIDDEN, num_experts=4, top_k=2, max_tokens_per_rank=TOKENS, dispatch_dtype="f32", combine_dtype="f32"), **members})
 
 
 def alone(function, config=None, **options):
@@ -40,7 +40,7 @@ def test_every_dtype_has_arrays_of_both_frameworks():
 @pytest.mark.parametrize("dtype, as_bytes", [(d, False) for d in crossdock.DTYPES] + [(d, True) for d in crossdock.DTYPES if d.startswith("fp")])
 @pytest.mark.parametrize("framework", ["torch", "numpy"])
 def test_rows_travel_byte_for_byte(dtype, as_bytes, framework):
-    row_bytes = crossdock.memory(config_of(dispatch_dtype=dtype), 1)["place.rows"] // TOKENS
+    row_bytes = crossdock.memory(config_of(dispatch_dtype=dtype), 1)["buffer_set.rows"] // TOKENS
     raw = np.random.default_rng(1).integers(0, 255, (TOKENS, row_bytes), dtype=np.uint8)
     if framework == "torch":
         rows = torch.from_numpy(raw.copy()) if as_bytes else torch.from_numpy(raw.copy()).view(TORCH[dtype])
@@ -138,14 +138,14 @@ def test_debug_poisons_every_array_of_rows(layout, how, on_stream):
         stream = crossdock.CpuStream() if on_stream else None
         for _ in range(2):  # the second dispatch finds everything as it needs it
             received = exchange.dispatch(rows, ids, None, scales, stream=stream)
-            views = [received.rows, received.scales] + ([received.landing_rows(0)] if fused else [])
+            views = [received.rows, received.scales] + ([received.combine_slots(0)] if fused else [])
             if stream:
                 stream.synchronize()
             assert received.rows.nan_to_num(0).eq(1).any() and (received.weights[received.sources[..., 0] < 0] == 0).all()
             if how == "combine":
                 exchange.combine(received, received.rows, stream=stream)
             elif fused:
-                received.landing_rows(0)[:] = 1
+                received.combine_slots(0)[:] = 1
                 out = exchange.combine_fused(received, stream=stream)
             else:
                 del received
@@ -203,14 +203,14 @@ def test_what_may_only_be_read_goes_in_and_is_not_written_over():
 
     def job(exchange):
         for arguments, words in ((dict(out=FrozenDlpack(np.zeros((TOKENS, HIDDEN), np.float32))), "out has shape .* read-only"),
-                                 (dict(out_weights=FrozenDlpack(np.zeros((TOKENS, 2), np.float32)), with_weights=True), "out_weights is read-only")):
+                                 (dict(out_weights=FrozenDlpack(np.zeros((TOKENS, 2), np.float32)), combine_topk_weights=True), "out_weights is read-only")):
             received = exchange.dispatch(FrozenDlpack(rows.copy()), FrozenDlpack(IDS.copy()))
             with pytest.raises(crossdock.UsageError, match=words):
                 exchange.combine(received, received.rows, **{"out": np.empty_like(rows), **arguments})
             del received
             assert all(not array.array.any() for array in arguments.values() if array is not True)
         return True
-    assert alone(job, config_of(combine_weights=True))
+    assert alone(job, config_of(combine_topk_weights=True))
 
 
 @pytest.mark.parametrize("tokens", [None, 0])
@@ -234,9 +234,9 @@ def test_the_second_result_sums_weights():
     weights = np.random.default_rng(0).random((TOKENS, 2), dtype=np.float32)
 
     def job(group):
-        exchange = group.exchange(config_of(combine_weights=True))
+        exchange = group.exchange(config_of(combine_topk_weights=True))
         received = exchange.dispatch(np.ones((TOKENS, HIDDEN), np.float32), IDS, weights)
-        return exchange.combine(received, received.rows, with_weights=True)[1]
+        return exchange.combine(received, received.rows, combine_topk_weights=True)[1]
     distinct = np.array([2, 1, 1], np.float32)  # of two ranks, experts 0 and 1 on the first
     np.testing.assert_array_equal(crossdock.run_ranks(2, job, backend="cpu")[0], weights * distinct[:, None])
 
@@ -248,7 +248,7 @@ def test_zero_copy_and_fused():
         assert received.combine_buffer("bf16").dtype == torch.bfloat16
         zero_copy = exchange.combine(received, received.combine_buffer())
         received = exchange.dispatch(torch.ones(TOKENS, HIDDEN), torch.from_numpy(IDS))
-        received.landing_rows(0)[:] = 2
+        received.combine_slots(0)[:] = 2
         return zero_copy.unique().tolist(), exchange.combine_fused(received)[:, 0].tolist()
     assert alone(job, config_of(zero_copy=True, fused=True)) == ([3.0], [4.0, 2.0, 4.0])
 
@@ -284,10 +284,10 @@ BAD = {
     "rows is a list": lambda e: e.dispatch([[1.0]], INTS),
     "num_tokens = 9; only 3 rows": lambda e: e.dispatch(ROWS, INTS, num_tokens=9),
     "num_tokens = 1099511627776; must be an integer of 32 bits": lambda e: e.dispatch(ROWS, INTS, num_tokens=2**40),
-    "num_tokens = -1; must be 0 to max_tokens": lambda e: e.dispatch(ROWS, INTS, num_tokens=-1),
+    "num_tokens = -1; must be 0 to max_tokens_per_rank": lambda e: e.dispatch(ROWS, INTS, num_tokens=-1),
     "num_sms = 'x'; must be an integer": lambda e: e.dispatch(ROWS, INTS, num_sms="x"),
     "num_warps = 1.5; must be an integer": lambda e: e.combine(e.dispatch(ROWS, INTS), ROWS, num_warps=1.5),
-    "num_tokens = 4; must be 0 to max_tokens = 3": lambda e: e.dispatch(torch.ones(4, HIDDEN), torch.zeros(4, 2, dtype=torch.int32)),
+    "num_tokens = 4; must be 0 to max_tokens_per_rank = 3": lambda e: e.dispatch(torch.ones(4, HIDDEN), torch.zeros(4, 2, dtype=torch.int32)),
     "lies 4 bytes past a multiple of 16": lambda e: e.dispatch(torch.ones(TOKENS * HIDDEN + 1)[1:].view(TOKENS, HIDDEN), INTS),
     "stream is a int, the group is on cpu; pass a CpuStream": lambda e: e.dispatch(ROWS, INTS, stream=3),
     "plan is a torch.Tensor": lambda e: e.dispatch(ROWS, plan=INTS),
@@ -295,7 +295,7 @@ BAD = {
     r"out has shape \[2, 32\]": lambda e: e.combine(e.dispatch(ROWS, INTS), ROWS, out=ROWS[:2].clone()),
     "out has shape .* read-only": lambda e: e.combine(e.dispatch(np.ones((TOKENS, HIDDEN), np.float32), IDS), ROWS, out=frozen()),
     "rows has 1 rows; must have the capacity": lambda e: e.combine(e.dispatch(ROWS, INTS), ROWS[:1]),
-    "with_weights needs config.combine_weights": lambda e: e.combine(e.dispatch(ROWS, INTS), ROWS, with_weights=True),
+    "combine_topk_weights needs config.combine_topk_weights": lambda e: e.combine(e.dispatch(ROWS, INTS), ROWS, combine_topk_weights=True),
     "has no memory; was it freed early": lambda e: e.dispatch(freed(), INTS),
 }
 

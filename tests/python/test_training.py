@@ -18,8 +18,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:Input #")  # gradcheck would rat
 
 
 def config_of(layout, **members):
-    values = dict(hidden=HIDDEN, num_experts=EXPERTS, top_k=TOP_K, max_tokens=TOKENS, dispatch_dtype="f32", combine_dtype="f32", layout=layout,
-                  combine_weights=True, kept_plans=8, alignment=8 if layout == "contiguous" else 1)
+    values = dict(hidden=HIDDEN, num_experts=EXPERTS, top_k=TOP_K, max_tokens_per_rank=TOKENS, dispatch_dtype="f32", combine_dtype="f32", layout=layout,
+                  combine_topk_weights=True, max_kept_plans=8, alignment=8 if layout == "contiguous" else 1)
     return crossdock.Config(**{**values, **members})
 
 
@@ -146,7 +146,7 @@ def test_a_trained_layer_follows_the_dense_one(layout, crossdock_ranks):
             total = sum(shares[r][1] for r in range(ranks))
             meeting.wait()
             return total
-        exchange = group.exchange(config_of(layout, top_k=2, max_tokens=8))
+        exchange = group.exchange(config_of(layout, top_k=2, max_tokens_per_rank=8))
         mine = slice(8 * group.rank, 8 * group.rank + 8)
         return trained(copy.deepcopy(fresh), lambda model, rows: model.sparse(rows, exchange), sum_over_ranks, x[mine], y[mine])
 
@@ -185,12 +185,12 @@ def test_operators_pass_torchs_own_checks(crossdock_ranks):
 
 def test_plans_are_released_with_their_tensors(crossdock_ranks):
     def job(group):
-        exchange = group.exchange(config_of("token_major", kept_plans=1))
+        exchange = group.exchange(config_of("token_major", max_kept_plans=1))
         rows, weights = leaves(group.rank)
         for _ in range(5):
             layer(exchange, IDS[group.rank], "token_major", rows, weights).sum().backward()
         held = xd.dispatch(exchange, rows, IDS[group.rank], weights)
-        with pytest.raises(crossdock.StateError, match="kept_plans"):
+        with pytest.raises(crossdock.StateError, match="max_kept_plans"):
             xd.dispatch(exchange, rows, IDS[group.rank], weights)
         return held.num_tokens
     assert crossdock_ranks(2)(job) == [TOKENS] * 2
@@ -201,8 +201,8 @@ def test_what_cannot_be_trained_says_why(crossdock_ranks):
         rows, weights = leaves(0)
         with pytest.raises(crossdock.UsageError, match="must be equal"):
             xd.register(group.exchange(config_of("token_major", dispatch_dtype="fp8_e4m3", hidden=16)))
-        exchange = group.exchange(config_of("token_major", combine_weights=False))
-        with pytest.raises(crossdock.UsageError, match="combine_weights=True"):
+        exchange = group.exchange(config_of("token_major", combine_topk_weights=False))
+        with pytest.raises(crossdock.UsageError, match="combine_topk_weights=True"):
             layer(exchange, IDS[0], "token_major", rows, weights).sum().backward()
         return True
     assert crossdock_ranks(1)(job) == [True]

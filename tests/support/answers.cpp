@@ -65,8 +65,8 @@ struct Comparison {
   void same_sources(const char* name, const RowSource* on_device, const std::vector<RowSource>& right) const {
     const std::vector<RowSource> got = fetch(on_device, static_cast<std::int64_t>(right.size()));
     const auto words = [](const RowSource& s) {
-      return "rank " + std::to_string(s.rank) + " token " + std::to_string(s.token) + " landing row " +
-             std::to_string(s.landing_row);
+      return "rank " + std::to_string(s.rank) + " token " + std::to_string(s.token) + " combine slot " +
+             std::to_string(s.combine_slot);
     };
     for (std::size_t i = 0; i < right.size(); ++i) {
       if (oracle::same_source(got[i], right[i])) continue;
@@ -98,8 +98,8 @@ void check_tokens(const Comparison& compare, const TestCase& test, const Answers
   compare.equal("row_capacity", got.tokens.row_capacity, oracle::row_capacity(all.shape));
   compare.equal("first_expert", got.tokens.first_expert, compare.rank * oracle::experts_per_rank(all.shape));
   compare.equal("num_local_experts", got.tokens.num_local_experts, oracle::num_local_experts(all.shape, compare.rank));
-  compare.same("ids", got.tokens.ids, right.ids, k);
-  compare.same("weights", got.tokens.weights, right.weights, k);
+  compare.same("ids", got.tokens.topk_ids, right.ids, k);
+  compare.same("weights", got.tokens.topk_weights, right.weights, k);
   compare.same_sources("sources", got.tokens.sources, right.sources);
   if (test.config.scale_bytes > 0)
     compare.same("scales", static_cast<const std::uint8_t*>(got.tokens.scales), right.scales, test.config.scale_bytes);
@@ -218,8 +218,8 @@ void check_result(const TestCase& test, const Answers& all, int rank, const void
   if (weights) compare.same("result weights", weights, right.weights, test.config.top_k);
 }
 
-void check_bill(const Memory& allocated, const Config& config, int num_ranks, BackendKind backend, Log& log) {
-  const Memory told = memory_of(config, num_ranks, backend);
+void check_bill(const MemoryUsage& allocated, const Config& config, int num_ranks, BackendKind backend, Log& log) {
+  const MemoryUsage told = memory_of(config, num_ranks, backend);
   if (allocated.total_bytes != told.total_bytes)
     log.add("allocated ", allocated.total_bytes, " bytes; memory_of() said ", told.total_bytes);
   std::uint64_t sum = 0;

@@ -15,7 +15,7 @@ struct Answers {
   std::vector<oracle::RankInput> inputs;
   std::vector<std::vector<std::int32_t>> narrow_ids;  ///< by rank: the ids as int32
   std::vector<oracle::RankAnswer> received;
-  std::vector<std::vector<std::uint8_t>> outputs;  ///< by rank: expert outputs; fused: landing rows of that home
+  std::vector<std::vector<std::uint8_t>> outputs;  ///< by rank: expert outputs; fused: combine slots of that home
   std::vector<std::vector<float>> weights;         ///< by rank: the caller's rows for the second result, or empty
   std::vector<oracle::RankResult> results;
 };
@@ -42,6 +42,6 @@ void check_result(const TestCase& test, const Answers& right, int rank, const vo
                   Log& log);
 
 /// Whether what was allocated is what memory_of() said, to the byte, and its lines add up.
-void check_bill(const Memory& allocated, const Config& config, int num_ranks, BackendKind backend, Log& log);
+void check_bill(const MemoryUsage& allocated, const Config& config, int num_ranks, BackendKind backend, Log& log);
 
 }  // namespace crossdock::testing

@@ -25,16 +25,16 @@ void launch(kernels::Launch<Args> plain_launch, platform::Geometry geometry, Str
   if (!stream) machine.synchronize(nullptr);
 }
 
-template <BackendKind kKind, std::size_t kDtype, std::size_t kWire, std::size_t kByExpert>
+template <BackendKind kKind, std::size_t kDtype, std::size_t kQuant, std::size_t kByExpert>
 void launch_combine(platform::Geometry geometry, StreamHandle stream, const kernels::CombineArgs& args) {
-  launch<kKind>(plain<kKind>().combine[kDtype][kWire][kByExpert], geometry, stream, args);
+  launch<kKind>(plain<kKind>().combine[kDtype][kQuant][kByExpert], geometry, stream, args);
 }
 
-template <BackendKind kKind, std::size_t kDtype, std::size_t kWire>
+template <BackendKind kKind, std::size_t kDtype, std::size_t kQuant>
 void wrap_combines(LaunchTable& table) {
-  if (!plain<kKind>().combine[kDtype][kWire][0]) return;
-  table.combine[kDtype][kWire][0] = launch_combine<kKind, kDtype, kWire, 0>;
-  table.combine[kDtype][kWire][1] = launch_combine<kKind, kDtype, kWire, 1>;
+  if (!plain<kKind>().combine[kDtype][kQuant][0]) return;
+  table.combine[kDtype][kQuant][0] = launch_combine<kKind, kDtype, kQuant, 0>;
+  table.combine[kDtype][kQuant][1] = launch_combine<kKind, kDtype, kQuant, 1>;
 }
 
 template <BackendKind kKind>
@@ -47,9 +47,9 @@ LaunchTable wrapped() {
     launch<kKind>(plain<kKind>().expert_rows, g, s, a);
   };
   [&]<std::size_t... kCell>(std::index_sequence<kCell...>) {
-    (wrap_combines<kKind, kCell / kernels::kNumWires, kCell % kernels::kNumWires>(table), ...);
+    (wrap_combines<kKind, kCell / kernels::kNumCombineQuants, kCell % kernels::kNumCombineQuants>(table), ...);
   }
-  (std::make_index_sequence<kernels::kNumDtypes * kernels::kNumWires>());
+  (std::make_index_sequence<kernels::kNumDtypes * kernels::kNumCombineQuants>());
   return table;
 }
 

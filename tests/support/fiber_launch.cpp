@@ -37,7 +37,7 @@ void use_fibers(Exchange& exchange, const Executor& executor) {
   state.limits = {executor.num_blocks, executor.width, executor.num_threads};
   state.resident_blocks = executor.num_blocks;
   const std::lock_guard lock(executors.mutex);
-  executors.by_base[state.mine<std::byte>(0)] = executor;
+  executors.by_base[state.local<std::byte>(0)] = executor;
 }
 
 Executor executor_at(const std::byte* base) {

@@ -4,7 +4,7 @@
 #pragma once
 
 #include "crossdock/exchange.hpp"
-#include "kernels/launch.hpp"
+#include "kernels/launch/launch.hpp"
 #include "support/test_case.hpp"
 
 namespace crossdock::testing {
@@ -24,7 +24,7 @@ using FiberRun = void (*)(platform::Geometry, std::uint64_t seed, const Args&);
 struct FiberRuns {
   FiberRun<kernels::DispatchArgs> dispatch;
   FiberRun<kernels::ExpertRowsArgs> expert_rows;
-  FiberRun<kernels::CombineArgs> combine[kernels::kNumDtypes][kernels::kNumWires][2];  // [rows][wire][by expert]
+  FiberRun<kernels::CombineArgs> combine[kernels::kNumDtypes][kernels::kNumCombineQuants][2];  // [rows][wire][by expert]
 };
 const FiberRuns& fiber_runs_64();
 

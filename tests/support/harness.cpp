@@ -34,14 +34,14 @@ Round::Round(const TestCase& test, const Answers& answers, int rank, bool roomy)
   use_device(test.backend, rank);  // a thread may play several ranks
   const Config& c = test.config;
   const oracle::RankAnswer& mine = answers.received[rank];
-  const std::int64_t tokens = roomy ? c.max_tokens : mine.num_tokens;
+  const std::int64_t tokens = roomy ? c.max_tokens_per_rank : mine.num_tokens;
   const std::int64_t row_bytes = row_bytes_of(c.dispatch_dtype, c.hidden);
   const std::int64_t out_bytes = row_bytes_of(c.combine_dtype, c.hidden);
   const auto buffer = [&](std::int64_t bytes, bool guarded = false) {
     return Buffer(test.backend, bytes, 0xff, guarded);
   };
   rows_ = buffer(tokens * row_bytes);
-  ids_ = buffer(tokens * c.top_k * (test.ids_are_int64 ? 8 : 4));
+  ids_ = buffer(tokens * c.top_k * (test.topk_ids_are_int64 ? 8 : 4));
   weights_ = buffer(tokens * c.top_k * 4);
   scales_ = buffer(tokens * c.scale_bytes);
   num_tokens_ = buffer(4);
@@ -63,7 +63,7 @@ void Round::load(const Answers& answers, StreamHandle stream) {
     copy_in(test_.backend, to.data(), from.data(), bytes, stream);
   };
   put(rows_, in.rows);
-  if (test_.ids_are_int64)
+  if (test_.topk_ids_are_int64)
     put(ids_, in.ids);
   else
     put(ids_, answers.narrow_ids[rank_]);
@@ -78,17 +78,17 @@ DispatchInput Round::payload() const {
   in.num_tokens = device ? 0 : answers_->received[rank_].num_tokens;
   in.num_tokens_on_device = device ? num_tokens_.as<std::int32_t>() : nullptr;
   if (in.num_tokens == 0 && !device) return in;  // nothing is read: nothing need be there
-  in.rows = rows_.data();
+  in.tokens = rows_.data();
   in.scales = test_.config.scale_bytes > 0 ? scales_.data() : nullptr;
   return in;
 }
 
 DispatchInput Round::input() const {
   DispatchInput in = payload();
-  in.ids_are_int64 = test_.ids_are_int64;
-  if (!in.rows) return in;
-  in.ids = ids_.data();
-  in.weights = test_.recipe.weights ? weights_.as<float>() : nullptr;
+  in.topk_ids_are_int64 = test_.topk_ids_are_int64;
+  if (!in.tokens) return in;
+  in.topk_ids = ids_.data();
+  in.topk_weights = test_.recipe.weights ? weights_.as<float>() : nullptr;
   return in;
 }
 
@@ -96,7 +96,7 @@ Targets targets_of(const Received& received, const TestCase& test) {
   Targets targets;
   targets.received_rows = received.tokens().rows;
   if (test.config.zero_copy) targets.combine_buffer = received.combine_buffer().data;
-  for (int r = 0; r < test.num_ranks && test.config.fused; ++r) targets.landing_rows[r] = received.landing_rows(r);
+  for (int r = 0; r < test.num_ranks && test.config.fused; ++r) targets.combine_slots[r] = received.combine_slots(r);
   return targets;
 }
 
@@ -105,8 +105,8 @@ CombineInput Round::combine_input(const Targets& targets) const {
   in.rows = test_.in_place ? targets.received_rows : outputs_.data();
   if (test_.config.zero_copy) in.rows = targets.combine_buffer;
   if (test_.config.fused) in.rows = nullptr;
-  in.with_weights = test_.with_weights;
-  in.weights = test_.caller_weights ? output_weights_.as<float>() : nullptr;
+  in.combine_topk_weights = test_.combine_topk_weights;
+  in.topk_weights = test_.caller_weights ? output_weights_.as<float>() : nullptr;
   return in;
 }
 
@@ -118,7 +118,7 @@ CombineInput Round::run_experts(const Targets& targets, StreamHandle stream) {
     write_landings(targets, stream);
   else
     copy_in(test_.backend, const_cast<void*>(in.rows), outputs.data(), outputs.size(), stream);
-  if (in.weights) copy_in(test_.backend, output_weights_.data(), weights.data(), weights.size() * 4, stream);
+  if (in.topk_weights) copy_in(test_.backend, output_weights_.data(), weights.data(), weights.size() * 4, stream);
   return in;
 }
 
@@ -127,7 +127,7 @@ void Round::write_landings(const Targets& targets, StreamHandle stream) const {
   const oracle::Case& c = answers_->shape;
   const std::int64_t row_bytes = row_bytes_of(c.combine_dtype, c.hidden);
   for (int home = 0; home < c.num_ranks; ++home) {
-    auto* landing = static_cast<std::uint8_t*>(targets.landing_rows[home]);
+    auto* landing = static_cast<std::uint8_t*>(targets.combine_slots[home]);
     const oracle::RankAnswer& plan = answers_->received[home];
     for (std::int64_t i = 0; i < std::int64_t{plan.num_tokens} * c.top_k; ++i) {
       const bool kept = plan.kept_ids[i / c.top_k] >> (i % c.top_k) & 1;
@@ -142,7 +142,7 @@ CombineOutput Round::output() const {
   const bool nothing = answers_->received[rank_].num_tokens == 0 && !test_.device_tokens && !roomy_;
   if (!nothing) out.rows = result_.data();
   // combine_fused knows by this pointer that the second result is wanted, also of a rank without tokens.
-  if (test_.with_weights && (!nothing || test_.config.fused)) out.weights = result_weights_.as<float>();
+  if (test_.combine_topk_weights && (!nothing || test_.config.fused)) out.topk_weights = result_weights_.as<float>();
   return out;
 }
 
@@ -152,8 +152,8 @@ void Round::spoil_output(StreamHandle stream) {
 }
 
 void Round::check_output(Log& log) const {
-  check_result(test_, *answers_, rank_, result_.data(), test_.with_weights ? result_weights_.as<float>() : nullptr,
-               log);
+  check_result(test_, *answers_, rank_, result_.data(),
+               test_.combine_topk_weights ? result_weights_.as<float>() : nullptr, log);
   if (!result_.guard_is_whole() || !result_weights_.guard_is_whole())
     log.add("rank ", rank_, ": combine wrote behind the last row of its result");
 }
@@ -172,7 +172,7 @@ GroupOptions options_of(BackendKind backend, int rank, std::chrono::milliseconds
   return options;
 }
 
-Rank::Rank(const TestCase& t, const Team& team, int rank, Log& l, std::chrono::milliseconds deadline)
+Rank::Rank(const TestCase& t, const ThreadTeam& team, int rank, Log& l, std::chrono::milliseconds deadline)
     : Rank(t, Group::join(team, rank, options_of(t.backend, rank, deadline)), l) {}
 
 void Rank::combine(Received&& received, const CombineInput& input, const CombineOutput& output, StreamHandle stream) {
@@ -188,7 +188,8 @@ void Rank::settle_reports(const Answers& answers) {
   const oracle::RankAnswer& mine = answers.received[rank()];
   const bool over = mine.rows_needed > mine.num_rows || mine.experts.rows_dropped > 0;
   StatusCode right = StatusCode::ok;
-  if (mine.bad_ids > 0 || answers.inputs[rank()].num_tokens > test.config.max_tokens) right = StatusCode::usage;
+  if (mine.bad_ids > 0 || answers.inputs[rank()].num_tokens > test.config.max_tokens_per_rank)
+    right = StatusCode::usage;
   if (over && test.config.overflow == Overflow::error) right = StatusCode::capacity;
   const Status status = exchange.poll();
   if (status.code != right)
@@ -231,7 +232,7 @@ void leave_under_way(std::unique_ptr<Rank> rank, const Answers& answers, Gate& a
 }
 
 void run_ranks(const TestCase& test, Log& log, const std::function<void(Rank&)>& body) {
-  const Team team(test.num_ranks);
+  const ThreadTeam team(test.num_ranks);
   run_threads(test.num_ranks, log, [&](int r) {
     Rank rank(test, team, r, log);
     try {

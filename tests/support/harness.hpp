@@ -21,8 +21,8 @@ void run_threads(int num_ranks, Log& log, const std::function<void(int)>& body);
 /// Where experts may write their results; stays valid when combine has consumed the Received.
 struct Targets {
   void* received_rows = nullptr;
-  void* combine_buffer = nullptr;      ///< zero-copy
-  void* landing_rows[kMaxRanks] = {};  ///< fused
+  void* combine_buffer = nullptr;       ///< zero-copy
+  void* combine_slots[kMaxRanks] = {};  ///< fused
 };
 Targets targets_of(const Received& received, const TestCase& test);
 
@@ -70,7 +70,8 @@ GroupOptions options_of(BackendKind backend, int rank, std::chrono::milliseconds
 class Rank {
  public:
   Rank(const TestCase& test, Group group, Log& log);
-  Rank(const TestCase& test, const Team& team, int rank, Log& log, std::chrono::milliseconds deadline = kPatience);
+  Rank(const TestCase& test, const ThreadTeam& team, int rank, Log& log,
+       std::chrono::milliseconds deadline = kPatience);
 
   int rank() const { return group.rank(); }
   /// dispatch, check, experts, combine, check.

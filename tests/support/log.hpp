@@ -16,7 +16,7 @@ class Log {
     std::ostringstream line;
     (line << ... << parts);
     const std::lock_guard lock(mutex_);
-    if (++num_lines_ <= kMostLines) text_ += line.str() + "\n";
+    if (++num_lines_ <= kMaxLines) text_ += line.str() + "\n";
   }
   bool empty() const {
     const std::lock_guard lock(mutex_);
@@ -24,11 +24,11 @@ class Log {
   }
   std::string text() const {
     const std::lock_guard lock(mutex_);
-    return num_lines_ <= kMostLines ? text_ : text_ + "and " + std::to_string(num_lines_ - kMostLines) + " more\n";
+    return num_lines_ <= kMaxLines ? text_ : text_ + "and " + std::to_string(num_lines_ - kMaxLines) + " more\n";
   }
 
  private:
-  static constexpr int kMostLines = 12;
+  static constexpr int kMaxLines = 12;
   mutable std::mutex mutex_;
   std::string text_;
   int num_lines_ = 0;

@@ -21,7 +21,7 @@ class Book {
     if (made) {
       TestCase test = test_;
       test.recipe.seed = routing;
-      test.recipe.tokens = oracle::ragged_tokens(test.num_ranks, test.config.max_tokens, routing);
+      test.recipe.tokens = oracle::ragged_tokens(test.num_ranks, test.config.max_tokens_per_rank, routing);
       entry->second = answers_of(test, payload);
     }
     return entry->second;
@@ -48,7 +48,7 @@ struct Player {
   const TestCase& test;
   const std::vector<Step>& script;
   const std::vector<const Answers*>& answers;  // by step
-  std::list<InFlight> in_flight = {};
+  std::list<InFlight> max_in_flight = {};
   std::list<Kept> plans = {};
   /// Combine buffer -> a dispatch of its place has completed since the combine.
   std::map<const void*, bool> may_write = {};
@@ -62,7 +62,7 @@ struct Player {
       case Do::replay:
         return take(s, right, [&](const Round& r) { return rank.exchange.dispatch(plan(s).plan, r.payload()); });
       case Do::keep: {
-        plans.push_back({flying(s).received.keep(), s.routing});
+        plans.push_back({flying(s).received.retain_plan(), s.routing});
         return;
       }
       case Do::combine:
@@ -70,7 +70,7 @@ struct Player {
       case Do::combine_plan:
         return combine_plan(s, right);
       case Do::drop_received:
-        in_flight.erase(std::next(in_flight.begin(), s.which));
+        max_in_flight.erase(std::next(max_in_flight.begin(), s.which));
         return;
       case Do::drop_plan:
         plans.erase(std::next(plans.begin(), s.which));
@@ -78,7 +78,7 @@ struct Player {
     }
   }
 
-  InFlight& flying(const Step& s) { return *std::next(in_flight.begin(), s.which); }
+  InFlight& flying(const Step& s) { return *std::next(max_in_flight.begin(), s.which); }
   Kept& plan(const Step& s) { return *std::next(plans.begin(), s.which); }
 
   template <class Dispatch>
@@ -89,7 +89,7 @@ struct Player {
     if (s.what == Do::dispatch) rank.settle_reports(right);
     const Targets targets = targets_of(received, test);
     may_write[targets.combine_buffer] = true;
-    in_flight.push_back({std::move(received), &right, targets});
+    max_in_flight.push_back({std::move(received), &right, targets});
   }
 
   void combine(const Step& s, const Answers& right) {
@@ -99,7 +99,7 @@ struct Player {
     may_write[flight.targets.combine_buffer] = false;
     rank.combine(std::move(flight.received), input, round.output());
     round.check_output(rank.log);
-    in_flight.erase(std::next(in_flight.begin(), s.which));
+    max_in_flight.erase(std::next(max_in_flight.begin(), s.which));
   }
 
   /// Rows lie in the caller's memory, or in a library buffer that is free to be written.
@@ -108,7 +108,7 @@ struct Player {
     Targets targets;
     const auto free =
         std::find_if(may_write.begin(), may_write.end(), [](const auto& b) { return b.first && b.second; });
-    staged.config.zero_copy = test.config.zero_copy && free != may_write.end() && !in_use(free->first);
+    staged.config.zero_copy = test.config.zero_copy && free != may_write.end() && !deferred_release(free->first);
     if (staged.config.zero_copy) {
       targets.combine_buffer = const_cast<void*>(free->first);
       free->second = false;
@@ -118,8 +118,8 @@ struct Player {
     round.check_output(rank.log);
   }
 
-  bool in_use(const void* buffer) const {
-    for (const InFlight& f : in_flight)
+  bool deferred_release(const void* buffer) const {
+    for (const InFlight& f : max_in_flight)
       if (f.targets.combine_buffer == buffer) return true;
     return false;
   }
@@ -137,7 +137,7 @@ std::vector<Step> random_script(const TestCase& test, std::uint64_t seed, int nu
     Step s{static_cast<Do>(below(7)), 0, 1 + random() % 5, random() % 3};
     const bool on_plan = s.what == Do::replay || s.what == Do::combine_plan || s.what == Do::drop_plan;
     const bool on_flight = s.what == Do::keep || s.what == Do::combine || s.what == Do::drop_received;
-    const bool full = flying.size() == static_cast<std::size_t>(test.config.in_flight);
+    const bool full = flying.size() == static_cast<std::size_t>(test.config.max_in_flight);
     if ((s.what == Do::dispatch || s.what == Do::replay) && full) continue;
     if ((on_plan && kept.empty()) || (on_flight && flying.empty())) continue;
     if ((s.what == Do::drop_plan || s.what == Do::drop_received) && below(3) > 0) continue;  // rather use them
@@ -145,7 +145,7 @@ std::vector<Step> random_script(const TestCase& test, std::uint64_t seed, int nu
     if (on_plan) s.which = below(kept.size()), s.routing = kept[s.which];
     if (on_flight) s.which = below(flying.size()), s.routing = flying[s.which];
     if (s.what == Do::keep) {
-      if (kept.size() == static_cast<std::size_t>(test.config.kept_plans) || !keepable[s.which]) continue;
+      if (kept.size() == static_cast<std::size_t>(test.config.max_kept_plans) || !keepable[s.which]) continue;
       kept.push_back(s.routing);
       keepable[s.which] = false;
     }

@@ -26,7 +26,7 @@ struct Step {
   std::uint64_t payload = 0;  ///< seed of rows, scales and expert outputs; 0: that of the routing
 };
 
-/// A random script of legal steps for the in_flight and kept_plans of `test`.
+/// A random script of legal steps for the max_in_flight and max_kept_plans of `test`.
 std::vector<Step> random_script(const TestCase& test, std::uint64_t seed, int num_steps);
 std::string text_of(const std::vector<Step>& script);
 

@@ -18,10 +18,10 @@ void visit(Test& t, Member&& member) {
   member("hidden", t.config.hidden);
   member("experts", t.config.num_experts);
   member("k", t.config.top_k);
-  member("M", t.config.max_tokens);
+  member("M", t.config.max_tokens_per_rank);
   member("dispatch", t.config.dispatch_dtype);
   member("combine", t.config.combine_dtype);
-  member("wire", t.config.combine_wire);
+  member("combine_quant", t.config.combine_quant);
   member("scale_bytes", t.config.scale_bytes);
   member("layout", t.config.layout);
   member("row_capacity", t.config.row_capacity);
@@ -31,13 +31,13 @@ void visit(Test& t, Member&& member) {
   member("overflow", t.config.overflow);
   member("zero_copy", t.config.zero_copy);
   member("fused", t.config.fused);
-  member("combine_weights", t.config.combine_weights);
-  member("in_flight", t.config.in_flight);
-  member("kept_plans", t.config.kept_plans);
+  member("combine_topk_weights", t.config.combine_topk_weights);
+  member("max_in_flight", t.config.max_in_flight);
+  member("max_kept_plans", t.config.max_kept_plans);
   member("num_sms", t.config.num_sms);
   member("num_blocks", t.config.num_blocks);
   member("num_warps", t.config.num_warps);
-  member("num_pieces", t.config.pieces);
+  member("num_pieces", t.config.splits_per_row);
   member("routing", t.recipe.routing);
   member("fill", t.recipe.fill);
   member("seed", t.recipe.seed);
@@ -48,13 +48,13 @@ void visit(Test& t, Member&& member) {
   member("width", t.executor.width);
   member("blocks", t.executor.num_blocks);
   member("threads", t.executor.num_threads);
-  member("pieces", t.executor.pieces);
+  member("splits_per_row", t.executor.splits_per_row);
   member("as_asked", t.executor.as_asked);
   member("push", t.executor.push);
   member("order", t.executor.seed);
-  member("int64", t.ids_are_int64);
+  member("int64", t.topk_ids_are_int64);
   member("device_tokens", t.device_tokens);
-  member("with_weights", t.with_weights);
+  member("combine_topk_weights", t.combine_topk_weights);
   member("caller_weights", t.caller_weights);
   member("in_place", t.in_place);
   member("rounds", t.rounds);
@@ -88,7 +88,7 @@ void read(std::string_view text, std::vector<int>& values) {
   }
 }
 constexpr std::size_t count_of(Dtype) { return std::size(kDtypeNames); }
-constexpr std::size_t count_of(Wire) { return std::size(kWireNames); }
+constexpr std::size_t count_of(CombineQuant) { return std::size(kCombineQuantNames); }
 constexpr std::size_t count_of(Layout) { return std::size(kLayoutNames); }
 constexpr std::size_t count_of(Overflow) { return std::size(kOverflowNames); }
 constexpr std::size_t count_of(BackendKind) { return std::size(kBackendNames); }
@@ -122,7 +122,7 @@ TestCase small_case(int num_ranks) {
   test.config.hidden = 128;
   test.config.num_experts = 8;
   test.config.top_k = 2;
-  test.config.max_tokens = 8;
+  test.config.max_tokens_per_rank = 8;
   return test;
 }
 
@@ -171,10 +171,10 @@ oracle::Case oracle_case(const TestCase& test) {
   o.hidden = c.hidden;
   o.num_experts = c.num_experts;
   o.top_k = c.top_k;
-  o.max_tokens = c.max_tokens;
+  o.max_tokens_per_rank = c.max_tokens_per_rank;
   o.dispatch_dtype = c.dispatch_dtype;
   o.combine_dtype = c.combine_dtype;
-  o.wire = c.combine_wire;
+  o.combine_quant = c.combine_quant;
   o.scale_bytes = c.scale_bytes;
   o.layout = c.layout;
   o.row_capacity = c.row_capacity;

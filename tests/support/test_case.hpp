@@ -16,9 +16,10 @@ struct Executor {
   int width = 0;
   int num_blocks = 1;
   int num_threads = 64;
-  int pieces = 1;
-  bool as_asked = false;  ///< as the library asks; num_blocks and num_threads are the most that fit, pieces is not used
-  bool push = false;      ///< zero-copy rows are pushed, though they could be pulled
+  int splits_per_row = 1;
+  bool as_asked =
+      false;  ///< as the library asks; num_blocks and num_threads are the most that fit, splits_per_row is not used
+  bool push = false;       ///< zero-copy rows are pushed, though they could be pulled
   std::uint64_t seed = 0;  ///< order of fibers; 0: in turns
   bool operator==(const Executor&) const = default;
 };
@@ -29,12 +30,12 @@ struct TestCase {
   oracle::Recipe recipe;
   BackendKind backend = BackendKind::cpu;
   Executor executor;
-  bool ids_are_int64 = false;
-  bool device_tokens = false;   ///< T is read from device memory
-  bool with_weights = false;    ///< ask for the second result of combine
-  bool caller_weights = false;  ///< with rows of the caller's for it, not the dispatched ones
-  bool in_place = false;        ///< staged, token_major, equal row bytes: expert outputs replace the received rows
-  int rounds = 1;               ///< how often it is repeated, each time with another payload
+  bool topk_ids_are_int64 = false;
+  bool device_tokens = false;         ///< T is read from device memory
+  bool combine_topk_weights = false;  ///< ask for the second result of combine
+  bool caller_weights = false;        ///< with rows of the caller's for it, not the dispatched ones
+  bool in_place = false;  ///< staged, token_major, equal row bytes: expert outputs replace the received rows
+  int rounds = 1;         ///< how often it is repeated, each time with another payload
 };
 
 /// A small case that every option may be changed from: 2 ranks, H 128, E 8, k 2, M 8, bf16.

@@ -37,15 +37,15 @@ std::vector<std::string> on_threads(int num, Body&& body) {
 bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
 
 TEST(Bootstrap, NumberOfRanksIsChecked) {
-  EXPECT_THROW(detail::TeamState(0), UsageError);
-  EXPECT_THROW(detail::TeamState(-3), UsageError);
-  EXPECT_THROW(detail::TeamState(kMaxRanks + 1), UsageError);
-  for (int n = 1; n <= kMaxRanks; ++n) EXPECT_EQ(detail::TeamState(n).num_ranks(), n);
+  EXPECT_THROW(detail::ThreadTeamState(0), UsageError);
+  EXPECT_THROW(detail::ThreadTeamState(-3), UsageError);
+  EXPECT_THROW(detail::ThreadTeamState(kMaxRanks + 1), UsageError);
+  for (int n = 1; n <= kMaxRanks; ++n) EXPECT_EQ(detail::ThreadTeamState(n).num_ranks(), n);
 }
 
 TEST(Bootstrap, GathersManyTimesForEverySize) {
   for (int num = 1; num <= kMaxRanks; ++num) {
-    auto team = std::make_shared<detail::TeamState>(num);
+    auto team = std::make_shared<detail::ThreadTeamState>(num);
     const auto texts = on_threads(num, [&](int rank) {
       const AllGather gather = memory::all_gather_of(team, rank, milliseconds{20000});
       for (int round = 0; round < 200; ++round) {
@@ -63,7 +63,7 @@ TEST(Bootstrap, GathersManyTimesForEverySize) {
 }
 
 TEST(Bootstrap, MissingRankIsNamedWithinTheDeadline) {
-  detail::TeamState team(4);
+  detail::ThreadTeamState team(4);
   const auto start = steady_clock::now();
   const auto texts = on_threads(2, [&](int i) {
     int mine = i, all[4];
@@ -84,7 +84,7 @@ TEST(Bootstrap, MissingRankIsNamedWithinTheDeadline) {
 }
 
 TEST(Bootstrap, TwoThreadsAsOneRankAreFound) {
-  detail::TeamState team(3);
+  detail::ThreadTeamState team(3);
   const auto texts = on_threads(2, [&](int) {
     int mine = 0, all[3];
     team.all_gather(1, &mine, sizeof(mine), all, milliseconds{20000});
@@ -95,7 +95,7 @@ TEST(Bootstrap, TwoThreadsAsOneRankAreFound) {
 }
 
 TEST(Bootstrap, RankOutOfRangeHarmsNobody) {
-  detail::TeamState team(1);
+  detail::ThreadTeamState team(1);
   int mine = 5, all = 0;
   EXPECT_THROW(team.all_gather(1, &mine, sizeof(mine), &all, milliseconds{1}), UsageError);
   EXPECT_THROW(team.all_gather(-1, &mine, sizeof(mine), &all, milliseconds{1}), UsageError);
@@ -104,7 +104,7 @@ TEST(Bootstrap, RankOutOfRangeHarmsNobody) {
 }
 
 TEST(Bootstrap, DifferentSizesAreFound) {
-  detail::TeamState team(2);
+  detail::ThreadTeamState team(2);
   const auto texts = on_threads(2, [&](int rank) {
     char mine[16] = {}, all[32];
     team.all_gather(rank, mine, rank == 0 ? 8 : 16, all, milliseconds{20000});
@@ -114,7 +114,7 @@ TEST(Bootstrap, DifferentSizesAreFound) {
 }
 
 TEST(Bootstrap, LateRankIsWaitedForWithoutALimit) {
-  detail::TeamState team(2);
+  detail::ThreadTeamState team(2);
   const auto texts = on_threads(2, [&](int rank) {
     if (rank == 1) std::this_thread::sleep_for(milliseconds{50});
     int mine = rank, all[2] = {-1, -1};
@@ -125,7 +125,7 @@ TEST(Bootstrap, LateRankIsWaitedForWithoutALimit) {
 }
 
 TEST(Bootstrap, CallbackKeepsTheTeamAlive) {
-  AllGather gather = memory::all_gather_of(std::make_shared<detail::TeamState>(1), 0, milliseconds{0});
+  AllGather gather = memory::all_gather_of(std::make_shared<detail::ThreadTeamState>(1), 0, milliseconds{0});
   EXPECT_EQ(memory::all_gather_value(gather, 1, 42).at(0), 42);
 }
 

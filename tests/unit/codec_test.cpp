@@ -185,30 +185,30 @@ TEST(Codec, PowersOfTwoScaleWithOneRounding) {
 }
 
 TEST(Codec, WireRowBytes) {
-  EXPECT_EQ(wire_row_bytes(Dtype::bf16, Wire::own, 160), 320);
-  EXPECT_EQ(wire_row_bytes(Dtype::fp4_e2m1, Wire::own, 160), 80);
-  EXPECT_EQ(wire_row_bytes(Dtype::bf16, Wire::fp8_direct_cast, 160), 160);
-  EXPECT_EQ(wire_row_bytes(Dtype::bf16, Wire::fp8_direct_cast, 8), 16);
-  EXPECT_EQ(wire_row_bytes(Dtype::f16, Wire::fp8_block128, 160), 176);
-  EXPECT_EQ(wire_row_bytes(Dtype::f16, Wire::fp8_block128, 7168), 7168 + 64);
+  EXPECT_EQ(wire_row_bytes(Dtype::bf16, CombineQuant::none, 160), 320);
+  EXPECT_EQ(wire_row_bytes(Dtype::fp4_e2m1, CombineQuant::none, 160), 80);
+  EXPECT_EQ(wire_row_bytes(Dtype::bf16, CombineQuant::fp8_direct_cast, 160), 160);
+  EXPECT_EQ(wire_row_bytes(Dtype::bf16, CombineQuant::fp8_direct_cast, 8), 16);
+  EXPECT_EQ(wire_row_bytes(Dtype::f16, CombineQuant::fp8_blockwise, 160), 176);
+  EXPECT_EQ(wire_row_bytes(Dtype::f16, CombineQuant::fp8_blockwise, 7168), 7168 + 64);
   for (int hidden = 8; hidden <= 4096; hidden += 8) {
-    EXPECT_EQ(wire_row_bytes(Dtype::bf16, Wire::fp8_direct_cast, hidden) % 16, 0);
-    EXPECT_EQ(wire_row_bytes(Dtype::bf16, Wire::fp8_block128, hidden) % 16, 0);
-    EXPECT_GE(wire_row_bytes(Dtype::bf16, Wire::fp8_block128, hidden), hidden + (hidden + 127) / 128);
+    EXPECT_EQ(wire_row_bytes(Dtype::bf16, CombineQuant::fp8_direct_cast, hidden) % 16, 0);
+    EXPECT_EQ(wire_row_bytes(Dtype::bf16, CombineQuant::fp8_blockwise, hidden) % 16, 0);
+    EXPECT_GE(wire_row_bytes(Dtype::bf16, CombineQuant::fp8_blockwise, hidden), hidden + (hidden + 127) / 128);
   }
 }
 
 /// A row as it comes out of the far side of the wire, by this room's functions alone.
-template <Dtype kDtype, Wire kWire>
+template <Dtype kDtype, CombineQuant kQuant>
 std::vector<float> across(const std::vector<std::uint8_t>& row, int hidden) {
-  using Row = WireRow<kDtype, kWire>;
+  using Row = WireRow<kDtype, kQuant>;
   platform::cpu::ScalarMachine m;
   const std::int64_t row_bytes = row_bytes_of(kDtype, hidden), units = ceil_div<std::int64_t>(hidden, Row::kValues);
-  std::vector<Bytes16> aligned(row_bytes / 16), wire(wire_row_bytes(kDtype, kWire, hidden) / 16), out(row_bytes / 16);
+  std::vector<Bytes16> aligned(row_bytes / 16), wire(wire_row_bytes(kDtype, kQuant, hidden) / 16), out(row_bytes / 16);
   std::memcpy(aligned.data(), row.data(), row_bytes);
   auto* bytes = reinterpret_cast<std::byte*>(wire.data());
   std::vector<int> exponents(ceil_div(hidden, kScaleBlock), 0);
-  if constexpr (kWire == Wire::fp8_block128) {
+  if constexpr (kQuant == CombineQuant::fp8_blockwise) {
     const std::vector<float> values = oracle::widen_row(kDtype, row.data(), hidden);
     for (std::size_t b = 0; b < exponents.size(); ++b) {
       float amax = 0.0f;
@@ -223,7 +223,7 @@ std::vector<float> across(const std::vector<std::uint8_t>& row, int hidden) {
     platform::Floats values[Row::kFloats];
     Row::load_packs(m, reinterpret_cast<std::byte*>(aligned.data()), unit, row_bytes, packs);
     Row::widen_packs(packs, values);
-    if constexpr (kWire == Wire::fp8_block128)
+    if constexpr (kQuant == CombineQuant::fp8_blockwise)
       for (platform::Floats& v : values) v = v * any_power_of_two(-exponents[unit / Row::kUnitsPerBlock]);
     m.store16(bytes + unit * 16, Row::encode(values));
     Row::widen_wire(Row::load_raw(m, bytes, unit), bytes, unit, hidden, values);
@@ -232,29 +232,29 @@ std::vector<float> across(const std::vector<std::uint8_t>& row, int hidden) {
   return oracle::widen_row(kDtype, reinterpret_cast<std::uint8_t*>(out.data()), hidden);
 }
 
-template <Dtype kDtype, Wire kWire>
+template <Dtype kDtype, CombineQuant kQuant>
 void check_wire() {
   std::mt19937 random(3);
   for (const int hidden : {8, 16, 24, 120, 128, 136, 160, 1040}) {
     for (int again = 0; again < 50; ++again) {
       std::vector<std::uint8_t> row(row_bytes_of(kDtype, hidden));
       for (std::uint8_t& byte : row) byte = static_cast<std::uint8_t>(random());
-      std::vector<float> right = oracle::through_wire(kWire, kDtype, oracle::widen_row(kDtype, row.data(), hidden));
+      std::vector<float> right = oracle::through_wire(kQuant, kDtype, oracle::widen_row(kDtype, row.data(), hidden));
       for (float& v : right) v = oracle::round_to(kDtype, v);
-      const std::vector<float> got = across<kDtype, kWire>(row, hidden);
-      ASSERT_EQ(std::memcmp(got.data(), right.data(), right.size() * 4), 0) << name_of(kWire) << " hidden " << hidden;
+      const std::vector<float> got = across<kDtype, kQuant>(row, hidden);
+      ASSERT_EQ(std::memcmp(got.data(), right.data(), right.size() * 4), 0) << name_of(kQuant) << " hidden " << hidden;
     }
   }
 }
 
 TEST(Codec, WiresCarryWhatTheOracleSays) {
-  check_wire<Dtype::bf16, Wire::own>();
-  check_wire<Dtype::f16, Wire::own>();
-  check_wire<Dtype::f32, Wire::own>();
-  check_wire<Dtype::bf16, Wire::fp8_direct_cast>();
-  check_wire<Dtype::f16, Wire::fp8_direct_cast>();
-  check_wire<Dtype::bf16, Wire::fp8_block128>();
-  check_wire<Dtype::f16, Wire::fp8_block128>();
+  check_wire<Dtype::bf16, CombineQuant::none>();
+  check_wire<Dtype::f16, CombineQuant::none>();
+  check_wire<Dtype::f32, CombineQuant::none>();
+  check_wire<Dtype::bf16, CombineQuant::fp8_direct_cast>();
+  check_wire<Dtype::f16, CombineQuant::fp8_direct_cast>();
+  check_wire<Dtype::bf16, CombineQuant::fp8_blockwise>();
+  check_wire<Dtype::f16, CombineQuant::fp8_blockwise>();
 }
 
 }  // namespace

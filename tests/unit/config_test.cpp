@@ -50,23 +50,23 @@ TEST(Config, Sizes) {
   check("hidden = 0", [](Config& c) { c.hidden = 0; });
   check("hidden = -128", [](Config& c) { c.hidden = -128; });
   check("hidden = 16777217", [](Config& c) { c.hidden = (1 << 24) + 1; });
-  check("", [](Config& c) { c.hidden = 1 << 24, c.max_tokens = 1; });
+  check("", [](Config& c) { c.hidden = 1 << 24, c.max_tokens_per_rank = 1; });
   check("num_experts = 0; must be 1 to 2^20", [](Config& c) { c.num_experts = 0; });
   check("num_experts = 1048577", [](Config& c) { c.num_experts = (1 << 20) + 1; });
   check("", [](Config& c) { c.num_experts = 1 << 20; });
   check("top_k = 0; must be 1 to 64", [](Config& c) { c.top_k = 0; });
   check("top_k = 65", [](Config& c) { c.top_k = 65; });
   check("", [](Config& c) { c.top_k = 64; });
-  check("max_tokens = 0", [](Config& c) { c.max_tokens = 0; });
-  check("max_tokens = 16777216; must be 1 to 2^24 - 1", [](Config& c) { c.max_tokens = 1 << 24; });
-  check("", [](Config& c) { c.max_tokens = (1 << 24) - 1; });
+  check("max_tokens_per_rank = 0", [](Config& c) { c.max_tokens_per_rank = 0; });
+  check("max_tokens_per_rank = 16777216; must be 1 to 2^24 - 1", [](Config& c) { c.max_tokens_per_rank = 1 << 24; });
+  check("", [](Config& c) { c.max_tokens_per_rank = (1 << 24) - 1; });
   check("scale_bytes = -1", [](Config& c) { c.scale_bytes = -1; });
   check("scale_bytes = 65537; must be 0 to 65536", [](Config& c) { c.scale_bytes = 65537; });
   check("", [](Config& c) { c.scale_bytes = 65536; });
-  check("in_flight = 0; must be 1 to 16", [](Config& c) { c.in_flight = 0; });
-  check("in_flight = 17", [](Config& c) { c.in_flight = 17; });
-  check("kept_plans = -1; must be 0 to 64", [](Config& c) { c.kept_plans = -1; });
-  check("kept_plans = 65", [](Config& c) { c.kept_plans = 65; });
+  check("max_in_flight = 0; must be 1 to 16", [](Config& c) { c.max_in_flight = 0; });
+  check("max_in_flight = 17", [](Config& c) { c.max_in_flight = 17; });
+  check("max_kept_plans = -1; must be 0 to 64", [](Config& c) { c.max_kept_plans = -1; });
+  check("max_kept_plans = 65", [](Config& c) { c.max_kept_plans = 65; });
   check("trace_events = -1", [](Config& c) { c.trace_events = -1; });
   check("trace_events = 1048577", [](Config& c) { c.trace_events = (1 << 20) + 1; });
   check(
@@ -99,7 +99,7 @@ TEST(Config, RowsOf16Bytes) {
 }
 
 TEST(Config, Capacities) {
-  check("row_capacity = 1; must be 2 (num_ranks) to 16 (num_ranks * max_tokens)",
+  check("row_capacity = 1; must be 2 (num_ranks) to 16 (num_ranks * max_tokens_per_rank)",
         [](Config& c) { c.row_capacity = 1; });
   check("row_capacity = 17", [](Config& c) { c.row_capacity = 17; });
   check("row_capacity = -3", [](Config& c) { c.row_capacity = -3; });
@@ -120,8 +120,9 @@ TEST(Config, Capacities) {
     config.alignment = alignment;
     EXPECT_TRUE(supports(config, 2));
   }
-  check("rows, 2^31 or more",
-        [](Config& c) { c.layout = Layout::expert_major, c.num_experts = 1024, c.max_tokens = (1 << 24) - 1; });
+  check("rows, 2^31 or more", [](Config& c) {
+    c.layout = Layout::expert_major, c.num_experts = 1024, c.max_tokens_per_rank = (1 << 24) - 1;
+  });
   check("2^31", [](Config& c) {
     c.layout = Layout::expert_major, c.expert_capacity = std::numeric_limits<std::int64_t>::max();
   });
@@ -132,15 +133,16 @@ TEST(Config, Capacities) {
 TEST(Config, WiresAndPaths) {
   for (const Dtype dtype : {Dtype::f32, Dtype::fp8_e4m3, Dtype::fp8_e4m3fnuz, Dtype::fp4_e2m1}) {
     Config config = base();
-    config.combine_wire = Wire::fp8_block128;
+    config.combine_quant = CombineQuant::fp8_blockwise;
     config.combine_dtype = dtype;
-    EXPECT_NE(
-        supports(config, 2).reason.find("combine_wire fp8_block128 with combine_dtype " + std::string(name_of(dtype))),
-        std::string::npos);
+    EXPECT_NE(supports(config, 2).reason.find("combine_quant fp8_blockwise with combine_dtype " +
+                                              std::string(name_of(dtype))),
+              std::string::npos);
   }
-  check("combine_wire fp8_direct_cast with zero_copy",
-        [](Config& c) { c.combine_wire = Wire::fp8_direct_cast, c.zero_copy = true; });
-  check("combine_wire fp8_block128 with fused", [](Config& c) { c.combine_wire = Wire::fp8_block128, c.fused = true; });
+  check("combine_quant fp8_direct_cast with zero_copy",
+        [](Config& c) { c.combine_quant = CombineQuant::fp8_direct_cast, c.zero_copy = true; });
+  check("combine_quant fp8_blockwise with fused",
+        [](Config& c) { c.combine_quant = CombineQuant::fp8_blockwise, c.fused = true; });
   check("fused with layout contiguous", [](Config& c) { c.layout = Layout::contiguous, c.fused = true; });
   check("", [](Config& c) { c.fused = true, c.zero_copy = true; });
 }
@@ -149,7 +151,7 @@ TEST(Config, WiresAndPaths) {
 TEST(Config, EnumeratorsThatDoNotExist) {
   check("dispatch_dtype = 6", [](Config& c) { c.dispatch_dtype = static_cast<Dtype>(6); });
   check("combine_dtype = 255", [](Config& c) { c.combine_dtype = static_cast<Dtype>(255); });
-  check("combine_wire = 3", [](Config& c) { c.combine_wire = static_cast<Wire>(3); });
+  check("combine_quant = 3", [](Config& c) { c.combine_quant = static_cast<CombineQuant>(3); });
   check("layout = 3", [](Config& c) { c.layout = static_cast<Layout>(3); });
   check("overflow = 2", [](Config& c) { c.overflow = static_cast<Overflow>(2); });
 }
@@ -206,7 +208,7 @@ TEST(Config, WorstCaseCapacities) {
         config.alignment = alignment;
         config.top_k = top_k;
         const Shape shape = op::shape_of(config, num_ranks);
-        const std::int64_t local = shape.experts_per_rank, rows = std::int64_t{num_ranks} * config.max_tokens;
+        const std::int64_t local = shape.experts_per_rank, rows = std::int64_t{num_ranks} * config.max_tokens_per_rank;
         // Pairs spread so that padding is worst: one row more than a multiple of the alignment wherever it can be.
         const std::int64_t pairs = rows * std::min<std::int64_t>(top_k, local);
         EXPECT_GE(shape.expert_capacity, pairs + std::min(local, pairs) * (alignment - 1) - (alignment - 1));

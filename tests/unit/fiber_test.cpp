@@ -105,11 +105,11 @@ void check_collectives(std::uint64_t seed) {
                               [&](auto& m, Nothing&) {
                                 int& wrong = errors[m.block() * kThreads + m.thread()];
                                 for (int round = 0; round < 5; ++round) {
-                                  wrong += m.any_in_block(m.thread() == round % kThreads) != true;
-                                  wrong += m.any_in_block(m.block() == 1) != (m.block() == 1);
-                                  wrong += m.any_in_block(false);
+                                  wrong += m.sync_block_or(m.thread() == round % kThreads) != true;
+                                  wrong += m.sync_block_or(m.block() == 1) != (m.block() == 1);
+                                  wrong += m.sync_block_or(false);
                                   const int voter = round % kWidth, last = kWidth - 1;
-                                  wrong += m.votes(m.lane() == voter || m.lane() == last) !=
+                                  wrong += m.ballot(m.lane() == voter || m.lane() == last) !=
                                            (std::uint64_t{1} << voter | std::uint64_t{1} << last);
                                   for (int n = 1; n <= kWidth; n *= 2) {
                                     const float most = m.max_across(static_cast<float>(-m.lane()), n);
@@ -233,7 +233,7 @@ TEST_F(FiberTest, DifferentCallsThatMeetAreReported) {
   const std::string text = what_of([] {
     run_fibers<32, Nothing>({1, 32}, [](auto& m, Nothing&) {
       if (m.lane() == 5) {
-        m.votes(true);
+        m.ballot(true);
       } else {
         m.sync_warp();
       }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The rule for blocks, threads and pieces: within its bounds for every size, and a few launches by hand.
+// The rule for blocks, threads and splits_per_row: within its bounds for every size, and a few launches by hand.
 #include "tuning/geometry.hpp"
 
 #include <gtest/gtest.h>
@@ -25,69 +25,70 @@ TEST(Geometry, StaysWithinItsBounds) {
             EXPECT_LE(choice.geometry.num_blocks, num_sms ? num_sms : limits.num_sms);
             EXPECT_EQ(choice.geometry.num_threads % limits.width, 0);
             EXPECT_LE(choice.geometry.num_threads, limits.max_threads);
-            EXPECT_GE(choice.pieces, 1);
-            EXPECT_LE(choice.pieces, 32);  // kernels count pieces of at most 2^24 tokens in 32 bits
+            EXPECT_GE(choice.splits_per_row, 1);
+            EXPECT_LE(choice.splits_per_row, 32);  // kernels count splits_per_row of at most 2^24 tokens in 32 bits
           }
 }
 
 TEST(Geometry, OneRowIsSplitOverTheWarpsOfAFewBlocks) {
   const Choice choice = choose(kH200, 1, 14336, {}, 132);
-  EXPECT_EQ(choice.pieces, 28);  // 512 bytes, a load of 16 bytes for each lane
+  EXPECT_EQ(choice.splits_per_row, 28);  // 512 bytes, a load of 16 bytes for each lane
   EXPECT_EQ(choice.geometry.num_blocks, 2);
   EXPECT_EQ(choose(kH200, 1, 14336, {}, 132, 1).geometry.num_blocks, 3);
 }
 
 TEST(Geometry, ManyRowsAreCutAt7168BytesOnAllMultiprocessors) {
-  EXPECT_EQ(choose(kH200, 4096, 14336, {}, 132).pieces, 2);
-  EXPECT_EQ(choose(kH200, 4096, 7168, {}, 132).pieces, 1);
+  EXPECT_EQ(choose(kH200, 4096, 14336, {}, 132).splits_per_row, 2);
+  EXPECT_EQ(choose(kH200, 4096, 7168, {}, 132).splits_per_row, 1);
   EXPECT_EQ(choose(kH200, 4096, 14336, {}, 132, 1).geometry.num_blocks, 132);
   EXPECT_EQ(choose(kMi300x, 4096, 14336, {}, 256).geometry.num_blocks, 256);
 }
 
 TEST(Geometry, TheCpuIsOneThread) {
-  for (const Wish& wish : {Wish{}, Wish{.num_sms = 7, .num_blocks = 5, .num_warps = 3}}) {
-    const Choice choice = choose(kCpu, 4096, 14336, wish, 256, 1);
+  for (const GeometryRequest& request :
+       {GeometryRequest{}, GeometryRequest{.num_sms = 7, .num_blocks = 5, .num_warps = 3}}) {
+    const Choice choice = choose(kCpu, 4096, 14336, request, 256, 1);
     EXPECT_EQ(choice.geometry.num_blocks, 1);
     EXPECT_EQ(choice.geometry.num_threads, 1);
-    EXPECT_EQ(choice.pieces, 1);
+    EXPECT_EQ(choice.splits_per_row, 1);
   }
-  EXPECT_EQ(choose(kCpu, 4096, 14336, {.pieces = 5}, 256).pieces, 5);
+  EXPECT_EQ(choose(kCpu, 4096, 14336, {.splits_per_row = 5}, 256).splits_per_row, 5);
 }
 
 TEST(Geometry, WhatIsAskedIsDoneAndTheRestIsTheRules) {
-  const Choice all = choose(kH200, 4096, 14336, {.num_blocks = 24, .num_warps = 3, .pieces = 5}, 132, 1);
+  const Choice all = choose(kH200, 4096, 14336, {.num_blocks = 24, .num_warps = 3, .splits_per_row = 5}, 132, 1);
   EXPECT_EQ(all.geometry.num_blocks, 24);
   EXPECT_EQ(all.geometry.num_threads, 96);
-  EXPECT_EQ(all.pieces, 5);
+  EXPECT_EQ(all.splits_per_row, 5);
   EXPECT_EQ(choose(kH200, 1, 14336, {.num_blocks = 24}, 132).geometry.num_blocks, 24);  // more than there are items
   const Choice warps = choose(kH200, 1, 14336, {.num_warps = 4}, 132);
-  EXPECT_EQ(warps.pieces, 28);
+  EXPECT_EQ(warps.splits_per_row, 28);
   EXPECT_EQ(warps.geometry.num_blocks, 7);
-  const Choice pieces = choose(kH200, 1, 14336, {.pieces = 20}, 132);
-  EXPECT_EQ(pieces.geometry.num_blocks, 2);
-  EXPECT_EQ(pieces.geometry.num_threads, 512);
+  const Choice splits_per_row = choose(kH200, 1, 14336, {.splits_per_row = 20}, 132);
+  EXPECT_EQ(splits_per_row.geometry.num_blocks, 2);
+  EXPECT_EQ(splits_per_row.geometry.num_threads, 512);
 }
 
 TEST(Geometry, WhatDoesNotFitIsCut) {
-  const Choice choice = choose(kMi300x, 4096, 14336, {.num_blocks = 5000, .num_warps = 99, .pieces = 99}, 304);
+  const Choice choice = choose(kMi300x, 4096, 14336, {.num_blocks = 5000, .num_warps = 99, .splits_per_row = 99}, 304);
   EXPECT_EQ(choice.geometry.num_blocks, 304);
   EXPECT_EQ(choice.geometry.num_threads, 512);
-  EXPECT_EQ(choice.pieces, 32);
+  EXPECT_EQ(choice.splits_per_row, 32);
   EXPECT_EQ(choose(kH200, 4096, 14336, {.num_sms = 16, .num_blocks = 64}, 132).geometry.num_blocks, 16);
   EXPECT_EQ(choose(kH200, 4096, 14336, {.num_blocks = 200}, 264).geometry.num_blocks, 200);
 }
 
 TEST(Geometry, TheCallIsHeardBeforeTheConfigBeforeTheFile) {
-  const Wish call{.num_sms = 1}, config{.num_sms = 2, .num_blocks = 3},
-      file{.num_sms = 4, .num_blocks = 5, .num_warps = 6, .pieces = 7};
-  EXPECT_EQ(decide(call, config, file).wish, (Wish{1, 3, 6, 7}));
-  EXPECT_EQ(decide(call, config, file).by, Decider::call);
-  EXPECT_EQ(decide({}, config, file).wish, (Wish{2, 3, 6, 7}));
-  EXPECT_EQ(decide({}, config, file).by, Decider::config);
-  EXPECT_EQ(decide({}, {}, file).by, Decider::file);
-  EXPECT_EQ(decide({.pieces = 1}, {}, file).by, Decider::call);
-  EXPECT_EQ(decide({}, {}, {}).wish, Wish{});
-  EXPECT_EQ(decide({}, {}, {}).by, Decider::rule);
+  const GeometryRequest call{.num_sms = 1}, config{.num_sms = 2, .num_blocks = 3},
+      file{.num_sms = 4, .num_blocks = 5, .num_warps = 6, .splits_per_row = 7};
+  EXPECT_EQ(decide(call, config, file).request, (GeometryRequest{1, 3, 6, 7}));
+  EXPECT_EQ(decide(call, config, file).by, TuningSource::call);
+  EXPECT_EQ(decide({}, config, file).request, (GeometryRequest{2, 3, 6, 7}));
+  EXPECT_EQ(decide({}, config, file).by, TuningSource::config);
+  EXPECT_EQ(decide({}, {}, file).by, TuningSource::file);
+  EXPECT_EQ(decide({.splits_per_row = 1}, {}, file).by, TuningSource::call);
+  EXPECT_EQ(decide({}, {}, {}).request, GeometryRequest{});
+  EXPECT_EQ(decide({}, {}, {}).by, TuningSource::rule);
 }
 
 }  // namespace

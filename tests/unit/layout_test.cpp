@@ -44,13 +44,13 @@ TEST(Layout, LandingRowsAreDistinctAndDense) {
   shape.ranks_per_token = 4;
   std::set<std::int64_t> seen, fused;
   for (std::int64_t token = 0; token < 10; ++token) {
-    for (int o = 0; o < shape.ranks_per_token; ++o) seen.insert(landing_row(token, o, shape));
-    for (int j = 0; j < shape.top_k; ++j) fused.insert(fused_landing_row(token, j, shape));
+    for (int o = 0; o < shape.ranks_per_token; ++o) seen.insert(combine_slot(token, o, shape));
+    for (int j = 0; j < shape.top_k; ++j) fused.insert(fused_combine_slot(token, j, shape));
   }
   EXPECT_EQ(seen.size(), 40u);
   EXPECT_EQ(*seen.rbegin(), 39);
   EXPECT_EQ(fused.size(), 60u);
-  EXPECT_EQ(fused_landing_row(2, 3, shape), 15);  // token * k + j, as callers write it
+  EXPECT_EQ(fused_combine_slot(2, 3, shape), 15);  // token * k + j, as callers write it
 }
 
 TEST(Layout, PaddedRows) {

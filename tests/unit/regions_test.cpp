@@ -21,7 +21,7 @@ struct Extent {
   std::uint64_t first, end;
 };
 
-/// Every region of every place and plan of an arena.
+/// Every region of every buffer set and plan of an arena.
 std::vector<Extent> extents_of(const Shape& shape) {
   Arena arena = arena_of(shape);
   std::vector<Extent> all;
@@ -31,7 +31,8 @@ std::vector<Extent> extents_of(const Shape& shape) {
           all.push_back({name, base + offset, base + offset + element * count});
         };
   };
-  for (int p = 0; p < shape.in_flight; ++p) PlaceRegions::visit(arena.place, shape, note(arena.place_at(p, 0)));
+  for (int p = 0; p < shape.max_in_flight; ++p)
+    BufferSetRegions::visit(arena.buffer_set, shape, note(arena.buffer_set_at(p, 0)));
   for (int p = 0; p < shape.num_plans; ++p) PlanRegions::visit(arena.plan, shape, note(arena.plan_at(p, 0)));
   return all;
 }
@@ -43,8 +44,8 @@ std::vector<Config> some_configs() {
     member.change(configs.back());
   }
   configs.push_back(testing::small_case().config);
-  configs.back().in_flight = 3;
-  configs.back().kept_plans = 5;
+  configs.back().max_in_flight = 3;
+  configs.back().max_kept_plans = 5;
   return configs;
 }
 
@@ -73,11 +74,11 @@ TEST(Regions, HaveNamesOfTheirOwnAndSayWhoWrites) {
   const auto check = [&](const char* name, std::uint64_t&, std::uint64_t, std::uint64_t, const char* content) {
     EXPECT_TRUE(names.insert(name).second) << name;
     const std::string text = content;
-    EXPECT_TRUE(text.find("own") != std::string::npos || text.find("peers") != std::string::npos ||
+    EXPECT_TRUE(text.find("none") != std::string::npos || text.find("peers") != std::string::npos ||
                 text.find("caller") != std::string::npos)
         << name << ": " << text;
   };
-  PlaceRegions::visit(arena.place, shape, check);
+  BufferSetRegions::visit(arena.buffer_set, shape, check);
   PlanRegions::visit(arena.plan, shape, check);
 }
 
@@ -86,29 +87,29 @@ TEST(Regions, HoldWhatTheConfigAsksFor) {
   testing::TestCase test = testing::small_case();
   test.config.scale_bytes = 7;
   test.config.zero_copy = true;
-  test.config.combine_weights = true;
-  const Memory bill = memory_of(test.config, 3);
+  test.config.combine_topk_weights = true;
+  const MemoryUsage bill = memory_of(test.config, 3);
   const auto bytes = [&](const std::string& name) {
     for (const RegionBytes& region : bill.regions)
       if (region.name == name) return region.bytes;
     return std::uint64_t{0};
   };
-  EXPECT_EQ(bytes("place.rows"), 3u * 8 * 256);  // W * M rows
-  EXPECT_EQ(bytes("place.scales"), 3u * 8 * 7);
-  EXPECT_EQ(bytes("place.combine_rows"), 3u * 8 * 256);
-  EXPECT_EQ(bytes("place.landing"), 8u * 2 * 256);  // M * min(k, W)
-  EXPECT_EQ(bytes("place.landing_weights"), 8u * 2 * 2 * 4);
-  EXPECT_EQ(bytes("plan.sources"), 2u * 3 * 8 * 16);  // one place and one kept plan
-  EXPECT_EQ(bytes("plan.ids"), 2u * 3 * 8 * 2 * 4);
+  EXPECT_EQ(bytes("buffer_set.rows"), 3u * 8 * 256);  // W * M rows
+  EXPECT_EQ(bytes("buffer_set.scales"), 3u * 8 * 7);
+  EXPECT_EQ(bytes("buffer_set.combine_rows"), 3u * 8 * 256);
+  EXPECT_EQ(bytes("buffer_set.combine_slots"), 8u * 2 * 256);  // M * min(k, W)
+  EXPECT_EQ(bytes("buffer_set.combine_slot_weights"), 8u * 2 * 2 * 4);
+  EXPECT_EQ(bytes("plan.sources"), 2u * 3 * 8 * 16);  // one buffer set and one kept plan
+  EXPECT_EQ(bytes("plan.topk_ids"), 2u * 3 * 8 * 2 * 4);
   test.config.fused = true;
-  EXPECT_EQ(op::shape_of(test.config, 3).landing_rows, 8 * 2);
+  EXPECT_EQ(op::shape_of(test.config, 3).combine_slots, 8 * 2);
 }
 
 TEST(Regions, TheBillAddsUp) {
   for (const Config& config : some_configs())
     for (const BackendKind backend : {BackendKind::cpu, BackendKind::cuda, BackendKind::hip}) {
       if (!supports(config, 2)) continue;
-      const Memory bill = memory_of(config, 2, backend);
+      const MemoryUsage bill = memory_of(config, 2, backend);
       std::uint64_t sum = 0;
       std::set<std::string> names;
       for (const RegionBytes& region : bill.regions) {

@@ -119,7 +119,7 @@ TEST_F(RendezvousTest, GatherNamesTheRankThatStaysAway) {
       try {
         gather_once(*meeting, rank, 3, 2);
       } catch (const PeerLostError& again) {
-        return std::string(e.what()) == again.what() ? e.what() : "another story";
+        return std::string(e.what()) == again.what() ? e.what() : "another message";
       }
     }
     return "nothing was thrown";
@@ -221,9 +221,9 @@ TEST_F(RendezvousTest, AnotherVersionIsToldToAll) {
     std::memcpy(hello.magic, kRendezvousMagic, sizeof(hello.magic));
     platform::system::send_all(link.get(), &hello, sizeof(hello), platform::system::Deadline(kLong));
     Head head{};
-    std::string story;
-    receive_reply(link.get(), head, story, platform::system::Deadline(kLong));
-    return story;
+    std::string message;
+    receive_reply(link.get(), head, message, platform::system::Deadline(kLong));
+    return message;
   });
   for (const auto& text : processes.verdicts())
     EXPECT_TRUE(contains(text, "version 1 of the protocol and rank 1 version 2")) << text;

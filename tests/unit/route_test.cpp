@@ -18,7 +18,7 @@ Shape shape_with(int num_ranks, int num_experts, int top_k) {
   config.hidden = 16;
   config.num_experts = num_experts;
   config.top_k = top_k;
-  config.max_tokens = 4;
+  config.max_tokens_per_rank = 4;
   return op::shape_of(config, num_ranks);
 }
 

@@ -45,20 +45,21 @@ class TuningFile : public testing::Test {
 TEST_F(TuningFile, IsReadAndSortedByTokens) {
   const std::string more = "op=dispatch dtype=bf16 hidden=7168 topk=8 experts_per_rank=64 tokens=";
   const std::vector<Entry> all = read_file(
-      write("# a comment\n\n" + kTitle + more + "128 num_warps=4 pieces=3 num_sms=9\n" + kEntry + more +
-            "64\nop=combine path=zero_copy dtype=fp8_e4m3 hidden=64 topk=2 experts_per_rank=3 tokens=5 pieces=2\n"),
+      write("# a comment\n\n" + kTitle + more + "128 num_warps=4 splits_per_row=3 num_sms=9\n" + kEntry + more +
+            "64\nop=combine path=zero_copy dtype=fp8_e4m3 hidden=64 topk=2 experts_per_rank=3 tokens=5 "
+            "splits_per_row=2\n"),
       kHere);
   ASSERT_EQ(all.size(), 4u);
   EXPECT_EQ(all[3].key, (Key{true, Path::zero_copy, Dtype::fp8_e4m3, 64, 2, 3}));
   const Key key{false, Path::staged, Dtype::bf16, 7168, 8, 64};
   const std::vector<Entry> mine = entries_of(all, key);
   ASSERT_EQ(mine.size(), 3u);
-  EXPECT_EQ(wish_for(mine, 0), (Wish{.num_blocks = 16}));
-  EXPECT_EQ(wish_for(mine, 8), (Wish{.num_blocks = 16}));
-  EXPECT_EQ(wish_for(mine, 9), Wish{});  // the rule is best up to 64
-  EXPECT_EQ(wish_for(mine, 65), (Wish{.num_sms = 9, .num_warps = 4, .pieces = 3}));
-  EXPECT_EQ(wish_for(mine, 128), (Wish{.num_sms = 9, .num_warps = 4, .pieces = 3}));
-  EXPECT_EQ(wish_for(mine, 129), Wish{});
+  EXPECT_EQ(request_for(mine, 0), (GeometryRequest{.num_blocks = 16}));
+  EXPECT_EQ(request_for(mine, 8), (GeometryRequest{.num_blocks = 16}));
+  EXPECT_EQ(request_for(mine, 9), GeometryRequest{});  // the rule is best up to 64
+  EXPECT_EQ(request_for(mine, 65), (GeometryRequest{.num_sms = 9, .num_warps = 4, .splits_per_row = 3}));
+  EXPECT_EQ(request_for(mine, 128), (GeometryRequest{.num_sms = 9, .num_warps = 4, .splits_per_row = 3}));
+  EXPECT_EQ(request_for(mine, 129), GeometryRequest{});
   for (const Key& other :
        {Key{true, Path::staged, Dtype::bf16, 7168, 8, 64}, Key{false, Path::staged, Dtype::f16, 7168, 8, 64},
         Key{false, Path::staged, Dtype::bf16, 7160, 8, 64}, Key{false, Path::staged, Dtype::bf16, 7168, 7, 64},
@@ -114,7 +115,7 @@ TEST_F(TuningFile, OfAnotherMachineKeepsAGroupFromForming) {
   GroupOptions options;
   options.backend = BackendKind::cpu;
   options.tuning_file = write(kTitle + kEntry);
-  const Team team(1);
+  const ThreadTeam team(1);
   try {
     Group::join(team, 0, options);
     ADD_FAILURE() << "the group formed";

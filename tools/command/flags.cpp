@@ -22,7 +22,7 @@ void add_shape_flags(CLI::App& app, Config& config, int& num_ranks) {
 void add_row_flags(CLI::App& app, Config& config) {
   add_enum(app, "--dtype", config.dispatch_dtype, kDtypeNames, "Rows of dispatch");
   add_enum(app, "--combine-dtype", config.combine_dtype, kDtypeNames, "Rows of combine and of the result");
-  add_enum(app, "--wire", config.combine_wire, kWireNames, "What crosses the link in combine");
+  add_enum(app, "--combine-quant", config.combine_quant, kCombineQuantNames, "What crosses the link in combine");
   add_enum(app, "--layout", config.layout, kLayoutNames, "Order of the received rows");
   app.add_option("--alignment", config.alignment, "contiguous: an expert starts at a multiple of so many rows")
       ->check(CLI::IsMember({1, 8, 16, 32, 128}))

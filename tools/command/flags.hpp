@@ -37,7 +37,7 @@ CLI::Option* add_enum(CLI::App& app, const std::string& flag, Enum& value, const
 /// Flags of the shape: --ranks --hidden --experts --topk. Sizes are limited to what the library can be asked for.
 void add_shape_flags(CLI::App& app, Config& config, int& num_ranks);
 
-/// Flags of what is done with the rows: --dtype --combine-dtype --wire --layout --alignment --zero-copy.
+/// Flags of what is done with the rows: --dtype --combine-dtype --combine-quant --layout --alignment --zero-copy.
 void add_row_flags(CLI::App& app, Config& config);
 
 /// --devices: ordinals of GPUs for ranks 0, 1, ... in turn.

@@ -17,8 +17,8 @@ struct Words {
   __device__ static int num_blocks() { return static_cast<int>(gridDim.x); }
   __device__ static void sync_block() { __syncthreads(); }
 
-  __device__ static uint4 load16_once(const void* from) { return __ldcs(static_cast<const uint4*>(from)); }
-  __device__ static void store16_away(void* to, uint4 v) { __stcs(static_cast<uint4*>(to), v); }
+  __device__ static uint4 load16_streaming(const void* from) { return __ldcs(static_cast<const uint4*>(from)); }
+  __device__ static void store16_streaming(void* to, uint4 v) { __stcs(static_cast<uint4*>(to), v); }
   /// Until what this thread has stored is where everybody sees it.
   __device__ static void await_arrival() { __threadfence_system(); }
 

@@ -15,7 +15,7 @@ constexpr double kWidth = 460, kHeight = 340, kLeft = 50, kRight = 330, kTop = 4
 constexpr std::size_t kLabelLetters = 16;
 constexpr int kOurColours = 4, kMarks = 4;
 /// So many values may be ticks of their own.
-constexpr std::size_t kMostTicks = 8;
+constexpr std::size_t kMaxTicks = 8;
 
 /// The hues of Okabe and Ito, lighter on dark ground.
 constexpr const char* kStyle =
@@ -61,7 +61,7 @@ void own_ticks(const Plot& plot, Scale& x) {
     for (const Point& point : series.points)
       if (series.look == Look::ours && std::find(values.begin(), values.end(), point.x) == values.end())
         values.push_back(point.x);
-  if (values.size() <= kMostTicks) x.ticks = values;
+  if (values.size() <= kMaxTicks) x.ticks = values;
 }
 
 Scale scale_of(const Plot& plot, double Point::*member, bool log, double base, double from, double to) {

@@ -19,7 +19,7 @@ class GpuQueue : public Queue {
   ~GpuQueue() override {
     if (graph_) (void)R::GraphExecDestroy(graph_);
     for (const auto event : marks_) (void)R::EventDestroy(event);
-    Streams<R>::of_ranks().give_back(stream_);
+    Streams<R>::of_ranks().restore_device(stream_);
   }
   StreamHandle handle() override { return stream_; }
   void synchronize() override { check<R>(R::StreamSynchronize(stream_), "waiting for a stream"); }

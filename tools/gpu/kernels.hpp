@@ -9,7 +9,7 @@
 namespace crossdock::tools::gpu {
 
 inline constexpr int kSearchThreads = 256, kMoveThreads = 512, kWordThreads = 64;
-inline constexpr int kMostDevices = 8, kRowBytes = 14336, kShortRowBytes = 7168;
+inline constexpr int kMaxDevices = 8, kRowBytes = 14336, kShortRowBytes = 7168;
 
 /// Arguments: finds the first row in which `is` differs from its row of `should`; `*first` must hold the largest value.
 struct Search {
@@ -32,8 +32,8 @@ struct Clock {
 /// kernel has been launched; a device's time runs from its first block past the gate to its last block done, by its own
 /// clock.
 struct Site {
-  std::byte* from[kMostDevices];  // of every device
-  std::byte* to[kMostDevices];
+  std::byte* from[kMaxDevices];  // of every device
+  std::byte* to[kMaxDevices];
   Clock* clock;
   const std::uint64_t* gate;
   Work work;
@@ -43,7 +43,7 @@ struct Site {
 /// Arguments: one device's part of a copy in which devices send one another different numbers of rows.
 struct Pattern {
   Site site;
-  int rows_to[kMostDevices];
+  int rows_to[kMaxDevices];
 };
 
 struct Nothing {};

@@ -71,13 +71,13 @@ template <int kBytes, int kAtOnce, class G>
 XD_BODY void copy_row(G g, const std::byte* from, std::byte* to) {
   constexpr int kUnitBytes = 16, kInFlight = kAtOnce / G::kWidth, kStride = G::kWidth * kUnitBytes;
   static_assert(kBytes % (kAtOnce * kUnitBytes) == 0 && kAtOnce % G::kWidth == 0, "no row has a tail");
-  using Unit = decltype(g.load16_once(nullptr));
+  using Unit = decltype(g.load16_streaming(nullptr));
   const int mine = g.thread() % G::kWidth * kUnitBytes;
   from += mine, to += mine;
   for (int done = 0; done < kBytes; done += kAtOnce * kUnitBytes) {
     Unit v[kInFlight];
-    for (int i = 0; i < kInFlight; ++i) v[i] = g.load16_once(from + done + i * kStride);
-    for (int i = 0; i < kInFlight; ++i) g.store16_away(to + done + i * kStride, v[i]);
+    for (int i = 0; i < kInFlight; ++i) v[i] = g.load16_streaming(from + done + i * kStride);
+    for (int i = 0; i < kInFlight; ++i) g.store16_streaming(to + done + i * kStride, v[i]);
   }
 }
 

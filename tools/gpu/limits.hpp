@@ -64,7 +64,7 @@ class Bed {
     for (int d = 0; d < count(); ++d) {
       const Clock fresh{~std::uint64_t{0}, 0};
       use(d);
-      check<R>(R::MemsetAsync(all_.to[d], 0, kMostDevices * sizeof(std::uint64_t), streams_[d]), "preparing");
+      check<R>(R::MemsetAsync(all_.to[d], 0, kMaxDevices * sizeof(std::uint64_t), streams_[d]), "preparing");
       check<R>(R::MemcpyAsync(clocks_[d], &fresh, sizeof fresh, R::kCopy, streams_[d]), "preparing");
       check<R>(R::DeviceSynchronize(), "preparing");
     }
@@ -112,9 +112,9 @@ class Bed {
   /// Copy engines: every device to its next one, or to all others at once.
   double copy_engines(bool to_all) {
     constexpr int kSizeOfRing = 2;
-    std::vector<Stream> streams(static_cast<std::size_t>(count()) * kMostDevices);
+    std::vector<Stream> streams(static_cast<std::size_t>(count()) * kMaxDevices);
     for (std::size_t i = 0; i < streams.size(); ++i) {
-      use(static_cast<int>(i) / kMostDevices);
+      use(static_cast<int>(i) / kMaxDevices);
       check<R>(R::StreamCreateWithFlags(&streams[i], R::kNonBlocking), "creating a stream");
     }
     const auto copy = [&] {
@@ -124,7 +124,7 @@ class Bed {
             const std::size_t part = to_all ? bytes() / (count() - 1) : bytes();
             const int other = (d + step) % count();
             check<R>(R::MemcpyPeerAsync(all_.to[other] + (step - 1) * part, devices_[other], all_.from[d], devices_[d],
-                                        part, streams[d * kMostDevices + step]),
+                                        part, streams[d * kMaxDevices + step]),
                      "copying to a peer");
           }
       for (const Stream stream : streams) check<R>(R::StreamSynchronize(stream), "copying to a peer");
@@ -255,7 +255,7 @@ class Bed {
   std::vector<int> devices_;
   std::vector<Stream> streams_;
   Site all_{};
-  Clock* clocks_[kMostDevices] = {};
+  Clock* clocks_[kMaxDevices] = {};
   std::uint64_t* gate_ = nullptr;
   int before_ = 0;
 };

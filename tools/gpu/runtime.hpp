@@ -109,7 +109,7 @@ class Streams {
     device_of_[stream] = device;
     return stream;
   }
-  void give_back(typename R::Stream stream) {
+  void restore_device(typename R::Stream stream) {
     const std::lock_guard lock(mutex_);
     idle_[device_of_.at(stream)].push_back(stream);
   }

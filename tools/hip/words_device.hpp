@@ -26,10 +26,10 @@ struct Words {
     __builtin_amdgcn_fence(__ATOMIC_ACQUIRE, "workgroup");
   }
 
-  XD_BODY static Bytes16 load16_once(const void* from) {
+  XD_BODY static Bytes16 load16_streaming(const void* from) {
     return __builtin_nontemporal_load((const GlobalBytes16*)from);
   }
-  XD_BODY static void store16_away(void* to, Bytes16 v) { __builtin_nontemporal_store(v, (GlobalBytes16*)to); }
+  XD_BODY static void store16_streaming(void* to, Bytes16 v) { __builtin_nontemporal_store(v, (GlobalBytes16*)to); }
   /// Until what this thread has stored is where everybody sees it.
   XD_BODY static void await_arrival() {
     __builtin_amdgcn_fence(__ATOMIC_RELEASE, "");

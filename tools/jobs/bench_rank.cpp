@@ -10,7 +10,7 @@
 namespace crossdock::tools {
 namespace {
 
-Group join(const Team& team, int rank, Machine& machine) {
+Group join(const ThreadTeam& team, int rank, Machine& machine) {
   machine.use(rank);
   return Group::join(team, rank, group_options(machine, rank));
 }
@@ -20,10 +20,10 @@ Group join(const Team& team, int rank, Machine& machine) {
 DispatchInput input_of(const Data& data, int rank, RankMemory& memory) {
   DispatchInput in = data.dispatch_input(rank);
   const oracle::RankInput& from = data.inputs[rank];
-  const std::size_t ids = from.ids.size() * (in.ids_are_int64 ? sizeof(std::int64_t) : sizeof(std::int32_t));
-  in.rows = memory.for_exchange(static_cast<const std::byte*>(in.rows), from.rows.size());
-  in.ids = memory.for_exchange(static_cast<const std::byte*>(in.ids), ids);
-  in.weights = memory.for_exchange(in.weights, from.weights.size() * sizeof(float));
+  const std::size_t ids = from.ids.size() * (in.topk_ids_are_int64 ? sizeof(std::int64_t) : sizeof(std::int32_t));
+  in.tokens = memory.for_exchange(static_cast<const std::byte*>(in.tokens), from.rows.size());
+  in.topk_ids = memory.for_exchange(static_cast<const std::byte*>(in.topk_ids), ids);
+  in.topk_weights = memory.for_exchange(in.topk_weights, from.weights.size() * sizeof(float));
   in.scales = memory.for_exchange(static_cast<const std::byte*>(in.scales), from.scales.size());
   return in;
 }
@@ -35,7 +35,7 @@ void put_outputs(const Data& data, int rank, std::byte* to, Machine& machine) {
   machine.copy(to, pages.data(), pages.bytes());
 }
 
-BenchRank::BenchRank(const Data& data, const Team& team, int rank, Machine& machine)
+BenchRank::BenchRank(const Data& data, const ThreadTeam& team, int rank, Machine& machine)
     : data_(data),
       rank_(rank),
       machine_((machine.use(rank), machine)),
@@ -48,8 +48,8 @@ BenchRank::BenchRank(const Data& data, const Team& team, int rank, Machine& mach
   out_.rows = results_.get();
   if (data.problem.second_result) {
     weights_ = machine_.allocate(static_cast<std::size_t>(weight_bytes()));
-    in_.with_weights = true;
-    out_.weights = reinterpret_cast<float*>(weights_.get());
+    in_.combine_topk_weights = true;
+    out_.topk_weights = reinterpret_cast<float*>(weights_.get());
   }
   CallOptions options;
   options.stream = memory_.stream();
@@ -57,7 +57,7 @@ BenchRank::BenchRank(const Data& data, const Team& team, int rank, Machine& mach
   memory_.synchronize();
   arrived_ = received_->tokens().rows;
   if (received_->has_experts()) arrived_by_expert_ = received_->experts().rows;
-  plan_.emplace(received_->keep());
+  plan_.emplace(received_->retain_plan());
   if (const std::string wrong = wrong_dispatch(data_, rank_, *received_, memory_); !wrong.empty())
     throw std::runtime_error(wrong);
   place_outputs();
@@ -121,7 +121,7 @@ std::int64_t BenchRank::weight_bytes() const {
   return data_.problem.second_result ? data_.answers[rank_].num_tokens * per_token : 0;
 }
 
-void BenchRank::spoil() {
+void BenchRank::debug_fill() {
   constexpr std::uint8_t kNobodys = 0xa5;
   const oracle::RankAnswer& answer = data_.answers[rank_];
   machine_.fill(results_.get(), kNobodys, static_cast<std::size_t>(result_bytes_));
@@ -135,7 +135,7 @@ std::string BenchRank::judge(Op op, const oracle::RankResult& expected) {
   std::string wrong;
   if (!combines(op)) wrong = wrong_dispatch(data_, rank_, *received_, memory_);
   if (op == Op::pair) wrong = wrong_rows(data_, rank_, arrived_, memory_);
-  if (combines(op) && wrong.empty()) wrong = wrong_combine(data_, rank_, expected, out_.rows, out_.weights);
+  if (combines(op) && wrong.empty()) wrong = wrong_combine(data_, rank_, expected, out_.rows, out_.topk_weights);
   return wrong;
 }
 
@@ -157,7 +157,7 @@ void BenchRank::bring_expected(const oracle::RankResult& expected) {
   if (arrived_by_expert_)
     expected_slots_ = bring(answer.experts.slots.data(), answer.experts.slots.size() * sizeof(std::int64_t));
   expected_results_ = bring(expected.rows.data(), expected.rows.size());
-  if (out_.weights) expected_weights_ = bring(expected.weights.data(), static_cast<std::size_t>(weight_bytes()));
+  if (out_.topk_weights) expected_weights_ = bring(expected.weights.data(), static_cast<std::size_t>(weight_bytes()));
 }
 
 std::string BenchRank::judge_in_place(Op op, const oracle::RankResult& expected) {
@@ -179,8 +179,8 @@ std::string BenchRank::judge_in_place(Op op, const oracle::RankResult& expected)
                     static_cast<std::int64_t>(answer.experts.slots.size()), row_bytes());
   if (combines(op) && wrong.empty())
     wrong = differs("combine", out_.rows, expected_results_, nullptr, answer.num_tokens, data_.outputs.row_bytes());
-  if (combines(op) && wrong.empty() && out_.weights)
-    wrong = differs("weights of combine", out_.weights, expected_weights_, nullptr, answer.num_tokens,
+  if (combines(op) && wrong.empty() && out_.topk_weights)
+    wrong = differs("weights of combine", out_.topk_weights, expected_weights_, nullptr, answer.num_tokens,
                     weight_bytes() / std::max(1, answer.num_tokens));
   return wrong;
 }

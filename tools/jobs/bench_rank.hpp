@@ -12,7 +12,7 @@ namespace crossdock::tools {
 class BenchRank {
  public:
   /// Collective, in the rank's thread: a first dispatch, whose plan is kept, and the inputs of combine.
-  BenchRank(const Data& data, const Team& team, int rank, Machine& machine);
+  BenchRank(const Data& data, const ThreadTeam& team, int rank, Machine& machine);
 
   /// The call of `op`. replay and combine alone go along the kept plan; a fused combine consumes a dispatch.
   void call(Op op, const CallOptions& options);
@@ -20,15 +20,15 @@ class BenchRank {
   void start_replay(const CallOptions& options);
   void finish_combine(const CallOptions& options);
   /// Overwrites what earlier calls have left, so that only later ones can make it right.
-  void spoil();
+  void debug_fill();
   /// Empty, or how what `op` has left differs from the oracle. All calls must be done.
   std::string judge(Op op, const oracle::RankResult& expected);
   /// The same by rows, without their metadata, where they lie; the oracle's answer is brought there once.
   std::string judge_in_place(Op op, const oracle::RankResult& expected);
 
   /// How the newest calls were launched.
-  const Launch& dispatched() const { return dispatched_; }
-  const Launch& combined() const { return combined_; }
+  const LaunchInfo& dispatched() const { return dispatched_; }
+  const LaunchInfo& combined() const { return combined_; }
   std::vector<TraceEvent> trace() const { return exchange_.trace(); }
   bool fused() const { return data_.problem.path == Path::fused; }
   /// What cannot be timed, and why.
@@ -52,7 +52,7 @@ class BenchRank {
   void *arrived_ = nullptr, *arrived_by_expert_ = nullptr;  // one in flight, so they lie in one place
   DeviceBytes outputs_, results_, weights_;
   std::int64_t result_bytes_;
-  Launch dispatched_, combined_;
+  LaunchInfo dispatched_, combined_;
   CombineInput in_;
   CombineOutput out_;
   DeviceBytes expected_rows_, expected_slots_, expected_results_,

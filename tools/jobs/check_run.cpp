@@ -83,7 +83,7 @@ void run_round(Site& site, int rank, Exchange& exchange, RankMemory& memory, Dev
     CombineInput in;
     std::byte* outputs = place_outputs(site, rank, received, memory.machine(), own);
     in.rows = outputs;
-    in.with_weights = true;
+    in.combine_topk_weights = true;
     put_outputs(data, rank, outputs, memory.machine());
     exchange.combine(std::move(received), in, out, call);
   }
@@ -118,7 +118,7 @@ void start_rank(Site& site, int rank, const std::function<Group(const GroupOptio
 
 void run_threads(Site& site) {
   const int num_ranks = site.data.problem.shape.num_ranks;
-  const Team team(num_ranks);
+  const ThreadTeam team(num_ranks);
   RankThreads(num_ranks).run([&](int rank) {
     try {
       start_rank(site, rank, [&](const GroupOptions& options) { return Group::join(team, rank, options); });

@@ -17,12 +17,12 @@ Data data_of(const DecodeOptions& options, int trace_events) {
 }  // namespace
 
 DecodeOptions::DecodeOptions() {
-  config.hidden = 7168, config.num_experts = 256, config.top_k = 8, config.max_tokens = 128;
+  config.hidden = 7168, config.num_experts = 256, config.top_k = 8, config.max_tokens_per_rank = 128;
 }
 
 void add_decode_flags(CLI::App& app, DecodeOptions& o) {
   add_shape_flags(app, o.config, o.num_ranks);
-  app.add_option("--tokens", o.config.max_tokens, "Tokens of each rank")
+  app.add_option("--tokens", o.config.max_tokens_per_rank, "Tokens of each rank")
       ->check(CLI::Range(1, (1 << 24) - 1))
       ->capture_default_str();
   add_row_flags(app, o.config);
@@ -36,7 +36,7 @@ DecodeJob::DecodeJob(const DecodeOptions& options, int trace_events)
       threads_(options.num_ranks) {}
 
 void DecodeJob::run(const Body& body) {
-  const Team team(num_ranks());
+  const ThreadTeam team(num_ranks());
   std::vector<std::string> wrong(static_cast<std::size_t>(num_ranks()));
   threads_.run([&](int r) {
     BenchRank bench(data_, team, r, *machine_);
@@ -46,7 +46,7 @@ void DecodeJob::run(const Body& body) {
     barrier();
     bench.finish_combine(options);  // the dispatch that made the plan
     queue->synchronize();
-    bench.spoil();
+    bench.debug_fill();
     barrier();
     body(r, bench, *queue);
     queue->synchronize();

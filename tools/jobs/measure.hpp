@@ -50,11 +50,11 @@ struct Run {
 };
 
 struct Timing {
-  std::vector<double> us;    // per call, of the slowest rank, one per repetition
-  double limit_gbps = 0;     // what the machine can do at best per rank, measured between the repetitions
-  double host_us = 0;        // eager: of one call on the thread that makes it, median; of the rank that takes longest
-  Launch dispatch, combine;  // how rank 0 launched what was timed
-  std::string wrong;         // empty, or how the result of the last repetition differs from the oracle
+  std::vector<double> us;  // per call, of the slowest rank, one per repetition
+  double limit_gbps = 0;   // what the machine can do at best per rank, measured between the repetitions
+  double host_us = 0;      // eager: of one call on the thread that makes it, median; of the rank that takes longest
+  LaunchInfo dispatch, combine;  // how rank 0 launched what was timed
+  std::string wrong;             // empty, or how the result of the last repetition differs from the oracle
 };
 
 /// The ranks of one problem, ready to run.

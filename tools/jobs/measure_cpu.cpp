@@ -46,7 +46,7 @@ class CpuBench : public Bench {
         host_us_(threads_.num_ranks()),
         wrong_(threads_.num_ranks()),
         copies_(copies) {
-    const Team team(threads_.num_ranks());
+    const ThreadTeam team(threads_.num_ranks());
     const std::int64_t payload = rows_received(data) * data.outputs.row_bytes();
     copy_piece_ = std::clamp(payload, kLeastCopyPiece, kCopyPiece) / threads_.num_ranks();
     threads_.run([&](int r) {
@@ -80,7 +80,7 @@ class CpuBench : public Bench {
     CpuStream stream;
     CpuGraph graph;
     threads_.barrier().wait();
-    rank.spoil();
+    rank.debug_fill();
     threads_.barrier().wait();
     if (run.mode != Mode::eager) {
       options.stream = stream.handle();

@@ -12,7 +12,7 @@ namespace crossdock::tools {
 namespace {
 
 /// Repetitions end before `repeat` when so much time has passed, but never below the second.
-constexpr double kMostUs = 8e6;
+constexpr double kMaxUs = 8e6;
 constexpr int kFewestRepeats = 20;
 
 class QueueBench : public Bench {
@@ -27,7 +27,7 @@ class QueueBench : public Bench {
         us_(threads_.num_ranks()),
         host_us_(threads_.num_ranks()),
         wrong_(threads_.num_ranks()) {
-    const Team team(threads_.num_ranks());
+    const ThreadTeam team(threads_.num_ranks());
     threads_.run([&](int r) {
       ranks_[r] = std::make_unique<BenchRank>(data, team, r, machine_);
       threads_.barrier().wait();
@@ -87,7 +87,7 @@ class QueueBench : public Bench {
     const std::unique_ptr<Queue> queue = machine_.make_queue();
     CallOptions options = run.geometry;
     options.stream = queue->handle();
-    rank.spoil();
+    rank.debug_fill();
     threads_.barrier().wait();
     if (run.mode != Mode::eager) {
       queue->begin_capture();
@@ -109,7 +109,7 @@ class QueueBench : public Bench {
   void note(const Run& run, int i, double slowest_us, int calls, std::vector<double>& us) {
     spent_us_ += slowest_us;
     if (i >= 0) us.push_back(slowest_us / calls);
-    stop_ = spent_us_ > kMostUs && i + 1 >= std::min(kFewestRepeats, run.repeat);
+    stop_ = spent_us_ > kMaxUs && i + 1 >= std::min(kFewestRepeats, run.repeat);
   }
 
   const Data& data_;

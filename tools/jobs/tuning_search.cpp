@@ -16,14 +16,14 @@ constexpr int kDuels = 3;
 /// Values of one member, and what became of it.
 struct Axis {
   int CallOptions::*asked;
-  int Launch::*launched;
+  int LaunchInfo::*launched;
   std::vector<int> values;
 };
 
 std::vector<Axis> axes() {
-  return {{&CallOptions::num_blocks, &Launch::num_blocks, {std::begin(kBlocks), std::end(kBlocks)}},
-          {&CallOptions::num_warps, &Launch::num_warps, {std::begin(kWarps), std::end(kWarps)}},
-          {&CallOptions::pieces, &Launch::pieces, {std::begin(kPieces), std::end(kPieces)}}};
+  return {{&CallOptions::num_blocks, &LaunchInfo::num_blocks, {std::begin(kBlocks), std::end(kBlocks)}},
+          {&CallOptions::num_warps, &LaunchInfo::num_warps, {std::begin(kWarps), std::end(kWarps)}},
+          {&CallOptions::splits_per_row, &LaunchInfo::splits_per_row, {std::begin(kPieces), std::end(kPieces)}}};
 }
 
 /// The least of a few measurements each, taken in turns so that both see the same neighbours.

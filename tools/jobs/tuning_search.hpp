@@ -10,7 +10,7 @@ namespace crossdock::tools {
 
 struct Trial {
   CallOptions asked;
-  Launch launch;  // what it became
+  LaunchInfo launch;  // what it became
   double us = 0;
 };
 

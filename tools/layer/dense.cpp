@@ -58,10 +58,10 @@ void DenseLayer::add_rank(const TokenInput& token, int rank) {
       partial_[c] = partial_[c] + product;
     }
   }
-  const bool own_wire = config_.combine_wire == Wire::own;
+  const bool own_wire = config_.combine_quant == CombineQuant::none;
   if (!by_expert || own_wire)
     for (float& value : partial_) value = rounded(config_.combine_dtype, value);
-  if (!own_wire) partial_ = oracle::through_wire(config_.combine_wire, config_.combine_dtype, partial_);
+  if (!own_wire) partial_ = oracle::through_wire(config_.combine_quant, config_.combine_dtype, partial_);
   for (std::size_t c = 0; c < sum_.size(); ++c) sum_[c] = sum_[c] + partial_[c];
 }
 
@@ -124,9 +124,9 @@ double Distance::relative() const {
 }
 
 std::optional<double> expected_distance(const Config& config) {
-  const bool narrow_range = bits_of(config.combine_dtype) < 16 || config.combine_wire == Wire::fp8_direct_cast;
+  const bool narrow_range = bits_of(config.combine_dtype) < 16 || config.combine_quant == CombineQuant::fp8_direct_cast;
   if (narrow_range) return std::nullopt;
-  const double wire = config.combine_wire == Wire::own ? 0.0 : half_spacing(Dtype::fp8_e4m3);
+  const double wire = config.combine_quant == CombineQuant::none ? 0.0 : half_spacing(Dtype::fp8_e4m3);
   const double sums = 1e-5;  // f32 sums over `hidden` products
   return 1.5 * (half_spacing(config.dispatch_dtype) + half_spacing(config.combine_dtype) + wire) + sums;
 }

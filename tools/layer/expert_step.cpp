@@ -47,10 +47,10 @@ void ExpertStep::run_chunk(const TokenRows& rows, std::int64_t begin, std::int64
   std::vector<std::vector<std::int64_t>> of_expert(static_cast<std::size_t>(rows.num_local_experts));
   for (std::int64_t n = begin; n < end; ++n)
     for (std::int64_t j = 0; j < k; ++j) {
-      const std::int32_t local = rows.ids[n * k + j] - rows.first_expert;
+      const std::int32_t local = rows.topk_ids[n * k + j] - rows.first_expert;
       if (local < 0 || local >= rows.num_local_experts) continue;
       of_expert[static_cast<std::size_t>(local)].push_back(static_cast<std::int64_t>(pairs.size()));
-      pairs.push_back({n - begin, 0, rows.weights[n * k + j]});
+      pairs.push_back({n - begin, 0, rows.topk_weights[n * k + j]});
     }
 
   std::vector<float> y(pairs.size() * static_cast<std::size_t>(hidden)), gathered;

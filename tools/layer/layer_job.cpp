@@ -14,7 +14,7 @@ namespace crossdock::tools {
 namespace {
 
 constexpr int kTokensByDefault = 512;
-constexpr std::size_t kMostText = std::size_t{64} << 20;
+constexpr std::size_t kMaxText = std::size_t{64} << 20;
 
 /// T of each rank when flags and text decide.
 std::vector<int> tokens_of(const LayerOptions& o, std::int64_t text_bytes) {
@@ -41,7 +41,7 @@ void require_memory(const LayerJob& job) {
   Config bounded = c;
   if (c.layout != Layout::token_major)  // run_rank() fits the capacity to the routing; one row per pair is near enough
     bounded.expert_capacity = std::max<std::int64_t>(
-        1, c.layout == Layout::contiguous ? job.num_tokens() * c.top_k / job.num_ranks() : c.max_tokens);
+        1, c.layout == Layout::contiguous ? job.num_tokens() * c.top_k / job.num_ranks() : c.max_tokens_per_rank);
   const double hidden = c.hidden, experts = c.num_experts, inter = job.options.inter;
   const double exchange = static_cast<double>(memory_of(bounded, job.num_ranks()).total_bytes) * job.num_ranks();
   const double rows =
@@ -85,11 +85,11 @@ LayerJob prepare(LayerOptions options) {
     options.router = checked_router(options.router, options.config.num_experts);
   }
   if (options.text.empty()) options.text = default_text_path();
-  job.text = read_text(options.text, options.binary, kMostText);
+  job.text = read_text(options.text, options.binary, kMaxText);
   job.tokens = job.trace ? job.trace->tokens : tokens_of(options, static_cast<std::int64_t>(job.text.bytes.size()));
-  options.config.max_tokens = std::max(1, *std::max_element(job.tokens.begin(), job.tokens.end()));
+  options.config.max_tokens_per_rank = std::max(1, *std::max_element(job.tokens.begin(), job.tokens.end()));
   options.config.scale_bytes = scale_bytes_of(options.config.dispatch_dtype, options.config.hidden);
-  options.config.kept_plans = 0;
+  options.config.max_kept_plans = 0;
   require_support(options.config, options.num_ranks);
   job.model = {options.config.hidden, options.inter, options.config.num_experts, options.seed};
   job.options = std::move(options);

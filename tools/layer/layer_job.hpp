@@ -93,7 +93,7 @@ struct Shared {
 
 /// The whole journey of one rank. `team` is null for processes, which meet at `meeting`. Returns whether it went well;
 /// if not, the report says why.
-bool run_rank(const LayerJob& job, const Model& model, Shared& shared, const Team* team, const std::string& meeting,
-              int rank);
+bool run_rank(const LayerJob& job, const Model& model, Shared& shared, const ThreadTeam* team,
+              const std::string& meeting, int rank);
 
 }  // namespace crossdock::tools

@@ -14,9 +14,9 @@
 namespace crossdock::tools {
 namespace {
 
-constexpr int kRoutedAtOnce = 8;                 // tokens whose logits are made together
-constexpr double kMostF64Products = 2e9;         // per rank; more tokens than that are sampled
-constexpr std::int64_t kMostCopied = 256 << 20;  // bytes per measured memcpy
+constexpr int kRoutedAtOnce = 8;                // tokens whose logits are made together
+constexpr double kMaxF64Products = 2e9;         // per rank; more tokens than that are sampled
+constexpr std::int64_t kMaxCopied = 256 << 20;  // bytes per measured memcpy
 
 std::int64_t now_ns() { return std::chrono::steady_clock::now().time_since_epoch().count(); }
 
@@ -148,9 +148,9 @@ void RankRun::exchange(Group& group) {
   report().memory_bytes = exchange.memory().total_bytes;
   const std::size_t pairs = static_cast<std::size_t>(tokens_) * static_cast<std::size_t>(config_.top_k);
   const std::size_t scale_bytes = static_cast<std::size_t>(tokens_) * static_cast<std::size_t>(config_.scale_bytes);
-  input_.rows = memory_.for_exchange(rows_, static_cast<std::size_t>(tokens_ * row_bytes_));
-  input_.ids = memory_.for_exchange(ids(), pairs * sizeof(std::int32_t));
-  input_.weights = memory_.for_exchange(weights(), pairs * sizeof(float));
+  input_.tokens = memory_.for_exchange(rows_, static_cast<std::size_t>(tokens_ * row_bytes_));
+  input_.topk_ids = memory_.for_exchange(ids(), pairs * sizeof(std::int32_t));
+  input_.topk_weights = memory_.for_exchange(weights(), pairs * sizeof(float));
   input_.scales = scale_bytes ? memory_.for_exchange(scales_, scale_bytes) : nullptr;
   input_.num_tokens = tokens_;
   for (int i = 0; i < job_.options.repeat; ++i) run_once(exchange, i);
@@ -226,8 +226,8 @@ void RankRun::run_experts(const Received& received, const Counts& counts) {
     rows.rows = const_cast<std::byte*>(
         memory_.readable(static_cast<const std::byte*>(rows.rows), static_cast<std::size_t>(count * row_bytes_)));
     readable(rows.scales, count, config_.scale_bytes);
-    readable(rows.ids, count, config_.top_k * std::int64_t{4});
-    readable(rows.weights, count, config_.top_k * std::int64_t{4});
+    readable(rows.topk_ids, count, config_.top_k * std::int64_t{4});
+    readable(rows.topk_weights, count, config_.top_k * std::int64_t{4});
     take_outputs(count);
     return step.run(rows, count, outputs_);
   }
@@ -247,7 +247,7 @@ void RankRun::run_experts(const Received& received, const Counts& counts) {
 /// What memcpy gives to the same ranks, each in its own memory, for as many bytes as dispatch delivered.
 void RankRun::measure_copy() {
   progress().begin(Step::copying, job_.options.repeat);
-  const std::int64_t bytes = std::min(std::max(report().num_rows, std::int64_t{1}) * row_bytes_, kMostCopied);
+  const std::int64_t bytes = std::min(std::max(report().num_rows, std::int64_t{1}) * row_bytes_, kMaxCopied);
   if (!machine_.is_host()) return measure_device_copy(bytes);
   RowCopy copy(bytes, row_bytes_);
   for (int i = 0; i < job_.options.repeat; ++i) {
@@ -281,7 +281,7 @@ void RankRun::check() {
 
 void RankRun::compare_f64() {
   const double products = 3.0 * config_.hidden * job_.options.inter * config_.top_k;
-  const int every = 1 + static_cast<int>(tokens_ * products / kMostF64Products);
+  const int every = 1 + static_cast<int>(tokens_ * products / kMaxF64Products);
   progress().begin(Step::f64, tokens_);
   DenseLayer dense(model_, config_, job_.num_ranks());
   const auto hidden = static_cast<std::size_t>(config_.hidden);
@@ -296,7 +296,7 @@ void RankRun::compare_f64() {
   progress().begin(Step::finished, 1);
 }
 
-Group join(const LayerJob& job, const Machine& machine, const Team* team, const std::string& meeting, int rank) {
+Group join(const LayerJob& job, const Machine& machine, const ThreadTeam* team, const std::string& meeting, int rank) {
   GroupOptions options = group_options(machine, rank);
   options.deadline = std::chrono::milliseconds(job.options.deadline_ms);
   return team ? Group::join(*team, rank, options) : Group::rendezvous(meeting, rank, job.num_ranks(), options);
@@ -304,8 +304,8 @@ Group join(const LayerJob& job, const Machine& machine, const Team* team, const 
 
 }  // namespace
 
-bool run_rank(const LayerJob& job, const Model& model, Shared& shared, const Team* team, const std::string& meeting,
-              int rank) {
+bool run_rank(const LayerJob& job, const Model& model, Shared& shared, const ThreadTeam* team,
+              const std::string& meeting, int rank) {
   std::optional<Group> group;
   try {
     const std::shared_ptr<Machine> machine = open_machine(job.options.backend, job.options.devices);

@@ -56,7 +56,7 @@ void print_head(std::string& out, const LayerSummary& s) {
         static_cast<unsigned long long>(o.seed));
   print(out, "  router  %s\n", router_text(s.job).c_str());
   print(out, "  rows    %s out, %s home, wire %s, %s, %s\n", named(name_of(c.dispatch_dtype)).c_str(),
-        named(name_of(c.combine_dtype)).c_str(), named(name_of(c.combine_wire)).c_str(),
+        named(name_of(c.combine_dtype)).c_str(), named(name_of(c.combine_quant)).c_str(),
         named(name_of(c.layout)).c_str(), c.zero_copy ? "zero_copy" : "staged");
   print(out, "  memory  %s a rank for the exchange\n\n", bytes_text(static_cast<double>(s.memory_bytes)).c_str());
 }
@@ -135,7 +135,7 @@ nlohmann::ordered_json config_json(const LayerSummary& s) {
                                  {"tokens", s.job.tokens},
                                  {"dispatch_dtype", name_of(c.dispatch_dtype)},
                                  {"combine_dtype", name_of(c.combine_dtype)},
-                                 {"wire", name_of(c.combine_wire)},
+                                 {"combine_quant", name_of(c.combine_quant)},
                                  {"layout", name_of(c.layout)},
                                  {"zero_copy", c.zero_copy},
                                  {"scale_bytes", c.scale_bytes},

@@ -11,8 +11,8 @@ std::int64_t rounded_up(std::int64_t n) { return (n + 15) / 16 * 16; }
 
 /// Bytes of one combine row as it crosses the link.
 std::int64_t wire_row_bytes(const Config& c) {
-  if (c.combine_wire == Wire::own) return row_bytes_of(c.combine_dtype, c.hidden);
-  return rounded_up(c.hidden + (c.combine_wire == Wire::fp8_block128 ? (c.hidden + 127) / 128 : 0));
+  if (c.combine_quant == CombineQuant::none) return row_bytes_of(c.combine_dtype, c.hidden);
+  return rounded_up(c.hidden + (c.combine_quant == CombineQuant::fp8_blockwise ? (c.hidden + 127) / 128 : 0));
 }
 
 Rate rate_of(Shared& shared, Timed what, std::int64_t bytes) {

@@ -56,7 +56,8 @@ class CpuMachine : public Machine {
     GroupOptions options;
     options.backend = BackendKind::cpu;
     options.tuning_file = "none";
-    return std::to_string(std::thread::hardware_concurrency()) + "x " + Group::join(Team(1), 0, options).device_model();
+    return std::to_string(std::thread::hardware_concurrency()) + "x " +
+           Group::join(ThreadTeam(1), 0, options).device_model();
   }
   std::string driver() const override {
     utsname system{};

@@ -19,7 +19,7 @@ void for_each_output(const Data& data, int home, int token, Add add) {
   const RowSource source{home, token, 0, 0};
   if (data.problem.path == Path::fused) {
     for (int j = 0; j < c.top_k; ++j)
-      if (data.answers[home].kept_ids[token] >> j & 1) add(data.landing_row(home, token, j), 1.0f);
+      if (data.answers[home].kept_ids[token] >> j & 1) add(data.combine_slot(home, token, j), 1.0f);
     return;
   }
   for (const oracle::Destination& to : data.answers[home].destinations[token]) {

@@ -18,12 +18,12 @@ using Json = nlohmann::ordered_json;
 
 /// FlyDSL's attributes under its names, with the defaults of its command line; then ours. docs/cases.md has them all.
 struct Attributes {
-  std::int64_t max_tokens = 512, hidden_dim = 7168, k = 8, num_experts_per_rank = 32, world_size = 8;
+  std::int64_t max_tokens_per_rank = 512, hidden_dim = 7168, k = 8, num_experts_per_rank = 32, world_size = 8;
   std::string dtype = "bf16", combine_dtype, quant_type = "none", routing = "random";
   bool zero_copy = false, enable_std_moe = false;
   std::int64_t scale_dim = 0, scale_type_size = 0, max_total_recv_tokens = 0, max_token_type_size = 0;
   std::int64_t dispatch_block_num = 0, combine_block_num = 0, ignored = 0;
-  std::string layout, path, combine_wire, fill = "moderate";
+  std::string layout, path, combine_quant, fill = "moderate";
   std::int64_t num_experts = 0, row_capacity = 0, expert_capacity = 0, alignment = 1, seed = 42;
   bool zero_padding = false;
   std::vector<std::int64_t> tokens;
@@ -34,7 +34,7 @@ using Field = std::variant<std::int64_t Attributes::*, std::string Attributes::*
 
 const std::map<std::string, Field>& fields() {
   static const std::map<std::string, Field> all = {
-      {"max_tokens", &Attributes::max_tokens},
+      {"max_tokens_per_rank", &Attributes::max_tokens_per_rank},
       {"hidden_dim", &Attributes::hidden_dim},
       {"k", &Attributes::k},
       {"num_experts_per_rank", &Attributes::num_experts_per_rank},
@@ -64,7 +64,7 @@ const std::map<std::string, Field>& fields() {
       // ours
       {"layout", &Attributes::layout},
       {"path", &Attributes::path},
-      {"combine_wire", &Attributes::combine_wire},
+      {"combine_quant", &Attributes::combine_quant},
       {"fill", &Attributes::fill},
       {"num_experts", &Attributes::num_experts},
       {"row_capacity", &Attributes::row_capacity},
@@ -219,12 +219,13 @@ class CaseReader {
     p.shape.layout = a.enable_std_moe ? Layout::expert_major : Layout::token_major;
     p.path = a.zero_copy ? Path::zero_copy : Path::staged;
     if (a.quant_type == "fp8_direct_cast")
-      p.shape.wire = Wire::fp8_direct_cast;
+      p.shape.combine_quant = CombineQuant::fp8_direct_cast;
     else if (!a.quant_type.empty() && a.quant_type != "none")
       complain(result_.name, "unknown quant_type `" + a.quant_type + "`");
     if (!a.layout.empty()) p.shape.layout = one_of<Layout>("layout", a.layout, kLayoutNames);
     if (!a.path.empty()) p.path = one_of<Path>("path", a.path, kPathNames);
-    if (!a.combine_wire.empty()) p.shape.wire = one_of<Wire>("combine_wire", a.combine_wire, kWireNames);
+    if (!a.combine_quant.empty())
+      p.shape.combine_quant = one_of<CombineQuant>("combine_quant", a.combine_quant, kCombineQuantNames);
   }
 
   /// Hidden, tokens and capacities, scaled as the command line asks.
@@ -232,12 +233,14 @@ class CaseReader {
     const Attributes& a = attributes_;
     Problem& p = result_.problem;
     oracle::Case& c = p.shape;
-    c.max_tokens = static_cast<int>(
-        options_.most_tokens > 0 ? std::min<std::int64_t>(a.max_tokens, options_.most_tokens) : a.max_tokens);
+    c.max_tokens_per_rank =
+        static_cast<int>(options_.most_tokens > 0 ? std::min<std::int64_t>(a.max_tokens_per_rank, options_.most_tokens)
+                                                  : a.max_tokens_per_rank);
     c.hidden = static_cast<int>(a.hidden_dim / options_.scale_hidden);
     Config config = config_of(p);
     if (options_.scale_hidden > 1 && c.hidden != near_hidden(config).below) c.hidden = near_hidden(config).above;
-    const std::int64_t all_before = a.world_size * a.max_tokens, all = std::int64_t{c.num_ranks} * c.max_tokens;
+    const std::int64_t all_before = a.world_size * a.max_tokens_per_rank,
+                       all = std::int64_t{c.num_ranks} * c.max_tokens_per_rank;
     const auto scaled = [&](std::int64_t rows) {
       return all_before > 0 ? (rows * all + all_before - 1) / all_before : rows;
     };
@@ -245,11 +248,12 @@ class CaseReader {
     c.expert_capacity = scaled(a.expert_capacity);
     if (a.max_total_recv_tokens > 0) {  // FlyDSL's rule: a share for every rank, rounded up
       const std::int64_t share = (scaled(a.max_total_recv_tokens) + c.num_ranks - 1) / c.num_ranks;
-      c.row_capacity = c.num_ranks * std::min<std::int64_t>(share, c.max_tokens);
+      c.row_capacity = c.num_ranks * std::min<std::int64_t>(share, c.max_tokens_per_rank);
     }
-    if (a.ragged) p.tokens = oracle::ragged_tokens(c.num_ranks, c.max_tokens, p.seed);
+    if (a.ragged) p.tokens = oracle::ragged_tokens(c.num_ranks, c.max_tokens_per_rank, p.seed);
     for (int r = 0; r < c.num_ranks && !a.tokens.empty(); ++r)
-      p.tokens.push_back(static_cast<int>(std::min<std::int64_t>(a.tokens[r % a.tokens.size()], c.max_tokens)));
+      p.tokens.push_back(
+          static_cast<int>(std::min<std::int64_t>(a.tokens[r % a.tokens.size()], c.max_tokens_per_rank)));
   }
 
   const Json& object_;

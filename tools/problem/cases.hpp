@@ -14,7 +14,7 @@ namespace crossdock::tools {
 /// What the command line does to every case of a file.
 struct CaseOptions {
   int scale_hidden = 1;     // hidden sizes are divided by it
-  int most_tokens = 0;      // max_tokens is cut to it; 0: as given
+  int most_tokens = 0;      // max_tokens_per_rank is cut to it; 0: as given
   int num_ranks = 0;        // instead of world_size; budgets stay the same share of all tokens. 0: as given
   std::uint64_t seed = 42;  // draws _random_fields
 };

@@ -39,7 +39,7 @@ void make_routing(const Problem& p, int rank, oracle::RankInput& in) {
 oracle::RankInput make_input(const Problem& p, const RowTable& rows, int rank) {
   const oracle::Case& c = p.shape;
   oracle::RankInput in;
-  in.num_tokens = p.tokens.empty() ? c.max_tokens : p.tokens.at(rank);
+  in.num_tokens = p.tokens.empty() ? c.max_tokens_per_rank : p.tokens.at(rank);
   make_routing(p, rank, in);
   in.rows.resize(in.num_tokens * rows.row_bytes());
   in.scales.reserve(std::size_t(in.num_tokens) * c.scale_bytes);
@@ -78,10 +78,10 @@ Problem problem_of(const Config& config, int num_ranks) {
   c.hidden = config.hidden;
   c.num_experts = config.num_experts;
   c.top_k = config.top_k;
-  c.max_tokens = config.max_tokens;
+  c.max_tokens_per_rank = config.max_tokens_per_rank;
   c.dispatch_dtype = config.dispatch_dtype;
   c.combine_dtype = config.combine_dtype;
-  c.wire = config.combine_wire;
+  c.combine_quant = config.combine_quant;
   c.scale_bytes = config.scale_bytes;
   c.layout = config.layout;
   c.alignment = config.alignment;
@@ -89,13 +89,13 @@ Problem problem_of(const Config& config, int num_ranks) {
   return p;
 }
 
-void follow_trace(Problem& p, std::shared_ptr<const Trace> trace, int max_tokens) {
+void follow_trace(Problem& p, std::shared_ptr<const Trace> trace, int max_tokens_per_rank) {
   p.shape.num_ranks = trace->num_ranks();
   p.shape.num_experts = trace->num_experts;
   p.shape.top_k = trace->top_k;
-  p.shape.max_tokens = max_tokens;
+  p.shape.max_tokens_per_rank = max_tokens_per_rank;
   p.tokens.clear();
-  for (const int tokens : trace->tokens) p.tokens.push_back(std::min(tokens, max_tokens));
+  for (const int tokens : trace->tokens) p.tokens.push_back(std::min(tokens, max_tokens_per_rank));
   p.trace = std::move(trace);
 }
 
@@ -113,10 +113,10 @@ Config config_of(const Problem& p) {
   config.hidden = c.hidden;
   config.num_experts = c.num_experts;
   config.top_k = c.top_k;
-  config.max_tokens = c.max_tokens;
+  config.max_tokens_per_rank = c.max_tokens_per_rank;
   config.dispatch_dtype = c.dispatch_dtype;
   config.combine_dtype = c.combine_dtype;
-  config.combine_wire = c.wire;
+  config.combine_quant = c.combine_quant;
   config.scale_bytes = c.scale_bytes;
   config.layout = c.layout;
   config.row_capacity = c.row_capacity;
@@ -125,15 +125,16 @@ Config config_of(const Problem& p) {
   config.zero_padding = p.zero_padding;
   config.zero_copy = p.path == Path::zero_copy;
   config.fused = p.path == Path::fused;
-  config.combine_weights = p.second_result;
+  config.combine_topk_weights = p.second_result;
   config.trace_events = p.trace_events;
   return config;
 }
 
-bool goes_in_packets(const Problem& p) {
-  const Memory memory = memory_of(config_of(p), p.shape.num_ranks);
-  return std::any_of(memory.regions.begin(), memory.regions.end(),
-                     [](const RegionBytes& region) { return region.name == "place.packets" && region.bytes > 0; });
+bool uses_ll_packets(const Problem& p) {
+  const MemoryUsage memory = memory_of(config_of(p), p.shape.num_ranks);
+  return std::any_of(memory.regions.begin(), memory.regions.end(), [](const RegionBytes& region) {
+    return region.name == "buffer_set.ll_packets" && region.bytes > 0;
+  });
 }
 
 RowTable::RowTable(Dtype dtype, oracle::Fill fill, std::uint64_t seed, std::int64_t hidden)
@@ -168,10 +169,10 @@ Data::Data(const Problem& p)
 DispatchInput Data::dispatch_input(int rank) const {
   const oracle::RankInput& from = inputs[rank];
   DispatchInput in;
-  in.rows = from.rows.data();
-  in.ids_are_int64 = problem.routing == oracle::Routing::bad64;
-  in.ids = in.ids_are_int64 ? static_cast<const void*>(from.ids.data()) : narrow_ids[rank].data();
-  in.weights = from.weights.data();
+  in.tokens = from.rows.data();
+  in.topk_ids_are_int64 = problem.routing == oracle::Routing::bad64;
+  in.topk_ids = in.topk_ids_are_int64 ? static_cast<const void*>(from.ids.data()) : narrow_ids[rank].data();
+  in.topk_weights = from.weights.data();
   in.scales = from.scales.data();
   in.num_tokens = from.num_tokens;
   return in;
@@ -182,7 +183,7 @@ const std::byte* Data::output_row(int owner, const RowSource& source, int expert
       oracle::hash_of({kOutputs, problem.seed, word(owner), word(source.rank), word(source.token), word(expert)}));
 }
 
-const std::byte* Data::landing_row(int home, int token, int j) const {
+const std::byte* Data::combine_slot(int home, int token, int j) const {
   return outputs.row(oracle::hash_of({kLandings, problem.seed, word(home), word(token), word(j)}));
 }
 
@@ -222,8 +223,8 @@ void write_landings(const Data& data, int rank, const Received& received, Machin
     for (int j = 0; j < c.top_k; ++j) {
       const std::int32_t id = answer.ids[slot * c.top_k + j];
       if (id < 0 || oracle::rank_of_expert(c, id) != rank) continue;
-      auto* rows = static_cast<std::byte*>(received.landing_rows(home.rank));
-      machine.copy(rows + (std::int64_t{home.token} * c.top_k + j) * bytes, data.landing_row(home.rank, home.token, j),
+      auto* rows = static_cast<std::byte*>(received.combine_slots(home.rank));
+      machine.copy(rows + (std::int64_t{home.token} * c.top_k + j) * bytes, data.combine_slot(home.rank, home.token, j),
                    static_cast<std::size_t>(bytes));
     }
   }
@@ -243,7 +244,7 @@ std::vector<oracle::RankResult> expected_results(const Data& data) {
       for (std::int64_t i = 0; fused && i < tokens * c.top_k; ++i) {
         const int t = static_cast<int>(i / c.top_k), j = static_cast<int>(i % c.top_k);
         if (data.answers[r].kept_ids[t] >> j & 1)
-          std::memcpy(rows[r].data() + i * bytes, data.landing_row(r, t, j), bytes);
+          std::memcpy(rows[r].data() + i * bytes, data.combine_slot(r, t, j), bytes);
       }
       if (!fused) write_outputs(data, r, rows[r].data());
       outputs[r].rows = landings[r] = {rows[r].as<const std::uint8_t>(), rows[r].bytes()};

@@ -25,7 +25,7 @@ struct Problem {
   std::shared_ptr<const Trace>
       trace;  // if there is one, ids and weights are its first, and `routing` counts for nothing
   std::uint64_t seed = 42;
-  std::vector<int> tokens;     // T of each rank; empty: max_tokens
+  std::vector<int> tokens;     // T of each rank; empty: max_tokens_per_rank
   bool second_result = false;  // combine sums rows of weights too
   bool zero_padding = false;   // contiguous
   int trace_events = 0;        // time stamps that the exchange keeps
@@ -34,8 +34,8 @@ struct Problem {
 /// The problem of the flags that verbs share.
 Problem problem_of(const Config& config, int num_ranks);
 
-/// Ranks, experts, top-k and T of a recorded routing, of T up to `max_tokens` each.
-void follow_trace(Problem& problem, std::shared_ptr<const Trace> trace, int max_tokens);
+/// Ranks, experts, top-k and T of a recorded routing, of T up to `max_tokens_per_rank` each.
+void follow_trace(Problem& problem, std::shared_ptr<const Trace> trace, int max_tokens_per_rank);
 
 /// The name of its routing: of XD_ORACLE_ROUTINGS, or `trace`.
 std::string_view routing_name(const Problem& problem);
@@ -46,7 +46,7 @@ bool favours_experts(const Problem& problem);
 /// The library's configuration of it.
 Config config_of(const Problem& problem);
 /// Whether its exchange has packets: CROSSDOCK_PACKET_TOKENS.
-bool goes_in_packets(const Problem& problem);
+bool uses_ll_packets(const Problem& problem);
 
 /// Rows that are windows of `hidden` codes into one table.
 class RowTable {
@@ -70,7 +70,7 @@ struct Data {
   /// The row that rank `owner` computes for a received row; `expert` -1: the one output of a token-major row.
   const std::byte* output_row(int owner, const RowSource& source, int expert) const;
   /// The partial row of id j of a token, for Path::fused.
-  const std::byte* landing_row(int home, int token, int j) const;
+  const std::byte* combine_slot(int home, int token, int j) const;
 
   Problem problem;
   RowTable outputs;
@@ -83,7 +83,7 @@ struct Data {
 void write_outputs(const Data& data, int rank, std::byte* to);
 /// Bytes that write_outputs may touch.
 std::int64_t output_bytes(const Data& data, int rank);
-/// What the caller's fused kernel does on rank `rank`: partial rows to the landing rows of their homes.
+/// What the caller's fused kernel does on rank `rank`: partial rows to the combine slots of their homes.
 void write_landings(const Data& data, int rank, const Received& received, Machine& machine);
 
 /// What combine must give every rank. Makes the outputs again; takes a while, uses all processors.

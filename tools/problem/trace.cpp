@@ -22,7 +22,7 @@ static_assert(std::endian::native == std::endian::little, "the arrays of a trace
 constexpr const char* kFormat = "crossdock-trace";
 constexpr int kVersion = 1;
 constexpr std::size_t kLongestHeader = 1 << 16;
-constexpr int kMostTokens = (1 << 24) - 1, kMostExperts = 1 << 16;
+constexpr int kMaxTokens = (1 << 24) - 1, kMaxExperts = 1 << 16;
 
 const std::string kFirstLine = std::string("the first line must be a JSON object with \"format\": \"") + kFormat + "\"";
 
@@ -57,13 +57,13 @@ json header_of(const std::string& path, std::ifstream& file) {
 Trace shape_of(const std::string& path, const json& header) {
   Trace trace;
   const auto get = [&](const char* name) { return header.value(name, json()); };
-  trace.num_experts = member(path, get("experts"), "experts", 1, kMostExperts);
+  trace.num_experts = member(path, get("experts"), "experts", 1, kMaxExperts);
   trace.top_k = member(path, get("top_k"), "top_k", 1, kMaxTopk);
   const json tokens = get("tokens");
   if (!tokens.is_array() || tokens.empty() || tokens.size() > std::size_t{kMaxRanks})
     refuse(path, "the header's `tokens` is " + tokens.dump() + "; must be a list of 1 to " + std::to_string(kMaxRanks) +
                      " numbers, one for each rank");
-  for (const json& count : tokens) trace.tokens.push_back(member(path, count, "tokens", 0, kMostTokens));
+  for (const json& count : tokens) trace.tokens.push_back(member(path, count, "tokens", 0, kMaxTokens));
   if (trace.num_tokens() == 0) refuse(path, "has no tokens");
   if (const json note = get("note"); note.is_string()) trace.note = note;
   return trace;

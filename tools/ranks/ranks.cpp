@@ -21,7 +21,7 @@ constexpr std::chrono::milliseconds kTick{20};
 constexpr int kReported = 3;  // exit code of a process whose body said that it failed
 
 /// Why a process ended as it did, or nothing.
-std::string story_of(int rank, pid_t process, int status) {
+std::string message_of(int rank, pid_t process, int status) {
   const std::string who = "rank " + std::to_string(rank) + " (process " + std::to_string(process) + ")";
   if (WIFSIGNALED(status)) {
     const int signal = WTERMSIG(status);
@@ -111,7 +111,7 @@ std::vector<Ending> run_as_processes(int num_ranks, const std::function<bool(int
       pid_t& process = children.processes[rank];
       int status = 0;
       if (!process || waitpid(process, &status, WNOHANG) != process) continue;
-      endings[rank].why = story_of(rank, process, status);
+      endings[rank].why = message_of(rank, process, status);
       process = 0;
       if (endings[rank].why.empty() || give_up != Clock::time_point::max()) continue;
       give_up = Clock::now() + watch.patience;

@@ -13,8 +13,8 @@ constexpr int kSourceBytes = sizeof(RowSource), kIdBytes = 4, kWeightBytes = 4;
 /// Bytes of a wire row of combine, by the definition of the wires.
 std::int64_t wire_row_bytes(const oracle::Case& c) {
   const std::int64_t codes = (c.hidden + 15) / 16 * 16, blocks = (c.hidden + 127) / 128;
-  if (c.wire == Wire::own) return row_bytes_of(c.combine_dtype, c.hidden);
-  return c.wire == Wire::fp8_direct_cast ? codes : codes + (blocks + 15) / 16 * 16;
+  if (c.combine_quant == CombineQuant::none) return row_bytes_of(c.combine_dtype, c.hidden);
+  return c.combine_quant == CombineQuant::fp8_direct_cast ? codes : codes + (blocks + 15) / 16 * 16;
 }
 
 /// Rows that dispatch sends between different ranks.
@@ -107,22 +107,22 @@ Record record_of(const Data& data, const Run& run, const Timing& timing) {
   record.payload_bytes = payload_bytes_of(data, run.op);
   record.limit_gbps = timing.limit_gbps;
   record.host_us = timing.host_us;
-  record.packets = goes_in_packets(data.problem);
+  record.packets = uses_ll_packets(data.problem);
   record.dispatch = timing.dispatch;
   record.combine = timing.combine;
   return record;
 }
 
-std::string Record::decided_by() const {
-  const std::string first(name_of(dispatches(run.op) ? dispatch.decided_by : combine.decided_by));
-  const std::string second(name_of(combines(run.op) ? combine.decided_by : dispatch.decided_by));
+std::string Record::tuned_by() const {
+  const std::string first(name_of(dispatches(run.op) ? dispatch.tuned_by : combine.tuned_by));
+  const std::string second(name_of(combines(run.op) ? combine.tuned_by : dispatch.tuned_by));
   return first == second ? first : first + "+" + second;
 }
 
 namespace {
 
-/// How many blocks, warps or pieces the calls were launched with; of a pair "dispatch+combine", where they differ.
-nlohmann::ordered_json launched(const Record& r, int Launch::*what) {
+/// How many blocks, warps or splits_per_row the calls were launched with; of a pair "dispatch+combine", where they differ.
+nlohmann::ordered_json launched(const Record& r, int LaunchInfo::*what) {
   const int first = (dispatches(r.run.op) ? r.dispatch : r.combine).*what;
   const int second = (combines(r.run.op) ? r.combine : r.dispatch).*what;
   if (first == second) return first;
@@ -140,7 +140,7 @@ nlohmann::ordered_json to_json(const Record& r) {
   nlohmann::ordered_json j;
   j["op"] = kOpNames[static_cast<int>(r.run.op)];
   j["ranks"] = c.num_ranks;
-  j["tokens"] = c.max_tokens;
+  j["tokens"] = c.max_tokens_per_rank;
   j["hidden"] = c.hidden;
   j["experts"] = c.num_experts;
   j["topk"] = c.top_k;
@@ -150,18 +150,18 @@ nlohmann::ordered_json to_json(const Record& r) {
   j["scale_bytes"] = c.scale_bytes;
   j["layout"] = name_of(c.layout);
   j["path"] = name_of(r.problem.path);
-  j["wire"] = name_of(c.wire);
+  j["combine_quant"] = name_of(c.combine_quant);
   j["packets"] = r.packets;
   j["routing"] = routing_name(r.problem);
-  j["combine_weights"] = r.problem.second_result;
+  j["combine_topk_weights"] = r.problem.second_result;
   j["num_sms"] = r.run.geometry.num_sms;
   j["num_blocks"] = r.run.geometry.num_blocks;
   j["num_warps"] = r.run.geometry.num_warps;
-  j["pieces"] = r.run.geometry.pieces;
-  j["launched_blocks"] = launched(r, &Launch::num_blocks);
-  j["launched_warps"] = launched(r, &Launch::num_warps);
-  j["launched_pieces"] = launched(r, &Launch::pieces);
-  j["decided_by"] = r.decided_by();
+  j["splits_per_row"] = r.run.geometry.splits_per_row;
+  j["launched_blocks"] = launched(r, &LaunchInfo::num_blocks);
+  j["launched_warps"] = launched(r, &LaunchInfo::num_warps);
+  j["launched_splits_per_row"] = launched(r, &LaunchInfo::splits_per_row);
+  j["tuned_by"] = r.tuned_by();
   j["mode"] = kModeNames[static_cast<int>(r.run.mode)];
   j["repeat"] = r.repeats;
   j["commit"] = r.setting.commit;
@@ -201,8 +201,8 @@ nlohmann::ordered_json creation_json(const std::string& what, const Problem& pro
   line["op"] = what;
   line["mode"] = "processes";
   for (const char* of_calls :
-       {"launched_blocks", "launched_warps", "launched_pieces", "decided_by", "wire_bytes", "wire_gbps", "limit_gbps",
-        "logical_gbps", "payload_gbps", "payload_share", "link_share", "bit_exact"})
+       {"launched_blocks", "launched_warps", "launched_splits_per_row", "tuned_by", "wire_bytes", "wire_gbps",
+        "limit_gbps", "logical_gbps", "payload_gbps", "payload_share", "link_share", "bit_exact"})
     line[of_calls] = nullptr;
   return line;
 }
@@ -210,15 +210,15 @@ nlohmann::ordered_json creation_json(const std::string& what, const Problem& pro
 std::string identity_of(const nlohmann::ordered_json& line) {
   std::string identity;
   for (const char* key : {"op", "ranks", "tokens", "hidden", "experts", "topk", "dtype", "scale_bytes", "layout",
-                          "path", "wire", "routing", "num_sms", "mode", "host"})
+                          "path", "combine_quant", "routing", "num_sms", "mode", "host"})
     identity += line.value(key, nlohmann::ordered_json()).dump() + " ";
   return identity;
 }
 
 bool same_run(const nlohmann::ordered_json& a, const nlohmann::ordered_json& b) {
-  for (const char* key : {"dispatch_dtype", "combine_dtype", "num_blocks", "num_warps", "pieces"})
+  for (const char* key : {"dispatch_dtype", "combine_dtype", "num_blocks", "num_warps", "splits_per_row"})
     if (a.contains(key) && b.contains(key) && a[key] != b[key]) return false;
-  return a.value("combine_weights", false) == b.value("combine_weights", false);
+  return a.value("combine_topk_weights", false) == b.value("combine_topk_weights", false);
 }
 
 void set_floor(Record& r, double signal_us) {
@@ -235,7 +235,7 @@ void set_floor(Record& r, double signal_us) {
 double allowed_us(const Record& r) {
   constexpr int kFewTokens = 128;
   if (!favours_experts(r.problem)) return 1.25 * r.floor_us + 3;
-  return 1.15 * r.floor_us + (r.problem.shape.max_tokens <= kFewTokens ? 5 : 0);
+  return 1.15 * r.floor_us + (r.problem.shape.max_tokens_per_rank <= kFewTokens ? 5 : 0);
 }
 
 void set_plain_time(Record& record, const std::vector<Record>& earlier) {

@@ -31,7 +31,7 @@ struct Record {
   std::int64_t payload_bytes = 0;  // rows received by all ranks, own rows included
   double limit_gbps = 0;           // of one rank, from the same run
   double pattern_gbps = 0;         // of the busiest rank, in a bare copy of `traffic`, same run; 0: not measured
-  Launch dispatch, combine;        // of rank 0
+  LaunchInfo dispatch, combine;    // of rank 0
   bool packets = false;            // rows of few tokens travel in packets
   double host_us = 0;              // eager: of a call on the thread that makes it, median
   std::optional<double> rel_error;  // of combine against exact sums
@@ -50,7 +50,7 @@ struct Record {
   double link_share() const { return limit_gbps > 0 ? wire_gbps() / limit_gbps : 0; }
   double share() const { return setting.limit_of_link ? link_share() : payload_share(); }
   /// Who chose the geometry; of a pair both, where they differ.
-  std::string decided_by() const;
+  std::string tuned_by() const;
   double over_us() const { return us_median - plain_us; }
   double over_share() const { return over_us() / plain_us; }
   bool counts() const { return refused.empty() && wrong.empty(); }

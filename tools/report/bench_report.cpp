@@ -24,9 +24,9 @@ std::string what(const Record& r) {
                                 ? std::string(name_of(c.dispatch_dtype))
                                 : std::string(name_of(c.dispatch_dtype)) + ">" + std::string(name_of(c.combine_dtype));
   std::snprintf(line, sizeof line, "%-10s %5d %6d %6d %7d %4d %-14s %-12s %-9s %-15s %-14s %-6s", op.c_str(),
-                c.num_ranks, c.max_tokens, c.hidden, c.num_experts, c.top_k, dtype.c_str(), name_of(c.layout).data(),
-                name_of(r.problem.path).data(), name_of(c.wire).data(), routing_name(r.problem).data(),
-                kModeNames[int(r.run.mode)].data());
+                c.num_ranks, c.max_tokens_per_rank, c.hidden, c.num_experts, c.top_k, dtype.c_str(),
+                name_of(c.layout).data(), name_of(r.problem.path).data(), name_of(c.combine_quant).data(),
+                routing_name(r.problem).data(), kModeNames[int(r.run.mode)].data());
   return line;
 }
 
@@ -80,13 +80,13 @@ double time_before(const Baseline& baseline, const Record& r) {
 void print_table_head(const Measurer& measurer, const Setting& setting) {
   std::printf("# %s, %s, commit %s; limit: %s. GB/s of a rank; share: %s of the limit\n", setting.host.c_str(),
               setting.driver.c_str(), setting.commit.c_str(), measurer.limit_name().c_str(),
-              setting.limit_of_link ? "wire" : "payload");
+              setting.limit_of_link ? "combine_quant" : "payload");
   std::printf(
       "%-10s %5s %6s %6s %7s %4s %-14s %-12s %-9s %-15s %-14s %-6s %11s %11s %11s %8s %8s %8s %6s %-11s %8s %9s %18s "
       "%s\n",
-      "op", "ranks", "tokens", "hidden", "experts", "topk", "dtype", "layout", "path", "wire", "routing", "mode",
-      "us median", "us p99", "us min", "wire", "payload", "limit", "share", "decided by", "host us", "rel error",
-      "over plain", "exact");
+      "op", "ranks", "tokens", "hidden", "experts", "topk", "dtype", "layout", "path", "combine_quant", "routing",
+      "mode", "us median", "us p99", "us min", "combine_quant", "payload", "limit", "share", "decided by", "host us",
+      "rel error", "over plain", "exact");
   std::fflush(stdout);
 }
 
@@ -98,7 +98,7 @@ void print_table_line(const Record& r) {
     std::printf("no time, for the result is wrong: %s\n", r.wrong.c_str());
   else
     std::printf("%11.1f %11.1f %11.1f %8.2f %8.2f %8.2f %5.1f%% %-11s %8s %9s %18s yes\n", r.us_median, r.us_p99,
-                r.us_min, r.wire_gbps(), r.logical_gbps(), r.limit_gbps, 100 * r.share(), r.decided_by().c_str(),
+                r.us_min, r.wire_gbps(), r.logical_gbps(), r.limit_gbps, 100 * r.share(), r.tuned_by().c_str(),
                 r.host_us > 0 ? text("%.2f", r.host_us).c_str() : "-",
                 r.rel_error ? text("%.2e", *r.rel_error).c_str() : "-",
                 r.plain_us > 0 ? text("%+.1f%% %+.1f us", 100 * r.over_share(), r.over_us()).c_str() : "-");

@@ -31,13 +31,13 @@ Line line_of(const json& j) {
   line.host = j.at("host");
   line.shape = {device_of(line.host), j.at("ranks"), j.at("hidden"), j.at("experts"), j.at("topk")};
   line.op = j.at("op"), line.dtype = j.at("dtype"), line.layout = j.at("layout"), line.path = j.at("path");
-  line.wire = j.at("wire"), line.routing = j.at("routing"), line.mode = j.at("mode");
+  line.combine_quant = j.at("combine_quant"), line.routing = j.at("routing"), line.mode = j.at("mode");
   line.tokens = j.at("tokens"), line.scale_bytes = j.at("scale_bytes"), line.num_sms = j.at("num_sms");
   line.launched_blocks = static_cast<int>(figure(j, "launched_blocks"));
   line.us = j.at("us_median");
   line.commit = word(j, "commit"), line.driver = word(j, "driver"), line.date = word(j, "date");
-  line.decided_by = word(j, "decided_by");
-  line.own_geometry = figure(j, "num_blocks") + figure(j, "num_warps") + figure(j, "pieces") == 0;
+  line.tuned_by = word(j, "tuned_by");
+  line.own_geometry = figure(j, "num_blocks") + figure(j, "num_warps") + figure(j, "splits_per_row") == 0;
   line.bit_exact = j.contains("bit_exact") && j["bit_exact"] == true;
   line.p99_us = figure(j, "us_p99"), line.wire_bytes = figure(j, "wire_bytes"),
   line.limit_gbps = figure(j, "limit_gbps");

@@ -18,10 +18,10 @@ struct Shape {
 /// A line of a bench; what it does not say is empty or 0.
 struct Line {
   Shape shape;
-  std::string op, dtype, layout, path, wire, routing, mode, decided_by, commit, host, driver, date;
+  std::string op, dtype, layout, path, wire, routing, mode, tuned_by, commit, host, driver, date;
   int tokens = 0, scale_bytes = 0, num_sms = 0, launched_blocks = 0;
   bool bit_exact = false;    // compared with the oracle in the same run
-  bool own_geometry = true;  // no blocks, warps or pieces were asked for
+  bool own_geometry = true;  // no blocks, warps or splits_per_row were asked for
   double us = 0, p99_us = 0, wire_bytes = 0, limit_gbps = 0;
 
   double wire_gbps() const { return wire_bytes / us / 1e3; }

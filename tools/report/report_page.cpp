@@ -32,7 +32,7 @@ td.wide{white-space:normal;min-width:10rem}
 </style></head><body>
 <h1>Crossdock bench</h1>
 <p>Times are µs of a call, median, slowest rank, with all costs inside: routing, counts, metadata, completion. Each result was
-compared with the oracle bit for bit before its time was written, where the table says so. Wire bytes are what the busiest rank
+compared with the oracle bit for bit before its time was written, where the table says so. CombineQuant bytes are what the busiest rank
 stores to others. Other libraries' times leave out what their tables name.</p>
 )";
 
@@ -78,9 +78,9 @@ std::string row(const Line& l, const Peers& peers) {
   const Peer* peer = best_peer(l, peers, peer_us);
   const double floor = floor_us(l, peers).value_or(0);
   std::string out = "<tr>" + cell(l.op) + cell(std::to_string(l.tokens), "n") + cell(l.dtype) +
-                    cell(known(l.scale_bytes, 0), "n") + cell(l.layout) + cell(l.path) + cell(l.wire) +
+                    cell(known(l.scale_bytes, 0), "n") + cell(l.layout) + cell(l.path) + cell(l.combine_quant) +
                     cell(l.routing) + cell(l.mode) + cell(l.num_sms ? std::to_string(l.num_sms) : "", "n") +
-                    cell(l.decided_by);
+                    cell(l.tuned_by);
   out += cell(number(l.us, 2), "n") + cell(known(l.p99_us, 2), "n") + cell(known(floor, 2), "n") +
          cell(floor > 0 ? number(l.us / floor, 2) : "", "n") +
          cell(known(l.wire_bytes > 0 ? l.wire_gbps() : 0, 1), "n") +
@@ -90,13 +90,13 @@ std::string row(const Line& l, const Peers& peers) {
 }
 
 std::string table(const Section& section, const Peers& peers) {
-  std::string out = head({"op",      "tokens",    "dtype",      "scale bytes", "layout", "path",     "wire",
+  std::string out = head({"op",      "tokens",    "dtype",      "scale bytes", "layout", "path",     "combine_quant",
                           "routing", "mode",      "num_sms",    "decided by",  "µs",     "p99",      "floor",
                           "× floor", "wire GB/s", "% of limit", "best other",  "which",  "bit exact"});
   std::vector<Line> lines = section.lines;
   std::stable_sort(lines.begin(), lines.end(), [](const Line& a, const Line& b) {
-    return std::tie(a.op, a.dtype, a.layout, a.path, a.wire, a.routing, a.mode, a.num_sms, a.tokens) <
-           std::tie(b.op, b.dtype, b.layout, b.path, b.wire, b.routing, b.mode, b.num_sms, b.tokens);
+    return std::tie(a.op, a.dtype, a.layout, a.path, a.combine_quant, a.routing, a.mode, a.num_sms, a.tokens) <
+           std::tie(b.op, b.dtype, b.layout, b.path, b.combine_quant, b.routing, b.mode, b.num_sms, b.tokens);
   });
   for (const Line& line : lines) out += row(line, peers);
   return out + "</tbody></table></div>\n";

@@ -38,8 +38,8 @@ std::vector<Line> plain_lines(const std::vector<Line>& lines) {
   std::vector<Line> plain;
   for (const char* mode : {"graph", "graph1", "eager"}) {
     for (const Line& line : lines)
-      if (line.mode == mode && line.layout == "token_major" && line.routing == "random" && line.wire == "own" &&
-          line.own_geometry)
+      if (line.mode == mode && line.layout == "token_major" && line.routing == "random" &&
+          line.combine_quant == "none" && line.own_geometry)
         plain.push_back(line);
     if (!plain.empty()) break;
   }
@@ -99,7 +99,7 @@ std::vector<Line> only(const std::vector<Line>& lines, std::string Line::*member
 bool about(const Peer& peer, const Line& line) {
   const bool same_scales = line.op == "combine" || peer.scale_bytes == line.scale_bytes;
   return peer.shape == line.shape && peer.op == line.op && peer.dtype == line.dtype && same_scales &&
-         line.layout == "token_major" && line.routing == "random" && line.wire == "own";
+         line.layout == "token_major" && line.routing == "random" && line.combine_quant == "none";
 }
 
 /// The path of combine makes no difference to it.

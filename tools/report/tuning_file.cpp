@@ -29,7 +29,7 @@ void TuningFile::write(const std::string& comment) const {
   const std::string beside = path_ + ".new";
   std::ofstream out(beside);
   out << title_ << "\n# " << comment << "\n";
-  for (const auto& [call, wish] : entries_) out << call << wish << "\n";
+  for (const auto& [call, request] : entries_) out << call << request << "\n";
   out.close();
   if (!out || std::rename(beside.c_str(), path_.c_str()) != 0) throw BadInput("cannot write " + path_);
 }

@@ -12,7 +12,7 @@ class TuningFile {
   /// Takes the entries of `path` if there is such a file; BadInput if it begins with another title than `title`.
   TuningFile(std::string path, std::string title);
 
-  void set(const std::string& call, const std::string& wish) { entries_[call] = wish; }
+  void set(const std::string& call, const std::string& request) { entries_[call] = request; }
   /// Written beside and then moved: nobody reads half a file. BadInput if it cannot be written.
   void write(const std::string& comment) const;
 

@@ -22,10 +22,10 @@ constexpr int kUsualRanks = 4, kUsualTokens = 1024, kUsualExperts = 256, kUsualT
 /// Axes as they were given: names and numbers, lists by commas.
 struct Options {
   std::vector<int> ranks, tokens, experts, topk;  // empty: what is usual, or the trace's
-  std::vector<int> hidden{7168}, scale_bytes{0}, num_sms{0}, num_blocks{0}, num_warps{0}, pieces{0};
-  std::vector<std::string> dtype{"bf16"}, combine_dtype, layout{"token_major"}, path{"staged"}, wire{"own"},
+  std::vector<int> hidden{7168}, scale_bytes{0}, num_sms{0}, num_blocks{0}, num_warps{0}, splits_per_row{0};
+  std::vector<std::string> dtype{"bf16"}, combine_dtype, layout{"token_major"}, path{"staged"}, combine_quant{"none"},
       routing{"random"};
-  std::vector<std::string> combine_weights{"no"};
+  std::vector<std::string> combine_topk_weights{"no"};
   std::vector<std::string> op{"dispatch", "combine", "pair"}, mode;
   int repeat = 0, warm_up = 2;  // 0: 200 for queues, 20 for the CPU
   std::int64_t copy_mib = 2048;
@@ -105,13 +105,14 @@ std::vector<Problem> problems_of(const Options& o) {
   extend(plain_first(o.layout, name_of(Layout::token_major)), [](Problem& p, const std::string& v) {
     p.shape.layout = static_cast<Layout>(index_of("layout", v, kLayoutNames));
   });
-  extend(plain_first(o.combine_weights, "no"),
-         [](Problem& p, const std::string& v) { p.second_result = index_of("combine-weights", v, kNoYes) == 1; });
+  extend(plain_first(o.combine_topk_weights, "no"),
+         [](Problem& p, const std::string& v) { p.second_result = index_of("combine-topk-weights", v, kNoYes) == 1; });
   extend(o.path, [](Problem& p, const std::string& v) { p.path = static_cast<Path>(index_of("path", v, kPathNames)); });
-  extend(o.wire,
-         [](Problem& p, const std::string& v) { p.shape.wire = static_cast<Wire>(index_of("wire", v, kWireNames)); });
+  extend(o.combine_quant, [](Problem& p, const std::string& v) {
+    p.shape.combine_quant = static_cast<CombineQuant>(index_of("combine_quant", v, kCombineQuantNames));
+  });
   extend(o.tokens, [](Problem& p, int v) {
-    p.shape.max_tokens = v;
+    p.shape.max_tokens_per_rank = v;
     if (p.trace) follow_trace(p, p.trace, v);
   });
   return all;
@@ -122,7 +123,8 @@ std::vector<CallOptions> geometries_of(const Options& o) {
   for (const int num_sms : o.num_sms)
     for (const int num_blocks : o.num_blocks)
       for (const int num_warps : o.num_warps)
-        for (const int pieces : o.pieces) all.push_back({nullptr, num_sms, num_blocks, num_warps, pieces});
+        for (const int splits_per_row : o.splits_per_row)
+          all.push_back({nullptr, num_sms, num_blocks, num_warps, splits_per_row});
   return all;
 }
 
@@ -274,9 +276,9 @@ void add_axes(CLI::App& app, Options& o) {
   axis("--combine-dtype", o.combine_dtype, "Type of the rows of combine; without it the type of dispatch");
   axis("--scale-bytes", o.scale_bytes, "Bytes that travel with each token of dispatch");
   axis("--layout", o.layout, "Layout of the received rows");
-  axis("--combine-weights", o.combine_weights, "Whether combine sums rows of weights too: no, yes");
+  axis("--combine-topk-weights", o.combine_topk_weights, "Whether combine sums rows of weights too: no, yes");
   axis("--path", o.path, "How expert outputs reach combine");
-  axis("--wire", o.wire, "What crosses the link in combine");
+  axis("--combine-quant", o.combine_quant, "What crosses the link in combine");
   axis("--routing", o.routing, "Where tokens go: a name, or trace");
   axis("--op", o.op,
        "What is timed: dispatch, combine, pair (dispatch, then combine), replay (dispatch along a kept plan)");
@@ -284,7 +286,7 @@ void add_axes(CLI::App& app, Options& o) {
   axis("--num-sms", o.num_sms, "Most thread blocks of a call; 0, here and below: not chosen by the call");
   axis("--num-blocks", o.num_blocks, "Thread blocks of a call");
   axis("--num-warps", o.num_warps, "Warps of a block");
-  axis("--pieces", o.pieces, "Parts of a row that different warps take");
+  axis("--splits_per_row", o.splits_per_row, "Parts of a row that different warps take");
 }
 
 void add_bench(CLI::App& app) {

@@ -59,7 +59,8 @@ void print_line(const Line& line) {
     notes += (notes.empty() ? "" : "; ") + ("asked for " + joined(line.of.requires_arch));
   if (line.dropped) notes += (notes.empty() ? "" : "; ") + std::to_string(line.dropped) + " rows dropped";
   std::printf("%-5s %-58s W %d  T %5d  H %5d  %8lld rows %7.2f s  %s\n", line.verdict.c_str(), line.of.name.c_str(),
-              c.num_ranks, c.max_tokens, c.hidden, static_cast<long long>(line.rows), line.seconds, notes.c_str());
+              c.num_ranks, c.max_tokens_per_rank, c.hidden, static_cast<long long>(line.rows), line.seconds,
+              notes.c_str());
   if (!line.why.empty()) std::printf("      %s\n", line.why.c_str());
   if (!line.of.known_failure.empty()) std::printf("      known: %s\n", line.of.known_failure.c_str());
   std::fflush(stdout);
@@ -74,7 +75,7 @@ void print_json(const Line& line) {
   j["seconds"] = line.seconds;
   j["run_seconds"] = line.run_seconds;
   j["ranks"] = p.shape.num_ranks;
-  j["max_tokens"] = p.shape.max_tokens;
+  j["max_tokens_per_rank"] = p.shape.max_tokens_per_rank;
   j["hidden"] = p.shape.hidden;
   j["experts"] = p.shape.num_experts;
   j["topk"] = p.shape.top_k;
@@ -82,7 +83,7 @@ void print_json(const Line& line) {
   j["combine_dtype"] = name_of(p.shape.combine_dtype);
   j["layout"] = name_of(p.shape.layout);
   j["path"] = name_of(p.path);
-  j["wire"] = name_of(p.shape.wire);
+  j["combine_quant"] = name_of(p.shape.combine_quant);
   j["routing"] = routing_name(p);
   j["row_capacity"] = oracle::row_capacity(p.shape);
   j["rows_received"] = line.rows;
@@ -140,7 +141,8 @@ void add_check(CLI::App& app) {
       ->check(CLI::Range(1, kMaxRanks));
   verb->add_option("--scale-hidden", o->cases.scale_hidden, "Divide hidden sizes by this")
       ->check(CLI::Range(1, 1 << 20));
-  verb->add_option("--max-tokens", o->cases.most_tokens, "Cut max_tokens to this")->check(CLI::Range(1, 1 << 24));
+  verb->add_option("--max-tokens-per-rank", o->cases.most_tokens, "Cut max_tokens_per_rank to this")
+      ->check(CLI::Range(1, 1 << 24));
   verb->add_option("--seed", o->cases.seed, "Draws _random_fields")->capture_default_str();
   verb->add_option("--rounds", o->check.rounds, "Dispatch and combine this often")
       ->check(CLI::Range(1, 1000000))

@@ -126,7 +126,7 @@ class Pretended {
 void exchange_tiny(bool processes) {
   Problem problem;
   problem.shape.num_ranks = 2, problem.shape.hidden = 64, problem.shape.num_experts = 4, problem.shape.top_k = 2;
-  problem.shape.max_tokens = 4;
+  problem.shape.max_tokens_per_rank = 4;
   problem.second_result = true;
   CheckOptions options;
   options.processes = processes;
@@ -142,7 +142,7 @@ ordered_json trials() {
   ordered_json all;
   all["two processes exchange tokens"] = failure_of([] { exchange_tiny(true); });
   all["two threads exchange tokens"] = failure_of([] { exchange_tiny(false); });
-  all["a group of one thread on the default backend"] = failure_of([] { Group::join(Team(1), 0); });
+  all["a group of one thread on the default backend"] = failure_of([] { Group::join(ThreadTeam(1), 0); });
   return all;
 }
 
@@ -153,12 +153,12 @@ ordered_json sharing() {
   BackendInfo found[8];
   const int count = std::min(list_backends(found, 8), 8);
   const std::string failure = failure_of([&] {
-    const BackendKind used = Group::join(Team(1), 0).backend();
+    const BackendKind used = Group::join(ThreadTeam(1), 0).backend();
     for (const BackendInfo& backend : std::span(found, static_cast<std::size_t>(count)))
       for (int device = 0; backend.kind == used && device < backend.num_devices; ++device) {
         GroupOptions options;
         options.device = device;
-        all.push_back({{"device", device}, {"manner", Group::join(Team(1), 0, options).sharing()}});
+        all.push_back({{"device", device}, {"manner", Group::join(ThreadTeam(1), 0, options).sharing()}});
       }
   });
   if (!failure.empty()) all.push_back({{"device", all.size()}, {"manner", "unknown: " + failure}});
@@ -174,7 +174,7 @@ std::string tuning_failure() {
   const int ranks = std::clamp(at == std::string::npos ? 1 : std::atoi(title.c_str() + at + 7), 1, kMaxRanks);
   return failure_of([ranks] {
     const std::shared_ptr<Machine> machine = open_machine(backend_of_verbs());
-    const Team team(ranks);
+    const ThreadTeam team(ranks);
     RankThreads(ranks).run([&](int rank) {
       machine->use(rank);
       Group::join(team, rank, group_options(*machine, rank));

@@ -25,7 +25,7 @@ struct MemOptions {
 std::int32_t most_tokens(MemOptions o, std::uint64_t budget) {
   Config& c = o.config;
   const auto fits = [&](std::int64_t tokens) {
-    c.max_tokens = static_cast<std::int32_t>(tokens);
+    c.max_tokens_per_rank = static_cast<std::int32_t>(tokens);
     return supports(c, o.num_ranks) && memory_of(c, o.num_ranks, o.backend).total_bytes <= budget;
   };
   std::int64_t low = std::max<std::int64_t>(1, (c.row_capacity + o.num_ranks - 1) / o.num_ranks), high = 1 << 24;
@@ -41,7 +41,7 @@ std::int32_t most_tokens(MemOptions o, std::uint64_t budget) {
   return static_cast<std::int32_t>(low);
 }
 
-void print_bill(const MemOptions& o, const Memory& bill) {
+void print_bill(const MemOptions& o, const MemoryUsage& bill) {
   std::size_t widest = 0;
   for (const RegionBytes& region : bill.regions) widest = std::max(widest, region.name.size());
   for (const RegionBytes& region : bill.regions)
@@ -53,11 +53,11 @@ void print_bill(const MemOptions& o, const Memory& bill) {
               bytes_text(static_cast<double>(bill.total_bytes) * o.num_ranks).c_str());
 }
 
-void print_json(const MemOptions& o, const Memory& bill) {
+void print_json(const MemOptions& o, const MemoryUsage& bill) {
   nlohmann::ordered_json json;
   json["ranks"] = o.num_ranks;
   json["backend"] = name_of(o.backend);
-  json["max_tokens"] = o.config.max_tokens;
+  json["max_tokens_per_rank"] = o.config.max_tokens_per_rank;
   json["regions"] = nlohmann::ordered_json::array();
   for (const RegionBytes& region : bill.regions)
     json["regions"].push_back({{"name", region.name}, {"content", region.content}, {"bytes", region.bytes}});
@@ -68,12 +68,12 @@ void print_json(const MemOptions& o, const Memory& bill) {
 void show_memory(MemOptions o) {
   if (!o.scales_given) o.config.scale_bytes = scale_bytes_of(o.config.dispatch_dtype, o.config.hidden);
   if (!o.fit.empty()) {
-    o.config.max_tokens = most_tokens(o, bytes_from(o.fit));
+    o.config.max_tokens_per_rank = most_tokens(o, bytes_from(o.fit));
     if (!o.json)
-      std::printf("at most %s tokens a rank fit %s\n\n", grouped(o.config.max_tokens).c_str(), o.fit.c_str());
+      std::printf("at most %s tokens a rank fit %s\n\n", grouped(o.config.max_tokens_per_rank).c_str(), o.fit.c_str());
   }
   require_support(o.config, o.num_ranks);
-  const Memory bill = memory_of(o.config, o.num_ranks, o.backend);
+  const MemoryUsage bill = memory_of(o.config, o.num_ranks, o.backend);
   o.json ? print_json(o, bill) : print_bill(o, bill);
   if (!o.limit.empty() && bill.total_bytes > bytes_from(o.limit))
     throw Failed("mem: a rank takes " + grouped(static_cast<std::int64_t>(bill.total_bytes)) + " bytes, --limit " +
@@ -85,10 +85,10 @@ void add_capacity_flags(CLI::App& app, Config& c) {
   app.add_option("--expert-capacity", c.expert_capacity,
                  "expert_major: rows per expert, contiguous: in all; 0: the worst case")
       ->capture_default_str();
-  app.add_option("--in-flight", c.in_flight, "Received that may live at once")->capture_default_str();
-  app.add_option("--kept-plans", c.kept_plans, "Plans that may be kept at once")->capture_default_str();
-  app.add_flag("--fused", c.fused, "Landing rows for combine_fused");
-  app.add_flag("--combine-weights", c.combine_weights, "combine can return summed weights");
+  app.add_option("--in-flight", c.max_in_flight, "Received that may live at once")->capture_default_str();
+  app.add_option("--max-kept-plans", c.max_kept_plans, "Plans that may be kept at once")->capture_default_str();
+  app.add_flag("--fused", c.fused, "Combine slots for combine_fused");
+  app.add_flag("--combine-topk-weights", c.combine_topk_weights, "combine can return summed weights");
 }
 
 void add_mem(CLI::App& app) {
@@ -96,9 +96,9 @@ void add_mem(CLI::App& app) {
   mem->option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
   const auto options = std::make_shared<MemOptions>();
   MemOptions& o = *options;
-  o.config.hidden = 7168, o.config.num_experts = 256, o.config.top_k = 8, o.config.max_tokens = 4096;
+  o.config.hidden = 7168, o.config.num_experts = 256, o.config.top_k = 8, o.config.max_tokens_per_rank = 4096;
   add_shape_flags(*mem, o.config, o.num_ranks);
-  mem->add_option("--tokens", o.config.max_tokens, "Most tokens a rank passes in one call")
+  mem->add_option("--tokens", o.config.max_tokens_per_rank, "Most tokens a rank passes in one call")
       ->check(CLI::Range(1, (1 << 24) - 1))
       ->capture_default_str();
   add_row_flags(*mem, o.config);

@@ -87,7 +87,7 @@ void write_rank(const Options& o, const Machine& machine, int rank, const RankPr
                                  {"host", machine.host()},
                                  {"driver", machine.driver()},
                                  {"ranks", o.num_ranks},
-                                 {"tokens", o.config.max_tokens},
+                                 {"tokens", o.config.max_tokens_per_rank},
                                  {"hidden", o.config.hidden},
                                  {"experts", o.config.num_experts},
                                  {"topk", o.config.top_k}};
@@ -135,7 +135,7 @@ void profile(const Options& o) {
   for (int rank = 0; rank < o.num_ranks; ++rank)
     write_rank(o, job.machine(), rank, profiles[static_cast<std::size_t>(rank)]);
   std::printf("# %s, %d ranks, %d tokens each; means of ranks: their mean, least and most\n",
-              job.machine().host().c_str(), o.num_ranks, o.config.max_tokens);
+              job.machine().host().c_str(), o.num_ranks, o.config.max_tokens_per_rank);
   print_table(profiles);
 }
 

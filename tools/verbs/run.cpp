@@ -49,7 +49,7 @@ void run_ranks(const LayerJob& job, const Model& model, Shared& shared, Progress
     endings = run_as_processes(
         job.num_ranks(), [&](int rank) { return run_rank(job, model, shared, nullptr, meeting, rank); }, watch);
   } else {
-    const Team team(job.num_ranks());
+    const ThreadTeam team(job.num_ranks());
     endings = run_as_threads(
         job.num_ranks(), [&](int rank) { return run_rank(job, model, shared, &team, "", rank); }, watch);
   }

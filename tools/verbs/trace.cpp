@@ -65,7 +65,7 @@ std::string picture_of(Events events, const Options& o, Machine& machine) {
   Bars bars = bars_of(events, o.timeline.blocks);
   bars.name = "decode-step";
   bars.title = "dispatch and combine, " + machine.host();
-  bars.description = "Phases of one dispatch and one combine of " + std::to_string(o.config.max_tokens) +
+  bars.description = "Phases of one dispatch and one combine of " + std::to_string(o.config.max_tokens_per_rank) +
                      " tokens on each of " + std::to_string(o.num_ranks) + " ranks, against time";
   bars.x_title = "µs";
   return svg_of(bars);

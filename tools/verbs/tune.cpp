@@ -44,7 +44,7 @@ GroupOptions untuned(const Machine& machine, int rank) {
 
 std::string title_of(const Options& o, Machine& machine) {
   machine.use(0);
-  const std::string model = Group::join(Team(1), 0, untuned(machine, 0)).device_model();
+  const std::string model = Group::join(ThreadTeam(1), 0, untuned(machine, 0)).device_model();
   return std::string("crossdock-tuning 1 version=") + version() + " ranks=" + std::to_string(o.num_ranks) +
          " device=" + model;
 }
@@ -66,14 +66,14 @@ std::string wish_of(const CallOptions& asked) {
   };
   add("num_blocks", asked.num_blocks);
   add("num_warps", asked.num_warps);
-  add("pieces", asked.pieces);
+  add("splits_per_row", asked.splits_per_row);
   return text;
 }
 
 std::string shown(const Trial& trial) {
   char text[64];
   std::snprintf(text, sizeof text, "%9.2f us (%d x %d, %d)", trial.us, trial.launch.num_blocks, trial.launch.num_warps,
-                trial.launch.pieces);
+                trial.launch.splits_per_row);
   return text;
 }
 
@@ -92,7 +92,7 @@ Found search_on(Bench& bench, const Options& o, Op op, const std::function<bool(
 
 /// The library takes the file, in a group such as it is for.
 void try_file(const Options& o, Machine& machine) {
-  const Team team(o.num_ranks);
+  const ThreadTeam team(o.num_ranks);
   RankThreads(o.num_ranks).run([&](int rank) {
     machine.use(rank);
     GroupOptions options = group_options(machine, rank);
@@ -112,7 +112,7 @@ void summarise(const Options& o, const Summary& s) {
 /// Both operators of one number of tokens.
 void tune_tokens(Options& o, int tokens, Measurer& measurer, const std::function<bool()>& out_of_time, TuningFile& file,
                  Summary& summary) {
-  o.config.max_tokens = tokens;
+  o.config.max_tokens_per_rank = tokens;
   const Data data(problem_of(o.config, o.num_ranks));
   const std::vector<oracle::RankResult> expected = expected_results(data);
   const std::unique_ptr<Bench> bench = measurer.open(data, expected);
@@ -132,7 +132,7 @@ void tune(Options& o) {
   o.config.zero_copy = o.path == Path::zero_copy;
   o.config.fused = o.path == Path::fused;
   for (const int tokens : o.tokens) {
-    o.config.max_tokens = tokens;
+    o.config.max_tokens_per_rank = tokens;
     require_support(o.config, o.num_ranks);
   }
   ::setenv("CROSSDOCK_TUNING_FILE", "none", 1);  // what an earlier file says is not the rule
@@ -142,7 +142,8 @@ void tune(Options& o) {
   const std::string comment = now() + ", commit " CROSSDOCK_COMMIT ", " + measurer->host() + ", " + measurer->driver();
   const auto end = Clock::now() + std::chrono::seconds(o.time_limit_s);
   const auto out_of_time = [&] { return Clock::now() >= end; };
-  std::printf("# %s\n# us of a call, median of %d; in brackets blocks x warps, pieces\n", comment.c_str(), o.repeat);
+  std::printf("# %s\n# us of a call, median of %d; in brackets blocks x warps, splits_per_row\n", comment.c_str(),
+              o.repeat);
   Summary summary;
   file.write(comment);  // where that is impossible, it is said at once
   for (const int tokens : o.tokens) {
@@ -159,7 +160,8 @@ void tune(Options& o) {
 
 void add_tune(CLI::App& app) {
   const auto o = std::make_shared<Options>();
-  CLI::App* verb = app.add_subcommand("tune", "Find blocks, warps and pieces that beat the rule; write a tuning file");
+  CLI::App* verb =
+      app.add_subcommand("tune", "Find blocks, warps and splits_per_row that beat the rule; write a tuning file");
   o->config.hidden = 7168, o->config.num_experts = 256, o->config.top_k = 8;
   add_shape_flags(*verb, o->config, o->num_ranks);
   add_enum(*verb, "--dtype", o->config.dispatch_dtype, kDtypeNames, "Rows of dispatch");

@@ -27,7 +27,7 @@ class CpuBlock : public Block {
   SharedBlock pages_;
 };
 
-class CpuMoment : public Moment {
+class CpuMoment : public Event {
  public:
   void mark(StreamHandle stream) noexcept override {
     if (!stream) return;  // what it is to follow has run
@@ -71,20 +71,22 @@ class CpuDevice : public Device {
   }
   std::string export_handle(const Block&) override { return {}; }
   BlockPtr import_handle(const std::string&, std::uint64_t) override { return nullptr; }
-  void reach(const BlockPtr&) override {}
-  std::string why_not_reach(int) override { return {}; }
+  void enable_peer_access(const BlockPtr&) override {}
+  std::string peer_access_error(int) override { return {}; }
 
   void fill(void* to, std::uint8_t value, std::uint64_t bytes) override { std::memset(to, value, bytes); }
   void fill_on(StreamHandle stream, void* to, std::uint8_t value, std::uint64_t bytes) override {
     enqueue_on(stream, [to, value, bytes] { std::memset(to, value, bytes); });
   }
-  void post(void* to, const void* from, std::uint64_t bytes) override { std::memcpy(to, from, bytes); }
-  void peek(void* to, const void* from, std::uint64_t bytes) override { std::memcpy(to, from, bytes); }
-  void post_word(std::uint64_t* to, std::uint64_t value) override { __atomic_store_n(to, value, __ATOMIC_RELEASE); }
+  void write_async(void* to, const void* from, std::uint64_t bytes) override { std::memcpy(to, from, bytes); }
+  void read_sync(void* to, const void* from, std::uint64_t bytes) override { std::memcpy(to, from, bytes); }
+  void write_word_async(std::uint64_t* to, std::uint64_t value) override {
+    __atomic_store_n(to, value, __ATOMIC_RELEASE);
+  }
 
-  std::unique_ptr<Moment> make_moment() override { return std::make_unique<CpuMoment>(); }
+  std::unique_ptr<Event> make_event() override { return std::make_unique<CpuMoment>(); }
 
-  std::string why_not_pointer(const void*) override { return {}; }
+  std::string pointer_error(const void*) override { return {}; }
   bool check_stream(StreamHandle stream) override {
     cpu::check_stream(stream);
     return stream && static_cast<CpuStream*>(stream)->capturing();

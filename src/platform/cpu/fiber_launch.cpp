@@ -16,7 +16,7 @@ namespace crossdock::platform::cpu {
 
 namespace {
 
-constexpr const char* kCallNames[] = {"none", "sync_block", "any_in_block", "sync_warp", "max_across", "votes"};
+constexpr const char* kCallNames[] = {"none", "sync_block", "sync_block_or", "sync_warp", "max_across", "ballot"};
 const char* name_of(FiberCall call) { return kCallNames[static_cast<int>(call)]; }
 
 XD_NO_TSAN void release([[maybe_unused]] void* edge) {
@@ -30,7 +30,7 @@ XD_NO_TSAN void acquire([[maybe_unused]] void* edge) {
 #endif
 }
 
-/// Only barriers order memory; max_across and votes move a value and nothing else, as on a GPU.
+/// Only barriers order memory; max_across and ballot move a value and nothing else, as on a GPU.
 constexpr bool orders_memory(FiberCall call) { return call <= FiberCall::sync_warp; }
 
 }  // namespace
@@ -162,7 +162,7 @@ std::uint64_t FiberLaunch::draw() {  // xorshift64*
 }
 
 FiberLaunch::Value FiberLaunch::meet(FiberCall call, int fiber, Value mine, int span) {
-  const bool of_block = call <= FiberCall::any_in_block;
+  const bool of_block = call <= FiberCall::sync_block_or;
   Meeting& meeting = of_block ? block_meetings_[fiber / geometry_.num_threads] : warp_meetings_[fiber / width_];
   if (meeting.arrived == 0) {
     meeting.call = call;
@@ -192,12 +192,12 @@ void FiberLaunch::finish(Meeting& meeting) {
   const int first = meeting.first_fiber, num = meeting.num_fibers;
   Value all{};
   for (int i = first; i < first + num; ++i) {
-    if (meeting.call == FiberCall::any_in_block) all.flag |= mine_[i].flag;
-    if (meeting.call == FiberCall::votes) all.bits |= mine_[i].bits << (i - first);
+    if (meeting.call == FiberCall::sync_block_or) all.flag |= mine_[i].flag;
+    if (meeting.call == FiberCall::ballot) all.bits |= mine_[i].bits << (i - first);
   }
   for (int i = first; i < first + num; ++i) {
     result_[i].flag = all.flag;
-    if (meeting.call == FiberCall::votes) result_[i].bits = all.bits;
+    if (meeting.call == FiberCall::ballot) result_[i].bits = all.bits;
     if (meeting.call == FiberCall::max_across) {
       const int group = first + (i - first) / meeting.span * meeting.span;
       float most = mine_[group].number;

@@ -20,7 +20,7 @@ struct FiberOptions {
 };
 
 /// Calls in which all threads of a warp or of a block meet.
-enum class FiberCall : std::uint8_t { none, sync_block, any_in_block, sync_warp, max_across, votes };
+enum class FiberCall : std::uint8_t { none, sync_block, sync_block_or, sync_warp, max_across, ballot };
 
 class FiberLaunch {
  public:

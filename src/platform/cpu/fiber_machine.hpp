@@ -35,19 +35,21 @@ class FiberMachine : public Memory {
 
   void sync_block() { launch_.meet(FiberCall::sync_block, fiber_); }
   void sync_warp() { launch_.meet(FiberCall::sync_warp, fiber_); }
-  bool any_in_block(bool flag) { return launch_.meet(FiberCall::any_in_block, fiber_, {.flag = flag}).flag != 0; }
+  bool sync_block_or(bool flag) { return launch_.meet(FiberCall::sync_block_or, fiber_, {.flag = flag}).flag != 0; }
   /// All lanes of the warp call it together, whatever n is.
   float max_across(float v, int n) { return launch_.meet(FiberCall::max_across, fiber_, {.number = v}, n).number; }
-  std::uint64_t votes(bool flag) { return launch_.meet(FiberCall::votes, fiber_, {.bits = flag}).bits; }
+  std::uint64_t ballot(bool flag) { return launch_.meet(FiberCall::ballot, fiber_, {.bits = flag}).bits; }
 
   // With a seed, other threads may run before any operation on a word.
-  Bytes16 load16_whole(const void* from) { return launch_.interrupt(), Memory::load16_whole(from); }
-  void store16_whole(void* to, Bytes16 v) { launch_.interrupt(), Memory::store16_whole(to, v); }
+  Bytes16 load16_atomic(const void* from) { return launch_.interrupt(), Memory::load16_atomic(from); }
+  void store16_atomic(void* to, Bytes16 v) { launch_.interrupt(), Memory::store16_atomic(to, v); }
   std::uint64_t load_relaxed(const std::uint64_t* p) { return launch_.interrupt(), Memory::load_relaxed(p); }
   std::uint64_t load_acquire(const std::uint64_t* p) { return launch_.interrupt(), Memory::load_acquire(p); }
   void store_relaxed(std::uint64_t* p, std::uint64_t v) { launch_.interrupt(), Memory::store_relaxed(p, v); }
   void store_release(std::uint64_t* p, std::uint64_t v) { launch_.interrupt(), Memory::store_release(p, v); }
-  void store_begun(std::uint64_t* p, std::uint64_t v) { launch_.interrupt(), Memory::store_begun(p, v); }
+  void store_release_prior_kernels(std::uint64_t* p, std::uint64_t v) {
+    launch_.interrupt(), Memory::store_release_prior_kernels(p, v);
+  }
   std::uint32_t add_acq_rel(std::uint32_t* p, std::uint32_t v) {
     return launch_.interrupt(), Memory::add_acq_rel(p, v);
   }

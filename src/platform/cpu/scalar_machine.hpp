@@ -36,9 +36,9 @@ struct Memory {
     std::memcpy(&v, __builtin_assume_aligned(from, 16), 16);
     return v;
   }
-  static Bytes16 load16_once(const void* from) { return load16(from); }
+  static Bytes16 load16_streaming(const void* from) { return load16(from); }
   static void store16(void* to, Bytes16 v) { std::memcpy(__builtin_assume_aligned(to, 16), &v, 16); }
-  static void store16_away(void* to, Bytes16 v) {
+  static void store16_streaming(void* to, Bytes16 v) {
 #if defined(__x86_64__) && !XD_TSAN  // ThreadSanitizer does not see the streaming store
     __m128i bytes;
     std::memcpy(&bytes, &v, 16);
@@ -47,14 +47,14 @@ struct Memory {
     store16(to, v);
 #endif
   }
-  static Bytes16 load16_whole(const void* from) {
+  static Bytes16 load16_atomic(const void* from) {
     const auto* p = static_cast<const std::uint32_t*>(from);
     Bytes16 v;
     v.word[3] = __atomic_load_n(p + 3, __ATOMIC_ACQUIRE);
     for (int i = 0; i < 3; ++i) v.word[i] = __atomic_load_n(p + i, __ATOMIC_RELAXED);
     return v;
   }
-  static void store16_whole(void* to, Bytes16 v) {
+  static void store16_atomic(void* to, Bytes16 v) {
     auto* p = static_cast<std::uint32_t*>(to);
     for (int i = 0; i < 3; ++i) __atomic_store_n(p + i, v.word[i], __ATOMIC_RELAXED);
     __atomic_store_n(p + 3, v.word[3], __ATOMIC_RELEASE);
@@ -66,7 +66,7 @@ struct Memory {
     end_streaming_stores();
     __atomic_store_n(p, v, __ATOMIC_RELEASE);
   }
-  static void store_begun(std::uint64_t* p, std::uint64_t v) { store_release(p, v); }
+  static void store_release_prior_kernels(std::uint64_t* p, std::uint64_t v) { store_release(p, v); }
   static std::uint32_t add_acq_rel(std::uint32_t* p, std::uint32_t v) {
     end_streaming_stores();
     return __atomic_fetch_add(p, v, __ATOMIC_ACQ_REL);
@@ -96,9 +96,9 @@ class ScalarMachine : public Memory {
 
   static void sync_block() {}
   static void sync_warp() {}
-  static bool any_in_block(bool flag) { return flag; }
+  static bool sync_block_or(bool flag) { return flag; }
   static float max_across(float v, int) { return v; }
-  static std::uint64_t votes(bool flag) { return flag; }
+  static std::uint64_t ballot(bool flag) { return flag; }
 
   // A single writer needs no locked instruction for words that only its own block touches.
   static std::uint32_t add_relaxed(std::uint32_t* p, std::uint32_t v) {

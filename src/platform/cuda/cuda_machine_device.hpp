@@ -19,7 +19,7 @@ struct CudaMachine {
 
   __device__ static void sync_block() { __syncthreads(); }
   __device__ static void sync_warp() { __syncwarp(); }
-  __device__ static bool any_in_block(bool flag) { return __syncthreads_or(flag) != 0; }
+  __device__ static bool sync_block_or(bool flag) { return __syncthreads_or(flag) != 0; }
   __device__ static float max_across(float v, int n) {
     for (int step = 1; step < n; step *= 2) {
       const float other = __shfl_xor_sync(kAllLanes, v, step);
@@ -27,7 +27,7 @@ struct CudaMachine {
     }
     return v;
   }
-  __device__ static std::uint64_t votes(bool flag) { return __ballot_sync(kAllLanes, flag); }
+  __device__ static std::uint64_t ballot(bool flag) { return __ballot_sync(kAllLanes, flag); }
 
   __device__ static Bytes16 load16(const void* from) {
     Bytes16 v;
@@ -37,7 +37,7 @@ struct CudaMachine {
                  : "memory");
     return v;
   }
-  __device__ static Bytes16 load16_once(const void* from) {
+  __device__ static Bytes16 load16_streaming(const void* from) {
     Bytes16 v;
     asm volatile("ld.global.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
                  : "=r"(v.word[0]), "=r"(v.word[1]), "=r"(v.word[2]), "=r"(v.word[3])
@@ -50,14 +50,14 @@ struct CudaMachine {
                  "r"(v.word[3])
                  : "memory");
   }
-  __device__ static void store16_away(void* to, Bytes16 v) {
+  __device__ static void store16_streaming(void* to, Bytes16 v) {
     asm volatile("st.global.L1::no_allocate.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(__cvta_generic_to_global(to)),
                  "r"(v.word[0]), "r"(v.word[1]), "r"(v.word[2]), "r"(v.word[3])
                  : "memory");
   }
 
   /// 128 bits are one access to the memory model.
-  __device__ static Bytes16 load16_whole(const void* from) {
+  __device__ static Bytes16 load16_atomic(const void* from) {
     std::uint64_t low, high;
     asm volatile("{ .reg .b128 q; ld.relaxed.sys.global.b128 q, [%2]; mov.b128 {%0, %1}, q; }"
                  : "=l"(low), "=l"(high)
@@ -66,7 +66,7 @@ struct CudaMachine {
     return {{static_cast<std::uint32_t>(low), static_cast<std::uint32_t>(low >> 32), static_cast<std::uint32_t>(high),
              static_cast<std::uint32_t>(high >> 32)}};
   }
-  __device__ static void store16_whole(void* to, Bytes16 v) {
+  __device__ static void store16_atomic(void* to, Bytes16 v) {
     const std::uint64_t low = v.word[0] | std::uint64_t{v.word[1]} << 32,
                         high = v.word[2] | std::uint64_t{v.word[3]} << 32;
     asm volatile("{ .reg .b128 q; mov.b128 q, {%1, %2}; st.relaxed.sys.global.b128 [%0], q; }" ::"l"(
@@ -92,7 +92,7 @@ struct CudaMachine {
     asm volatile("st.release.sys.u64 [%0], %1;" ::"l"(p), "l"(v) : "memory");
   }
   /// The end of a kernel is a release at system scope, and the next of its stream begins after it.
-  __device__ static void store_begun(std::uint64_t* p, std::uint64_t v) { store_relaxed(p, v); }
+  __device__ static void store_release_prior_kernels(std::uint64_t* p, std::uint64_t v) { store_relaxed(p, v); }
   __device__ static std::uint32_t add_acq_rel(std::uint32_t* p, std::uint32_t v) {
     std::uint32_t old;
     asm volatile("atom.acq_rel.gpu.add.u32 %0, [%1], %2;" : "=r"(old) : "l"(p), "r"(v) : "memory");

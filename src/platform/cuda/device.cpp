@@ -14,7 +14,7 @@ namespace crossdock::platform::cuda {
 namespace {
 
 /// An event. Its record costs the host and the device next to nothing, for it takes no time.
-class EventMoment : public Moment {
+class EventMoment : public Event {
  public:
   explicit EventMoment(int ordinal) : ordinal_(ordinal) {
     const Current current(ordinal_);
@@ -87,21 +87,21 @@ class CudaDevice : public Device {
   BlockPtr import_handle(const std::string& handle, std::uint64_t bytes) override {
     return import_plain(ordinal_, handle, bytes);
   }
-  void reach(const BlockPtr& block) override { static_cast<const DeviceBlock&>(*block).grant(ordinal_); }
+  void enable_peer_access(const BlockPtr& block) override { static_cast<const DeviceBlock&>(*block).grant(ordinal_); }
 
   DeviceId id() const override { return id_; }
-  std::string why_not_reach(int other) override {
+  std::string peer_access_error(int other) override {
     if (other == ordinal_) return {};
     int reachable = 0;
     check(cudaDeviceCanAccessPeer(&reachable, ordinal_, other), "cudaDeviceCanAccessPeer");
     return reachable ? ""
                      : "the driver reports no peer access between them; choose devices on one NVLink or PCIe switch";
   }
-  std::string why_not_reach_id(const DeviceId& other) override {
+  std::string peer_access_error_by_id(const DeviceId& other) override {
     int count = 0;
     check(cudaGetDeviceCount(&count), "cudaGetDeviceCount");
     for (int ordinal = 0; ordinal < count; ++ordinal)
-      if (id_of(ordinal) == other) return why_not_reach(ordinal);
+      if (id_of(ordinal) == other) return peer_access_error(ordinal);
     return {};  // hidden from this process; mapping its memory will tell
   }
 
@@ -116,20 +116,20 @@ class CudaDevice : public Device {
   void fill_on(StreamHandle stream, void* to, std::uint8_t value, std::uint64_t bytes) override {
     check(cudaMemsetAsync(to, value, bytes, static_cast<cudaStream_t>(stream)), "filling memory on a stream");
   }
-  void post(void* to, const void* from, std::uint64_t bytes) override {
+  void write_async(void* to, const void* from, std::uint64_t bytes) override {
     Current current(ordinal_);
     check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, aside_), "writing to device memory");
   }
-  void post_word(std::uint64_t* to, std::uint64_t value) override { post(to, &value, sizeof value); }
-  void peek(void* to, const void* from, std::uint64_t bytes) override {
-    post(to, from, bytes);
+  void write_word_async(std::uint64_t* to, std::uint64_t value) override { write_async(to, &value, sizeof value); }
+  void read_sync(void* to, const void* from, std::uint64_t bytes) override {
+    write_async(to, from, bytes);
     check(cudaStreamSynchronize(aside_), "reading device memory");
   }
 
-  std::unique_ptr<Moment> make_moment() override { return std::make_unique<EventMoment>(ordinal_); }
-  void mark_posts(Moment& moment) noexcept override { moment.mark(aside_); }
+  std::unique_ptr<Event> make_event() override { return std::make_unique<EventMoment>(ordinal_); }
+  void mark_writes(Event& moment) noexcept override { moment.mark(aside_); }
 
-  std::string why_not_pointer(const void* pointer) override {
+  std::string pointer_error(const void* pointer) override {
     CUmemorytype type{};
     int ordinal = -1;
     void* values[] = {&type, &ordinal};
@@ -166,7 +166,7 @@ class CudaDevice : public Device {
     if (before != ordinal_) check(cudaSetDevice(ordinal_), "cudaSetDevice");
     return before;
   }
-  void give_back(int before) override {
+  void restore_device(int before) override {
     if (before != ordinal_) cudaSetDevice(before);
   }
 

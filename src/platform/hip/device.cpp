@@ -45,7 +45,7 @@ void check_fits(int ordinal) {
 }
 
 /// An event without time.
-class EventMoment : public Moment {
+class EventMoment : public Event {
  public:
   explicit EventMoment(int ordinal) : ordinal_(ordinal) {
     const Current current(ordinal_);
@@ -116,9 +116,9 @@ class HipDevice : public Device {
   BlockPtr import_handle(const std::string& handle, std::uint64_t bytes) override {
     return import_plain(ordinal_, handle, bytes);
   }
-  void reach(const BlockPtr& block) override { static_cast<const DeviceBlock&>(*block).grant(ordinal_); }
+  void enable_peer_access(const BlockPtr& block) override { static_cast<const DeviceBlock&>(*block).grant(ordinal_); }
 
-  std::string why_not_reach(int other) override {
+  std::string peer_access_error(int other) override {
     if (other == ordinal_) return {};
     int reachable = 0;
     check(driver().can_access_peer(&reachable, ordinal_, other), "hipDeviceCanAccessPeer");
@@ -126,11 +126,11 @@ class HipDevice : public Device {
                      : "the driver reports no peer access between them; choose devices joined by xGMI, or one PCIe "
                        "root with IOMMU passthrough";
   }
-  std::string why_not_reach_id(const DeviceId& other) override {
+  std::string peer_access_error_by_id(const DeviceId& other) override {
     int count = 0;
     check(driver().get_device_count(&count), "hipGetDeviceCount");
     for (int ordinal = 0; ordinal < count; ++ordinal)
-      if (id_of(ordinal) == other) return why_not_reach(ordinal);
+      if (id_of(ordinal) == other) return peer_access_error(ordinal);
     return {};  // hidden from this process; mapping its memory will tell
   }
 
@@ -142,17 +142,17 @@ class HipDevice : public Device {
   void fill_on(StreamHandle stream, void* to, std::uint8_t value, std::uint64_t bytes) override {
     check(driver().set_async(to, value, bytes, static_cast<hipStream_t>(stream)), "filling memory on a stream");
   }
-  void post(void* to, const void* from, std::uint64_t bytes) override {
+  void write_async(void* to, const void* from, std::uint64_t bytes) override {
     copy(to, from, bytes, "writing to device memory");
   }
-  void post_word(std::uint64_t* to, std::uint64_t value) override { post(to, &value, sizeof value); }
-  void peek(void* to, const void* from, std::uint64_t bytes) override {
+  void write_word_async(std::uint64_t* to, std::uint64_t value) override { write_async(to, &value, sizeof value); }
+  void read_sync(void* to, const void* from, std::uint64_t bytes) override {
     copy(to, from, bytes, "reading device memory");
   }
 
-  std::unique_ptr<Moment> make_moment() override { return std::make_unique<EventMoment>(ordinal_); }
+  std::unique_ptr<Event> make_event() override { return std::make_unique<EventMoment>(ordinal_); }
 
-  std::string why_not_pointer(const void* pointer) override {
+  std::string pointer_error(const void* pointer) override {
     int type = 0, ordinal = -1;
     void* address = const_cast<void*>(pointer);
     if (driver().pointer_attribute(&type, HIP_POINTER_ATTRIBUTE_MEMORY_TYPE, address) != hipSuccess ||
@@ -190,7 +190,7 @@ class HipDevice : public Device {
     if (before != ordinal_) check(driver().set_device(ordinal_), "hipSetDevice");
     return before;
   }
-  void give_back(int before) override {
+  void restore_device(int before) override {
     if (before != ordinal_) (void)driver().set_device(before);
   }
 

@@ -36,7 +36,7 @@ struct HipMachineOf {
     __builtin_amdgcn_wave_barrier();
     __builtin_amdgcn_fence(__ATOMIC_ACQUIRE, "wavefront");
   }
-  __device__ static bool any_in_block(bool flag) {
+  __device__ static bool sync_block_or(bool flag) {
     __shared__ std::uint32_t any;
     if (thread() == 0) any = 0;
     sync_block();
@@ -52,7 +52,7 @@ struct HipMachineOf {
     };
     return butterfly(v, n, exchanged, [](float a, float b) { return b > a ? b : a; });
   }
-  __device__ static std::uint64_t votes(bool flag) {
+  __device__ static std::uint64_t ballot(bool flag) {
     if constexpr (kWidth == 64)
       return __builtin_amdgcn_ballot_w64(flag);
     else
@@ -60,22 +60,22 @@ struct HipMachineOf {
   }
 
   __device__ static Bytes16 load16(const void* from) { return __builtin_bit_cast(Bytes16, *global(from)); }
-  __device__ static Bytes16 load16_once(const void* from) {
+  __device__ static Bytes16 load16_streaming(const void* from) {
     return __builtin_bit_cast(Bytes16, __builtin_nontemporal_load(global(from)));
   }
   __device__ static void store16(void* to, Bytes16 v) { *global(to) = __builtin_bit_cast(Words4, v); }
-  __device__ static void store16_away(void* to, Bytes16 v) {
+  __device__ static void store16_streaming(void* to, Bytes16 v) {
     __builtin_nontemporal_store(__builtin_bit_cast(Words4, v), global(to));
   }
 
   /// AMD's memory model knows no access of 16 bytes: an order in its place.
-  __device__ static Bytes16 load16_whole(const void* from) {
+  __device__ static Bytes16 load16_atomic(const void* from) {
     const auto* p = static_cast<const std::uint64_t*>(from);
     const std::uint64_t high = load_acquire(p + 1), low = load_relaxed(p);
     return {{static_cast<std::uint32_t>(low), static_cast<std::uint32_t>(low >> 32), static_cast<std::uint32_t>(high),
              static_cast<std::uint32_t>(high >> 32)}};
   }
-  __device__ static void store16_whole(void* to, Bytes16 v) {
+  __device__ static void store16_atomic(void* to, Bytes16 v) {
     auto* p = static_cast<std::uint64_t*>(to);
     store_relaxed(p, v.word[0] | std::uint64_t{v.word[1]} << 32);
     store_release(p + 1, v.word[2] | std::uint64_t{v.word[3]} << 32);
@@ -96,7 +96,7 @@ struct HipMachineOf {
     __hip_atomic_store(p, v, __ATOMIC_RELAXED, __HIP_MEMORY_SCOPE_SYSTEM);
   }
   /// Between kernels of a stream the runtime may release at device scope only.
-  __device__ static void store_begun(std::uint64_t* p, std::uint64_t v) { store_release(p, v); }
+  __device__ static void store_release_prior_kernels(std::uint64_t* p, std::uint64_t v) { store_release(p, v); }
   __device__ static std::uint32_t add_acq_rel(std::uint32_t* p, std::uint32_t v) {
     __builtin_amdgcn_fence(__ATOMIC_RELEASE, "agent");
     await_memory();

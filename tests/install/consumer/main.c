@@ -11,7 +11,7 @@ static int check(xd_status status) {
 }
 
 int main(void) {
-  xd_team* team = NULL;
+  xd_thread_team* team = NULL;
   xd_group* group = NULL;
   xd_exchange* exchange = NULL;
   xd_received* received = NULL;
@@ -26,12 +26,12 @@ int main(void) {
   XD_INIT(config);
   config.hidden = 8;
   config.num_experts = 2;
-  config.top_k = config.max_tokens = 1;
+  config.top_k = config.max_tokens_per_rank = 1;
   config.dispatch_dtype = config.combine_dtype = XD_F32;
   xd_dispatch_input tokens;
   XD_INIT(tokens);
   tokens.rows = row;
-  tokens.ids = &expert;
+  tokens.topk_ids = &expert;
   tokens.num_tokens = 1;
   xd_view view;
   XD_INIT(view);
@@ -39,14 +39,14 @@ int main(void) {
   XD_INIT(results);
   results.out_rows = back;
 
-  int ok = check(xd_team_create(1, &team)) && check(xd_group_join_team(team, 0, &options, &group)) &&
+  int ok = check(xd_thread_team_create(1, &team)) && check(xd_group_join_thread_team(team, 0, &options, &group)) &&
            check(xd_exchange_create(group, &config, &exchange)) &&
            check(xd_dispatch(exchange, NULL, &tokens, &received)) && check(xd_received_view(received, &view));
   results.rows = view.rows;
   ok = ok && check(xd_combine(exchange, &received, NULL, &results)) && memcmp(back, row, sizeof row) == 0;
   xd_exchange_destroy(exchange);
   xd_group_destroy(group);
-  xd_team_destroy(team);
+  xd_thread_team_destroy(team);
   puts(xd_version());
   return ok ? 0 : 1;
 }

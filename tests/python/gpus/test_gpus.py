@@ -46,13 +46,13 @@ def to_numpy(tensor, dtype=None):
 def problem_of(group, seed, layout, dtypes):
     """What test_properties checks, the same on every rank."""
     random = np.random.default_rng(seed)
-    members = dict(hidden=64, num_experts=int(random.integers(1, 12)), top_k=int(random.integers(1, 6)), max_tokens=int(random.integers(1, 40)), layout=layout,
+    members = dict(hidden=64, num_experts=int(random.integers(1, 12)), top_k=int(random.integers(1, 6)), max_tokens_per_rank=int(random.integers(1, 40)), layout=layout,
                    dispatch_dtype=dtypes[0], combine_dtype=dtypes[1], alignment=int(random.choice([1, 8, 128])) if layout == "contiguous" else 1)
-    tokens = [int(t) for t in random.integers(0, members["max_tokens"] + 1, group.num_ranks)]
+    tokens = [int(t) for t in random.integers(0, members["max_tokens_per_rank"] + 1, group.num_ranks)]
     return group.num_ranks, crossdock.Config(**members), tokens, seed
 
 
-CONFIG = crossdock.Config(hidden=512, num_experts=8, top_k=2, max_tokens=64)
+CONFIG = crossdock.Config(hidden=512, num_experts=8, top_k=2, max_tokens_per_rank=64)
 
 
 @needs_cuda
@@ -60,7 +60,7 @@ CONFIG = crossdock.Config(hidden=512, num_experts=8, top_k=2, max_tokens=64)
 def test_host_and_device_time_of_a_call(group, device):
     """Host: at most 8 us a call, or what a launch by torch takes where that is more; before other tests leave graphs and streams behind,
     with which every launch takes longer. Device: to be laid beside `crossdock bench` of the same shape."""
-    exchange = group.exchange(CONFIG.replace(hidden=7168, num_experts=256, top_k=8, max_tokens=128))
+    exchange = group.exchange(CONFIG.replace(hidden=7168, num_experts=256, top_k=8, max_tokens_per_rank=128))
     rows, ids = torch.zeros(128, 7168, dtype=torch.bfloat16, device=device), torch.rand(128, 256, device=device).argsort(1)[:, :8].to(torch.int32).contiguous()
     out, word, hosts, marks = torch.empty_like(rows), torch.zeros(1, device=device), [], []
     for _ in range(200):
@@ -126,12 +126,12 @@ def distinct(ids, group):
 
 
 def test_a_plan_an_addend_and_the_second_result(group, device):
-    exchange = group.exchange(CONFIG.replace(combine_weights=True))
+    exchange = group.exchange(CONFIG.replace(combine_topk_weights=True))
     rows, ids = inputs(device, rank=group.rank)
     weights = torch.rand(64, 2, device=device)
     received = exchange.dispatch(rows, ids, weights)
     plan = received.keep()
-    out, out_weights = exchange.combine(received, received.rows, with_weights=True, add=rows)
+    out, out_weights = exchange.combine(received, received.rows, combine_topk_weights=True, add=rows)
     assert torch.equal(out.float(), rows.float() * (distinct(ids, group) + 1)) and torch.allclose(out_weights, weights * distinct(ids, group))
     again = exchange.dispatch(rows * 2, plan=plan)
     assert torch.equal(exchange.combine(plan, again.rows).float(), 2 * rows.float() * distinct(ids, group))
@@ -146,7 +146,7 @@ def test_a_rank_without_tokens(group, device):
 
 
 def test_gradients(group, device):
-    config = CONFIG.replace(dispatch_dtype="f32", combine_dtype="f32", layout="expert_major", combine_weights=True)
+    config = CONFIG.replace(dispatch_dtype="f32", combine_dtype="f32", layout="expert_major", combine_topk_weights=True)
     rows, ids = inputs(device, rank=group.rank)
     rows, weights = rows.float().requires_grad_(), torch.rand(64, 2, device=device).requires_grad_()
     sent = xd.dispatch(group.exchange(config), rows, ids, weights)
@@ -185,7 +185,7 @@ def test_an_exchange_may_be_collected_while_its_calls_are_queued(group, device):
     for layout in crossdock.LAYOUTS:
         results = []
         for tokens in (64, 65, 66):  # configs that no other test holds alive, the next made while the one before is under way
-            out, exchange = layer(group.exchange(CONFIG.replace(max_tokens=tokens, layout=layout)))
+            out, exchange = layer(group.exchange(CONFIG.replace(max_tokens_per_rank=tokens, layout=layout)))
             assert exchange() is None
             results.append(out)
         if device.type == "cuda":
@@ -352,7 +352,7 @@ def microseconds_of_bench(ranks, **members):
 def test_device_time_from_python_is_that_of_the_bench(group, device, gathered):
     """A graph of 20 pairs, as the bench has it: nothing of Python is in a replay, so times may differ by 3 percent."""
     calls, tokens = 20, 1024
-    exchange = group.exchange(crossdock.Config(hidden=7168, num_experts=256, top_k=8, max_tokens=tokens))
+    exchange = group.exchange(crossdock.Config(hidden=7168, num_experts=256, top_k=8, max_tokens_per_rank=tokens))
     rows = torch.randn(tokens, 7168, device=device).bfloat16()  # as the bench: zeros move faster
     ids = torch.rand(tokens, 256, device=device).argsort(1)[:, :8].to(torch.int32).contiguous()
     weights, out = torch.rand(tokens, 8, device=device), torch.empty_like(rows)

@@ -7,7 +7,7 @@ import numpy as np
 import crossdock
 
 group = crossdock.Group.threads(1, backend="cpu")[0]
-exchange = group.exchange(crossdock.Config(hidden=4, num_experts=1, top_k=1, max_tokens=1, dispatch_dtype="f32", combine_dtype="f32"))
+exchange = group.exchange(crossdock.Config(hidden=4, num_experts=1, top_k=1, max_tokens_per_rank=1, dispatch_dtype="f32", combine_dtype="f32"))
 stream = crossdock.CpuStream()
 if os.fork() == 0:
     for use in (exchange.dispatch, group.poll, stream.synchronize, lambda: group.exchange(exchange.config.replace(top_k=2))):

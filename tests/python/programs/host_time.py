@@ -8,7 +8,7 @@ import torch
 
 import crossdock
 
-CONFIG = crossdock.Config(hidden=7168, num_experts=256, top_k=8, max_tokens=128)
+CONFIG = crossdock.Config(hidden=7168, num_experts=256, top_k=8, max_tokens_per_rank=128)
 
 
 def rank_job(group):

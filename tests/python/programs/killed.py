@@ -7,7 +7,7 @@ import uuid
 
 import crossdock
 
-CONFIG = crossdock.Config(hidden=4, num_experts=2, top_k=1, max_tokens=1, dispatch_dtype="f32", combine_dtype="f32")
+CONFIG = crossdock.Config(hidden=4, num_experts=2, top_k=1, max_tokens_per_rank=1, dispatch_dtype="f32", combine_dtype="f32")
 
 
 def worker(rank, name):

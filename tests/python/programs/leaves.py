@@ -7,7 +7,7 @@ import numpy as np
 
 import crossdock
 
-CONFIG = crossdock.Config(hidden=4, num_experts=2, top_k=1, max_tokens=1, dispatch_dtype="f32", combine_dtype="f32")
+CONFIG = crossdock.Config(hidden=4, num_experts=2, top_k=1, max_tokens_per_rank=1, dispatch_dtype="f32", combine_dtype="f32")
 groups = crossdock.Group.threads(2, backend="cpu", deadline=3600)
 exchanges = crossdock._group.run_together(2, lambda r: groups[r].exchange(CONFIG))
 how = sys.argv[1]

@@ -4,7 +4,7 @@ import numpy as np
 
 import crossdock
 
-CONFIG = crossdock.Config(hidden=4, num_experts=4, top_k=1, max_tokens=1, dispatch_dtype="f32", combine_dtype="f32")
+CONFIG = crossdock.Config(hidden=4, num_experts=4, top_k=1, max_tokens_per_rank=1, dispatch_dtype="f32", combine_dtype="f32")
 
 
 def rank_job(group: crossdock.Group) -> int:

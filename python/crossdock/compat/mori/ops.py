@@ -31,7 +31,7 @@ class EpDispatchCombineQuantType(enum.IntEnum):
 
 
 _ONE_HOST = (EpDispatchCombineKernelType.IntraNode, EpDispatchCombineKernelType.AsyncLL, EpDispatchCombineKernelType.IntraNodeLL)
-_WIRES = {"none": "own", "fp8_direct_cast": "fp8_direct_cast", "fp8_blockwise": "fp8_block128"}
+_WIRES = {"none": "own", "fp8_direct_cast": "fp8_direct_cast", "fp8_blockwise": "fp8_blockwise"}
 _QUANT_NAMES = ("none", "fp8_direct_cast", "fp8_blockwise", "fp4_blockwise")
 _BLOCK = 128
 _ABSENT_OF_OP = {
@@ -171,10 +171,10 @@ class EpDispatchCombineOp:
             config = self.config
             self._exchanges[key] = self._group.exchange(crossdock.Config(
                 hidden=hidden, num_experts=config.num_experts_per_rank * config.world_size, top_k=config.num_experts_per_token,
-                max_tokens=config.max_num_inp_token_per_rank, dispatch_dtype=dispatch_dtype, combine_dtype=combine_dtype,
-                combine_wire=_WIRES[self._quant], scale_bytes=config.scale_dim * config.scale_type_size, layout=layout,
+                max_tokens_per_rank=config.max_num_inp_token_per_rank, dispatch_dtype=dispatch_dtype, combine_dtype=combine_dtype,
+                combine_quant=_WIRES[self._quant], scale_bytes=config.scale_dim * config.scale_type_size, layout=layout,
                 row_capacity=self._rows, overflow="error", zero_copy=not config.use_external_inp_buf and layout == "token_major",
-                combine_weights=True, kept_plans=config.kept_routings))
+                combine_topk_weights=True, max_kept_plans=config.kept_routings))
         return self._exchanges[key]
 
     def _expected_combine_dtype(self, dispatch_dtype, hidden):

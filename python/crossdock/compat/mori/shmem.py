@@ -79,7 +79,7 @@ def shmem_npes():
 
 
 def _barrier_exchange(group):
-    exchange = group.exchange(crossdock.Config(hidden=4, num_experts=group.num_ranks, top_k=1, max_tokens=1, dispatch_dtype="f32",
+    exchange = group.exchange(crossdock.Config(hidden=4, num_experts=group.num_ranks, top_k=1, max_tokens_per_rank=1, dispatch_dtype="f32",
                                                combine_dtype="f32"))
     group.barrier_exchange = exchange  # kept, so that the next barrier need not make one
     return exchange

@@ -1,0 +1,390 @@
+// SPDX-License-Identifier: Apache-2.0
+// combine: the rows of a token, computed on the ranks that own its experts, summed at its home.
+//
+// Push: every rank writes one wire row per received row into the combine slots of its home, then signals; the home sums
+// what has landed. Pull (rows in the library's buffer): nothing moves before the signal, the home reads
+// the peers' rows. Fused: the caller's kernel has pushed already.
+// Edges: enter (only after another combine on this buffer set: the combine slots of that one have been read),
+//        ready (all rows of a rank are where their homes read them).
+// Every block waits for ready, which needs all blocks of the peers: the launch checks that a grid is resident together.
+#pragma once
+
+#include <type_traits>
+
+#include "codec/wire_row.hpp"
+#include "kernels/combine/expert_sum_device.hpp"
+#include "kernels/common/phase_device.hpp"
+#include "layout/slots.hpp"
+#include "wire/fan_out_device.hpp"
+
+namespace crossdock::kernels {
+
+inline constexpr int kFewPullers = 32;  // blocks that do not fill the link with two units a lane: 2 x H200 (2026-11-23)
+
+template <class M, Dtype kDtype, CombineQuant kQuant, bool kByExpert>
+struct Combine {
+  using Row = codec::WireRow<kDtype, kQuant>;
+  using Bytes16 = platform::Bytes16;
+  using Floats = platform::Floats;  // f32 values that the machine handles at once
+
+  static constexpr bool kCanPull = kQuant == CombineQuant::none && !kByExpert;
+  /// What models combine; each way to sum costs code. Where warps have 64 lanes, clang puts so many units into memory.
+  static constexpr bool kHoldsMany = M::kWidth <= 32 && !kByExpert && (kDtype == Dtype::bf16 || kDtype == Dtype::f16);
+
+  M& m;
+  const CombineArgs& args;
+  const Call& call = args.call;
+  const Shape& shape = call.shape;
+  const int rank = call.peers.rank;
+  const Clock clock = read_clock(m, call);
+  const std::uint64_t poison = load_poison(m, call);
+  const std::uint64_t epoch = clock.epoch;
+  const std::int32_t num_units = ceil_div(static_cast<std::int32_t>(shape.combine_row_bytes), 16 * Row::kRowPacks);
+  const Source source = args.source;
+  bool failed = false;  // as this thread knows it
+
+  XD_FN void run() {
+    const bool pushes = source == Source::slots || args.combine_topk_weights;
+    mark(Phase::begin);
+    failed = record_poison(m, call, poison);
+    if (pushes && clock.after_combine) mark(Phase::wait_enter);
+    if (pushes && !may_push()) return;
+    if (pushes) mark(Phase::send);
+    if (source == Source::slots) send_rows();
+    if (args.combine_topk_weights) send_weights();
+    tell_ready(pushes);
+    const std::int64_t tokens = args.num_tokens >= 0 ? args.num_tokens : num_planned();
+    const Range items = share_of(tokens * args.reduce.count, m.block(), m.num_blocks());
+    if (!reduce_when_ready(items)) return;
+    if (args.combine_topk_weights) reduce_weights(tokens);
+    if (source != Source::slots || shape.fused)
+      recheck_poison(m, call);  // fused: combine slots may be handed out again
+    advance_clock(m, whole_block(m), call, epoch, true);
+    mark(Phase::end);
+  }
+
+  XD_FN void mark(Phase phase) { kernels::mark(m, call, epoch, phase, true); }
+
+  /// After a dispatch its counts were the permission to push; after another combine it takes a word of its own.
+  XD_FN bool may_push() { return clock.after_combine ? exchange_enter() : !m.sync_block_or(failed); }
+
+  /// What ranks must do alike in one combine, told along with `enter` and `ready`.
+  XD_FN std::uint64_t combine_mode() const {
+    return (source == Source::peers ? sync::kPullsRows : 0) | (source == Source::fused ? sync::kFusedRows : 0) |
+           (args.combine_topk_weights ? sync::kWithWeights : 0);
+  }
+
+  /// Tells all ranks, this one included, in their words at `words`. `of_this_kernel`: what it has written is told of too.
+  XD_FN void signal(std::uint64_t words, bool of_this_kernel) {
+    for (int p = m.thread(); p < shape.num_ranks && !failed; p += m.num_threads()) {
+      std::uint64_t* word = call.remote<std::uint64_t>(call.peers.after(p), words) + rank;
+      const std::uint64_t told = sync::combine_mode_word(epoch, combine_mode());
+      of_this_kernel ? m.store_release(word, told) : m.store_release_prior_kernels(word, told);
+    }
+  }
+
+  /// Waits until all ranks have told, all of them the same mode.
+  XD_FN bool wait(std::uint64_t words, Edge edge, Phase phase) {
+    bool ok = !failed;
+    for (int s = m.thread(); s < shape.num_ranks && ok; s += m.num_threads()) {
+      const std::uint64_t* word = call.local<std::uint64_t>(words) + s;
+      std::uint64_t told = 0;
+      ok = sync::wait(
+          m, call.faults, word, epoch, false, edge, s,
+          [](std::uint64_t w) { return sync::epoch_of_combine_mode_word(w); }, &told);
+      if (ok) mark_seen(m, call, epoch, phase, true, s);
+      if (!ok || sync::epoch_of_combine_mode_word(told) != epoch || sync::combine_mode_of(told) == combine_mode())
+        continue;
+      sync::fail(m, call.faults, sync::Poison{StatusCode::usage, edge, rank, s},
+                 {epoch, epoch, combine_mode(), sync::combine_mode_of(told)});
+      ok = false;
+    }
+    return !m.sync_block_or(!ok);
+  }
+
+  XD_FN bool exchange_enter() {
+    if (m.block() == 0) signal(call.buffer_set.enter_words, false);            // edge enter: signal
+    return wait(call.buffer_set.enter_words, Edge::enter, Phase::wait_enter);  // edge enter: wait
+  }
+
+  /// Rows that earlier kernels wrote need no arrival; rows that this one pushes need all its blocks.
+  XD_FN void tell_ready(bool pushed) {
+    if (pushed ? arrive_last(m, &call.local<memory::BufferSetState>(call.buffer_set.state)->arrivals) : m.block() == 0)
+      signal(call.buffer_set.ready_words, pushed);  // edge ready: signal
+  }
+
+  XD_FN void send_rows() {
+    const std::uint32_t splits = args.send.count;
+    const Range items = share_of(call.local<Counts>(call.plan.counts)->num_rows * splits, m.block(), m.num_blocks());
+    for (std::uint32_t item = items.first + m.warp(); item < items.end; item += m.num_warps()) {
+      const std::int64_t row = args.send.div_count(item);
+      const RowSource home = call.local<RowSource>(call.plan.sources)[row];
+      std::byte* to =
+          call.remote<std::byte>(home.rank, call.buffer_set.combine_slots) + home.combine_slot * shape.wire_row_bytes;
+      const Units units = units_of_split(num_units, static_cast<int>(item - row * splits), args.send.units_per_split);
+      if constexpr (!kByExpert && kQuant == CombineQuant::none) {
+        wire::fan_out(m, args.rows + row * shape.combine_row_bytes, units.first, units.end, 1,
+                      [to](int) { return to; });
+      } else if constexpr (kQuant == CombineQuant::fp8_blockwise) {
+        send_blocks(row, to, units);
+      } else {
+        send_values(row, to, units);
+      }
+    }
+  }
+
+  XD_FN void send_values(std::int64_t row, std::byte* to, Units units) {
+    constexpr int kUnits = Row::kUnitsAtOnce;
+    Sent sent = sent_of(row);
+    for (std::int32_t unit = units.first + m.lane(); unit < units.end; unit += kUnits * M::kWidth) {
+      Floats values[kUnits][Row::kFloats] = {};
+      sent.template add_to<kUnits>(values, unit, units.end);
+      XD_UNROLL(8)
+      for (int u = 0; u < kUnits; ++u)
+        if (unit + u * M::kWidth < units.end)
+          m.store16_streaming(to + std::int64_t{unit + u * M::kWidth} * 16, Row::encode(values[u]));
+    }
+  }
+
+  /// The caller's row, as it is.
+  struct PlainRow {
+    M& m;
+    const std::byte* row;
+    std::int64_t bytes;
+    template <int kUnits>
+    XD_FN void add_to(Floats (*values)[Row::kFloats], std::int32_t unit, std::int32_t) {
+      static_assert(kUnits == 1);
+      Bytes16 packs[Row::kRowPacks];
+      Row::load_packs(m, row, unit, bytes, packs);
+      Row::widen_packs(packs, *values);
+    }
+  };
+  /// Values of what is sent for a received row.
+  using Sent = std::conditional_t<kByExpert, ExpertSum<M, Row>, PlainRow>;
+  XD_FN Sent sent_of(std::int64_t row) {
+    if constexpr (kByExpert)
+      return {m, call, args.rows, row};
+    else
+      return {m, args.rows + row * shape.combine_row_bytes, shape.combine_row_bytes};
+  }
+
+  /// fp8_blockwise: neighbouring lanes share a block of 128 elements and agree on its exponent.
+  XD_FN void send_blocks(std::int64_t row, std::byte* to, Units units) {
+    constexpr int kLanes = M::kWidth < Row::kUnitsPerBlock ? M::kWidth : Row::kUnitsPerBlock;
+    constexpr int kUnitsPerLane = Row::kUnitsPerBlock / kLanes, kBlocks = M::kWidth / kLanes;
+    const std::int64_t first = units.first / Row::kUnitsPerBlock,
+                       end = ceil_div<std::int64_t>(units.end, Row::kUnitsPerBlock);
+    Sent sent = sent_of(row);
+    for (std::int64_t base = first; base < end; base += kBlocks) {
+      const std::int64_t block = base + m.lane() / kLanes;
+      Floats values[kUnitsPerLane][Row::kFloats] = {};
+      float amax = 0.0f;
+      XD_UNROLL(8)
+      for (int u = 0; u < kUnitsPerLane; ++u) {
+        const std::int64_t unit = block * Row::kUnitsPerBlock + m.lane() % kLanes + u * kLanes;
+        if (block < end && unit < num_units)
+          amax = max(amax, load_magnitudes(sent, static_cast<std::int32_t>(unit), values + u));
+      }
+      const int e = codec::block_exponent(m.max_across(amax, kLanes));
+      XD_UNROLL(8)
+      for (int u = 0; u < kUnitsPerLane; ++u) {
+        const std::int64_t unit = block * Row::kUnitsPerBlock + m.lane() % kLanes + u * kLanes;
+        if (block < end && unit < num_units) m.store16_streaming(to + unit * 16, encode_scaled(values[u], e));
+      }
+      if (block < end && m.lane() % kLanes == 0)
+        to[round_up<std::int64_t>(shape.hidden, 16) + block] = static_cast<std::byte>(e + 127);
+    }
+  }
+
+  /// Loads a unit; returns the largest finite magnitude in it.
+  XD_FN float load_magnitudes(Sent& sent, std::int32_t unit, Floats (*values)[Row::kFloats]) {
+    sent.template add_to<1>(values, unit, num_units);
+    Floats amax{};
+    XD_UNROLL(16)
+    for (int i = 0; i < Row::kFloats; ++i) amax = codec::larger_finite(amax, (*values)[i]);
+    return platform::largest_of(amax);
+  }
+  XD_FN static Bytes16 encode_scaled(Floats* values, int e) {
+    const float scale = codec::any_power_of_two(-e);
+    XD_UNROLL(16)
+    for (int i = 0; i < Row::kFloats; ++i) values[i] = values[i] * scale;
+    return Row::encode(values);
+  }
+
+  /// Weights begin with the last warps: where there are few rows these have none.
+  XD_FN int from_last() const { return m.num_threads() - 1 - m.thread(); }
+
+  XD_FN void send_weights() {
+    const std::int64_t rows = call.local<Counts>(call.plan.counts)->num_rows;
+    const float* weights = args.topk_weights ? args.topk_weights : call.local<float>(call.plan.topk_weights);
+    const Range share = share_of(rows, m.block(), m.num_blocks());
+    for (std::int64_t i = share.first * shape.top_k + from_last(); i < share.end * shape.top_k; i += m.num_threads()) {
+      const RowSource home = call.local<RowSource>(call.plan.sources)[i / shape.top_k];
+      call.remote<float>(
+          home.rank,
+          call.buffer_set.combine_slot_weights)[std::int64_t{home.combine_slot} * shape.top_k + i % shape.top_k] =
+          weights[i];
+    }
+  }
+
+  /// Rows of one token at its distinct ranks, in the order in which its ids first name them; null where none was kept.
+  template <int kRanks>
+  struct TokenSources {
+    const std::byte* row[kRanks];
+  };
+  template <int kRanks>
+  XD_FN TokenSources<kRanks> sources_of(std::int64_t token) const {
+    const memory::Route* routes = call.local<memory::Route>(call.plan.routes) + token * shape.ranks_per_token;
+    TokenSources<kRanks> from{};
+    XD_UNROLL(8)
+    for (int o = 0; o < kRanks; ++o) {
+      if (o >= shape.ranks_per_token || routes[o].row < 0) continue;
+      from.row[o] = source == Source::slots ? call.local<std::byte>(call.buffer_set.combine_slots) +
+                                                  layout::combine_slot(token, o, shape) * shape.wire_row_bytes
+                                            : call.remote<std::byte>(routes[o].rank, call.buffer_set.combine_rows) +
+                                                  routes[o].row * shape.combine_row_bytes;
+    }
+    return from;
+  }
+
+  /// The fewer ranks a token can have, the more units of it a lane asks for at once. Not where many blocks pull: they fill
+  /// the link anyhow, and the more they ask for at once, the further apart they end.
+  XD_FN bool reduce_when_ready(const Range& items) {
+    if constexpr (kHoldsMany) {
+      const bool many_pull = kCanPull && source == Source::peers && m.num_blocks() > kFewPullers;
+      if (shape.ranks_per_token <= 2 && many_pull) return reduce_when_ready<2, Row::kUnitsAtOnce>(items);
+      if (shape.ranks_per_token <= 2) return reduce_when_ready<2, 4 * Row::kUnitsAtOnce>(items);
+      if (shape.ranks_per_token <= 4 && !many_pull) return reduce_when_ready<4, 2 * Row::kUnitsAtOnce>(items);
+    }
+    return reduce_when_ready<kMaxRanks, Row::kUnitsAtOnce>(items);
+  }
+  /// Tokens have at most `kRanks` ranks. Pull: where a warp's first rows lie is looked up before the wait.
+  template <int kRanks, int kUnits>
+  XD_FN bool reduce_when_ready(const Range& items) {
+    const std::uint32_t splits = args.reduce.count;
+    std::uint32_t item = items.first + m.warp();
+    TokenSources<kRanks> from{};
+    bool known = kCanPull && source == Source::peers && item < items.end;
+    if (known) from = sources_of<kRanks>(args.reduce.div_count(item));
+    mark(Phase::wait_ready);
+    if (!wait(call.buffer_set.ready_words, Edge::ready, Phase::wait_ready)) return false;  // edge ready: wait
+    mark(Phase::reduce);
+    for (; item < items.end; item += m.num_warps()) {
+      const std::int64_t token = args.reduce.div_count(item);
+      const Units units =
+          units_of_split(num_units, static_cast<int>(item - token * splits), args.reduce.units_per_split);
+      std::byte* out = args.out + token * shape.combine_row_bytes;
+      if (source == Source::fused) {
+        reduce_ids(token, units, out);
+        continue;
+      }
+      if (!known) from = sources_of<kRanks>(token);
+      known = false;
+      reduce_ranks<kRanks, kUnits>(from, units, out);
+    }
+    return true;
+  }
+
+  /// Sum over distinct ranks.
+  template <int kRanks, int kUnits>
+  XD_FN void reduce_ranks(const TokenSources<kRanks>& from, Units units, std::byte* out) {
+    for (std::int32_t unit = units.first + m.lane(); unit < units.end; unit += kUnits * M::kWidth) {
+      Bytes16 raw[kUnits][kRanks] = {};
+      load_units<kRanks, kUnits>(from, unit, units.end, raw);
+      XD_UNROLL(8)
+      for (int u = 0; u < kUnits; ++u) {
+        if (unit + u * M::kWidth >= units.end) break;
+        Floats sum[Row::kFloats];
+        XD_UNROLL(32)
+        for (int i = 0; i < Row::kFloats; ++i) sum[i] = Floats{};
+        add_units<kRanks>(from, raw[u], unit + u * M::kWidth, sum);
+        Row::store_row(m, out, unit + u * M::kWidth, shape.combine_row_bytes, sum);
+      }
+    }
+  }
+
+  /// All loads of a lane's units are under way before the first is used: a peer is far.
+  template <int kRanks, int kUnits>
+  XD_FN void load_units(const TokenSources<kRanks>& from, std::int32_t unit, std::int32_t end, Bytes16 (*raw)[kRanks]) {
+    XD_UNROLL(8)
+    for (int o = 0; o < kRanks; ++o) {
+      XD_UNROLL(8)
+      for (int u = 0; u < kUnits; ++u)
+        if (from.row[o] && unit + u * M::kWidth < end) raw[u][o] = Row::load_raw(m, from.row[o], unit + u * M::kWidth);
+    }
+  }
+  template <int kRanks>
+  XD_FN void add_units(const TokenSources<kRanks>& from, const Bytes16* raw, std::int32_t unit, Floats* sum) {
+    XD_UNROLL(8)
+    for (int o = 0; o < kRanks; ++o)
+      if (from.row[o]) add_unit(from.row[o], raw[o], unit, sum);
+  }
+  XD_FN void add_unit(const std::byte* wire_row, Bytes16 raw, std::int32_t unit, Floats* sum) {
+    Floats values[Row::kFloats];
+    Row::widen_wire(raw, wire_row, unit, shape.hidden, values);
+    XD_UNROLL(32)
+    for (int i = 0; i < Row::kFloats; ++i) sum[i] = sum[i] + values[i];
+  }
+
+  XD_FN std::int64_t num_planned() const {
+    return layout::CountMatrix{call.local<std::uint64_t>(call.plan.matrix), shape.num_ranks}.tokens(rank);
+  }
+
+  /// Fused: the caller may ask for more tokens than the plan has; nobody has kept those.
+  XD_FN bool is_planned(std::int64_t token) const { return token < num_planned(); }
+
+  /// Fused: sum over the ids that were kept, one combine slot each.
+  XD_FN void reduce_ids(std::int64_t token, Units units, std::byte* out) {
+    constexpr int kUnits = Row::kUnitsAtOnce;
+    const std::uint64_t kept = is_planned(token) ? call.local<std::uint64_t>(call.plan.kept_ids)[token] : 0;
+    for (std::int32_t unit = units.first + m.lane(); unit < units.end; unit += kUnits * M::kWidth) {
+      Floats sum[kUnits][Row::kFloats] = {};
+      for (int j = 0; j < shape.top_k; j += kMaxRanks) {
+        const TokenSources<kMaxRanks> from = rows_of_ids(token, kept, j);
+        Bytes16 raw[kUnits][kMaxRanks] = {};
+        load_units<kMaxRanks, kUnits>(from, unit, units.end, raw);
+        XD_UNROLL(8)
+        for (int u = 0; u < kUnits; ++u)
+          if (unit + u * M::kWidth < units.end) add_units<kMaxRanks>(from, raw[u], unit + u * M::kWidth, sum[u]);
+      }
+      XD_UNROLL(8)
+      for (int u = 0; u < kUnits; ++u)
+        if (unit + u * M::kWidth < units.end)
+          Row::store_row(m, out, unit + u * M::kWidth, shape.combine_row_bytes, sum[u]);
+    }
+  }
+  /// Combine slots of as many ids as a token can have ranks, from `first_id` on.
+  XD_FN TokenSources<kMaxRanks> rows_of_ids(std::int64_t token, std::uint64_t kept, int first_id) const {
+    const std::byte* first = call.local<std::byte>(call.buffer_set.combine_slots) +
+                             layout::fused_combine_slot(token, 0, shape) * shape.wire_row_bytes;
+    TokenSources<kMaxRanks> rows{};
+    XD_UNROLL(8)
+    for (int i = 0; i < kMaxRanks; ++i) {
+      const int id = first_id + i;
+      if (id < shape.top_k && kept >> id & 1) rows.row[i] = first + id * shape.wire_row_bytes;
+    }
+    return rows;
+  }
+
+  XD_FN void reduce_weights(std::int64_t tokens) {
+    const Range share = share_of(tokens, m.block(), m.num_blocks());
+    for (std::int64_t i = share.first * shape.top_k + from_last(); i < share.end * shape.top_k; i += m.num_threads()) {
+      const std::int64_t token = i / shape.top_k;
+      const memory::Route* routes = call.local<memory::Route>(call.plan.routes) + token * shape.ranks_per_token;
+      float sum = 0.0f;
+      for (int o = 0; o < shape.ranks_per_token && is_planned(token); ++o)
+        if (routes[o].row >= 0)
+          sum = sum + call.local<float>(
+                          call.buffer_set.combine_slot_weights)[layout::combine_slot(token, o, shape) * shape.top_k +
+                                                                i % shape.top_k];
+      args.out_topk_weights[i] = codec::canonical(sum);
+    }
+  }
+};
+
+template <Dtype kDtype, CombineQuant kQuant, bool kByExpert, class M>
+XD_FN void combine(M& m, const CombineArgs& args) {
+  Combine<M, kDtype, kQuant, kByExpert>{m, args}.run();
+}
+
+}  // namespace crossdock::kernels

@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+// combine of small batches in one hop: every rank stores its rows, in packets, into slots at their homes, and a home sums what
+// comes. No row is signalled, nobody meets, and nothing is pulled.
+//
+// Written by: this rank into the slots of the homes of its rows; the result at the home.
+// Read by: the caller after the kernel.
+// Edges: ready, of which the word tells only that its sender has begun, and in what mode; that a row has come, its packets
+//        tell. No enter: slots are there twice, see dispatch_ll_device.hpp, and combine slots are not used.
+#pragma once
+
+#include "kernels/combine/combine_device.hpp"
+#include "kernels/common/ll_packets_device.hpp"
+
+namespace crossdock::kernels {
+
+template <class M, Dtype kDtype>
+struct CombineLl {
+  using Row = codec::WireRow<kDtype, CombineQuant::none>;
+  static constexpr int kAtOnce = 2;  // ranks whose packets a lane asks for; four spill on sm_90
+  /// Whom a token's row went to and was kept by, -1: nobody.
+  struct Ranks {
+    int of[kAtOnce];
+  };
+
+  M& m;
+  const CombineArgs& args;
+  Combine<M, kDtype, CombineQuant::none, false> whole{m, args};
+  const Call& call = args.call;
+  const Shape& shape = call.shape;
+  const LlPackets<M> packets{m, call, whole.epoch};
+  const std::uint32_t parts = LlPackets<M>::parts_of(shape.combine_row_bytes);
+  /// The last block waits until all ranks have begun; it takes no part of a row where there are others.
+  const bool is_control_block = m.block() == m.num_blocks() - 1;
+  const int movers = max(1, m.num_blocks() - 1);
+  const std::uint32_t step = movers * m.num_warps();
+  const std::uint32_t first = m.block() < movers ? m.block() * m.num_warps() + m.warp() : ~0u;
+  const std::uint32_t row_items = items_of(call.local<Counts>(call.plan.counts)->num_rows);
+  const std::uint32_t token_items = items_of(whole.num_planned());
+  Ranks ranks = ranks_of(first, 0);  // of this warp's first token, on their way
+
+  XD_FN void run() {
+    whole.mark(Phase::begin);
+    whole.failed = m.sync_block_or(record_poison(m, call, whole.poison));
+    if (whole.failed) return;
+    if (is_control_block) whole.signal(call.buffer_set.ready_words, false);  // edge ready: signal
+    whole.mark(Phase::send);
+    send_rows();
+    if (is_control_block) whole.mark(Phase::wait_ready);
+    const bool waits = is_control_block;
+    if (waits && !whole.wait(call.buffer_set.ready_words, Edge::ready, Phase::wait_ready)) return;  // edge ready: wait
+    whole.mark(Phase::reduce);
+    sum_rows();
+    advance_clock(m, whole_block(m), call, whole.epoch, true);
+    whole.mark(Phase::end);
+  }
+
+  XD_FN std::uint32_t items_of(std::int64_t rows) const { return static_cast<std::uint32_t>(rows) * parts; }
+
+  XD_FN void send_rows() {
+    for (std::uint32_t item = first; item < row_items; item += step) {
+      const std::uint32_t row = item / parts, part = item % parts;
+      const RowSource home = call.local<RowSource>(call.plan.sources)[row];
+      const auto units = packets.load(args.rows + row * shape.combine_row_bytes, shape.combine_row_bytes, part);
+      packets.store(packets.slot(home.rank, call.peers.rank, home.token), part, units);  // edge ready: signal
+    }
+  }
+
+  /// Ranks [o, o + kAtOnce) of an item's token.
+  XD_FN Ranks ranks_of(std::uint32_t item, int o) const {
+    Ranks ranks;
+    const memory::Route* routes =
+        call.local<memory::Route>(call.plan.routes) + item / parts * shape.ranks_per_token + o;
+    XD_UNROLL(4)
+    for (int q = 0; q < kAtOnce; ++q) {
+      const bool is_one = o + q < shape.ranks_per_token && item < token_items;
+      const memory::Route route = is_one ? routes[q] : memory::Route{-1, -1};
+      ranks.of[q] = route.row >= 0 ? route.rank : -1;
+    }
+    return ranks;
+  }
+
+  XD_FN void sum_rows() {
+    bool ok = true;
+    for (std::uint32_t item = first; item < token_items && ok; item += step) {
+      ok = sum(item);
+      ranks = ranks_of(item + step, 0);
+    }
+  }
+
+  /// Sum over distinct ranks, in the order in which the token's ids first name them. False: the group has failed.
+  XD_FN bool sum(std::uint32_t item) {
+    const int token = static_cast<int>(item / parts), part = static_cast<int>(item % parts);
+    platform::Floats sums[ll_packet::kUnitsPacked][Row::kFloats];
+    XD_UNROLL(3)
+    for (int i = 0; i < ll_packet::kUnitsPacked; ++i) {
+      XD_UNROLL(32)
+      for (int f = 0; f < Row::kFloats; ++f) sums[i][f] = platform::Floats{};
+    }
+    bool ok = add_some(token, part, sums);
+    for (int o = kAtOnce; o < shape.ranks_per_token && ok; o += kAtOnce) {
+      ranks = ranks_of(item, o);
+      ok = add_some(token, part, sums);
+    }
+    std::byte* out = args.out + token * shape.combine_row_bytes;
+    XD_UNROLL(3)
+    for (int i = 0; i < ll_packet::kUnitsPacked; ++i)
+      if (const int u = packets.unit_at(part, i); ok && u < whole.num_units)
+        Row::store_row(m, out, u, shape.combine_row_bytes, sums[i]);
+    return ok;
+  }
+
+  /// Adds what `ranks` have sent. Looks at the packets of all of them at once.
+  template <class Sums>
+  XD_FN bool add_some(int token, int part, Sums& sums) {
+    const int* from = ranks.of;
+    typename LlPackets<M>::Seen seen[kAtOnce] = {};
+    const bool ok = packets.wait(Edge::ready, [&](std::uint64_t* other) {  // edge ready: wait
+      XD_UNROLL(4)
+      for (int q = 0; q < kAtOnce; ++q)
+        if (from[q] >= 0) seen[q] = packets.look(packets.slot(call.peers.rank, from[q], token), part);
+      int lacking = -1;
+      XD_UNROLL(4)
+      for (int q = 0; q < kAtOnce; ++q)
+        if (from[q] >= 0 && !packets.is_here(seen[q])) {
+          lacking = from[q];
+          *other = seen[q].packet[0].word[ll_packet::kWords];
+        }
+      return lacking;
+    });
+    XD_UNROLL(4)
+    for (int q = 0; q < kAtOnce; ++q) {
+      if (from[q] < 0) continue;
+      XD_UNROLL(3)
+      for (int i = 0; i < ll_packet::kUnitsPacked; ++i)
+        whole.add_unit(nullptr, LlPackets<M>::unit_of(seen[q], i), packets.unit_at(part, i), sums[i]);
+    }
+    return ok;
+  }
+};
+
+template <Dtype kDtype, class M>
+XD_FN void combine_ll(M& m, const CombineArgs& args) {
+  CombineLl<M, kDtype>{m, args}.run();
+}
+
+}  // namespace crossdock::kernels

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a rank sends home for a received row by expert: its expert rows, weighted, summed in the order of its ids.
+#pragma once
+
+#include "kernels/common/args.hpp"
+
+namespace crossdock::kernels {
+
+template <class M, class Row>
+struct ExpertSum {
+  using Bytes16 = platform::Bytes16;
+  using Floats = platform::Floats;
+
+  /// Ids whose rows are under way together. A wide warp asks for more with each, and has no scalars for more of them.
+  static constexpr int kAtOnce = min(M::kWidth <= 32 ? 8 : 4, Row::kPacksAtOnce / (Row::kUnitsAtOnce * Row::kRowPacks));
+
+  /// Expert rows of neighbouring ids and their weights; null where an id has none here.
+  struct Some {
+    const std::byte* row[kAtOnce];
+    float weight[kAtOnce];
+  };
+
+  M& m;
+  const Call& call;
+  const std::byte* rows;   // of the experts
+  const std::int64_t row;  // received
+
+  /// Adds the sum to the units of a lane: the first at `unit`, those that lie before `end`.
+  template <int kUnits>
+  XD_FN void add_to(Floats (*values)[Row::kFloats], std::int32_t unit, std::int32_t end) {
+    for (int id = 0; id < call.shape.top_k; id += kAtOnce) add_some<kUnits>(some_from(id), values, unit, end);
+  }
+
+  XD_FN Some some_from(int id) const {
+    const std::int32_t* buffer_sets = call.local<std::int32_t>(call.plan.expert_of_row) + row * call.shape.top_k + id;
+    std::int32_t buffer_set[kAtOnce];
+    XD_UNROLL(8)
+    for (int e = 0; e < kAtOnce; ++e) buffer_set[e] = id + e < call.shape.top_k ? buffer_sets[e] : -1;
+    Some some{};
+    XD_UNROLL(8)
+    for (int e = 0; e < kAtOnce; ++e) {
+      if (buffer_set[e] < 0) continue;
+      some.row[e] = rows + buffer_set[e] * call.shape.combine_row_bytes;
+      some.weight[e] = call.local<float>(call.plan.expert_weights)[buffer_set[e]];
+    }
+    return some;
+  }
+
+  template <int kUnits>
+  XD_FN void add_some(const Some& some, Floats (*values)[Row::kFloats], std::int32_t unit, std::int32_t end) {
+    Bytes16 packs[kUnits][kAtOnce][Row::kRowPacks] = {};
+    XD_UNROLL(8)
+    for (int e = 0; e < kAtOnce; ++e) {
+      XD_UNROLL(8)
+      for (int u = 0; u < kUnits; ++u)
+        if (some.row[e] && unit + u * M::kWidth < end)
+          Row::load_packs(m, some.row[e], unit + u * M::kWidth, call.shape.combine_row_bytes, packs[u][e]);
+    }
+    XD_UNROLL(8)
+    for (int u = 0; u < kUnits; ++u) {
+      if (unit + u * M::kWidth >= end) break;
+      XD_UNROLL(8)
+      for (int e = 0; e < kAtOnce; ++e) {
+        if (!some.row[e]) continue;
+        Floats part[Row::kFloats];
+        Row::widen_packs(packs[u][e], part);
+        XD_UNROLL(32)
+        for (int i = 0; i < Row::kFloats; ++i) {
+          const Floats product = some.weight[e] * part[i];
+          values[u][i] = values[u][i] + product;
+        }
+      }
+    }
+  }
+};
+
+}  // namespace crossdock::kernels

@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+// A row in packets: where its slot is, and how the lanes of a warp pack, store, await and unpack a part of it.
+#pragma once
+
+#include "kernels/common/args.hpp"
+#include "sync/wait_device.hpp"
+#include "types/ll_packet.hpp"
+
+namespace crossdock::kernels {
+
+template <class M>
+struct LlPackets {
+  using Bytes16 = platform::Bytes16;
+  struct Units {
+    Bytes16 unit[ll_packet::kUnitsPacked];
+  };
+  struct Seen {
+    Bytes16 packet[ll_packet::kPacketsOfUnits];
+  };
+  static constexpr int kUnits = ll_packet::kUnitsPacked * M::kWidth;  // of a row that a warp packs at once
+
+  M& m;
+  const Call& call;
+  const std::uint64_t epoch;
+
+  XD_FN static int parts_of(std::int64_t row_bytes) { return ceil_div(static_cast<int>(row_bytes / 16), kUnits); }
+  /// This lane's i-th unit of a part.
+  XD_FN int unit_at(int part, int i) const { return part * kUnits + i * M::kWidth + m.lane(); }
+
+  /// Of a token of `source`, at `peer`; dispatch: its home, combine: the rank that sends its expert output.
+  XD_FN Bytes16* slot(int peer, int source, int token) const {
+    const Shape& shape = call.shape;
+    const std::int64_t set = static_cast<std::int64_t>(epoch & 1) * shape.num_ranks + source;
+    return call.remote<Bytes16>(peer, call.buffer_set.ll_packets) +
+           (set * shape.max_tokens_per_rank + token) * ll_packet::per_slot(shape);
+  }
+
+  XD_FN Bytes16 packet_of(std::uint32_t a, std::uint32_t b, std::uint32_t c) const { return {{a, b, c, epoch_told()}}; }
+
+  /// What the row lacks of the part is zero.
+  XD_FN Units load(const std::byte* row, std::int64_t row_bytes, int part) const {
+    Units units{};
+    XD_UNROLL(3)
+    for (int i = 0; i < ll_packet::kUnitsPacked; ++i)
+      if (const int u = unit_at(part, i); u < row_bytes / 16)
+        units.unit[i] = m.load16_streaming(row + std::int64_t{u} * 16);
+    return units;
+  }
+
+  XD_FN void store(Bytes16* slot, int part, const Units& units) const {
+    const auto word = [&](int w) { return units.unit[w / 4].word[w % 4]; };
+    Bytes16* packets = first_of(slot, part);
+    XD_UNROLL(4)
+    for (int q = 0; q < ll_packet::kPacketsOfUnits; ++q)
+      m.store16_atomic(packets + q * M::kWidth, packet_of(word(3 * q), word(3 * q + 1), word(3 * q + 2)));
+  }
+
+  XD_FN std::uint32_t epoch_told() const { return static_cast<std::uint32_t>(sync::epoch_in_word(epoch)); }
+  XD_FN bool is_here(const Bytes16& packet) const { return packet.word[ll_packet::kWords] == epoch_told(); }
+  XD_FN bool is_here(const Seen& seen) const {
+    bool here = true;
+    XD_UNROLL(4)
+    for (int q = 0; q < ll_packet::kPacketsOfUnits; ++q) here = here && is_here(seen.packet[q]);
+    return here;
+  }
+
+  /// All in flight at once.
+  XD_FN Seen look(const Bytes16* slot, int part) const {
+    Seen seen;
+    XD_UNROLL(4)
+    for (int q = 0; q < ll_packet::kPacketsOfUnits; ++q)
+      seen.packet[q] = m.load16_atomic(first_of(slot, part) + q * M::kWidth);
+    return seen;
+  }
+  /// Looks until a part, or one packet, is here. False: the group has failed.
+  XD_FN bool take(const Bytes16* slot, int part, Edge edge, int source, Seen* seen) const {
+    return wait(edge, [&](std::uint64_t* other) {
+      *seen = look(slot, part);
+      *other = seen->packet[0].word[ll_packet::kWords];
+      return is_here(*seen) ? -1 : source;
+    });
+  }
+  XD_FN bool take(const Bytes16* packet, Edge edge, int source, Bytes16* seen) const {
+    return wait(edge, [&](std::uint64_t* other) {
+      *seen = m.load16_atomic(packet);
+      *other = seen->word[ll_packet::kWords];
+      return is_here(*seen) ? -1 : source;
+    });
+  }
+  /// Until lacking(&other) is negative: the rank whose packets are not all here; `other` is the epoch of one of them.
+  template <class Lacking>
+  XD_FN bool wait(Edge edge, Lacking&& lacking) const {
+    return sync::wait_for(m, call.faults, sync::epoch_in_word(epoch), edge, lacking);
+  }
+
+  XD_FN static Bytes16 unit_of(const Seen& seen, int i) {
+    const auto word = [&](int w) { return seen.packet[w / 3].word[w % 3]; };
+    return {{word(4 * i), word(4 * i + 1), word(4 * i + 2), word(4 * i + 3)}};
+  }
+
+ private:
+  template <class Packet>
+  XD_FN Packet* first_of(Packet* slot, int part) const {
+    return slot + part * ll_packet::kPacketsOfUnits * M::kWidth + m.lane();
+  }
+};
+
+}  // namespace crossdock::kernels

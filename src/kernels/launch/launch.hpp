@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+// From host to kernels: one table of launch functions per machine, filled from instances.def.
+#pragma once
+
+#include <iterator>
+
+#include "kernels/common/args.hpp"
+#include "platform/machine.hpp"
+
+namespace crossdock::kernels {
+
+inline constexpr std::size_t kNumDtypes = std::size(kDtypeNames), kNumCombineQuants = std::size(kCombineQuantNames);
+
+template <class Args>
+using Launch = void (*)(platform::Geometry, StreamHandle, const Args&);
+
+struct LaunchTable {
+  Launch<DispatchArgs> dispatch = nullptr;
+  Launch<ExpertRowsArgs> expert_rows = nullptr;
+  Launch<CombineArgs> combine[kNumDtypes][kNumCombineQuants][2] = {};  // [dtype][quant][by expert]
+  /// Most blocks of `num_threads` threads that are resident together for the kernel that needs most.
+  int (*max_resident_blocks)(int num_threads) = nullptr;
+};
+
+/// The table of a machine.
+const LaunchTable& launches_of(BackendKind kind);
+
+}  // namespace crossdock::kernels

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+// The launch table of NVIDIA GPUs. Instances of combine are compiled one by one, see combine_instance_cuda.cu.in.
+
+#include "kernels/dispatch/dispatch_device.hpp"
+#include "kernels/dispatch/dispatch_ll_device.hpp"
+#include "kernels/expert_rows/expert_rows_latency_device.hpp"
+#include "kernels/launch/launch_cuda.hpp"
+
+namespace crossdock::kernels::cuda {
+namespace {
+
+using platform::Geometry;
+using platform::cuda::CudaMachine;
+
+template <bool kLatency>
+struct DispatchBody {
+  using Shared = DispatchShared;
+  static constexpr const char* kName = "dispatch";
+  __device__ static void run(CudaMachine& m, Shared& shared, const DispatchArgs& args) {
+    dispatch<kLatency>(m, shared, args);
+  }
+};
+struct DispatchLlBody {
+  using Shared = DispatchLlShared;
+  static constexpr const char* kName = "dispatch";
+  __device__ static void run(CudaMachine& m, Shared& shared, const DispatchArgs& args) { dispatch_ll(m, shared, args); }
+};
+void launch_dispatch(Geometry geometry, StreamHandle stream, const DispatchArgs& args) {
+  if (uses_ll_packets(args)) return launch<DispatchLlBody, DispatchArgs>(geometry, stream, args);
+  const bool small = is_latency(args, geometry, CudaMachine::kWidth);
+  (small ? launch<DispatchBody<true>, DispatchArgs> : launch<DispatchBody<false>, DispatchArgs>)(geometry, stream,
+                                                                                                 args);
+}
+struct ExpertRowsBody {
+  using Shared = ExpertRowsShared;
+  static constexpr const char* kName = "expert_rows";
+  __device__ static void run(CudaMachine& m, Shared& shared, const ExpertRowsArgs& args) {
+    expert_rows(m, shared, args);
+  }
+};
+struct ExpertRowsLatencyBody {
+  using Shared = ExpertRowsLatencyShared;
+  static constexpr const char* kName = "expert_rows";
+  __device__ static void run(CudaMachine& m, Shared& shared, const ExpertRowsArgs& args) {
+    expert_rows_latency(m, shared, args);
+  }
+};
+void launch_expert_rows(Geometry geometry, StreamHandle stream, const ExpertRowsArgs& args) {
+  (is_latency(args, geometry) ? launch<ExpertRowsLatencyBody, ExpertRowsArgs>
+                              : launch<ExpertRowsBody, ExpertRowsArgs>)(geometry, stream, args);
+}
+
+}  // namespace
+
+#define XD_COMBINE(dtype, quant)                                                                 \
+  void launch_combine_##dtype##_##quant(Geometry, StreamHandle, const CombineArgs&);             \
+  void launch_combine_##dtype##_##quant##_by_expert(Geometry, StreamHandle, const CombineArgs&); \
+  int resident_combine_##dtype##_##quant(int num_threads);
+#include "kernels/launch/instances.def"
+#undef XD_COMBINE
+
+/// Asks for every kernel, which also loads it: the first launch of one that is not loaded yet waits for the kernels that run
+/// on its device, and those of ranks that share the device may be waiting for it.
+int max_resident_blocks(int num_threads) {
+  int fewest = resident_blocks<DispatchBody<false>, DispatchArgs>(num_threads);
+  fewest = min(fewest, resident_blocks<DispatchBody<true>, DispatchArgs>(num_threads));
+  fewest = min(fewest, resident_blocks<DispatchLlBody, DispatchArgs>(num_threads));
+  fewest = min(fewest, resident_blocks<ExpertRowsBody, ExpertRowsArgs>(num_threads));
+  fewest = min(fewest, resident_blocks<ExpertRowsLatencyBody, ExpertRowsArgs>(num_threads));
+#define XD_COMBINE(dtype, quant) fewest = min(fewest, resident_combine_##dtype##_##quant(num_threads));
+#include "kernels/launch/instances.def"
+#undef XD_COMBINE
+  return fewest;
+}
+
+const LaunchTable& launches() {
+  static const LaunchTable table = [] {
+    LaunchTable t;
+    t.dispatch = launch_dispatch;
+    t.expert_rows = launch_expert_rows;
+    t.max_resident_blocks = max_resident_blocks;
+#define XD_COMBINE(dtype, quant)                                                        \
+  t.combine[static_cast<int>(Dtype::dtype)][static_cast<int>(CombineQuant::quant)][0] = \
+      launch_combine_##dtype##_##quant;                                                 \
+  t.combine[static_cast<int>(Dtype::dtype)][static_cast<int>(CombineQuant::quant)][1] = \
+      launch_combine_##dtype##_##quant##_by_expert;
+#include "kernels/launch/instances.def"
+#undef XD_COMBINE
+    return t;
+  }();
+  return table;
+}
+
+}  // namespace crossdock::kernels::cuda

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "memory/deferred_release.hpp"
+
+#include <algorithm>
+#include <mutex>
+
+namespace crossdock::memory {
+
+/// What was given up while it was in use.
+class DeferredRelease::Retired {
+ public:
+  void take(std::list<Holdings>& holdings) {
+    const std::lock_guard lock(mutex_);
+    kept_.splice(kept_.end(), holdings);
+  }
+  void free_unused() {
+    std::list<Holdings> unused;  // freed without the lock
+    const std::lock_guard lock(mutex_);
+    for (auto next = kept_.begin(); next != kept_.end();) {
+      const auto here = next++;
+      if (here->unused()) unused.splice(unused.end(), kept_, here);
+    }
+  }
+
+ private:
+  std::mutex mutex_;
+  std::list<Holdings> kept_;
+};
+
+/// Of this process. Never destroyed: when the process ends, the system takes it back.
+DeferredRelease::Retired& DeferredRelease::retired() {
+  static Retired& all = *new Retired;
+  return all;
+}
+
+bool DeferredRelease::Holdings::unused() const {
+  return std::all_of(streams.begin(), streams.end(), [](const Stream& stream) { return stream.end->passed(); });
+}
+
+DeferredRelease::DeferredRelease(platform::Device& device) : device_(device), holdings_(1) {
+  retired().free_unused();
+  holdings_.front().streams.push_back({nullptr, device_.make_event()});  // a first call makes nothing
+}
+
+DeferredRelease::~DeferredRelease() {
+  retired().take(holdings_);
+  retired().free_unused();
+}
+
+void DeferredRelease::hold(platform::BlockPtr block) { holdings_.front().blocks.push_back(std::move(block)); }
+void DeferredRelease::hold(const PeerMemory& memory) {
+  for (const platform::BlockPtr& block : memory.blocks()) hold(block);
+}
+
+platform::Event& DeferredRelease::end_of_calls_on(StreamHandle handle) {
+  std::vector<Stream>& streams = holdings_.front().streams;
+  for (const Stream& stream : streams)
+    if (stream.handle == handle) return *stream.end;
+  for (Stream& stream : streams)
+    if (stream.end->passed()) {  // of a stream that is idle, or gone
+      stream.handle = handle;
+      return *stream.end;
+    }
+  return *streams.emplace_back(Stream{handle, device_.make_event()}).end;
+}
+
+}  // namespace crossdock::memory
