@@ -83,24 +83,26 @@ struct WireRow {
       return Row::narrow(values);
   }
 
-  /// 16 bytes of a wire row, and their values.
-  template <class M>
-  XD_FN static Bytes16 load_raw(M& m, const std::byte* wire_row, std::int64_t unit) {
-    return m.load16_streaming(wire_row + unit * 16);
-  }
-  XD_FN static void widen_wire(Bytes16 raw, const std::byte* wire_row, std::int64_t unit, std::int64_t hidden,
-                               Floats* values) {
+  /// Values of unit `unit` of a wire row, whose 16 bytes are `raw`. byte_at(i) is byte i of the row: the block's exponent.
+  template <class ByteAt>
+  XD_FN static void widen_wire(Bytes16 raw, std::int64_t unit, std::int64_t hidden, ByteAt&& byte_at, Floats* values) {
     if constexpr (!kCast) {
       Row::widen(raw, values);
     } else {
       Pack<Dtype::fp8_e4m3>::widen(raw, values);
       if constexpr (kQuant == CombineQuant::fp8_blockwise) {
-        const std::byte* exponents = wire_row + round_up<std::int64_t>(hidden, 16);
-        const float scale = any_power_of_two(static_cast<int>(exponents[unit / kUnitsPerBlock]) - 127);
+        const std::byte exponent = byte_at(round_up<std::int64_t>(hidden, 16) + unit / kUnitsPerBlock);
+        const float scale = any_power_of_two(static_cast<int>(exponent) - 127);
         XD_UNROLL(16)
         for (int i = 0; i < kFloats; ++i) values[i] = values[i] * scale;
       }
     }
+  }
+
+  /// Adds a unit's values to a sum, each sum rounded to f32.
+  XD_FN static void add(const Floats* values, Floats* sum) {
+    XD_UNROLL(32)
+    for (int i = 0; i < kFloats; ++i) sum[i] = sum[i] + values[i];
   }
 };
 

@@ -51,6 +51,18 @@ XD_FN constexpr std::int64_t fused_combine_slot(std::int64_t token, int j, const
   return token * shape.top_k + j;
 }
 
+/// Slot of the LL packets of `token` of rank `source`; operations of odd and of even epochs have slots of their own.
+/// dispatch: `source` is the home rank; combine: the rank that sends its expert output.
+XD_FN constexpr std::int64_t ll_slot(std::uint64_t epoch, int source, std::int64_t token, const Shape& shape) {
+  const std::int64_t set = static_cast<std::int64_t>(epoch & 1) * shape.num_ranks + source;
+  return set * shape.max_tokens_per_rank + token;
+}
+
+/// First of the mask words of an epoch, which have the shape of the count matrix.
+XD_FN constexpr int ll_masks(std::uint64_t epoch, const Shape& shape) {
+  return static_cast<int>(epoch & 1) * shape.num_ranks * (shape.num_ranks + 1);
+}
+
 /// Rows that an expert occupies, padding included.
 XD_FN constexpr std::int64_t padded_rows(std::int64_t count, const Shape& shape) {
   return shape.layout == Layout::contiguous ? round_up<std::int64_t>(count, shape.alignment) : count;

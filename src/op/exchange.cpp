@@ -121,9 +121,8 @@ void launch_dispatch(ExchangeState& e, kernels::DispatchArgs& args, const CallOp
   const tuning::Decision decision = e.decide_dispatch(options, tokens);
   const int idle_blocks = tokens <= kernels::kChunk ? kernels::kControlBlocksLatency : 1;  // one to count and publish
   const tuning::Choice choice =
-      kernels::uses_ll_packets(args)
-          ? choose_for_ll(e, tokens, e.shape.row_bytes, 1, decision.request, kernels::kControlBlocks)
-          : e.choose(tokens, e.shape.row_bytes, decision.request, idle_blocks);
+      kernels::uses_ll(args) ? choose_for_ll(e, tokens, e.shape.row_bytes, 1, decision.request, kernels::kControlBlocks)
+                             : e.choose(tokens, e.shape.row_bytes, decision.request, idle_blocks);
   args.splits = row_splits_of(e.shape.row_bytes, choice.splits_per_row, 1);
   note_launch(e, choice.geometry, args.splits, decision.by);
   const platform::CurrentDevice current(e.group->device());
@@ -184,7 +183,7 @@ void run_combine(ExchangeState& e, int buffer_set, int plan, const CombineInput&
   args.send = row_splits_of(wire_units * 16, send.splits_per_row, 8);
   args.reduce = row_splits_of(wire_units * 16, reduce.splits_per_row, 1);
   const bool pull = args.source == kernels::Source::peers && !args.combine_topk_weights;
-  const bool packed = kernels::uses_ll_packets(args);
+  const bool packed = kernels::uses_ll(args);
   const platform::Geometry geometry =
       packed ? choose_for_ll(e, tokens, e.shape.combine_row_bytes, 0, decision.request, 1).geometry
       : pull ? reduce.geometry

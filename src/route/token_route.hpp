@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// WHO: whose a token's ids are, and what a repeated id means.
+// WHO: which ranks a token goes to, in which order its ids name them, and what a repeated id means.
 #pragma once
 
 #include <cstdint>
@@ -8,7 +8,14 @@
 
 namespace crossdock::route {
 
-/// Ids of a call, of either width.
+/// Rank of an expert in [0, E).
+XD_FN constexpr int owner_of(int expert, const Shape& shape) {
+  return static_cast<int>(shape.div_experts_per_rank(static_cast<std::uint32_t>(expert)));
+}
+
+XD_FN constexpr bool is_expert(std::int64_t id, const Shape& shape) { return id >= 0 && id < shape.num_experts; }
+
+/// Ids of a call, of either width; `index` is token * top_k + j.
 struct Ids {
   const void* data;
   bool is_int64;
@@ -17,15 +24,35 @@ struct Ids {
     return is_int64 ? static_cast<const std::int64_t*>(data)[index] : static_cast<const std::int32_t*>(data)[index];
   }
   /// Id as the rows carry it: valid, or -1.
-  XD_FN std::int32_t get(std::int64_t index, std::int32_t num_experts) const {
+  XD_FN std::int32_t get(std::int64_t index, const Shape& shape) const {
     const std::int64_t id = raw(index);
-    return id >= 0 && id < num_experts ? static_cast<std::int32_t>(id) : -1;
+    return is_expert(id, shape) ? static_cast<std::int32_t>(id) : -1;
   }
 };
 
-/// Rank of an expert in [0, E).
-XD_FN constexpr int owner_of(int expert, const Shape& shape) {
-  return static_cast<int>(shape.div_experts_per_rank(static_cast<std::uint32_t>(expert)));
+/// Rank that a valid id names; -1 for an id that names none.
+XD_FN constexpr int rank_of(std::int64_t id, const Shape& shape) {
+  return is_expert(id, shape) ? owner_of(static_cast<int>(id), shape) : -1;
+}
+
+/// How many other ranks a token's ids name before they name rank d. `named_by(e)`: bit j is set if id j names rank e; it must
+/// not be 0 for d. So the distinct ranks of a token are numbered 0, 1, ... in the order in which its ids first name them.
+template <class NamedBy>
+XD_FN int ordinal_of(NamedBy&& named_by, int d) {
+  const std::uint64_t ids = named_by(d), lower_ids = (ids & (~ids + 1)) - 1;
+  int ordinal = 0;
+  XD_UNROLL(8)
+  for (int e = 0; e < kMaxRanks; ++e) ordinal += (named_by(e) & lower_ids) != 0;
+  return ordinal;
+}
+
+/// Distinct ranks that a token names.
+template <class NamedBy>
+XD_FN int num_ranks_named(NamedBy&& named_by) {
+  int named = 0;
+  XD_UNROLL(8)
+  for (int e = 0; e < kMaxRanks; ++e) named += named_by(e) != 0;
+  return named;
 }
 
 /// True if id j is the first of its token to name its expert: a repeated id adds its weight, not a row.
@@ -35,6 +62,13 @@ XD_FN bool first_of_its_expert(IdOf&& id_of, int j) {
   for (int i = 0; i < j; ++i)
     if (id_of(i) == id) return false;
   return true;
+}
+
+/// Local expert of `rank` that id j of a received row is the first to name; -1 if there is none.
+XD_FN int local_expert_of(const std::int32_t* ids, int j, int rank, const Shape& shape) {
+  const int local = ids[j] - rank * shape.experts_per_rank;
+  if (ids[j] < 0 || local < 0 || local >= shape.experts_per_rank) return -1;
+  return first_of_its_expert([&](int i) { return ids[i]; }, j) ? local : -1;
 }
 
 /// Weight of the expert that id j names first: all its occurrences in id order, added in f32 from +0.

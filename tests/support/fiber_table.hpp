@@ -13,8 +13,7 @@ struct Nothing {};
 
 /// Splits rows into more parts than the host chose for the CPU, which is one.
 inline void split(kernels::RowSplits& splits, const Executor& e, int grain = 1) {
-  const int units = splits.count * splits.units_per_split,
-            each = round_up(ceil_div(units, e.splits_per_row), grain);
+  const int units = splits.count * splits.units_per_split, each = round_up(ceil_div(units, e.splits_per_row), grain);
   splits = kernels::RowSplits::of(units, each);
 }
 inline void set_splits(kernels::CombineArgs& args, const Executor& e) {
@@ -34,17 +33,17 @@ void run_body(platform::Geometry geometry, std::uint64_t seed, const Args& args,
 
 template <int kWidth>
 void run_dispatch(platform::Geometry geometry, std::uint64_t seed, const kernels::DispatchArgs& args) {
-  if (kernels::uses_ll_packets(args))
+  const kernels::Kernel kernel = kernels::kernel_for(args, geometry, kWidth);
+  if (kernel == kernels::Kernel::ll)
     return run_body<kWidth, kernels::DispatchLlShared>(
         geometry, seed, args, [](auto& m, auto& shared, const auto& a) { kernels::dispatch_ll(m, shared, a); });
   run_body<kWidth, kernels::DispatchShared>(geometry, seed, args, [&](auto& m, auto& shared, const auto& a) {
-    kernels::is_latency(a, geometry, kWidth) ? kernels::dispatch<true>(m, shared, a)
-                                             : kernels::dispatch<false>(m, shared, a);
+    kernel == kernels::Kernel::latency ? kernels::dispatch_latency(m, shared, a) : kernels::dispatch(m, shared, a);
   });
 }
 template <int kWidth>
 void run_expert_rows(platform::Geometry geometry, std::uint64_t seed, const kernels::ExpertRowsArgs& args) {
-  if (kernels::is_latency(args, geometry))
+  if (kernels::kernel_for(args, geometry, kWidth) == kernels::Kernel::latency)
     return run_body<kWidth, kernels::ExpertRowsLatencyShared>(
         geometry, seed, args, [](auto& m, auto& shared, const auto& a) { kernels::expert_rows_latency(m, shared, a); });
   run_body<kWidth, kernels::ExpertRowsShared>(
@@ -53,7 +52,7 @@ void run_expert_rows(platform::Geometry geometry, std::uint64_t seed, const kern
 template <int kWidth, Dtype kDtype, CombineQuant kQuant, bool kByExpert>
 void run_combine(platform::Geometry geometry, std::uint64_t seed, const kernels::CombineArgs& args) {
   if constexpr (ll_packet::carries(kDtype, kQuant) && !kByExpert)
-    if (kernels::uses_ll_packets(args))
+    if (kernels::kernel_for(args, geometry, kWidth) == kernels::Kernel::ll)
       return run_body<kWidth, Nothing>(geometry, seed, args,
                                        [](auto& m, Nothing&, const auto& a) { kernels::combine_ll<kDtype>(m, a); });
   run_body<kWidth, Nothing>(geometry, seed, args, [](auto& m, Nothing&, const auto& a) {

@@ -226,7 +226,8 @@ std::vector<float> across(const std::vector<std::uint8_t>& row, int hidden) {
     if constexpr (kQuant == CombineQuant::fp8_blockwise)
       for (platform::Floats& v : values) v = v * any_power_of_two(-exponents[unit / Row::kUnitsPerBlock]);
     m.store16(bytes + unit * 16, Row::encode(values));
-    Row::widen_wire(Row::load_raw(m, bytes, unit), bytes, unit, hidden, values);
+    Row::widen_wire(
+        m.load16_streaming(bytes + unit * 16), unit, hidden, [&](std::int64_t at) { return bytes[at]; }, values);
     Row::store_row(m, reinterpret_cast<std::byte*>(out.data()), unit, row_bytes, values);
   }
   return oracle::widen_row(kDtype, reinterpret_cast<std::uint8_t*>(out.data()), hidden);

@@ -12,14 +12,15 @@
 #include <type_traits>
 
 #include "codec/wire_row.hpp"
+#include "kernels/combine/combine_signals_device.hpp"
 #include "kernels/combine/expert_sum_device.hpp"
-#include "kernels/common/phase_device.hpp"
 #include "layout/slots.hpp"
 #include "wire/fan_out_device.hpp"
 
 namespace crossdock::kernels {
 
-inline constexpr int kFewPullers = 32;  // blocks that do not fill the link with two units a lane: 2 x H200 (2026-11-23)
+/// Up to so many blocks do not fill the link with two units a lane when they pull: 2 x H200 (2026-11-23).
+inline constexpr int kFewPullers = 32;
 
 template <class M, Dtype kDtype, CombineQuant kQuant, bool kByExpert>
 struct Combine {
@@ -28,7 +29,7 @@ struct Combine {
   using Floats = platform::Floats;  // f32 values that the machine handles at once
 
   static constexpr bool kCanPull = kQuant == CombineQuant::none && !kByExpert;
-  /// What models combine; each way to sum costs code. Where warps have 64 lanes, clang puts so many units into memory.
+  /// The dtypes that models combine get more units a lane; each way to sum costs code. Not with 64 lanes: clang spills there.
   static constexpr bool kHoldsMany = M::kWidth <= 32 && !kByExpert && (kDtype == Dtype::bf16 || kDtype == Dtype::f16);
 
   M& m;
@@ -52,8 +53,8 @@ struct Combine {
     if (pushes) mark(Phase::send);
     if (source == Source::slots) send_rows();
     if (args.combine_topk_weights) send_weights();
-    tell_ready(pushes);
-    const std::int64_t tokens = args.num_tokens >= 0 ? args.num_tokens : num_planned();
+    signal_ready(pushes);
+    const std::int64_t tokens = args.num_tokens >= 0 ? args.num_tokens : num_planned_tokens(call);
     const Range items = share_of(tokens * args.reduce.count, m.block(), m.num_blocks());
     if (!reduce_when_ready(items)) return;
     if (args.combine_topk_weights) reduce_weights(tokens);
@@ -64,53 +65,20 @@ struct Combine {
   }
 
   XD_FN void mark(Phase phase) { kernels::mark(m, call, epoch, phase, true); }
+  XD_FN CombineSignals<M> signals() { return {m, args, epoch}; }
 
   /// After a dispatch its counts were the permission to push; after another combine it takes a word of its own.
   XD_FN bool may_push() { return clock.after_combine ? exchange_enter() : !m.sync_block_or(failed); }
 
-  /// What ranks must do alike in one combine, told along with `enter` and `ready`.
-  XD_FN std::uint64_t combine_mode() const {
-    return (source == Source::peers ? sync::kPullsRows : 0) | (source == Source::fused ? sync::kFusedRows : 0) |
-           (args.combine_topk_weights ? sync::kWithWeights : 0);
-  }
-
-  /// Tells all ranks, this one included, in their words at `words`. `of_this_kernel`: what it has written is told of too.
-  XD_FN void signal(std::uint64_t words, bool of_this_kernel) {
-    for (int p = m.thread(); p < shape.num_ranks && !failed; p += m.num_threads()) {
-      std::uint64_t* word = call.remote<std::uint64_t>(call.peers.after(p), words) + rank;
-      const std::uint64_t told = sync::combine_mode_word(epoch, combine_mode());
-      of_this_kernel ? m.store_release(word, told) : m.store_release_prior_kernels(word, told);
-    }
-  }
-
-  /// Waits until all ranks have told, all of them the same mode.
-  XD_FN bool wait(std::uint64_t words, Edge edge, Phase phase) {
-    bool ok = !failed;
-    for (int s = m.thread(); s < shape.num_ranks && ok; s += m.num_threads()) {
-      const std::uint64_t* word = call.local<std::uint64_t>(words) + s;
-      std::uint64_t told = 0;
-      ok = sync::wait(
-          m, call.faults, word, epoch, false, edge, s,
-          [](std::uint64_t w) { return sync::epoch_of_combine_mode_word(w); }, &told);
-      if (ok) mark_seen(m, call, epoch, phase, true, s);
-      if (!ok || sync::epoch_of_combine_mode_word(told) != epoch || sync::combine_mode_of(told) == combine_mode())
-        continue;
-      sync::fail(m, call.faults, sync::Poison{StatusCode::usage, edge, rank, s},
-                 {epoch, epoch, combine_mode(), sync::combine_mode_of(told)});
-      ok = false;
-    }
-    return !m.sync_block_or(!ok);
-  }
-
   XD_FN bool exchange_enter() {
-    if (m.block() == 0) signal(call.buffer_set.enter_words, false);            // edge enter: signal
-    return wait(call.buffer_set.enter_words, Edge::enter, Phase::wait_enter);  // edge enter: wait
+    if (m.block() == 0) signals().signal(call.buffer_set.enter_words, failed, false);            // edge enter: signal
+    return signals().wait(call.buffer_set.enter_words, failed, Edge::enter, Phase::wait_enter);  // edge enter: wait
   }
 
   /// Rows that earlier kernels wrote need no arrival; rows that this one pushes need all its blocks.
-  XD_FN void tell_ready(bool pushed) {
+  XD_FN void signal_ready(bool pushed) {
     if (pushed ? arrive_last(m, &call.local<memory::BufferSetState>(call.buffer_set.state)->arrivals) : m.block() == 0)
-      signal(call.buffer_set.ready_words, pushed);  // edge ready: signal
+      signals().signal(call.buffer_set.ready_words, failed, pushed);  // edge ready: signal
   }
 
   XD_FN void send_rows() {
@@ -119,8 +87,8 @@ struct Combine {
     for (std::uint32_t item = items.first + m.warp(); item < items.end; item += m.num_warps()) {
       const std::int64_t row = args.send.div_count(item);
       const RowSource home = call.local<RowSource>(call.plan.sources)[row];
-      std::byte* to =
-          call.remote<std::byte>(home.rank, call.buffer_set.combine_slots) + home.combine_slot * shape.wire_row_bytes;
+      const wire::PeerPtr to =
+          call.remote(home.rank, call.buffer_set.combine_slots) + home.combine_slot * shape.wire_row_bytes;
       const Units units = units_of_split(num_units, static_cast<int>(item - row * splits), args.send.units_per_split);
       if constexpr (!kByExpert && kQuant == CombineQuant::none) {
         wire::fan_out(m, args.rows + row * shape.combine_row_bytes, units.first, units.end, 1,
@@ -133,7 +101,7 @@ struct Combine {
     }
   }
 
-  XD_FN void send_values(std::int64_t row, std::byte* to, Units units) {
+  XD_FN void send_values(std::int64_t row, wire::PeerPtr to, Units units) {
     constexpr int kUnits = Row::kUnitsAtOnce;
     Sent sent = sent_of(row);
     for (std::int32_t unit = units.first + m.lane(); unit < units.end; unit += kUnits * M::kWidth) {
@@ -142,7 +110,7 @@ struct Combine {
       XD_UNROLL(8)
       for (int u = 0; u < kUnits; ++u)
         if (unit + u * M::kWidth < units.end)
-          m.store16_streaming(to + std::int64_t{unit + u * M::kWidth} * 16, Row::encode(values[u]));
+          (to + std::int64_t{unit + u * M::kWidth} * 16).put16(m, Row::encode(values[u]));
     }
   }
 
@@ -159,7 +127,7 @@ struct Combine {
       Row::widen_packs(packs, *values);
     }
   };
-  /// Values of what is sent for a received row.
+  /// What is sent for a received row: the row, or the weighted sum of its expert rows.
   using Sent = std::conditional_t<kByExpert, ExpertSum<M, Row>, PlainRow>;
   XD_FN Sent sent_of(std::int64_t row) {
     if constexpr (kByExpert)
@@ -169,7 +137,7 @@ struct Combine {
   }
 
   /// fp8_blockwise: neighbouring lanes share a block of 128 elements and agree on its exponent.
-  XD_FN void send_blocks(std::int64_t row, std::byte* to, Units units) {
+  XD_FN void send_blocks(std::int64_t row, wire::PeerPtr to, Units units) {
     constexpr int kLanes = M::kWidth < Row::kUnitsPerBlock ? M::kWidth : Row::kUnitsPerBlock;
     constexpr int kUnitsPerLane = Row::kUnitsPerBlock / kLanes, kBlocks = M::kWidth / kLanes;
     const std::int64_t first = units.first / Row::kUnitsPerBlock,
@@ -189,10 +157,10 @@ struct Combine {
       XD_UNROLL(8)
       for (int u = 0; u < kUnitsPerLane; ++u) {
         const std::int64_t unit = block * Row::kUnitsPerBlock + m.lane() % kLanes + u * kLanes;
-        if (block < end && unit < num_units) m.store16_streaming(to + unit * 16, encode_scaled(values[u], e));
+        if (block < end && unit < num_units) (to + unit * 16).put16(m, encode_scaled(values[u], e));
       }
       if (block < end && m.lane() % kLanes == 0)
-        to[round_up<std::int64_t>(shape.hidden, 16) + block] = static_cast<std::byte>(e + 127);
+        (to + (round_up<std::int64_t>(shape.hidden, 16) + block)).put(static_cast<std::byte>(e + 127));
     }
   }
 
@@ -211,7 +179,7 @@ struct Combine {
     return Row::encode(values);
   }
 
-  /// Weights begin with the last warps: where there are few rows these have none.
+  /// Weights start at the last warp, which is idle when rows are few.
   XD_FN int from_last() const { return m.num_threads() - 1 - m.thread(); }
 
   XD_FN void send_weights() {
@@ -220,17 +188,15 @@ struct Combine {
     const Range share = share_of(rows, m.block(), m.num_blocks());
     for (std::int64_t i = share.first * shape.top_k + from_last(); i < share.end * shape.top_k; i += m.num_threads()) {
       const RowSource home = call.local<RowSource>(call.plan.sources)[i / shape.top_k];
-      call.remote<float>(
-          home.rank,
-          call.buffer_set.combine_slot_weights)[std::int64_t{home.combine_slot} * shape.top_k + i % shape.top_k] =
-          weights[i];
+      const std::int64_t at = std::int64_t{home.combine_slot} * shape.top_k + i % shape.top_k;
+      (call.remote(home.rank, call.buffer_set.combine_slot_weights) + at * 4).put(weights[i]);
     }
   }
 
   /// Rows of one token at its distinct ranks, in the order in which its ids first name them; null where none was kept.
   template <int kRanks>
   struct TokenSources {
-    const std::byte* row[kRanks];
+    wire::PeerPtr row[kRanks];
   };
   template <int kRanks>
   XD_FN TokenSources<kRanks> sources_of(std::int64_t token) const {
@@ -239,16 +205,16 @@ struct Combine {
     XD_UNROLL(8)
     for (int o = 0; o < kRanks; ++o) {
       if (o >= shape.ranks_per_token || routes[o].row < 0) continue;
-      from.row[o] = source == Source::slots ? call.local<std::byte>(call.buffer_set.combine_slots) +
+      from.row[o] = source == Source::slots ? call.remote(rank, call.buffer_set.combine_slots) +
                                                   layout::combine_slot(token, o, shape) * shape.wire_row_bytes
-                                            : call.remote<std::byte>(routes[o].rank, call.buffer_set.combine_rows) +
+                                            : call.remote(routes[o].rank, call.buffer_set.combine_rows) +
                                                   routes[o].row * shape.combine_row_bytes;
     }
     return from;
   }
 
-  /// The fewer ranks a token can have, the more units of it a lane asks for at once. Not where many blocks pull: they fill
-  /// the link anyhow, and the more they ask for at once, the further apart they end.
+  /// The fewer ranks a token can have, the more units of it a lane loads at once. Not where many blocks pull: they fill the
+  /// link anyway, and the more they load at once, the further apart they end.
   XD_FN bool reduce_when_ready(const Range& items) {
     if constexpr (kHoldsMany) {
       const bool many_pull = kCanPull && source == Source::peers && m.num_blocks() > kFewPullers;
@@ -258,7 +224,7 @@ struct Combine {
     }
     return reduce_when_ready<kMaxRanks, Row::kUnitsAtOnce>(items);
   }
-  /// Tokens have at most `kRanks` ranks. Pull: where a warp's first rows lie is looked up before the wait.
+  /// Tokens have at most `kRanks` ranks. Pull: a warp looks up its first rows before the wait.
   template <int kRanks, int kUnits>
   XD_FN bool reduce_when_ready(const Range& items) {
     const std::uint32_t splits = args.reduce.count;
@@ -267,7 +233,8 @@ struct Combine {
     bool known = kCanPull && source == Source::peers && item < items.end;
     if (known) from = sources_of<kRanks>(args.reduce.div_count(item));
     mark(Phase::wait_ready);
-    if (!wait(call.buffer_set.ready_words, Edge::ready, Phase::wait_ready)) return false;  // edge ready: wait
+    if (!signals().wait(call.buffer_set.ready_words, failed, Edge::ready, Phase::wait_ready))
+      return false;  // edge ready: wait
     mark(Phase::reduce);
     for (; item < items.end; item += m.num_warps()) {
       const std::int64_t token = args.reduce.div_count(item);
@@ -303,14 +270,15 @@ struct Combine {
     }
   }
 
-  /// All loads of a lane's units are under way before the first is used: a peer is far.
+  /// Issues all loads of a lane's units before the first is used: a peer's memory is far.
   template <int kRanks, int kUnits>
   XD_FN void load_units(const TokenSources<kRanks>& from, std::int32_t unit, std::int32_t end, Bytes16 (*raw)[kRanks]) {
     XD_UNROLL(8)
     for (int o = 0; o < kRanks; ++o) {
       XD_UNROLL(8)
       for (int u = 0; u < kUnits; ++u)
-        if (from.row[o] && unit + u * M::kWidth < end) raw[u][o] = Row::load_raw(m, from.row[o], unit + u * M::kWidth);
+        if (from.row[o] && unit + u * M::kWidth < end)
+          raw[u][o] = (from.row[o] + std::int64_t{unit + u * M::kWidth} * 16).get16(m);
     }
   }
   template <int kRanks>
@@ -319,19 +287,15 @@ struct Combine {
     for (int o = 0; o < kRanks; ++o)
       if (from.row[o]) add_unit(from.row[o], raw[o], unit, sum);
   }
-  XD_FN void add_unit(const std::byte* wire_row, Bytes16 raw, std::int32_t unit, Floats* sum) {
+  XD_FN void add_unit(wire::PeerPtr row, Bytes16 raw, std::int32_t unit, Floats* sum) {
     Floats values[Row::kFloats];
-    Row::widen_wire(raw, wire_row, unit, shape.hidden, values);
-    XD_UNROLL(32)
-    for (int i = 0; i < Row::kFloats; ++i) sum[i] = sum[i] + values[i];
-  }
-
-  XD_FN std::int64_t num_planned() const {
-    return layout::CountMatrix{call.local<std::uint64_t>(call.plan.matrix), shape.num_ranks}.tokens(rank);
+    Row::widen_wire(
+        raw, unit, shape.hidden, [&](std::int64_t at) { return (row + at).template get<std::byte>(); }, values);
+    Row::add(values, sum);
   }
 
   /// Fused: the caller may ask for more tokens than the plan has; nobody has kept those.
-  XD_FN bool is_planned(std::int64_t token) const { return token < num_planned(); }
+  XD_FN bool is_planned(std::int64_t token) const { return token < num_planned_tokens(call); }
 
   /// Fused: sum over the ids that were kept, one combine slot each.
   XD_FN void reduce_ids(std::int64_t token, Units units, std::byte* out) {
@@ -355,8 +319,8 @@ struct Combine {
   }
   /// Combine slots of as many ids as a token can have ranks, from `first_id` on.
   XD_FN TokenSources<kMaxRanks> rows_of_ids(std::int64_t token, std::uint64_t kept, int first_id) const {
-    const std::byte* first = call.local<std::byte>(call.buffer_set.combine_slots) +
-                             layout::fused_combine_slot(token, 0, shape) * shape.wire_row_bytes;
+    const wire::PeerPtr first = call.remote(rank, call.buffer_set.combine_slots) +
+                                layout::fused_combine_slot(token, 0, shape) * shape.wire_row_bytes;
     TokenSources<kMaxRanks> rows{};
     XD_UNROLL(8)
     for (int i = 0; i < kMaxRanks; ++i) {

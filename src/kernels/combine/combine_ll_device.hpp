@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// combine of small batches in one hop: every rank stores its rows, in packets, into slots at their homes, and a home sums what
-// comes. No row is signalled, nobody meets, and nothing is pulled.
+// combine of small batches in one hop: every rank stores its rows as LL packets into slots at their homes, and each home sums
+// what arrives. Rows need no signal, blocks need not arrive together, nothing is pulled.
 //
 // Written by: this rank into the slots of the homes of its rows; the result at the home.
 // Read by: the caller after the kernel.
-// Edges: ready, of which the word tells only that its sender has begun, and in what mode; that a row has come, its packets
-//        tell. No enter: slots are there twice, see dispatch_ll_device.hpp, and combine slots are not used.
+// Edges: ready (its word carries the mode and says that its sender has begun; packets show their own arrival). No enter: there
+//        are two sets of slots, see dispatch_ll_device.hpp, and combine slots are not used.
 #pragma once
 
-#include "kernels/combine/combine_device.hpp"
+#include "codec/wire_row.hpp"
+#include "kernels/combine/combine_signals_device.hpp"
 #include "kernels/common/ll_packets_device.hpp"
 
 namespace crossdock::kernels {
@@ -16,42 +17,48 @@ namespace crossdock::kernels {
 template <class M, Dtype kDtype>
 struct CombineLl {
   using Row = codec::WireRow<kDtype, CombineQuant::none>;
-  static constexpr int kAtOnce = 2;  // ranks whose packets a lane asks for; four spill on sm_90
-  /// Whom a token's row went to and was kept by, -1: nobody.
+  static constexpr int kAtOnce = 2;  // ranks whose packets a lane loads at once; four spill on sm_90
+  /// Ranks that a token's row went to and that kept it; -1: none.
   struct Ranks {
     int of[kAtOnce];
   };
 
   M& m;
   const CombineArgs& args;
-  Combine<M, kDtype, CombineQuant::none, false> whole{m, args};
   const Call& call = args.call;
   const Shape& shape = call.shape;
-  const LlPackets<M> packets{m, call, whole.epoch};
+  const std::uint64_t epoch = read_clock(m, call).epoch;
+  const std::uint64_t poison = load_poison(m, call);
+  const LlPackets<M> packets{m, call, epoch};
   const std::uint32_t parts = LlPackets<M>::parts_of(shape.combine_row_bytes);
-  /// The last block waits until all ranks have begun; it takes no part of a row where there are others.
+  /// The last block waits until all ranks have begun. It moves no part of a row where there are other blocks.
   const bool is_control_block = m.block() == m.num_blocks() - 1;
   const int movers = max(1, m.num_blocks() - 1);
   const std::uint32_t step = movers * m.num_warps();
   const std::uint32_t first = m.block() < movers ? m.block() * m.num_warps() + m.warp() : ~0u;
   const std::uint32_t row_items = items_of(call.local<Counts>(call.plan.counts)->num_rows);
-  const std::uint32_t token_items = items_of(whole.num_planned());
-  Ranks ranks = ranks_of(first, 0);  // of this warp's first token, on their way
+  const std::uint32_t token_items = items_of(num_planned_tokens(call));
+  Ranks ranks = ranks_of(first, 0);  // of this warp's first token, loaded before anything waits
 
   XD_FN void run() {
-    whole.mark(Phase::begin);
-    whole.failed = m.sync_block_or(record_poison(m, call, whole.poison));
-    if (whole.failed) return;
-    if (is_control_block) whole.signal(call.buffer_set.ready_words, false);  // edge ready: signal
-    whole.mark(Phase::send);
+    mark(Phase::begin);
+    if (m.sync_block_or(record_poison(m, call, poison))) return;
+    if (is_control_block) signals().signal(call.buffer_set.ready_words, false, false);  // edge ready: signal
+    mark(Phase::send);
     send_rows();
-    if (is_control_block) whole.mark(Phase::wait_ready);
-    const bool waits = is_control_block;
-    if (waits && !whole.wait(call.buffer_set.ready_words, Edge::ready, Phase::wait_ready)) return;  // edge ready: wait
-    whole.mark(Phase::reduce);
+    if (is_control_block) mark(Phase::wait_ready);
+    if (is_control_block && !wait_ready()) return;
+    mark(Phase::reduce);
     sum_rows();
-    advance_clock(m, whole_block(m), call, whole.epoch, true);
-    whole.mark(Phase::end);
+    advance_clock(m, whole_block(m), call, epoch, true);
+    mark(Phase::end);
+  }
+
+  XD_FN void mark(Phase phase) { kernels::mark(m, call, epoch, phase, true); }
+  XD_FN CombineSignals<M> signals() { return {m, args, epoch}; }
+
+  XD_FN bool wait_ready() {
+    return signals().wait(call.buffer_set.ready_words, false, Edge::ready, Phase::wait_ready);  // edge ready: wait
   }
 
   XD_FN std::uint32_t items_of(std::int64_t rows) const { return static_cast<std::uint32_t>(rows) * parts; }
@@ -61,7 +68,7 @@ struct CombineLl {
       const std::uint32_t row = item / parts, part = item % parts;
       const RowSource home = call.local<RowSource>(call.plan.sources)[row];
       const auto units = packets.load(args.rows + row * shape.combine_row_bytes, shape.combine_row_bytes, part);
-      packets.store(packets.slot(home.rank, call.peers.rank, home.token), part, units);  // edge ready: signal
+      packets.store(packets.peer_slot(home.rank, call.peers.rank, home.token), part, units);  // edge ready: signal
     }
   }
 
@@ -104,12 +111,12 @@ struct CombineLl {
     std::byte* out = args.out + token * shape.combine_row_bytes;
     XD_UNROLL(3)
     for (int i = 0; i < ll_packet::kUnitsPacked; ++i)
-      if (const int u = packets.unit_at(part, i); ok && u < whole.num_units)
+      if (const int u = packets.unit_at(part, i); ok && u < static_cast<int>(shape.combine_row_bytes / 16))
         Row::store_row(m, out, u, shape.combine_row_bytes, sums[i]);
     return ok;
   }
 
-  /// Adds what `ranks` have sent. Looks at the packets of all of them at once.
+  /// Adds the rows of `ranks`. Loads the packets of all of them at once. False: the group has failed.
   template <class Sums>
   XD_FN bool add_some(int token, int part, Sums& sums) {
     const int* from = ranks.of;
@@ -117,7 +124,7 @@ struct CombineLl {
     const bool ok = packets.wait(Edge::ready, [&](std::uint64_t* other) {  // edge ready: wait
       XD_UNROLL(4)
       for (int q = 0; q < kAtOnce; ++q)
-        if (from[q] >= 0) seen[q] = packets.look(packets.slot(call.peers.rank, from[q], token), part);
+        if (from[q] >= 0) seen[q] = packets.look(packets.local_slot(from[q], token), part);
       int lacking = -1;
       XD_UNROLL(4)
       for (int q = 0; q < kAtOnce; ++q)
@@ -131,8 +138,11 @@ struct CombineLl {
     for (int q = 0; q < kAtOnce; ++q) {
       if (from[q] < 0) continue;
       XD_UNROLL(3)
-      for (int i = 0; i < ll_packet::kUnitsPacked; ++i)
-        whole.add_unit(nullptr, LlPackets<M>::unit_of(seen[q], i), packets.unit_at(part, i), sums[i]);
+      for (int i = 0; i < ll_packet::kUnitsPacked; ++i) {
+        platform::Floats values[Row::kFloats];
+        codec::Pack<kDtype>::widen(LlPackets<M>::unit_of(seen[q], i), values);
+        Row::add(values, sums[i]);
+      }
     }
     return ok;
   }

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// A row in packets: where its slot is, and how the lanes of a warp pack, store, await and unpack a part of it.
+// LL packets: 12 bytes of a row and the epoch, stored as one, so that a row shows its own arrival and needs no signal. Here: how
+// the lanes of a warp pack, store, wait for and unpack a part of a row.
 #pragma once
 
 #include "kernels/common/args.hpp"
+#include "layout/slots.hpp"
 #include "sync/wait_device.hpp"
 #include "types/ll_packet.hpp"
 
@@ -27,15 +29,16 @@ struct LlPackets {
   /// This lane's i-th unit of a part.
   XD_FN int unit_at(int part, int i) const { return part * kUnits + i * M::kWidth + m.lane(); }
 
-  /// Of a token of `source`, at `peer`; dispatch: its home, combine: the rank that sends its expert output.
-  XD_FN Bytes16* slot(int peer, int source, int token) const {
-    const Shape& shape = call.shape;
-    const std::int64_t set = static_cast<std::int64_t>(epoch & 1) * shape.num_ranks + source;
-    return call.remote<Bytes16>(peer, call.buffer_set.ll_packets) +
-           (set * shape.max_tokens_per_rank + token) * ll_packet::per_slot(shape);
+  /// Slot of a token of `source` at rank `peer`, to write to. See layout::ll_slot.
+  XD_FN wire::PeerPtr peer_slot(int peer, int source, int token) const {
+    return call.remote(peer, call.buffer_set.ll_packets) + first_packet(source, token) * ll_packet::kBytes;
+  }
+  /// The same here, to read from.
+  XD_FN const Bytes16* local_slot(int source, int token) const {
+    return call.local<Bytes16>(call.buffer_set.ll_packets) + first_packet(source, token);
   }
 
-  XD_FN Bytes16 packet_of(std::uint32_t a, std::uint32_t b, std::uint32_t c) const { return {{a, b, c, epoch_told()}}; }
+  XD_FN Bytes16 packet_of(std::uint32_t a, std::uint32_t b, std::uint32_t c) const { return {{a, b, c, epoch_word()}}; }
 
   /// What the row lacks of the part is zero.
   XD_FN Units load(const std::byte* row, std::int64_t row_bytes, int part) const {
@@ -47,16 +50,17 @@ struct LlPackets {
     return units;
   }
 
-  XD_FN void store(Bytes16* slot, int part, const Units& units) const {
+  XD_FN void store(wire::PeerPtr slot, int part, const Units& units) const {
     const auto word = [&](int w) { return units.unit[w / 4].word[w % 4]; };
-    Bytes16* packets = first_of(slot, part);
+    const wire::PeerPtr packets = slot + packet_at(part) * ll_packet::kBytes;
     XD_UNROLL(4)
     for (int q = 0; q < ll_packet::kPacketsOfUnits; ++q)
-      m.store16_atomic(packets + q * M::kWidth, packet_of(word(3 * q), word(3 * q + 1), word(3 * q + 2)));
+      (packets + q * M::kWidth * ll_packet::kBytes)
+          .put16_atomic(m, packet_of(word(3 * q), word(3 * q + 1), word(3 * q + 2)));
   }
 
-  XD_FN std::uint32_t epoch_told() const { return static_cast<std::uint32_t>(sync::epoch_in_word(epoch)); }
-  XD_FN bool is_here(const Bytes16& packet) const { return packet.word[ll_packet::kWords] == epoch_told(); }
+  XD_FN std::uint32_t epoch_word() const { return static_cast<std::uint32_t>(sync::epoch_in_word(epoch)); }
+  XD_FN bool is_here(const Bytes16& packet) const { return packet.word[ll_packet::kWords] == epoch_word(); }
   XD_FN bool is_here(const Seen& seen) const {
     bool here = true;
     XD_UNROLL(4)
@@ -64,15 +68,15 @@ struct LlPackets {
     return here;
   }
 
-  /// All in flight at once.
+  /// A lane's packets of a part. All loads are in flight at once.
   XD_FN Seen look(const Bytes16* slot, int part) const {
     Seen seen;
     XD_UNROLL(4)
     for (int q = 0; q < ll_packet::kPacketsOfUnits; ++q)
-      seen.packet[q] = m.load16_atomic(first_of(slot, part) + q * M::kWidth);
+      seen.packet[q] = m.load16_atomic(slot + packet_at(part) + q * M::kWidth);
     return seen;
   }
-  /// Looks until a part, or one packet, is here. False: the group has failed.
+  /// Waits until a part, or one packet, has arrived from `source`. False: the group has failed.
   XD_FN bool take(const Bytes16* slot, int part, Edge edge, int source, Seen* seen) const {
     return wait(edge, [&](std::uint64_t* other) {
       *seen = look(slot, part);
@@ -87,7 +91,8 @@ struct LlPackets {
       return is_here(*seen) ? -1 : source;
     });
   }
-  /// Until lacking(&other) is negative: the rank whose packets are not all here; `other` is the epoch of one of them.
+  /// Polls until lacking(&other) is negative. Before that it is a rank whose packets are missing, and `other` is the epoch that
+  /// one of them carries.
   template <class Lacking>
   XD_FN bool wait(Edge edge, Lacking&& lacking) const {
     return sync::wait_for(m, call.faults, sync::epoch_in_word(epoch), edge, lacking);
@@ -99,10 +104,11 @@ struct LlPackets {
   }
 
  private:
-  template <class Packet>
-  XD_FN Packet* first_of(Packet* slot, int part) const {
-    return slot + part * ll_packet::kPacketsOfUnits * M::kWidth + m.lane();
+  XD_FN std::int64_t first_packet(int source, int token) const {
+    return layout::ll_slot(epoch, source, token, call.shape) * ll_packet::per_slot(call.shape);
   }
+  /// This lane's first packet of a part, in its slot.
+  XD_FN int packet_at(int part) const { return part * ll_packet::kPacketsOfUnits * M::kWidth + m.lane(); }
 };
 
 }  // namespace crossdock::kernels

@@ -1,21 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
-// dispatch of small batches in one hop: rows travel in packets, into slots by source and token that need no counts, while
-// every rank tells which of its tokens go where. The receiver takes them into their final rows.
+// dispatch of small batches in one hop. Rows travel as LL packets into slots by source and token, which need no counts. At the
+// same time every rank sends masks: which of its tokens go to which rank. The receiver copies the packets into final rows.
 //
 // Written by: this rank into the slots of all ranks, into its own receive rows and metadata, and into its own plan.
-// Read by: the caller's expert step after the kernel, and combine, as after the dispatch of other batches.
-// Edges: counts (masks of tokens in its buffer set), done (by the epoch in every packet).
-// Slots and masks are there twice. A rank that begins a dispatch has waited, in the operation before, for all ranks to begin
-// that one, so they have ended all earlier ones: those of the other parity may be read still, those of this one are not.
+// Read by: the caller's expert step after the kernel, and combine, as after every dispatch.
+// Edges: counts (its words carry masks instead), done (by the epoch in every packet).
+// Two sets of slots and masks are used in turn, by the parity of the epoch. When a rank begins operation n, all ranks have begun
+// operation n - 1, because it has waited for them there. So they have ended n - 2, and nobody reads that set any more.
 #pragma once
 
+#include <bit>
+
 #include "kernels/common/ll_packets_device.hpp"
-#include "kernels/dispatch/dispatch_device.hpp"
+#include "kernels/dispatch/dispatch_shared.hpp"
+#include "kernels/dispatch/expert_counter_device.hpp"
+#include "kernels/dispatch/plan_writer_device.hpp"
+#include "kernels/dispatch/router_device.hpp"
 
 namespace crossdock::kernels {
 
-/// Three blocks move no rows where there are more, so that what they do takes no longer than the rows.
-enum class BlockRole { teller, router, counter };
+/// What the last blocks do. They move no rows where there are more blocks, so that their work takes no longer than the rows.
+enum class BlockRole { publisher, router, counter };
 
 struct DispatchLlShared {
   DispatchShared routing;                      // its matrix in every block, the rest in the router
@@ -40,13 +45,13 @@ struct DispatchLl {
   const int num_tokens = static_cast<int>(tokens_of(m, args));
   const LlPackets<M> packets{m, call, epoch};
   const int parts = LlPackets<M>::parts_of(shape.row_bytes) + 1;  // of a row; the last is what goes along with it
-  std::int64_t filled = 0;  // rows of the plan's last call, as the teller knows them
+  std::int64_t filled = 0;                                        // rows of the plan's last call, read by the publisher
   bool failed = false;
 
   XD_FN void run() {
     mark(Phase::begin);
     if (m.sync_block_or(record_poison(m, call, poison))) return;
-    if (is(BlockRole::teller)) publish_masks();
+    if (is(BlockRole::publisher)) publish_masks();
     if (is(BlockRole::router)) router().route_share();
     if (m.block() < movers()) send_rows();
     mark(Phase::wait_counts);
@@ -55,14 +60,14 @@ struct DispatchLl {
     if (m.block() < movers()) take_rows();
     if (is(BlockRole::counter)) count_pairs();
     if (is(BlockRole::router)) write_routes();
-    if (is(BlockRole::teller)) write_counts();
+    if (is(BlockRole::publisher)) write_counts();
     advance_clock(m, whole_block(m), call, epoch, false);
     mark(Phase::end);
   }
 
   XD_FN void mark(Phase phase) { kernels::mark(m, call, epoch, phase, false); }
 
-  XD_FN bool is(BlockRole clerk) const { return m.block() == max(0, m.num_blocks() - 1 - static_cast<int>(clerk)); }
+  XD_FN bool is(BlockRole role) const { return m.block() == max(0, m.num_blocks() - 1 - static_cast<int>(role)); }
   XD_FN bool is_control_block() const { return m.block() >= m.num_blocks() - kControlBlocks; }
   XD_FN int movers() const {
     return m.num_blocks() > kControlBlocks ? m.num_blocks() - kControlBlocks : m.num_blocks();
@@ -70,36 +75,31 @@ struct DispatchLl {
 
   // ---- to the peers --------------------------------------------------------------------------------------------------
 
-  XD_FN std::uint64_t* masks(int peer) const {
-    const int cells = shape.num_ranks * (shape.num_ranks + 1);
-    return call.remote<std::uint64_t>(peer, call.buffer_set.mask_words) + static_cast<int>(epoch & 1) * cells;
-  }
-  XD_FN bool is_id(std::int64_t id) const { return id >= 0 && id < shape.num_experts; }
-
-  /// Bit d: id j of the token names rank d; none where there is no such id.
+  /// Bit d: id j of the token names rank d. 0 for an id that names none.
   XD_FN std::uint32_t rank_named(int token, int j) const {
-    const std::int64_t id = args.topk_ids.raw(std::int64_t{token} * shape.top_k + j);
-    return is_id(id) ? 1u << route::owner_of(static_cast<std::int32_t>(id), shape) : 0;
+    const int d = route::rank_of(args.topk_ids.raw(std::int64_t{token} * shape.top_k + j), shape);
+    return d < 0 ? 0 : 1u << d;
   }
 
-  /// Tells all ranks which tokens go where. Everybody waits for this: a thread looks at one id.
+  /// Sends all ranks which tokens go where. All blocks of all ranks wait for this, so each thread reads one id.
   XD_FN void publish_masks() {
     mark(Phase::publish);
     filled = call.local<memory::PlanFill>(call.plan.fill)->rows;
     for (int d = m.thread(); d < kMaxRanks; d += m.num_threads()) shared.going[d] = 0;
     m.sync_block();
     for (int i = m.thread(); i < num_tokens * shape.top_k; i += m.num_threads()) {
-      const std::int64_t id = args.topk_ids.raw(i);
       const std::uint32_t token = shape.div_top_k(i);
-      if (is_id(id)) m.or_relaxed(&shared.going[route::owner_of(static_cast<std::int32_t>(id), shape)], 1u << token);
+      const int d = route::rank_of(args.topk_ids.raw(i), shape);
+      if (d >= 0) m.or_relaxed(&shared.going[d], 1u << token);
     }
     m.sync_block();
     const int cells = shape.num_ranks + 1;
     for (int i = m.thread(); i < shape.num_ranks * cells; i += m.num_threads()) {
       const int p = shape.div_cells(i), d = i - p * cells;
-      const std::uint64_t told = d == shape.num_ranks ? layout::token_cell(num_tokens, call.plan_idx) : shared.going[d];
-      // edge counts: signal
-      m.store_release_prior_kernels(masks(call.peers.after(p)) + rank * cells + d, sync::count_word(epoch, told));
+      const std::uint64_t mask = d == shape.num_ranks ? layout::token_cell(num_tokens, call.plan_idx) : shared.going[d];
+      const wire::PeerPtr masks = call.remote(call.peers.after(p), call.buffer_set.mask_words);
+      const wire::PeerPtr word = masks + (layout::ll_masks(epoch, shape) + rank * cells + d) * 8;
+      word.signal_prior_kernels(m, sync::count_word(epoch, mask));  // edge counts: signal
     }
   }
 
@@ -123,24 +123,19 @@ struct DispatchLl {
     std::uint32_t named = 0;
     for (int j = m.lane(); j < shape.top_k; j += M::kWidth) named |= rank_named(token, j);
     for (int d = 0; d < shape.num_ranks; ++d)
-      if (m.ballot(named >> d & 1)) packets.store(packets.slot(d, rank, token), part, units);  // edge done: signal
+      if (m.ballot(named >> d & 1)) packets.store(packets.peer_slot(d, rank, token), part, units);  // edge done: signal
   }
 
   /// Whether id j is the first of the token to name its expert.
   XD_FN bool is_first_id(int token, int j) const {
-    const auto id_of = [&](int i) {
-      return args.topk_ids.get(std::int64_t{token} * shape.top_k + i, shape.num_experts);
-    };
-    bool is_first = j < shape.top_k;
-    const std::int32_t id = is_first ? id_of(j) : -1;
-    for (int i = 0; i < shape.top_k; ++i) is_first = is_first && (i >= j || id_of(i) != id);
-    return is_first;
+    const auto id_of = [&](int i) { return args.topk_ids.get(std::int64_t{token} * shape.top_k + i, shape); };
+    return j < shape.top_k && route::first_of_its_expert(id_of, j);
   }
 
-  /// Word i of what goes along with a row, to whatever rank; its receiver is told in particular which combine slot that is.
+  /// Word i of what goes along with a row, the same for every rank but for the combine slot, which send_packet fills in.
   XD_FN std::uint32_t word_beside(int token, int i) const {
     const std::int64_t first = std::int64_t{token} * shape.top_k;
-    if (i < shape.top_k) return ll_packet::word_of_id(args.topk_ids.get(first + i, shape.num_experts));
+    if (i < shape.top_k) return ll_packet::word_of_id(args.topk_ids.get(first + i, shape));
     if (i < 2 * shape.top_k)
       return std::bit_cast<std::uint32_t>(args.topk_weights ? args.topk_weights[first + i - shape.top_k] : 1.0f);
     const int at = (i - ll_packet::slot_word(shape) - 1) * 4;
@@ -157,7 +152,7 @@ struct DispatchLl {
     return word;
   }
 
-  /// Reads everything once, most of it while ids are compared, then tells each rank.
+  /// Reads everything once, most of it while ids are compared, then sends it to each rank.
   XD_FN void send_words(int token) {
     int w = m.lane() * ll_packet::kWords;
     platform::Bytes16 words = words_beside(token, w);
@@ -175,36 +170,33 @@ struct DispatchLl {
         if (w + i < shape.top_k && (firsts >> (w + i) & 1)) words.word[i] |= ll_packet::kFirst;
       XD_UNROLL(8)
       for (int d = 0; d < kMaxRanks; ++d)
-        if (named_by[d]) send_packet(d, token, w, words, ordinal_of(named_by, d));
+        if (named_by[d]) send_packet(d, token, w, words, route::ordinal_of([&](int e) { return named_by[e]; }, d));
       w += M::kWidth * ll_packet::kWords;
       words = words_beside(token, w);
     }
-  }
-  /// How many ranks a lower id names.
-  XD_FN static int ordinal_of(const std::uint64_t* named_by, int d) {
-    const std::uint64_t lower_ids = (named_by[d] & (~named_by[d] + 1)) - 1;
-    int ordinal = 0;
-    XD_UNROLL(8)
-    for (int e = 0; e < kMaxRanks; ++e) ordinal += (named_by[e] & lower_ids) != 0;
-    return ordinal;
   }
   XD_FN void send_packet(int d, int token, int w, platform::Bytes16 words, int ordinal) {
     const auto row = static_cast<std::uint32_t>(layout::combine_slot(token, ordinal, shape));
     XD_UNROLL(3)
     for (int i = 0; i < ll_packet::kWords; ++i)
       if (w + i == ll_packet::slot_word(shape)) words.word[i] = row;
+    const int packet = shape.ll_packets_per_row + w / ll_packet::kWords;
     // edge done: signal
-    m.store16_atomic(packets.slot(d, rank, token) + shape.ll_packets_per_row + w / ll_packet::kWords, words);
+    (packets.peer_slot(d, rank, token) + packet * ll_packet::kBytes).put16_atomic(m, words);
   }
 
   // ---- from the peers ------------------------------------------------------------------------------------------------
 
-  /// Which tokens come here. Every warp asks for itself: none has to wait for another that still sends.
+  XD_FN const std::uint64_t* masks() const {
+    return call.local<std::uint64_t>(call.buffer_set.mask_words) + layout::ll_masks(epoch, shape);
+  }
+
+  /// Waits for the masks of tokens that come here. Each warp waits for itself, so that none waits for another that still sends.
   XD_FN bool wait_masks() {
     for (int s = m.lane(); s < shape.num_ranks && !failed; s += M::kWidth) {
-      std::uint64_t told = 0;
-      failed = !sync::wait_count(m, call.faults, masks(rank) + s * (shape.num_ranks + 1) + rank, epoch, s, &told);
-      coming()[s] = static_cast<std::uint32_t>(told);
+      std::uint64_t mask = 0;
+      failed = !sync::wait_count(m, call.faults, masks() + s * (shape.num_ranks + 1) + rank, epoch, s, &mask);
+      coming()[s] = static_cast<std::uint32_t>(mask);
       if (!failed && m.warp() == 0) mark_seen(m, call, epoch, Phase::wait_counts, false, s);
     }
     m.sync_warp();
@@ -212,15 +204,15 @@ struct DispatchLl {
   }
   XD_FN std::uint32_t* coming() const { return shared.coming[is_control_block() ? 0 : m.warp()]; }
 
-  /// The same for a block of clerks, and how many go where, of all ranks.
+  /// The same for a control block, and how many tokens go where, of all ranks.
   XD_FN bool wait_matrix() {
     const int cells = shape.num_ranks + 1;
     for (int i = m.thread(); i < shape.num_ranks * cells && !failed; i += m.num_threads()) {
       const int s = shape.div_cells(i), d = i - s * cells;
-      std::uint64_t told = 0;
-      failed = !sync::wait_count(m, call.faults, masks(rank) + i, epoch, s, &told);
-      shared.routing.matrix[i] = d < shape.num_ranks ? __builtin_popcountll(told) : told;
-      if (d == rank) coming()[s] = static_cast<std::uint32_t>(told);
+      std::uint64_t mask = 0;
+      failed = !sync::wait_count(m, call.faults, masks() + i, epoch, s, &mask);
+      shared.routing.matrix[i] = d < shape.num_ranks ? __builtin_popcountll(mask) : mask;
+      if (d == rank) coming()[s] = static_cast<std::uint32_t>(mask);
     }
     return !m.sync_block_or(failed);
   }
@@ -258,7 +250,7 @@ struct DispatchLl {
   }
 
   XD_FN void take_part(int row, int part, Sent from) {
-    const platform::Bytes16* slot = packets.slot(rank, from.source, from.token);
+    const platform::Bytes16* slot = packets.local_slot(from.source, from.token);
     typename LlPackets<M>::Seen seen;
     if (!failed) failed = !packets.take(slot, part, Edge::done, from.source, &seen);  // edge done: wait
     if (failed) return;
@@ -283,7 +275,7 @@ struct DispatchLl {
   }
 
   XD_FN void take_words(int row, Sent from) {
-    const platform::Bytes16* words = packets.slot(rank, from.source, from.token) + shape.ll_packets_per_row;
+    const platform::Bytes16* words = packets.local_slot(from.source, from.token) + shape.ll_packets_per_row;
     for (int w = m.lane() * ll_packet::kWords; w < ll_packet::words_beside_row(shape);
          w += M::kWidth * ll_packet::kWords) {
       platform::Bytes16 seen;
@@ -293,35 +285,24 @@ struct DispatchLl {
     }
   }
 
-  // ---- books, by the clerks: what other batches leave in their plan ---------------------------------------------------
+  // ---- the plan, by the control blocks: the same as after every dispatch -----------------------------------------------
 
-  XD_FN Dispatch<M, true> router() {
-    return {.m = m,
-            .shared = shared.routing,
-            .args = args,
-            .epoch = epoch,
-            .poison = 0,
-            .filled = 0,
-            .num_tokens = num_tokens,
-            .splits = 1,
-            .items = {0, num_tokens}};
-  }
-  XD_FN PlanWriter<M> books() { return {m, call, {shared.routing.matrix, shape.num_ranks}}; }
+  XD_FN Router<M, true> router() { return {m, shared.routing, args, epoch, num_tokens, {0, num_tokens, num_tokens}}; }
+  XD_FN layout::CountMatrix matrix() const { return {shared.routing.matrix, shape.num_ranks}; }
+  XD_FN PlanWriter<M> plan_writer() { return {m, call, matrix()}; }
 
   XD_FN void write_routes() {
     mark(Phase::write_plan);
-    Dispatch<M, true> routes = router();
-    for (int d = m.thread(); d < shape.num_ranks; d += m.num_threads())
-      shared.routing.next_row[d] = routes.matrix().first_row(rank, d);
-    routes.assign_rows(0, num_tokens);
-    routes.write_chunk(whole_block(m), 0, num_tokens);
-    if (m.thread() == 0) books().report_tokens(num_tokens, shared.routing.counts[kMaxRanks]);
+    router().begin_rows(matrix());
+    router().assign_rows(0, num_tokens);
+    router().write_chunk(whole_block(m), 0, num_tokens);
+    if (m.thread() == 0) plan_writer().report_tokens(num_tokens, shared.routing.counts[kMaxRanks]);
   }
 
   XD_FN void write_counts() {
     mark(Phase::write_plan);
-    books().clean_tail(whole_block(m), filled, 0, 1);
-    books().write_matrix(whole_block(m));
+    plan_writer().clean_tail(whole_block(m), filled, 0, 1);
+    plan_writer().write_matrix(whole_block(m));
   }
 
   /// Pairs by local expert, of the rows that were kept.
@@ -335,7 +316,7 @@ struct DispatchLl {
     const int row = shape.div_top_k(i), j = i - row * shape.top_k;
     const auto [source, token] = sent(row);
     const platform::Bytes16* packet =
-        packets.slot(rank, source, token) + shape.ll_packets_per_row + j / ll_packet::kWords;
+        packets.local_slot(source, token) + shape.ll_packets_per_row + j / ll_packet::kWords;
     platform::Bytes16 seen;
     if (!take(packet, source, &seen)) return -1;
     const int w = j % ll_packet::kWords;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Pairs of tokens and experts: how many each expert has. The source counts its own and tells the owners, who sum them while
-// rows travel. Such a word is like one of the counts: it carries its epoch and needs no permission, for its reader looks at
-// it before it says `done`. One block of each rank does all of it.
+// How many (token, expert) pairs each expert has. A rank counts those of its own tokens and sends them to the experts' owners,
+// which add them up while rows travel. Such a word carries its epoch. It needs no permission to be overwritten, because its
+// reader waits for it before that reader signals `done`. One block of each rank does all of it.
 #pragma once
 
 #include "kernels/common/args.hpp"
@@ -20,15 +20,14 @@ struct ExpertCounter {
   const Shape& shape = call.shape;
   const int rank = call.peers.rank;
 
-  /// Tells the owners of all experts what this rank's tokens bring them.
+  /// Sends the pairs of this rank's tokens to the owners of all experts.
   XD_FN void send(const route::Ids& ids, std::int64_t num_tokens) {
     for (int group = 0; group < shape.num_experts; group += kExpertsAtOnce) {
       count(ids, num_tokens, group);
       for (int e = m.thread(); e < min(kExpertsAtOnce, shape.num_experts - group); e += m.num_threads()) {
         const int owner = route::owner_of(group + e, shape), local = group + e - owner * shape.experts_per_rank;
-        std::uint64_t* word = call.remote<std::uint64_t>(owner, call.buffer_set.expert_count_words) +
-                              rank * shape.experts_per_rank + local;
-        m.store_relaxed(word, sync::count_word(epoch, pairs[e]));
+        const wire::PeerPtr words = call.remote(owner, call.buffer_set.expert_count_words);
+        (words + (rank * shape.experts_per_rank + local) * 8).put_word(m, sync::count_word(epoch, pairs[e]));
       }
     }
   }
@@ -59,10 +58,10 @@ struct ExpertCounter {
       clear();
       for (int i = m.thread(); i < shape.num_ranks * some && ok; i += m.num_threads()) {
         const int source = i / some, x = i - source * some;
-        std::uint64_t told = 0;
-        ok =
-            sync::wait_count(m, call.faults, words + source * shape.experts_per_rank + group + x, epoch, source, &told);
-        m.add_relaxed(&pairs[x], static_cast<std::uint32_t>(told));
+        std::uint64_t count = 0;
+        ok = sync::wait_count(m, call.faults, words + source * shape.experts_per_rank + group + x, epoch, source,
+                              &count);
+        m.add_relaxed(&pairs[x], static_cast<std::uint32_t>(count));
       }
       m.sync_block();
       for (int x = m.thread(); x < min(kExpertsAtOnce, shape.experts_per_rank - group); x += m.num_threads())
@@ -79,15 +78,13 @@ struct ExpertCounter {
     const std::int32_t* ids = call.local<std::int32_t>(call.plan.topk_ids);
     for (std::int64_t i = m.thread(); i < shape.row_capacity * shape.top_k; i += m.num_threads()) {
       const std::int32_t* row = ids + i / shape.top_k * shape.top_k;
-      const int j = static_cast<int>(i % shape.top_k), x = row[j] - rank * shape.experts_per_rank;
-      if (row[j] >= 0 && x >= 0 && x < shape.experts_per_rank &&
-          route::first_of_its_expert([&](int other) { return row[other]; }, j))
-        m.add_relaxed(&counts[x], 1);
+      const int x = route::local_expert_of(row, static_cast<int>(i % shape.top_k), rank, shape);
+      if (x >= 0) m.add_relaxed(&counts[x], 1);
     }
   }
 
  private:
-  /// Where experts have rows of their own, what is kept of these pairs is known later.
+  /// Layouts by expert have a capacity of their own, so these are the pairs needed; expert_rows finds how many are kept.
   XD_FN std::uint32_t* counts() const {
     return call.local<std::uint32_t>(shape.layout == Layout::token_major ? call.plan.expert_counts
                                                                          : call.plan.expert_needed);
@@ -103,7 +100,7 @@ struct ExpertCounter {
     clear();
     for (std::uint32_t i = m.thread(); i < static_cast<std::uint32_t>(num_tokens) * shape.top_k; i += m.num_threads()) {
       const std::uint32_t token = shape.div_top_k(i), first = token * shape.top_k;
-      const auto id_of = [&](int j) { return ids.get(first + j, shape.num_experts); };
+      const auto id_of = [&](int j) { return ids.get(first + j, shape); };
       const int j = static_cast<int>(i - first), id = id_of(j), e = id - group;
       if (id >= 0 && e >= 0 && e < kExpertsAtOnce && route::first_of_its_expert(id_of, j)) m.add_relaxed(&pairs[e], 1);
     }

@@ -261,7 +261,9 @@ struct ExpertRows {
     wire::load_turn(m, from, units.first + m.lane(), units.end, turn);
     find_slots();
     const auto slot_in = [&](std::uint64_t region, std::int64_t bytes) {
-      return [=, this](int j) { return slots[j] < 0 ? nullptr : call.local<std::byte>(region) + slots[j] * bytes; };
+      return [=, this](int j) {
+        return slots[j] < 0 ? wire::PeerPtr() : call.remote(call.peers.rank, region) + slots[j] * bytes;
+      };
     };
     const auto to = slot_in(call.buffer_set.expert_rows, shape.row_bytes);
     wire::store_turn(m, turn, units.first + m.lane(), units.end, shape.top_k, to);

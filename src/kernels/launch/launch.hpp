@@ -4,7 +4,7 @@
 
 #include <iterator>
 
-#include "kernels/common/args.hpp"
+#include "kernels/launch/choose_kernel.hpp"
 #include "platform/machine.hpp"
 
 namespace crossdock::kernels {

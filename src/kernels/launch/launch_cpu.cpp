@@ -14,14 +14,14 @@ using platform::Geometry;
 using platform::cpu::ScalarMachine;
 
 void launch_dispatch(Geometry, StreamHandle stream, const DispatchArgs& args) {
-  if (uses_ll_packets(args))
+  if (kernel_for(args, {}, ScalarMachine::kWidth) == Kernel::ll)
     return enqueue(stream, args, [](ScalarMachine& m, const DispatchArgs& a) {
       DispatchLlShared shared;
       dispatch_ll(m, shared, a);
     });
   enqueue(stream, args, [](ScalarMachine& m, const DispatchArgs& a) {
     DispatchShared shared;
-    dispatch<false>(m, shared, a);  // a warp of one lane holds no item
+    dispatch(m, shared, a);  // a warp of one lane has no item of its own
   });
 }
 

@@ -12,12 +12,16 @@ namespace {
 using platform::Geometry;
 using platform::cuda::CudaMachine;
 
-template <bool kLatency>
 struct DispatchBody {
   using Shared = DispatchShared;
   static constexpr const char* kName = "dispatch";
+  __device__ static void run(CudaMachine& m, Shared& shared, const DispatchArgs& args) { dispatch(m, shared, args); }
+};
+struct DispatchLatencyBody {
+  using Shared = DispatchShared;
+  static constexpr const char* kName = "dispatch";
   __device__ static void run(CudaMachine& m, Shared& shared, const DispatchArgs& args) {
-    dispatch<kLatency>(m, shared, args);
+    dispatch_latency(m, shared, args);
   }
 };
 struct DispatchLlBody {
@@ -26,10 +30,14 @@ struct DispatchLlBody {
   __device__ static void run(CudaMachine& m, Shared& shared, const DispatchArgs& args) { dispatch_ll(m, shared, args); }
 };
 void launch_dispatch(Geometry geometry, StreamHandle stream, const DispatchArgs& args) {
-  if (uses_ll_packets(args)) return launch<DispatchLlBody, DispatchArgs>(geometry, stream, args);
-  const bool small = is_latency(args, geometry, CudaMachine::kWidth);
-  (small ? launch<DispatchBody<true>, DispatchArgs> : launch<DispatchBody<false>, DispatchArgs>)(geometry, stream,
-                                                                                                 args);
+  switch (kernel_for(args, geometry, CudaMachine::kWidth)) {
+    case Kernel::ll:
+      return launch<DispatchLlBody>(geometry, stream, args);
+    case Kernel::latency:
+      return launch<DispatchLatencyBody>(geometry, stream, args);
+    case Kernel::general:
+      return launch<DispatchBody>(geometry, stream, args);
+  }
 }
 struct ExpertRowsBody {
   using Shared = ExpertRowsShared;
@@ -46,8 +54,9 @@ struct ExpertRowsLatencyBody {
   }
 };
 void launch_expert_rows(Geometry geometry, StreamHandle stream, const ExpertRowsArgs& args) {
-  (is_latency(args, geometry) ? launch<ExpertRowsLatencyBody, ExpertRowsArgs>
-                              : launch<ExpertRowsBody, ExpertRowsArgs>)(geometry, stream, args);
+  kernel_for(args, geometry, CudaMachine::kWidth) == Kernel::latency
+      ? launch<ExpertRowsLatencyBody>(geometry, stream, args)
+      : launch<ExpertRowsBody>(geometry, stream, args);
 }
 
 }  // namespace
@@ -62,8 +71,8 @@ void launch_expert_rows(Geometry geometry, StreamHandle stream, const ExpertRows
 /// Asks for every kernel, which also loads it: the first launch of one that is not loaded yet waits for the kernels that run
 /// on its device, and those of ranks that share the device may be waiting for it.
 int max_resident_blocks(int num_threads) {
-  int fewest = resident_blocks<DispatchBody<false>, DispatchArgs>(num_threads);
-  fewest = min(fewest, resident_blocks<DispatchBody<true>, DispatchArgs>(num_threads));
+  int fewest = resident_blocks<DispatchBody, DispatchArgs>(num_threads);
+  fewest = min(fewest, resident_blocks<DispatchLatencyBody, DispatchArgs>(num_threads));
   fewest = min(fewest, resident_blocks<DispatchLlBody, DispatchArgs>(num_threads));
   fewest = min(fewest, resident_blocks<ExpertRowsBody, ExpertRowsArgs>(num_threads));
   fewest = min(fewest, resident_blocks<ExpertRowsLatencyBody, ExpertRowsArgs>(num_threads));

@@ -21,7 +21,7 @@ using platform::Geometry;
 using platform::hip::check;
 using platform::hip::driver;
 
-enum Kernel {
+enum KernelIdx {
   dispatch,
   dispatch_latency,
   dispatch_ll,
@@ -90,21 +90,29 @@ void launch(Geometry geometry, StreamHandle stream, const Args& args) {
         std::string(kNames[kKernel]) + ": the kernel launch");
 }
 
+constexpr int kWidth = 64;  // threads of a warp
+
 void launch_dispatch(Geometry geometry, StreamHandle stream, const DispatchArgs& args) {
-  constexpr int kWidth = 64;
-  if (uses_ll_packets(args)) return launch<Kernel::dispatch_ll, DispatchArgs>(geometry, stream, args);
-  (is_latency(args, geometry, kWidth) ? launch<Kernel::dispatch_latency, DispatchArgs>
-                                      : launch<Kernel::dispatch, DispatchArgs>)(geometry, stream, args);
+  switch (kernel_for(args, geometry, kWidth)) {
+    case Kernel::ll:
+      return launch<KernelIdx::dispatch_ll, DispatchArgs>(geometry, stream, args);
+    case Kernel::latency:
+      return launch<KernelIdx::dispatch_latency, DispatchArgs>(geometry, stream, args);
+    case Kernel::general:
+      return launch<KernelIdx::dispatch, DispatchArgs>(geometry, stream, args);
+  }
 }
 
 void launch_expert_rows(Geometry geometry, StreamHandle stream, const ExpertRowsArgs& args) {
-  (is_latency(args, geometry) ? launch<Kernel::expert_rows_latency, ExpertRowsArgs>
-                              : launch<Kernel::expert_rows, ExpertRowsArgs>)(geometry, stream, args);
+  (kernel_for(args, geometry, kWidth) == Kernel::latency
+       ? launch<KernelIdx::expert_rows_latency, ExpertRowsArgs>
+       : launch<KernelIdx::expert_rows, ExpertRowsArgs>)(geometry, stream, args);
 }
 
-template <int kKernel, int kInPackets>
+template <int kKernel, int kLl>
 void launch_combine(Geometry geometry, StreamHandle stream, const CombineArgs& args) {
-  (uses_ll_packets(args) ? launch<kInPackets, CombineArgs> : launch<kKernel, CombineArgs>)(geometry, stream, args);
+  (kernel_for(args, geometry, kWidth) == Kernel::ll ? launch<kLl, CombineArgs>
+                                                    : launch<kKernel, CombineArgs>)(geometry, stream, args);
 }
 
 /// Most blocks of the kernel that needs most; loads the code.

@@ -26,12 +26,12 @@ __device__ T& shared_memory() {
 
 extern "C" __global__ void XD_BOUNDS crossdock_dispatch(const DispatchArgs args) {
   HipMachine m;
-  dispatch<false>(m, shared_memory<DispatchShared>(), args);
+  dispatch(m, shared_memory<DispatchShared>(), args);
 }
 
 extern "C" __global__ void XD_BOUNDS crossdock_dispatch_latency(const DispatchArgs args) {
   HipMachine m;
-  dispatch<true>(m, shared_memory<DispatchShared>(), args);
+  dispatch_latency(m, shared_memory<DispatchShared>(), args);
 }
 
 extern "C" __global__ void XD_BOUNDS crossdock_dispatch_ll(const DispatchArgs args) {

@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+// From ids to rows: which ranks the tokens of a block go to, how many rows each rank gets, and which row there is whose.
+//
+// A token's row is the sum of three counts: rows of earlier ranks, of earlier tokens, and of earlier tokens in its chunk. So
+// rows do not depend on time, on the number of blocks or on the width of a warp.
+#pragma once
+
+#include "kernels/common/phase_device.hpp"
+#include "kernels/dispatch/dispatch_shared.hpp"
+#include "layout/slots.hpp"
+
+namespace crossdock::kernels {
+
+/// Tokens of a block. It moves splits of tokens [first, end). It counts tokens [first, own_end) and writes their plan: a token
+/// that is split over two blocks belongs to the later one.
+struct TokenShare {
+  std::int64_t first, own_end, end;
+};
+
+template <class M, bool kLatency>
+struct Router {
+  /// Up to here one block counts alone: faster than exchanging counts between blocks.
+  static constexpr int kCountedAlone = 2 * kChunk;
+
+  M& m;
+  DispatchShared& shared;
+  const DispatchArgs& args;
+  const std::uint64_t epoch;
+  const std::int64_t num_tokens;  // T
+  const TokenShare share;
+  const Call& call = args.call;
+  const Shape& shape = call.shape;
+
+  /// A batch of one chunk: every block routes all of it, and no block exchanges counts.
+  XD_FN bool routes_at_once() const { return kLatency || num_tokens <= kChunk; }
+  /// Whether the chunk in shared memory is the only one that this block needs.
+  XD_FN bool routes_once() const { return routes_at_once() || share.end - share.first <= kChunk; }
+
+  /// Routes this block's tokens and finds how many rows the tokens before its first send to every rank. False: the group has
+  /// failed.
+  XD_FN bool route_share() {
+    for (int d = m.thread(); d < memory::kShareCounts; d += m.num_threads()) shared.counts[d] = shared.before[d] = 0;
+    if constexpr (kLatency) {
+      route_chunk(0, static_cast<int>(num_tokens), num_tokens);
+      return true;
+    } else {
+      return route_large_share();
+    }
+  }
+
+  /// Fills shared.named_by and shared.named for tokens [chunk, chunk + count), a thread per id. Counts bad ids of the first `own`.
+  XD_FN void find_chunk(std::int64_t chunk, int count, std::int64_t own) {
+    m.sync_block();
+    for (int i = m.thread(); i < count * kMaxRanks; i += m.num_threads()) shared.named_by[i] = {};
+    for (int d = m.thread(); d < kMaxRanks; d += m.num_threads()) shared.named[d] = {};
+    m.sync_block();
+    for (int i = m.thread(); i < count * shape.top_k; i += m.num_threads()) {
+      const int token = shape.div_top_k(i), j = i - token * shape.top_k;
+      const std::int64_t id = args.topk_ids.raw(chunk * shape.top_k + i);
+      const int d = route::rank_of(id, shape);
+      if (d >= 0)
+        shared.named_by[token * kMaxRanks + d].set(m, j);
+      else if (id != -1 && token < own)
+        m.add_relaxed(&shared.counts[kMaxRanks], 1);
+    }
+    m.sync_block();
+    for (int i = m.thread(); i < kMaxRanks * kChunk; i += m.num_threads()) {  // a warp: neighbouring tokens, one rank
+      const int d = i / kChunk, token = i % kChunk;
+      const std::uint64_t goes = m.ballot(token < count && shared.named_by[token * kMaxRanks + d].all());
+      if (m.lane() == 0 && goes) shared.named[d].set_from(m, token, goes);
+    }
+    m.sync_block();
+  }
+
+  /// Sets where this block's first token goes at every rank. The matrix holds the counts of all ranks.
+  XD_FN void begin_rows(const layout::CountMatrix& matrix) {
+    for (int d = m.thread(); d < shape.num_ranks; d += m.num_threads())
+      shared.next_row[d] = matrix.first_row(call.peers.rank, d) + shared.before[d];
+  }
+
+  /// Fills shared.routes for tokens [chunk, chunk + count), a thread per token and rank. The chunk has been found.
+  XD_FN void assign_rows(std::int64_t chunk, int count) {
+    m.sync_block();
+    for (int i = m.thread(); i < count * kMaxRanks; i += m.num_threads())
+      assign_row(&shared.routes[i / kMaxRanks * kMaxRanks], found_at(chunk) + i / kMaxRanks, i % kMaxRanks);
+    m.sync_block();
+    for (int d = m.thread(); d < shape.num_ranks; d += m.num_threads())
+      shared.next_row[d] += __builtin_popcountll(shared.named[d].all());
+  }
+
+  /// Replay: reads shared.routes from the plan.
+  XD_FN void read_chunk(std::int64_t chunk, int count) {
+    m.sync_block();
+    const memory::Route* routes = call.local<memory::Route>(call.plan.routes);
+    for (int i = m.thread(); i < count * shape.ranks_per_token; i += m.num_threads())
+      shared.routes[i / shape.ranks_per_token * kMaxRanks + i % shape.ranks_per_token] =
+          routes[chunk * shape.ranks_per_token + i];
+    m.sync_block();
+  }
+
+  /// Writes routes and kept ids of this block's own tokens to the plan.
+  XD_FN void write_chunk(Coop coop, std::int64_t chunk, int count) {
+    const std::int64_t own = share.own_end - chunk;
+    memory::Route* planned_routes = call.local<memory::Route>(call.plan.routes) + chunk * shape.ranks_per_token;
+    for (int i = coop.thread; i < count * kMaxRanks; i += coop.num_threads) {
+      const int token = i / kMaxRanks, ordinal = i % kMaxRanks;
+      if (ordinal < shape.ranks_per_token && token < own)
+        planned_routes[token * shape.ranks_per_token + ordinal] = shared.routes[i];
+    }
+    std::uint64_t* kept_ids = call.local<std::uint64_t>(call.plan.kept_ids);
+    for (int i = coop.thread; i < count; i += coop.num_threads) {
+      const memory::Route* routes = &shared.routes[i * kMaxRanks];
+      std::uint64_t kept = 0;
+      XD_UNROLL(8)
+      for (int o = 0; o < kMaxRanks; ++o)
+        if (routes[o].row >= 0) kept |= shared.named_by[(found_at(chunk) + i) * kMaxRanks + routes[o].rank].all();
+      if (i < own) kept_ids[chunk + i] = kept;
+    }
+  }
+
+ private:
+  /// Index of token `chunk` among the tokens that find_chunk has found.
+  XD_FN int found_at(std::int64_t chunk) const { return routes_at_once() ? static_cast<int>(chunk) : 0; }
+
+  XD_FN bool route_large_share() {
+    const bool moves_nothing = share.first == share.end;  // the block that publishes the counts
+    if (routes_at_once() || (moves_nothing && num_tokens <= kCountedAlone)) {
+      route_tokens(0, num_tokens, num_tokens);
+      return true;
+    }
+    route_tokens(share.first, share.end, share.own_end);
+    return add_earlier_shares();
+  }
+
+  /// Finds tokens [first, end), chunk by chunk, and counts those before `own_end`.
+  XD_FN void route_tokens(std::int64_t first, std::int64_t end, std::int64_t own_end) {
+    for (std::int64_t chunk = first; chunk < end; chunk += kChunk)
+      route_chunk(chunk, static_cast<int>(min<std::int64_t>(kChunk, end - chunk)), own_end - chunk);
+  }
+
+  /// Finds a chunk and counts its first `own` tokens.
+  XD_FN void route_chunk(std::int64_t chunk, int count, std::int64_t own) {
+    find_chunk(chunk, count, own);
+    const std::uint64_t counted = Bits::below(own);
+    for (int d = m.thread(); d < kMaxRanks; d += m.num_threads())
+      shared.counts[d] += __builtin_popcountll(shared.named[d].all() & counted);
+  }
+
+  /// Blocks exchange what they have counted. A word carries its epoch, so nothing else needs an order. False: the group has
+  /// failed.
+  XD_FN bool add_earlier_shares() {
+    m.sync_block();
+    std::uint64_t* words = call.local<std::uint64_t>(call.buffer_set.share_counts);
+    for (int d = m.thread(); d < memory::kShareCounts; d += m.num_threads())
+      m.store_relaxed(words + m.block() * memory::kShareCounts + d, sync::count_word(epoch, shared.counts[d]));
+    bool ok = true;
+    for (int i = m.thread(); i < m.block() * memory::kShareCounts && ok; i += m.num_threads()) {
+      std::uint64_t count = 0;
+      ok = sync::wait_count(m, call.faults, words + i, epoch, call.peers.rank, &count);
+      if (count) m.add_relaxed(&shared.before[i % memory::kShareCounts], static_cast<std::uint32_t>(count));
+    }
+    return !m.sync_block_or(!ok);
+  }
+
+  /// Route of token `found` to rank d, at the ordinal of d among the token's ranks.
+  XD_FN void assign_row(memory::Route* routes, int found, int d) {
+    const auto named_by = [&](int e) { return shared.named_by[found * kMaxRanks + e].all(); };
+    if (d >= route::num_ranks_named(named_by)) routes[d] = {-1, -1};
+    if (!named_by(d)) return;
+    const std::int64_t row = shared.next_row[d] + __builtin_popcountll(shared.named[d].all() & Bits::below(found));
+    routes[route::ordinal_of(named_by, d)] = {d, row < shape.row_capacity ? static_cast<std::int32_t>(row) : -1};
+  }
+};
+
+}  // namespace crossdock::kernels

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+// Which kernel serves a call: the one answer that op/, the launch files of all machines and the tests share.
+#pragma once
+
+#include "kernels/common/args.hpp"
+#include "types/ll_packet.hpp"
+
+namespace crossdock::kernels {
+
+/// general: any call. latency: small batches, see dispatch_device.hpp and expert_rows_latency_device.hpp. ll: LL packets.
+enum class Kernel : std::uint8_t { general, latency, ll };
+
+/// Whether every warp has at most one split of a token, every lane one unit of it, and one chunk holds all tokens.
+constexpr bool fits_latency(const DispatchArgs& args, const platform::Geometry& geometry, int width) {
+  const Shape& shape = args.call.shape;
+  const std::int64_t tokens = args.num_tokens_on_device ? shape.max_tokens_per_rank : args.num_tokens;
+  const int movers = geometry.num_blocks - kControlBlocksLatency;
+  const std::int64_t warps = std::int64_t{movers} * (geometry.num_threads / width);
+  const bool scales_fit = args.aligned_scales && shape.scale_bytes / 16 <= width;
+  return !args.replay && movers > 0 && tokens <= kChunk && tokens * args.splits.count <= warps &&
+         args.splits.units_per_split <= width && shape.top_k <= width && scales_fit;
+}
+
+/// LL packets are chosen by the shape, so that all ranks choose alike.
+constexpr bool uses_ll(const DispatchArgs& args) { return args.call.shape.ll_packets_per_row != 0 && !args.replay; }
+
+/// The same of combine. More than a few rows are faster pulled, where they can be.
+constexpr bool uses_ll(const CombineArgs& args) {
+  const Shape& shape = args.call.shape;
+  const bool few = args.source == Source::slots || shape.max_tokens_per_rank <= ll_packet::kMaxTokensNotPulled;
+  return shape.combine_uses_ll && args.source != Source::fused && few && !args.combine_topk_weights;
+}
+
+/// `geometry`: of the launch; `width`: threads of a warp.
+constexpr Kernel kernel_for(const DispatchArgs& args, const platform::Geometry& geometry, int width) {
+  if (uses_ll(args)) return Kernel::ll;
+  return fits_latency(args, geometry, width) ? Kernel::latency : Kernel::general;
+}
+constexpr Kernel kernel_for(const ExpertRowsArgs& args, const platform::Geometry& geometry, int) {
+  const Shape& shape = args.call.shape;
+  const std::int64_t words = (shape.row_capacity + 31) / 32 * shape.experts_per_rank;
+  const bool latency = !args.replay && geometry.num_blocks > 1 && shape.row_capacity <= kMaxLatencyRows &&
+                       words <= kMaxLatencyWords && shape.experts_per_rank <= kExpertGroup;
+  return latency ? Kernel::latency : Kernel::general;
+}
+constexpr Kernel kernel_for(const CombineArgs& args, const platform::Geometry&, int) {
+  return uses_ll(args) ? Kernel::ll : Kernel::general;
+}
+
+/// Whether a launch may begin before the kernel before it has ended. It then waits for that kernel first. Not fused combine: rows
+/// that a caller's kernel has stored to other ranks are signalled without a fence, which is known to hold only for the plain
+/// order of a stream.
+constexpr bool may_launch_early(const CombineArgs& args) { return args.source != Source::fused; }
+constexpr bool may_launch_early(const DispatchArgs&) { return true; }
+constexpr bool may_launch_early(const ExpertRowsArgs&) { return true; }
+
+}  // namespace crossdock::kernels
