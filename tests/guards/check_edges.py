@@ -14,7 +14,7 @@ SIDES = {"signal": {"signal"}, "wait": {"wait"}, "signal, wait": {"signal", "wai
 LABEL = re.compile(r"\bedge (\w+):([^\n*]*)")
 COMMENT = re.compile(r'//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"', re.S)
 # What a line has to do with a label: it stores or loads with an order, or names the edge or its words.
-ACCESS = r"store_release|store_release_prior_kernels|store16_atomic|packets\.store|load_acquire|write_word_async|\bEdge::{0}\b|\b{0}_words\b|\bpoison\w*\b"
+ACCESS = r"\bsignal\(|signal_prior_kernels|put16_atomic|store_release|store_release_prior_kernels|store16_atomic|packets\.store|load_acquire|write_word_async|\bEdge::{0}\b|\b{0}_words\b|\bpoison\w*\b"
 MODEL_ACCESS = r"\btell\({0}\b|\b{1}_HERE\b|\bpoison\w*\b|\bspoilt\b"
 REACH = 2  # lines that a label on a line of its own looks down
 

@@ -233,8 +233,9 @@ struct Combine {
     bool known = kCanPull && source == Source::peers && item < items.end;
     if (known) from = sources_of<kRanks>(args.reduce.div_count(item));
     mark(Phase::wait_ready);
-    if (!signals().wait(call.buffer_set.ready_words, failed, Edge::ready, Phase::wait_ready))
-      return false;  // edge ready: wait
+    const bool ok =
+        signals().wait(call.buffer_set.ready_words, failed, Edge::ready, Phase::wait_ready);  // edge ready: wait
+    if (!ok) return false;
     mark(Phase::reduce);
     for (; item < items.end; item += m.num_warps()) {
       const std::int64_t token = args.reduce.div_count(item);
