@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// HOW: a row crosses once. Read once, stored to each of its destinations; the threads of a warp work side by side.
-// Destinations are rows to(0), ..., to(num - 1), null where there is none.
+// HOW a row is copied: the threads of a warp read it once and store it to each destination. Rows are in units of 16
+// bytes. The destinations are to(0), ..., to(num - 1): pointers to rows; null ones are skipped.
 #pragma once
 
 #include "platform/machine.hpp"
@@ -10,20 +10,20 @@ namespace crossdock::wire {
 
 using platform::Bytes16;
 
-/// Loads of a lane that are in flight together: a piece of 7168 bytes takes a warp of 32 two turns.
+/// Loads that a lane has in flight at once. A warp of 32 copies a part of 7168 bytes in two turns.
 template <class M>
 inline constexpr int kInFlight = min(256 / M::kWidth, 8);
-/// Units of 16 bytes that a warp reads before it stores any.
+/// Units that a warp loads before it stores any of them: one turn.
 template <class M>
 inline constexpr int kUnitsPerTurn = kInFlight<M>* M::kWidth;
 
-/// What a lane holds of a turn, in which the lanes of a warp take neighbouring units. All its loads are in flight together.
+/// The units of one turn that a lane holds in registers. The lanes of a warp hold neighbouring units.
 template <class M>
 struct Turn {
   Bytes16 bytes[kInFlight<M>] = {};
 };
 
-/// Reads a lane's units of the turn that begins at `unit`, its own first, as far as they lie before `end`.
+/// Loads a lane's units of one turn, as far as they lie before `end`. `unit` is the lane's first unit of the turn.
 template <class M>
 XD_FN void load_turn(M& m, const std::byte* from, std::int32_t unit, std::int32_t end, Turn<M>& turn) {
   XD_UNROLL(8)
@@ -31,7 +31,7 @@ XD_FN void load_turn(M& m, const std::byte* from, std::int32_t unit, std::int32_
     if (unit + i * M::kWidth < end) turn.bytes[i] = m.load16_streaming(from + std::int64_t{unit + i * M::kWidth} * 16);
 }
 
-/// Stores what load_turn has read to every destination.
+/// Stores the units that load_turn loaded to every destination.
 template <class M, class To>
 XD_FN void store_turn(M& m, const Turn<M>& turn, std::int32_t unit, std::int32_t end, int num, const To& to) {
   XD_UNROLL(1)
@@ -62,7 +62,7 @@ XD_FN void store_to_all(M& m, Bytes16 bytes, std::int32_t unit, int num, const T
     if (std::byte* row = to(d)) m.store16_streaming(row + std::int64_t{unit} * 16, bytes);
 }
 
-/// Copies a short side channel of any byte count to every destination: by 16 bytes where everything is aligned, else by one.
+/// Copies `bytes` bytes, a few and any number, to every destination: 16 at a time if `aligned`, else one at a time.
 template <class M, class To>
 XD_FN void fan_out_bytes(M& m, const std::byte* from, std::int32_t bytes, bool aligned, int num, const To& to) {
   for (std::int32_t unit = m.lane(); aligned && unit < bytes / 16; unit += M::kWidth)
