@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The barrier-free protocol of dispatch and combine. One process per rank, one word per edge and source; every access
- * to rows is an interval [begin, end]. docs/protocol.md describes it in words; check.py runs scenarios, mutants and traps.
+ * to rows is an interval [begin, end]. docs/protocol.md describes it; check.py runs scenarios, mutants and traps.
  * By hand: spin -DOPS=3 -DSCRIPT=DISPATCH,PUSH,DISPATCH -a protocol.pml && gcc -DSAFETY pan.c && ./a.out -m50000
  *
  *   W            ranks, 2 to 4              PLACES  buffer sets, 1 or 2 (operations on the second have names with _2)
@@ -99,7 +99,7 @@ Output output[PLACES * W];          /* zero-copy rows: written by the owner's ex
 #define OUTPUT(rank) output[p * W + (rank)]
 
 /* A tag has epoch and rank of the writer, so the model detects rows that are stale, torn or misplaced. In the library
- * slots follow from counts, so a source overwrites old rows of other sources. Here its slot changes with every routing. */
+ * slots follow from counts, so a source overwrites old rows of others. Here its slot changes with every routing. */
 #define TAG(epoch, rank) ((epoch) * W + (rank) + 1)
 #define TORN 200
 #ifdef STAGED_PULL
