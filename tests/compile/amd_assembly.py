@@ -108,13 +108,13 @@ def check_signals(name, instructions):
 def check_accesses(name, instructions):
     """Rows move 16 bytes at a time and past the cache; nothing is narrower than a word where sizes need no tail."""
     moves = {i.split("_")[1] for i in instructions if re.match(r"global_(load|store)_dwordx4 .* nt", i)}
-    wanted = {"load"} if name == "dispatch_packets" else {"load", "store"}  # what leaves there is packets
+    wanted = {"load"} if name == "dispatch_ll" else {"load", "store"}  # what leaves there is packets
     if moves != wanted:
         yield f"{name}: 16-byte accesses past the cache: {sorted(moves)}, not {sorted(wanted)}"
     allowed = {}
     if "fp8_blockwise" in name:
         allowed = OF_EXPONENTS
-    elif name in ("dispatch", "dispatch_small", "dispatch_packets", "expert_rows", "expert_rows_few"):
+    elif name in ("dispatch", "dispatch_latency", "dispatch_ll", "expert_rows", "expert_rows_latency"):
         allowed = OF_SCALES
     narrow = collections.Counter(match[1] for match in map(NARROW.match, instructions) if match)
     yield from (f"{name}: {count} x {what}, at most {allowed.get(what, 0)} have a reason"

@@ -28,7 +28,7 @@ def expected_names(root):
     rows = re.findall(r"^XD_COMBINE\((\w+), (\w+)\)", read(os.path.join(kernels, "instances.def")), re.M)
     low_latency = re.findall(r"^XD_COMBINE_LL\((\w+)\)", read(os.path.join(kernels, "ll_instances.def")), re.M)
     combines = [f"combine_{dtype}_{wire}{which}" for dtype, wire in rows for which in ("", "_by_expert")]
-    return ["dispatch", "dispatch_small", "dispatch_packets", "expert_rows", "expert_rows_few", *combines,
+    return ["dispatch", "dispatch_latency", "dispatch_ll", "expert_rows", "expert_rows_latency", *combines,
             *(f"combine_{dtype}_ll" for dtype in low_latency)]
 
 

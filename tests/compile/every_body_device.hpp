@@ -25,7 +25,7 @@ __global__ void __launch_bounds__(kMaxThreads, 1) dispatch_kernel(XD_KERNEL_ARGS
 template __global__ void dispatch_kernel<false>(XD_KERNEL_ARGS DispatchArgs);
 template __global__ void dispatch_kernel<true>(XD_KERNEL_ARGS DispatchArgs);
 
-__global__ void __launch_bounds__(kMaxThreads, 1) dispatch_packets_kernel(XD_KERNEL_ARGS DispatchArgs args) {
+__global__ void __launch_bounds__(kMaxThreads, 1) dispatch_ll_kernel(XD_KERNEL_ARGS DispatchArgs args) {
   TestedMachine m;
   dispatch_ll(m, shared_memory<DispatchLlShared>(), args);
 }
@@ -35,7 +35,7 @@ __global__ void __launch_bounds__(kMaxThreads, 1) expert_rows_kernel(XD_KERNEL_A
   expert_rows(m, shared_memory<ExpertRowsShared>(), args);
 }
 
-__global__ void __launch_bounds__(kMaxThreads, 1) expert_rows_few_kernel(XD_KERNEL_ARGS ExpertRowsArgs args) {
+__global__ void __launch_bounds__(kMaxThreads, 1) expert_rows_latency_kernel(XD_KERNEL_ARGS ExpertRowsArgs args) {
   TestedMachine m;
   expert_rows_latency(m, shared_memory<ExpertRowsLatencyShared>(), args);
 }
@@ -53,12 +53,12 @@ __global__ void __launch_bounds__(kMaxThreads, 1) combine_kernel(XD_KERNEL_ARGS 
 #undef XD_COMBINE
 
 template <Dtype kDtype>
-__global__ void __launch_bounds__(kMaxThreads, 1) combine_packets_kernel(XD_KERNEL_ARGS CombineArgs args) {
+__global__ void __launch_bounds__(kMaxThreads, 1) combine_ll_kernel(XD_KERNEL_ARGS CombineArgs args) {
   TestedMachine m;
   combine_ll<kDtype>(m, args);
 }
 
-#define XD_COMBINE_LL(dtype) template __global__ void combine_packets_kernel<Dtype::dtype>(XD_KERNEL_ARGS CombineArgs);
+#define XD_COMBINE_LL(dtype) template __global__ void combine_ll_kernel<Dtype::dtype>(XD_KERNEL_ARGS CombineArgs);
 #include "kernels/launch/ll_instances.def"
 #undef XD_COMBINE_LL
 
