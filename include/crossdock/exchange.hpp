@@ -176,7 +176,7 @@ struct CombineInput {
 
 /// Memory of the caller that combine writes.
 struct CombineOutput {
-  void* rows = nullptr;  ///< [T, hidden] of combine_dtype; null only if T is 0. Zeros for a token dropped by every rank
+  void* rows = nullptr;  ///< [T, hidden] of combine_dtype; null only if T is 0. Zeros for a token that no rank received
   /// [T, k] second result; null without CombineInput::combine_topk_weights. out[t][j] is the sum of weights[row][j]
   /// over the ranks that did not drop token t, in the order in which its ids first name them.
   float* topk_weights = nullptr;
