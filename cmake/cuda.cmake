@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-# Finds nvcc and enables CUDA, if asked to. Sets CROSSDOCK_NVCC, and CROSSDOCK_WITH_CUDA if the CUDA machine is built.
+# Finds nvcc and enables CUDA unless CROSSDOCK_CUDA is OFF. Sets CROSSDOCK_NVCC and CROSSDOCK_WITH_CUDA.
 if(CROSSDOCK_NVCC AND NOT EXISTS ${CROSSDOCK_NVCC})
-  unset(CROSSDOCK_NVCC CACHE)  # it was there when this folder was configured first
+  unset(CROSSDOCK_NVCC CACHE)  # it was removed after an earlier configuration
 endif()
 find_program(CROSSDOCK_NVCC nvcc HINTS ENV CUDACXX ENV CUDA_PATH PATH_SUFFIXES bin
              PATHS /usr/local/cuda/bin ${PROJECT_SOURCE_DIR}/.cache/cuda/bin DOC "The CUDA compiler")
@@ -20,7 +20,7 @@ if(CROSSDOCK_NVCC AND cuda_sources AND NOT CROSSDOCK_CUDA STREQUAL "OFF")
   if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
     set(CMAKE_CUDA_ARCHITECTURES 90)
   endif()
-  if(CMAKE_VERSION VERSION_LESS 3.26)  # which does not know how nvcc spells C++20
+  if(CMAKE_VERSION VERSION_LESS 3.26)  # it has no C++20 flag for nvcc
     set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION -std=c++20)
     set(CMAKE_CUDA20_EXTENSION_COMPILE_OPTION -std=c++20)
   endif()

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 # Every compile flag of the project. Targets link crossdock_flags; nothing else sets flags.
 #
-# Results are compared bit for bit between machines, so no compiler may contract a product and a sum into one rounding.
+# No compiler may contract a product and a sum to one operation with one rounding: tests compare results of all machines
+# bit for bit.
 
-# C and C++ of the host.
+# Host code in C and C++.
 set(CROSSDOCK_CXX_FLAGS -Wall -Wextra -ffp-contract=off)
-# nvcc. Its own front end warns too; host warnings go through -Xcompiler.
+# nvcc. It passes the flags behind -Xcompiler to the host compiler.
 set(CROSSDOCK_CUDA_FLAGS --fmad=false --expt-relaxed-constexpr
-    -Xcompiler=-Wall,-Wextra,-Wno-unknown-pragmas)  # its host code keeps `#pragma unroll`
+    -Xcompiler=-Wall,-Wextra,-Wno-unknown-pragmas)  # host code contains `#pragma unroll`
 # clang as a HIP compiler, without a ROCm installation.
 set(CROSSDOCK_HIP_FLAGS -nogpuinc -nogpulib ${CROSSDOCK_CXX_FLAGS})
 set(CROSSDOCK_SANITIZE_FLAGS)
@@ -31,9 +32,9 @@ target_compile_features(crossdock_flags INTERFACE cxx_std_20)
 target_compile_options(crossdock_flags INTERFACE "$<$<COMPILE_LANGUAGE:C,CXX>:${CROSSDOCK_CXX_FLAGS}>"
                                                  "$<$<COMPILE_LANGUAGE:CUDA>:${CROSSDOCK_CUDA_FLAGS}>")
 if(CROSSDOCK_SANITIZE)
-  # g++ sees ghosts in instrumented code of the standard library
-  set(slow_but_readable -O1 -g1 -fno-omit-frame-pointer -Wno-maybe-uninitialized)
-  target_compile_options(crossdock_flags INTERFACE "$<$<COMPILE_LANGUAGE:C,CXX>:${CROSSDOCK_SANITIZE_FLAGS};${slow_but_readable}>")
+  # In instrumented code, g++ reports false uses of uninitialised variables in the standard library.
+  set(debug_flags -O1 -g1 -fno-omit-frame-pointer -Wno-maybe-uninitialized)
+  target_compile_options(crossdock_flags INTERFACE "$<$<COMPILE_LANGUAGE:C,CXX>:${CROSSDOCK_SANITIZE_FLAGS};${debug_flags}>")
   target_link_options(crossdock_flags INTERFACE ${CROSSDOCK_SANITIZE_FLAGS})
 endif()
 

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-# Finds what the HIP machine is built with. Sets CROSSDOCK_HIP_CLANG and CROSSDOCK_WITH_HIP, and how device code is compiled.
+# Finds the compiler and header of the HIP backend, and defines the functions that compile device code. Sets
+# CROSSDOCK_HIP_CLANG and CROSSDOCK_WITH_HIP.
 #
-# Device code needs a clang that knows the architectures and nothing of ROCm; the host half needs HIP's runtime header and
-# no library. So Debian's clang-22 and libamdhip64-dev serve as well as a ROCm installation (ROCM_PATH or /opt/rocm).
+# Device code needs a clang that supports the architectures, and nothing of ROCm. The host half needs HIP's runtime
+# header and no library. Debian's clang-22 and libamdhip64-dev suffice; a ROCm installation works too (ROCM_PATH or
+# /opt/rocm).
 set(CROSSDOCK_HIP AUTO CACHE STRING "Build the HIP plug-in: AUTO (if clang and header are found), ON or OFF")
 set_property(CACHE CROSSDOCK_HIP PROPERTY STRINGS AUTO ON OFF)
 set(CROSSDOCK_HIP_ARCHITECTURES gfx942 gfx950 CACHE STRING "AMD GPUs for which device code is compiled")
@@ -10,24 +12,24 @@ option(CROSSDOCK_HIP_HARDWARE_CONVERSIONS "Convert e4m3 by the GPU's instruction
 
 foreach(found CROSSDOCK_HIP_CLANG CROSSDOCK_HIP_INCLUDE)
   if(${found} AND NOT EXISTS ${${found}})
-    unset(${found} CACHE)  # it was there when this folder was configured first
+    unset(${found} CACHE)  # it was removed after an earlier configuration
   endif()
 endforeach()
 find_program(CROSSDOCK_HIP_CLANG NAMES clang++-22 amdclang++ HINTS ENV ROCM_PATH PATHS /opt/rocm PATH_SUFFIXES bin
-             DOC "A clang that knows gfx942 and gfx950")
+             DOC "A clang that supports gfx942 and gfx950")
 find_path(CROSSDOCK_HIP_INCLUDE hip/hip_runtime_api.h HINTS ENV ROCM_PATH PATHS /opt/rocm PATH_SUFFIXES include
           DOC "Folder of hip/hip_runtime_api.h")
 
-# An older clang knows fewer GPUs; the plug-in then serves those, and the tests of the others fail.
+# An older clang supports fewer GPUs. The plug-in is then built for these only, and the tests of the others fail.
 set(CROSSDOCK_HIP_UNKNOWN)
 file(WRITE ${CMAKE_BINARY_DIR}/CMakeFiles/empty.hip "")
 foreach(architecture ${CROSSDOCK_HIP_ARCHITECTURES})
-  set(says_no 1)
+  set(is_rejected 1)
   if(CROSSDOCK_HIP_CLANG)
     execute_process(COMMAND ${CROSSDOCK_HIP_CLANG} -x hip --cuda-device-only --offload-arch=${architecture} -nogpuinc -nogpulib
-                            -fsyntax-only ${CMAKE_BINARY_DIR}/CMakeFiles/empty.hip RESULT_VARIABLE says_no OUTPUT_QUIET ERROR_QUIET)
+                            -fsyntax-only ${CMAKE_BINARY_DIR}/CMakeFiles/empty.hip RESULT_VARIABLE is_rejected OUTPUT_QUIET ERROR_QUIET)
   endif()
-  if(says_no)
+  if(is_rejected)
     list(REMOVE_ITEM CROSSDOCK_HIP_ARCHITECTURES ${architecture})
     list(APPEND CROSSDOCK_HIP_UNKNOWN ${architecture})
     if(CROSSDOCK_HIP_CLANG)
@@ -50,8 +52,8 @@ elseif(CROSSDOCK_HIP STREQUAL "ON")
 endif()
 message(STATUS "Crossdock: HIP ${CROSSDOCK_WITH_HIP} (clang: ${CROSSDOCK_HIP_CLANG}, header: ${CROSSDOCK_HIP_INCLUDE})")
 
-# crossdock_hip_code(<variable> <source> <architecture> <flag>...): compiles to assembly, which tests read, and that to a
-# code object, which is loaded. <variable>.s and <variable>.co are their paths.
+# crossdock_hip_code(<variable> <source> <architecture> <flag>...): compiles to assembly, which tests check, and
+# assembles it to a code object, which the plug-in loads. <variable>.s and <variable>.co are their paths.
 function(crossdock_hip_code variable source architecture)
   get_filename_component(name ${source} NAME_WE)
   set(file ${CMAKE_CURRENT_BINARY_DIR}/${name}.${architecture})
@@ -62,7 +64,7 @@ function(crossdock_hip_code variable source architecture)
             -std=c++20 -O3 ${CROSSDOCK_HIP_FLAGS} ${conversions} ${ARGN}
             -I${PROJECT_SOURCE_DIR} -I${PROJECT_SOURCE_DIR}/src -I${PROJECT_SOURCE_DIR}/include
             -S ${source} -o ${file}.s
-            -Xclang -dependency-file -Xclang ${file}.d -Xclang -MT -Xclang ${file}.s  # -MD is for whole HIP programs
+            -Xclang -dependency-file -Xclang ${file}.d -Xclang -MT -Xclang ${file}.s  # -MD does not work here
     DEPENDS ${source} DEPFILE ${file}.d COMMENT "Compiling ${name} for ${architecture}" VERBATIM COMMAND_EXPAND_LISTS)
   add_custom_command(
     OUTPUT ${file}.co
@@ -72,8 +74,9 @@ function(crossdock_hip_code variable source architecture)
   set(${variable}.co ${file}.co PARENT_SCOPE)
 endfunction()
 
-# crossdock_hip_carry(<variable> <source> <header> <namespace> <array> <flag>...): compiles for every architecture, and writes
-# a C++ file, <variable>, that defines <array> of <header> with all code objects. <variable>.s lists the assembly.
+# crossdock_hip_carry(<variable> <source> <header> <namespace> <array> <flag>...): compiles for every architecture and
+# writes a C++ file that embeds all code objects and defines <array>, which <header> declares. <variable> is its path,
+# <variable>.s the list of assembly files.
 function(crossdock_hip_carry variable source header namespace array)
   get_filename_component(name ${source} NAME_WE)
   set(included_bytes)

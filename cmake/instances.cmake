@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-# One source file per row of src/kernels/launch/instances.def, written from a template.
+# Writes one source file per row of src/kernels/launch/instances.def from a template.
 set(CROSSDOCK_INSTANCES ${PROJECT_SOURCE_DIR}/src/kernels/launch/instances.def)
 set_property(DIRECTORY ${PROJECT_SOURCE_DIR} APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${CROSSDOCK_INSTANCES})
 
-# crossdock_instances(<variable> <template> <extension>): the written files.
+# crossdock_instances(<variable> <template> <extension>): sets <variable> to the written files.
 function(crossdock_instances variable template extension)
   file(STRINGS ${CROSSDOCK_INSTANCES} rows REGEX "^XD_COMBINE")
   set(files)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# Install rules: headers, library, command, a CMake package and a pkg-config file. The tree may be moved afterwards.
+# Install rules for headers, library, command, a CMake package and a pkg-config file. The installed tree is relocatable.
 include(CMakePackageConfigHelpers)
 set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/crossdock)
 
@@ -22,9 +22,9 @@ install(FILES ${CMAKE_CURRENT_BINARY_DIR}/crossdockConfig.cmake ${CMAKE_CURRENT_
         DESTINATION ${package_dir})
 
 set(pc_dir ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
-file(RELATIVE_PATH CROSSDOCK_PC_PREFIX /${pc_dir} /)  # from the .pc file up to the prefix
+file(RELATIVE_PATH CROSSDOCK_PC_PREFIX /${pc_dir} /)  # relative path from the .pc file to the prefix
 string(REGEX REPLACE "/$" "" CROSSDOCK_PC_PREFIX "${CROSSDOCK_PC_PREFIX}")
-set(CROSSDOCK_PC_PRIVATE "-lstdc++ -pthread -ldl")  # what a static library leaves to its user
+set(CROSSDOCK_PC_PRIVATE "-lstdc++ -pthread -ldl")  # a static library does not link these itself
 if(CROSSDOCK_WITH_CUDA)
   string(APPEND CROSSDOCK_PC_PRIVATE " -lcudart_static -lrt")
 endif()

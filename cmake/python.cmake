@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-# What a wheel changes: one file per library, for wheels hold no links, and the command only where its headers are.
+# Settings for a wheel. Wheels cannot contain symbolic links, so each library is one file. The command is built only if
+# its header-only libraries are installed.
 set(CMAKE_INSTALL_LIBDIR lib)
 set(CMAKE_PLATFORM_NO_VERSIONED_SONAME ON)
 find_package(CLI11 QUIET)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-# Libraries of tools and tests: those of the machine, else those that `./dev carry` has put beside the sources, for machines
-# without a network.
+# Finds the libraries of tools and tests: installed ones, else those that `./dev carry` has copied next to the sources
+# for machines without a network.
 set(CROSSDOCK_CARRIED ${PROJECT_SOURCE_DIR}/.cache/carried CACHE PATH "Where `./dev carry` has put libraries")
 
-# crossdock_find(<package> <target> <folder>): headers that need no building.
+# crossdock_find(<package> <target> <folder>): finds a header-only library.
 function(crossdock_find package target folder)
   find_package(${package} QUIET)
   if(TARGET ${target})
@@ -16,7 +16,7 @@ function(crossdock_find package target folder)
   set_target_properties(${target} PROPERTIES INTERFACE_INCLUDE_DIRECTORIES ${CROSSDOCK_CARRIED}/include)
 endfunction()
 
-# GoogleTest, from its sources if it is not installed.
+# Finds GoogleTest, or builds it from its sources if it is not installed.
 macro(crossdock_find_googletest)
   find_package(GTest QUIET)
   if(NOT TARGET GTest::gtest_main)

@@ -3,7 +3,7 @@
 """Runs protocol.pml: every scenario must hold, every mutant and every trap must fail. Exit 1 on any surprise.
 
 Needs spin and gcc. `--quick` takes a subset of some seconds, `--only TEXT` the rows whose names contain TEXT,
-`--keep DIR` keeps what was generated, with the counterexamples (replay there: `spin -t -p <the flags> protocol.pml`).
+`--keep DIR` leaves generated files and counterexamples in DIR (replay there: `spin -t -p <the flags> protocol.pml`).
 """
 
 import argparse
@@ -23,13 +23,13 @@ MODEL = pathlib.Path(__file__).resolve().parent / "protocol.pml"
 CALLS = {"D": "DISPATCH", "R": "REPLAY", "P": "PUSH", "L": "PULL", "F": "FUSED", "B": "BOTH"}
 LIMIT_S = 600
 
-# name, ranks, calls of every rank ("D2": on the second place; "any N": every legal script of N calls), flags.
+# name, ranks, calls of every rank ("D2": on the second buffer set; "any N": every legal script of N calls), flags.
 # quick: part of --quick.
 Row = collections.namedtuple("Row", "name ranks calls flags quick", defaults=("", False))
 Result = collections.namedtuple("Result", "held states seconds verdict flags")
 
-# LATE says that each word travels by itself. Where words are looked at anyway at any time after they were written, a
-# word that comes late and a look that comes late are the same thing, so large rows go without it.
+# LATE: each word arrives by itself, at any time. A reader may read a word at any time after it was written anyway, and
+# a late word is then the same as a late read. Scenarios with many states therefore run without LATE.
 SCENARIOS = [
     Row("calls in a row, push", 2, "D P D P D P", "LATE", quick=True),
     Row("calls in a row, pull", 2, "D L D L D L", "LATE"),
@@ -79,7 +79,7 @@ SCENARIOS = [
     Row("every order of 3 calls", 4, "any 3", ""),
 ]
 
-# Each edge, not waited for or signalled too early, must make some scenario fail; they are tried in turn.
+# Without an edge, or with its signal too early, some scenario must fail; they are tried in turn.
 FAULTLESS = [row for row in SCENARIOS if row.ranks == 2 and "any" not in row.calls and "LOSS" not in row.flags]
 MUTANTS = [(Row(f"mutant: {what} {edge}", 2, "", f"{what.upper()}={edge}", quick=True), FAULTLESS)
            for what in ("without", "early") for edge in ("counts", "done", "enter", "ready")]
@@ -88,7 +88,7 @@ MUTANTS += [
     (Row("mutant: without poison", 3, "", "WITHOUT=poison"), [Row("lost", 3, "D P", "LOSS VICTIMS=1")]),
 ]
 
-# Neighbours of the protocol that look right and are not.
+# Protocols that look right and are wrong.
 TRAPS = [
     Row("trap: memory freed at close", 2, "D L", "LATE FREE_AT_CLOSE=true", quick=True),
     Row("trap: fused rows after a combine", 2, "D P F", "LATE", quick=True),
@@ -117,7 +117,7 @@ def run(command, folder, limit_s=LIMIT_S):
 
 
 def reason_of(flags, output, folder):
-    """What a counterexample breaks: the comment beside the assertion that fails."""
+    """The rule that a counterexample breaks: the comment in the assertion that fails."""
     if re.search(r"pan:\d+: invalid end state", output):
         return "deadlock"
     replay = run(["spin", "-t", "-b"] + flags + [MODEL.name], folder).stdout
@@ -133,12 +133,12 @@ def reason_of(flags, output, folder):
 
 
 def check(row, root):
-    """Builds and runs one verifier. `held` is None where it could not be finished."""
+    """Builds and runs one verifier. `held` is None if it did not finish."""
     folder = pathlib.Path(tempfile.mkdtemp(prefix=re.sub(r"[^a-zA-Z0-9]+", "-", f"{row.name}-{row.ranks}-"), dir=root))
     (folder / MODEL.name).write_bytes(MODEL.read_bytes())
     flags, started = flags_of(row), time.monotonic()
-    # Partial order reduction is not claimed for `unless`, by which a rank is lost.
-    # An optimised build and -DCOLLAPSE take longer than they save.
+    # spin does not support partial order reduction with `unless`, which LOSS uses.
+    # An optimised build and -DCOLLAPSE cost more time than they save.
     build = ["gcc", "-O0", "-w", "-DSAFETY", "-DMEMLIM=3000"]
     build += ["-DNOREDUCE"] if "LOSS" in row.flags else []
     try:

@@ -1,16 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The barrier-free protocol of dispatch and combine. One process per rank, one word per edge and source, every access
- * to rows an interval [begin, end]. docs/protocol.md tells it in words; check.py runs scenarios, mutants and traps.
+/* The barrier-free protocol of dispatch and combine. One process per rank, one word per edge and source; every access
+ * to rows is an interval [begin, end]. docs/protocol.md describes it; check.py runs scenarios, mutants and traps.
  * By hand: spin -DOPS=3 -DSCRIPT=DISPATCH,PUSH,DISPATCH -a protocol.pml && gcc -DSAFETY pan.c && ./a.out -m50000
  *
- *   W            ranks, 2 to 4              PLACES  places, 1 or 2 (operations of the second are named with _2)
- *   SCRIPT, OPS  what every rank calls, and how many; or ANY instead of SCRIPT: every legal script of OPS operations
- *   LATE         each word travels by itself: it arrives in any order and at any time after it was written
+ *   W            ranks, 2 to 4              PLACES  buffer sets, 1 or 2 (operations on the second have names with _2)
+ *   SCRIPT, OPS  the calls of every rank and their number; with ANY instead of SCRIPT, every legal script of OPS calls
+ *   LATE         each word arrives by itself, in any order and at any time after it was written
  *   LOSS         one of the first VICTIMS ranks stops for ever, at any step
- *   ABORT        rank 0 is aborted from outside, at any time       SLOW  rank 0 gives up a wait too early
- *   WITHOUT      mutant: this edge is not waited for (poison: is not sent)
- *   EARLY        mutant: this edge is signalled before the accesses that it has to follow
- *   PASS_ON, SECOND_LOOK = false, FREE_AT_CLOSE = true, STAGED_PULL, SIGNALS_AFTER_FAILURE   traps: a rule less each */
+ *   ABORT        rank 0 is aborted from outside, at any time       SLOW  a wait of rank 0 ends too early
+ *   WITHOUT      mutant: no rank waits for this edge (poison: no rank sends it)
+ *   EARLY        mutant: ranks signal this edge before the accesses that must precede it
+ *   PASS_ON, SECOND_LOOK = false, FREE_AT_CLOSE = true, STAGED_PULL, SIGNALS_AFTER_FAILURE
+ *                traps: each removes one rule of the protocol */
 
 #ifndef W
 #define W 2
@@ -69,24 +70,24 @@
 #define EVERY(f) (f(0) && f(1) && f(2) && f(3))
 #endif
 
-/* ---- memory that peers reach ------------------------------------------------------------------------------------- */
-/* The edges: four with a word per source on each place, and poison with a word per source and rank. */
+/* ---- memory that peers access ------------------------------------------------------------------------------------ */
+/* The edges: four with a word per source on each buffer set, and poison with a word per source and rank. */
 #define counts 0
 #define done 1
 #define enter 2
 #define ready 3
 #define poison 4
-#define LINK(to, from) ((p * W + (to)) * W + (from)) /* on place p, at rank `to`, written by rank `from` */
+#define LINK(to, from) ((p * W + (to)) * W + (from)) /* on buffer set p, at rank `to`, written by rank `from` */
 #define OF(edge, link) [(link) * 4 + (edge)]
-byte word[4 * PLACES * W * W];      /* as the reader sees them */
+byte word[4 * PLACES * W * W];      /* values that the reader sees */
 #ifdef LATE
-byte sent[4 * PLACES * W * W];      /* as the writer left them */
+byte sent[4 * PLACES * W * W];      /* values that the writer stored */
 #define SENT sent
 #else
 #define SENT word
 #endif
-bit poison_seen[W];                 /* at each rank: it sees the poison of some rank */
-byte poison_sent[W];                /* at each rank: whose poison is there or on its way; it always travels */
+bit poison_seen[W];                 /* per rank: it sees the poison of some rank */
+byte poison_sent[W];                /* per rank: bits of ranks whose poison has arrived or is on its way */
 
 typedef Rows { byte tag[W]; byte readers };
 Rows rows[2 * PLACES * W];
@@ -97,8 +98,8 @@ typedef Output { byte tag; byte readers };
 Output output[PLACES * W];          /* zero-copy rows: written by the owner's expert step, read by peers that pull */
 #define OUTPUT(rank) output[p * W + (rank)]
 
-/* A tag names epoch and rank of the writer, so a row that is stale, torn or misplaced shows. Slots are sums of counts,
- * so a source finds old rows of another one in its way: here its slot moves on with every routing. */
+/* A tag has epoch and rank of the writer, so the model detects rows that are stale, torn or misplaced. In the library
+ * slots follow from counts, so a source overwrites old rows of others. Here its slot changes with every routing. */
 #define TAG(epoch, rank) ((epoch) * W + (rank) + 1)
 #define TORN 200
 #ifdef STAGED_PULL
@@ -110,7 +111,7 @@ Output output[PLACES * W];          /* zero-copy rows: written by the owner's ex
 #define IS_JUNK(tag) ((tag) >= 240)
 #define SLOT(rank, routing) (((rank) + (routing)) % W)
 
-byte mapped[W];                     /* by owner: the ranks that hold a reference on its memory */
+byte mapped[W];                     /* per owner: bits of ranks that hold a reference on its memory */
 #define READS(what, opens) what.readers = (opens -> what.readers | BIT(me) : what.readers & ~BIT(me))
 #define TOUCH(rank) assert(mapped[rank] & BIT(me) /* memory outlives its last user */)
 
@@ -120,13 +121,13 @@ byte script[OPS];
 #else
 hidden byte script[OPS] = { SCRIPT };
 #endif
-byte ended, failed;                 /* ranks */
+byte ended, failed;                 /* bits of ranks */
 bit lost;
 byte victim, victim_op;             /* the rank that is lost, and the operation it was in */
 #define SOUND (!(failed & BIT(me)))
 
 /* ---- signals ----------------------------------------------------------------------------------------------------- */
-/* One word to every rank. A rank may be lost after any of them; else the words may as well leave together. */
+/* Writes one word to every rank. With LOSS these are separate steps, because a rank may be lost after each. */
 inline tell_one(edge, epoch_told) {
   TOUCH(to);
   SENT OF(edge, LINK(to, me)) = epoch_told;
@@ -144,7 +145,7 @@ inline tell(edge, epoch_told) {
 #endif
 }
 
-/* What the waits look for. Epochs only grow. Counts must match, for their words hold the values of one dispatch. */
+/* The conditions of the waits. Epochs only grow. Counts must be equal: a count belongs to one dispatch. */
 #define COUNTS_HERE(from) (word OF(counts, LINK(me, from)) == epoch[p])
 #define DONE_HERE(from) (word OF(done, LINK(me, from)) >= epoch[p])
 #define ENTER_HERE(from) (word OF(enter, LINK(me, from)) >= epoch[p])
@@ -160,7 +161,7 @@ inline tell(edge, epoch_told) {
 #define DEADLINE(f) false
 #endif
 
-/* The rank gives up: whatever the cause, it poisons every rank before its kernel ends. */
+/* The rank fails. Whatever the cause, it poisons every rank before its kernel ends. */
 inline fail(is_origin) {
   failed = failed | BIT(me);
   if
@@ -229,7 +230,7 @@ inline check_received() {
 inline begin_reading_received() { check_received(); READS(ROWS(received, me), true) }
 inline end_reading_received() { check_received(); READS(ROWS(received, me), false) }
 
-/* Mutants: the signal leaves in the step that opens the interval it has to follow. */
+/* Mutants: sends the signal in the step that begins the interval which must precede it. */
 inline early(edge, is_due, epoch_told) {
   if
   :: EARLY == edge && is_due -> for (to : 0 .. W - 1) { SENT OF(edge, LINK(to, me)) = epoch_told } to = 0
@@ -276,8 +277,8 @@ inline expert_step() {
   }
 }
 
-/* The caller has enqueued it, so it runs after a failure too: nobody can take it back. What the library would do falls
- * through: it waits for nothing, signals nothing and writes no row. */
+/* The caller's kernel is already enqueued, so it also runs after a failure. The library's kernels then do not wait, do
+ * not signal and write no row. */
 inline callers_kernel_after_failure() {
   if
   :: IS_DISPATCH(script[op]) -> OUTPUT(me).tag = JUNK(me)
@@ -313,7 +314,7 @@ inline push() {
 }
 
 inline pull() {
-#ifdef STAGED_PULL /* trap: first copies rows to where peers read them */
+#ifdef STAGED_PULL /* trap: first copies rows to the buffer that peers read */
   atomic {
     assert(OUTPUT(me).readers == 0 /* no row is rewritten under a peer that reads it */);
     OUTPUT(me).tag = TAG(epoch[p], me)
@@ -328,7 +329,7 @@ inline fused() {
   reduce()
 }
 
-/* The end of every combine: tell that the rows are in place, wait for those of all ranks, sum them. */
+/* The end of every combine: signals that its rows are in place, waits for those of all ranks, sums them. */
 inline reduce() {
   tell(ready, epoch[p]);                                             /* edge ready: signal */
   atomic {
@@ -343,8 +344,8 @@ inline reduce() {
   }
   if :: SOUND -> atomic { read_home_rows(false); second_look() } :: else fi
 }
-/* The caller's kernels on a failed rank may debug_fill rows under a sound reader. The poison of that rank was written
- * before, so whoever has read such a row finds the poison, if it looks once more. */
+/* The caller's kernels on a failed rank may overwrite rows while a rank without failure reads them. The poison of the
+ * failed rank was written before. A reader that checks poison again after its last read therefore finds it. */
 inline read_row(seen, expected) {
   if
   :: seen == expected
@@ -368,7 +369,7 @@ inline read_home_rows(opens) {
   :: else
   fi;
   if
-  :: KIND(script[op]) != PULL ->                                     /* what has landed here */
+  :: KIND(script[op]) != PULL ->                                     /* rows in the own combine slots */
      for (to : 0 .. W - 1) { read_row(ROWS(landing, me).tag[SLOT(to, epoch[p])], TAG(epoch[p], to)) }
      READS(ROWS(landing, me), opens)
   :: else
@@ -382,7 +383,7 @@ inline second_look() {
 }
 
 /* ---- a rank ------------------------------------------------------------------------------------------------------ */
-/* close is local. The references go when the rank's own kernels have ended, and their stores have landed. */
+/* close is local. References are released when the rank's own kernels have ended and their stores have arrived. */
 #ifdef LATE
 #define SAME(i) (word OF(counts, i) == sent OF(counts, i) && word OF(done, i) == sent OF(done, i) && \
                  word OF(enter, i) == sent OF(enter, i) && word OF(ready, i) == sent OF(ready, i))
@@ -400,8 +401,8 @@ inline close() {
 }
 
 proctype rank(byte me) {
-  byte op, p, to;          /* operation, its place, loop over ranks */
-  byte epoch[PLACES];      /* number of the operation on each place */
+  byte op, p, to;          /* operation, its buffer set, loop over ranks */
+  byte epoch[PLACES];      /* number of the operation on each buffer set */
   byte dispatched[PLACES]; /* that of the last dispatch */
   byte routing[PLACES];    /* that of the dispatch whose plan is in use */
   bit spoilt, excused;
@@ -426,7 +427,7 @@ proctype rank(byte me) {
   }
 #ifdef LOSS
   unless {
-    /* No more comes from it. What it was writing stays torn; the driver keeps its memory while a peer maps it. */
+    /* The lost rank writes no more. Rows that it was writing stay torn. Its memory exists while a peer maps it. */
     atomic {
       LOST(me) && !(ended & BIT(me)) -> victim_op = op;
       for (p : 0 .. PLACES - 1) {
@@ -463,7 +464,7 @@ end:
 #endif
 
 #ifdef ANY
-/* Each place starts with a dispatch; a fused combine follows a dispatch directly. */
+/* Each buffer set starts with a dispatch; a fused combine follows a dispatch directly. */
 inline choose_script() {
   byte before[PLACES], q;
   for (i : 0 .. OPS - 1) {
@@ -483,7 +484,7 @@ inline choose_script() {
 }
 #endif
 
-/* ---- all ranks, and what must hold in the end -------------------------------------------------------------------- */
+/* ---- all ranks, and the conditions at the end -------------------------------------------------------------------- */
 #define KNOWS(rank) (LOST(rank) || (failed & BIT(rank)) || poison_seen[rank])
 #define POISON_ALL_LANDED(rank) (!poison_sent[rank] || poison_seen[rank])
 
@@ -509,7 +510,7 @@ init {
   atomic {
     ended == ALL && EVERY(POISON_ALL_LANDED);
     assert(!failed || EVERY(KNOWS) /* whoever polls learns of a failure, even after its last call */);
-    /* Every operation needs every rank, so only a rank lost in its last one may go unnoticed. */
+    /* Every operation needs every rank, so only the loss of a rank in its last operation may go undetected. */
     assert(!lost || victim_op + 1 >= OPS || (failed | BIT(victim)) == ALL /* a lost peer is noticed by all */)
   }
 }

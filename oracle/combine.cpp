@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What comes home: every product and every sum is rounded to f32 by itself, every sum starts at +0.
+// The results of combine. Every product and every sum is rounded to f32 by itself; every sum starts at +0.
 #include <algorithm>
 #include <bit>
 #include <cmath>
@@ -24,7 +24,7 @@ void add(std::vector<float>& sum, const std::vector<float>& values) {
   for (std::size_t i = 0; i < sum.size(); ++i) sum[i] = sum[i] + values[i];
 }
 
-// The values that rank `owner` sends home for its token-major row `slot`, before the wire.
+// The values that rank `owner` sends to the home rank for its token-major row `slot`, before quantisation.
 std::vector<float> values_of_row(const Case& c, const RankAnswer& owner, const RankOutput& output, std::int64_t slot) {
   if (c.layout == Layout::token_major) return widen_row(c.combine_dtype, row_at(c, output.rows, slot), c.hidden);
   std::vector<float> sum(c.hidden, 0.0f);
@@ -41,7 +41,7 @@ std::vector<float> values_of_row(const Case& c, const RankAnswer& owner, const R
   return sum;
 }
 
-// The second result: rows of k weights, summed over the ranks that kept the token; they cross as f32.
+// The second result: rows of k weights, in f32, summed over the ranks that did not drop the token.
 std::vector<float> sum_weights(const Case& c, const std::vector<RankAnswer>& answers,
                                const std::vector<RankOutput>& outputs, const std::vector<Destination>& destinations) {
   std::vector<float> sum(c.top_k, 0.0f);
@@ -51,7 +51,7 @@ std::vector<float> sum_weights(const Case& c, const std::vector<RankAnswer>& ans
     const float* row = (given ? outputs[d.rank].weights.data() : answers[d.rank].weights.data()) + d.slot * c.top_k;
     add(sum, std::vector<float>(row, row + c.top_k));
   }
-  for (float& w : sum) w = round_to(Dtype::f32, w);  // one NaN
+  for (float& w : sum) w = round_to(Dtype::f32, w);  // makes NaNs canonical
   return sum;
 }
 
@@ -79,7 +79,8 @@ std::vector<float> through_wire(CombineQuant combine_quant, Dtype dtype, const s
     const std::size_t count = std::min<std::size_t>(kBlock, values.size() - first);
     const int e = block_exponent({&values[first], count});
     for (std::size_t i = first; i < first + count; ++i) {
-      // A power of two scales exactly; what it pushes below the f32 normals is far below the least e4m3 value.
+      // Scaling by a power of two is exact, except where it gives f32 subnormals; those are far below the least e4m3
+      // value.
       const float scaled = static_cast<float>(std::ldexp(static_cast<double>(values[i]), -e));
       const float code_value = round_to(Dtype::fp8_e4m3, scaled);
       seen[i] = static_cast<float>(std::ldexp(static_cast<double>(code_value), e));

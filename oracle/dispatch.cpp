@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Where every token goes and what every rank receives.
+// The results of dispatch: the destinations of every token and the rows of every rank.
 #include <algorithm>
 #include <cstring>
 #include <set>
@@ -35,7 +35,7 @@ void check(const Case& c, const std::vector<RankInput>& inputs) {
   }
 }
 
-// Step 1, at home: the distinct ranks of each token, in the order in which its valid ids first name them.
+// Step 1, at the home rank: the distinct ranks of each token, in the order in which its valid ids first name them.
 void find_destinations(const Case& c, const RankInput& in, RankAnswer& home) {
   home.num_tokens = std::min(in.num_tokens, c.max_tokens_per_rank);
   home.destinations.resize(home.num_tokens);
@@ -79,7 +79,7 @@ void assign_slots(const Case& c, int here, std::vector<RankAnswer>& answers) {
   }
 }
 
-// Step 3, at home: which ids found their rank's row kept.
+// Step 3, at the home rank: the ids whose rank did not drop the row.
 void mark_kept_ids(const Case& c, const RankInput& in, RankAnswer& home) {
   for (int t = 0; t < home.num_tokens; ++t) {
     for (int j = 0; j < c.top_k; ++j) {
@@ -127,7 +127,7 @@ std::vector<std::int32_t> count_pairs(const Case& c, int here, const RankAnswer&
   return counts;
 }
 
-// Step 5: first rows, extents and what the capacity cuts off, from the uncapped counts.
+// Step 5: first rows, extents and dropped rows of each expert, from the uncapped counts.
 void lay_out_experts(const Case& c, ExpertAnswer& experts) {
   const std::int64_t capacity = expert_capacity(c);
   const bool major = c.layout == Layout::expert_major;
@@ -168,7 +168,7 @@ void fill_experts(const Case& c, int here, RankAnswer& mine) {
       const std::int64_t row = experts.offsets[x] + mine.expert_counts[x]++;
       experts.slots[row] = slot;
       experts.sources[row] = mine.sources[slot];
-      experts.weights[row] = round_to(Dtype::f32, weight);  // one NaN
+      experts.weights[row] = round_to(Dtype::f32, weight);  // makes NaNs canonical
       experts.row_of_id[slot * c.top_k + first_j] = row;
     }
   }

@@ -13,12 +13,12 @@
 namespace crossdock::oracle {
 namespace {
 
-// Separates the streams of random numbers.
+// One stream of random numbers per kind of data.
 enum Stream : std::uint64_t { kTokenRows = 1, kWeights, kScales, kOutputs, kLandings, kRagged };
 
 constexpr std::uint64_t word(std::int64_t n) { return static_cast<std::uint64_t>(n); }
 
-// (1 + n/128) * 2^e, e from -3 to 1, put together as the bits of an f32.
+// (1 + n/128) * 2^e, e from -3 to 1, built from the bits of an f32.
 float moderate(std::uint64_t h) {
   const std::uint32_t exponent = 127 - 3 + static_cast<std::uint32_t>((h >> 8) % 5);
   return std::bit_cast<float>(static_cast<std::uint32_t>(h >> 16 & 1) << 31 | exponent << 23 |
@@ -27,7 +27,7 @@ float moderate(std::uint64_t h) {
 
 std::uint32_t sign_of(Dtype dtype, std::uint64_t h) { return (h >> 40 & 1) != 0 ? 1u << (bits_of(dtype) - 1) : 0; }
 
-// A value that the type treats specially, or a neighbour of one.
+// A special value of the dtype, or a neighbour of one.
 std::uint32_t special(Dtype dtype, std::uint64_t h) {
   const std::uint32_t sign = sign_of(dtype, h);
   const std::uint32_t beyond = encode(dtype, std::numeric_limits<float>::infinity());
@@ -51,7 +51,7 @@ std::uint32_t special(Dtype dtype, std::uint64_t h) {
   }
 }
 
-// The style of a block of 128 columns, and a value in that style.
+// A value of Fill::edges: the block chooses a kind of value for its 128 columns.
 std::uint32_t edge(Dtype dtype, std::uint64_t block, std::uint64_t h) {
   switch (block % 6) {
     case 0:
@@ -71,7 +71,7 @@ std::uint32_t edge(Dtype dtype, std::uint64_t block, std::uint64_t h) {
   }
 }
 
-// An element of the row that `row` stands for.
+// Element `column` of the row with hash `row`.
 std::uint32_t code_of(Dtype dtype, Fill fill, std::uint64_t row, std::int64_t column) {
   const std::uint64_t h = splitmix(row + word(column) * 0xd1342543de82ef95u);
   switch (fill) {
@@ -221,8 +221,8 @@ std::vector<std::uint8_t> make_landings(const Case& c, const RankAnswer& answer,
 
 std::string whose_row(const Case& c, const std::vector<RankInput>& inputs, const std::uint8_t* row) {
   const std::int64_t row_bytes = row_bytes_of(c.dispatch_dtype, c.hidden);
-  std::string story;
-  for (std::int64_t first = 0; first < row_bytes;) {  // the longest run that some token has at this place
+  std::string text;
+  for (std::int64_t first = 0; first < row_bytes;) {  // finds the longest run of bytes that some token has at `first`
     std::int64_t best = 0;
     std::string owner;
     for (std::size_t r = 0; r < inputs.size(); ++r) {
@@ -235,12 +235,12 @@ std::string whose_row(const Case& c, const std::vector<RankInput>& inputs, const
       }
     }
     if (best == row_bytes) return owner;
-    if (!story.empty()) story += ", ";
-    if (best < 4) return story + "no token's from byte " + std::to_string(first);
-    story += "bytes " + std::to_string(first) + " to " + std::to_string(first + best - 1) + " of " + owner;
+    if (!text.empty()) text += ", ";
+    if (best < 4) return text + "no token's from byte " + std::to_string(first);
+    text += "bytes " + std::to_string(first) + " to " + std::to_string(first + best - 1) + " of " + owner;
     first += best;
   }
-  return story;
+  return text;
 }
 
 }  // namespace crossdock::oracle

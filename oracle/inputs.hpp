@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Inputs as formulas of (seed, rank, token, column), the same with every compiler, so that a wrong row names its owner;
-// and routings under names, for tests, fuzzers and benchmarks.
+// Inputs for tests, fuzzers and benchmarks. Values are formulas of (seed, rank, token, column), equal with every
+// compiler, so that the bytes of a wrong row identify its token. Routings have names.
 #pragma once
 
 #include <cstdint>
@@ -11,7 +11,7 @@
 
 #include "oracle/answer.hpp"
 
-/* name, what the ids of a token are. "Distinct experts" that do not exist (k above their number) become -1. */
+/* name, the ids of a token. Where k is above the number of distinct experts, the ids left over are -1. */
 #define XD_ORACLE_ROUTINGS(X)                                                                               \
   X(random, "k distinct experts of all")                                                                    \
   X(distinct_ranks, "k distinct ranks while there are any, a random expert on each; then distinct experts") \
@@ -26,7 +26,7 @@
   X(idle_rank, "k distinct experts of all ranks but one")                                                   \
   X(mixed, "each token follows one of the above except bad64")
 
-/* name, what the values are */
+/* name, the values */
 #define XD_ORACLE_FILLS(X)                                                   \
   X(moderate, "finite, 1/8 to 4 in magnitude, both signs")                   \
   X(integers, "-4 to 4, so that small sums are exact in every order")        \
@@ -52,7 +52,7 @@ std::string_view name_of(Fill fill);
 std::optional<Routing> routing_named(std::string_view name);
 std::optional<Fill> fill_named(std::string_view name);
 
-/// What to make. `tokens` has one T per rank; empty: M on every rank.
+/// A recipe for the inputs of all ranks. `tokens` has one T per rank; empty: M on every rank.
 struct Recipe {
   Routing routing = Routing::random;
   Fill fill = Fill::moderate;
@@ -71,14 +71,14 @@ std::vector<int> ragged_tokens(int num_ranks, int max_tokens_per_rank, std::uint
 /// [num_tokens][k] ids of one rank.
 std::vector<std::int64_t> make_ids(const Case& c, Routing routing, std::uint64_t seed, int rank, int num_tokens);
 
-/// The formulas, by which tests and device kernels may rebuild single elements.
+/// The formulas of single elements; tests and device kernels use them too.
 std::uint32_t token_code(Dtype dtype, Fill fill, std::uint64_t seed, int rank, int token, std::int64_t column);
 float token_weight(Fill fill, std::uint64_t seed, int rank, int token, int j);
 std::uint8_t scale_byte(std::uint64_t seed, int rank, int token, int index);
-/// Output of `owner` for a row: `expert` is the global id, -1 for the one output of a token-major row.
+/// Element of the expert output of rank `owner`. `expert`: the global id; -1: the output of a token-major row.
 std::uint32_t output_code(Dtype dtype, Fill fill, std::uint64_t seed, int owner, const RowSource& source, int expert,
                           std::int64_t column);
-/// Partial row that a fused kernel writes for id j of a token.
+/// Element of the combine slot that a fused kernel writes for id j of a token.
 std::uint32_t landing_code(Dtype dtype, Fill fill, std::uint64_t seed, int home, int token, int j, std::int64_t column);
 
 /// Expert outputs of rank `rank` in the layout of the case, up to the last filled row; padding between is 0xff bytes.
@@ -89,7 +89,7 @@ std::vector<std::uint8_t> make_outputs(const Case& c, const RankAnswer& answer, 
 std::vector<std::uint8_t> make_landings(const Case& c, const RankAnswer& answer, int home, Fill fill,
                                         std::uint64_t seed);
 
-/// For a failure message: whose token these bytes of a row of dispatch are, or where the splits_per_row of it come from.
+/// Text for failure messages: the token whose row of dispatch this is, or the tokens that parts of it come from.
 std::string whose_row(const Case& c, const std::vector<RankInput>& inputs, const std::uint8_t* row);
 
 }  // namespace crossdock::oracle

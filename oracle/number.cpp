@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Each format is a line of numbers; decode and encode are one rule each, in integers and exact powers of two.
+// A format is a row of numbers. decode and encode are one rule for all formats, in integers and exact powers of two.
 #include "oracle/number.hpp"
 
 #include <bit>
@@ -9,8 +9,8 @@
 namespace crossdock::oracle {
 namespace {
 
-// A magnitude code m has the exponent field m >> mantissa_bits and the fraction below it. Codes up to max_code are finite;
-// overflow_code is what too large a value becomes; larger magnitudes are NaN.
+// A magnitude code m has the exponent field m >> mantissa_bits and the fraction below it. Codes up to max_code are
+// finite; overflow_code is what too large a value becomes; larger magnitudes are NaN.
 struct Format {
   int exponent_bits;
   int mantissa_bits;
@@ -55,7 +55,7 @@ std::uint64_t divide_rounding(std::uint64_t n, int shift) {
 constexpr float kNan = std::bit_cast<float>(0x7fffffffu);
 constexpr std::uint32_t kInfinityBits = 0x7f800000u;
 
-// Every value of a type of at most 16 bits, so that rows widen fast.
+// All values of a dtype of at most 16 bits: a table makes widening of rows fast.
 std::vector<float> table_of(Dtype dtype) {
   std::vector<float> table(std::size_t{1} << bits_of(dtype));
   for (std::uint32_t code = 0; code < table.size(); ++code) table[code] = decode(dtype, code);
@@ -99,7 +99,7 @@ float decode(Dtype dtype, std::uint32_t code) {
     const double fraction = std::ldexp(magnitude & ((1u << f.mantissa_bits) - 1), -f.mantissa_bits);
     value = exponent == 0 ? std::ldexp(fraction, 1 - f.bias) : std::ldexp(1.0 + fraction, exponent - f.bias);
   }
-  return static_cast<float>(negative ? -value : value);  // exact: no type holds more than f32
+  return static_cast<float>(negative ? -value : value);  // exact: f32 has every value of every dtype
 }
 
 std::uint32_t encode(Dtype dtype, float value) {

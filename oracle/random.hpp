@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Random numbers as formulas: splitmix64 over the words that name a thing.
+// Random numbers as formulas: splitmix64 over words that identify an element.
 #pragma once
 
 #include <cstdint>

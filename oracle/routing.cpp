@@ -53,7 +53,7 @@ void spread(const Case& c, int first, Random& random, Ids& ids) {
   add_distinct(c, all_experts(c), random, ids);
 }
 
-// 2^40 / n^1.2 in integers: n^0.2 to nine binary places by trial, so that every compiler agrees.
+// 2^40 / n^1.2 in integers, n^0.2 to nine binary places by trial: equal with every compiler.
 std::uint64_t zipf_weight(std::uint64_t n) {
   std::uint64_t root = 1 << 9;
   const auto fifth_power_fits = [&](std::uint64_t r) { return r * r * r * r * r <= n << 45; };
@@ -61,7 +61,7 @@ std::uint64_t zipf_weight(std::uint64_t n) {
   return (std::uint64_t{1} << 49) / (n * root);
 }
 
-// Draws k distinct experts; a repeated draw takes the next favourite instead.
+// Draws k distinct experts. A draw that repeats one takes the next expert in the order of probability instead.
 class Zipf {
  public:
   Zipf(const Case& c, std::uint64_t seed) : favourites_(all_experts(c)), sums_(c.num_experts) {
@@ -125,7 +125,7 @@ Ids ids_of_token(const Case& c, Routing routing, const Zipf& zipf, std::uint64_t
       return ids_of_token(c, other == Routing::bad64 ? Routing::random : other, zipf, seed, random);
     }
     default:
-      break;  // random, whole or spoiled below
+      break;  // random ids; some routings change them below
   }
   add_distinct(c, all_experts(c), random, ids);
   Random spoiler(random.next() ^ kIds);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Streams and graphs of the CPU machine: a queue with a thread of its own, and a recorded list of calls.
+// Streams and graphs of the CPU backend. A stream is a queue with one thread; a graph is a recorded list of calls.
 #pragma once
 
 #include <functional>
@@ -10,8 +10,8 @@
 
 namespace crossdock {
 
-/// A recorded list of calls, replayed any number of times on any CPU stream. Copies share the list. Calls keep the
-/// addresses they were recorded with: exchange, inputs and outputs must outlive it.
+/// A recorded list of calls; it may be replayed any number of times on any CPU stream. Copies refer to the same list. A
+/// replay uses the addresses of the recording: the exchange, its inputs and its outputs must outlive the graph.
 class XD_PUBLIC CpuGraph {
  public:
   std::size_t num_calls() const;
@@ -21,7 +21,7 @@ class XD_PUBLIC CpuGraph {
   std::shared_ptr<const std::vector<std::function<void()>>> calls_;
 };
 
-/// A queue of calls and the thread that runs them in order. The destructor runs what is queued, then joins.
+/// A queue of calls and the thread that runs them in order. The destructor waits until the queued calls have run.
 class XD_PUBLIC CpuStream {
  public:
   CpuStream();
@@ -29,13 +29,14 @@ class XD_PUBLIC CpuStream {
   CpuStream(const CpuStream&) = delete;
   CpuStream& operator=(const CpuStream&) = delete;
 
-  StreamHandle handle();  ///< what calls take as their stream
-  /// Runs `call` after everything enqueued before, or records it. From any thread.
+  StreamHandle handle();  ///< for CallOptions::stream
+  /// Runs `call` after all calls enqueued before; during a capture, records it. Any thread may call this.
   void enqueue(std::function<void()> call);
-  void synchronize();  ///< waits until the queue is empty; throws what a queued call threw first since the last time
+  /// Waits until the queue is empty. Throws the first exception of a queued call since the last synchronize().
+  void synchronize();
 
-  void begin_capture();    ///< from here on calls are recorded, not run
-  CpuGraph end_capture();  ///< ends the recording
+  void begin_capture();    ///< until end_capture(), calls are recorded and do not run
+  CpuGraph end_capture();  ///< the recorded calls
   bool capturing() const;
   void replay(const CpuGraph& graph);  ///< enqueues the recorded calls
 

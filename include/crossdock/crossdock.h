@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Crossdock for C and for bindings: opaque handles, sized structs, a status code from every call and a text behind it.
- * Shapes, ownership and life times are those of exchange.hpp. No C++ type crosses this border, no exception leaves it. */
+/* The C interface: opaque handles, structs that start with their size, and a status code from every call. Shapes,
+ * dtypes, ownership, streams and lifetimes are those of exchange.hpp. No exception leaves a function. */
 #ifndef CROSSDOCK_H
 #define CROSSDOCK_H
 
@@ -28,14 +28,14 @@ typedef enum { XD_STATUSES(XD_C_STATUS) XD_NUM_STATUSES } xd_status;
 #define XD_C_BACKEND(name, NAME, ...) XD_BACKEND_##NAME,
 typedef enum { XD_BACKENDS(XD_C_BACKEND) XD_NUM_BACKENDS } xd_backend;
 
-typedef struct xd_thread_team xd_thread_team; /* meeting point of threads */
+typedef struct xd_thread_team xd_thread_team; /* joins threads of one process */
 typedef struct xd_group xd_group;
 typedef struct xd_exchange xd_exchange;
 typedef struct xd_received xd_received;
 typedef struct xd_plan xd_plan;
 
-/* Every struct that a call takes or fills starts with its size; XD_INIT(x) clears and sizes it. A size of another version
- * is refused: recompile after an update. xd_counts and xd_row_source lie in the library's memory and have none. */
+/* XD_INIT(x) clears a struct and sets its `size`. A call refuses the size of another version of the library: recompile
+ * after an update. xd_counts and xd_row_source have no size: the library writes them to its own memory. */
 #define XD_INIT(x)                                                           \
   do {                                                                       \
     unsigned char* xd_bytes_ = (unsigned char*)&(x);                         \
@@ -43,23 +43,30 @@ typedef struct xd_plan xd_plan;
     (x).size = sizeof(x);                                                    \
   } while (0)
 
+/* crossdock::Config has what each member means. */
 typedef struct {
   size_t size;
+  /* shape */
   int32_t hidden, num_experts, top_k, max_tokens_per_rank;
+  /* dtypes */
   int32_t dispatch_dtype, combine_dtype; /* xd_dtype */
   int32_t combine_quant;                 /* xd_combine_quant */
   int32_t scale_bytes;
+  /* layout */
   int32_t layout; /* xd_layout */
   int64_t row_capacity, expert_capacity;
-  int32_t alignment; /* 0 is taken as 1 */
+  int32_t alignment; /* 0: 1 */
   int32_t zero_padding;
   int32_t overflow; /* xd_overflow */
+  /* memory */
   int32_t zero_copy, fused, combine_topk_weights;
-  int32_t max_in_flight;                                  /* 0 is taken as 1 */
-  int32_t max_kept_plans;                                 /* 0: none, unlike the C++ default of 1 */
-  int32_t num_sms, num_blocks, num_warps, splits_per_row; /* geometry of every call; 0: not chosen */
+  int32_t max_in_flight;  /* 0: 1 */
+  int32_t max_kept_plans; /* 0: none; the default of crossdock::Config is 1 */
+  /* launch geometry of every call; 0: not set */
+  int32_t num_sms, num_blocks, num_warps, splits_per_row;
 } xd_config;
 
+/* A call also takes null, or a cleared struct, for the defaults. */
 typedef struct {
   size_t size;
   int32_t backend;       /* xd_backend */
@@ -67,58 +74,64 @@ typedef struct {
   int32_t device;
   int64_t deadline_ms;     /* 0: CROSSDOCK_DEADLINE_MS; negative: no limit */
   const char* tuning_file; /* null: CROSSDOCK_TUNING_FILE */
-} xd_group_options;        /* null where a call takes it, or cleared: the defaults */
+} xd_group_options;
 
+/* crossdock::DispatchInput and CallOptions. */
 typedef struct {
   size_t size;
-  const void* tokens;
-  const void* topk_ids;
+  const void* tokens;   /* [T, hidden] of dispatch_dtype */
+  const void* topk_ids; /* [T, k] int32 or int64; -1: not routed */
   int32_t topk_ids_are_int64;
-  const float* topk_weights;
-  const void* scales;
-  int32_t num_tokens;
-  const int32_t* num_tokens_on_device;
+  const float* topk_weights;           /* [T, k]; null: each weight is 1 */
+  const void* scales;                  /* [T, scale_bytes] */
+  int32_t num_tokens;                  /* T */
+  const int32_t* num_tokens_on_device; /* T in device memory, or null */
   void* stream;
-  int32_t num_sms, num_blocks, num_warps, splits_per_row; /* 0: not chosen */
+  int32_t num_sms, num_blocks, num_warps, splits_per_row; /* 0: not set */
 } xd_dispatch_input;
 
+/* crossdock::CombineInput, CombineOutput and CallOptions. */
 typedef struct {
   size_t size;
-  const void* rows; /* not read by xd_combine_fused */
+  const void* rows; /* expert outputs; not read by xd_combine_fused */
   int32_t combine_topk_weights;
-  const float* topk_weights;
-  void* out_rows;
-  float* out_topk_weights;
-  int32_t num_tokens; /* xd_combine_fused: T, -1 = of the plan; else ignored */
+  const float* topk_weights; /* [row_capacity, k]; null: the dispatched weights */
+  void* out_rows;            /* [T, hidden] of combine_dtype */
+  float* out_topk_weights;   /* [T, k], or null */
+  int32_t num_tokens;        /* xd_combine_fused: T, -1: the plan's; else not read */
   void* stream;
-  int32_t num_sms, num_blocks, num_warps, splits_per_row; /* 0: not chosen */
+  int32_t num_sms, num_blocks, num_warps, splits_per_row; /* 0: not set */
 } xd_combine_input;
 
 typedef struct {
   int32_t rank, token, combine_slot, reserved;
 } xd_row_source;
 
-/* What a dispatch delivered; device pointers into memory of the library. Null where the config has no such part. */
+/* What a dispatch delivered: device pointers to memory of the library, null where the config has no such part. Members
+ * are those of crossdock::TokenRows, ExpertRows, CombineBuffer and Received. */
 typedef struct {
   size_t size;
-  void* rows;
-  const void* scales;
-  const int32_t* topk_ids;
-  const float* topk_weights;
-  const xd_row_source* sources;
+  void* rows;                   /* [row_capacity, hidden] of dispatch_dtype */
+  const void* scales;           /* [row_capacity, scale_bytes] */
+  const int32_t* topk_ids;      /* [row_capacity, k] */
+  const float* topk_weights;    /* [row_capacity, k] */
+  const xd_row_source* sources; /* [row_capacity] */
   int64_t row_capacity;
   int32_t first_expert, num_local_experts;
-  const void* counts; /* xd_counts */
-  const int32_t* expert_counts;
-  void* expert_rows;
-  const void* expert_scales;
-  const float* expert_weights;
-  const xd_row_source* expert_sources;
-  const int32_t* expert_offsets;
-  int64_t expert_rows_max, expert_capacity;
-  void* combine_rows;
+  const void* counts;                  /* xd_counts */
+  const int32_t* expert_counts;        /* [num_local_experts] */
+  void* expert_rows;                   /* [expert_rows_max, hidden] of dispatch_dtype */
+  const void* expert_scales;           /* [expert_rows_max, scale_bytes] */
+  const float* expert_weights;         /* [expert_rows_max] */
+  const xd_row_source* expert_sources; /* [expert_rows_max] */
+  const int32_t* expert_offsets;       /* [num_local_experts + 1] */
+  int64_t expert_rows_max;
+  int64_t expert_capacity; /* expert_major: rows per expert; contiguous: 0 */
+  void* combine_rows;      /* [combine_rows_max, hidden] of combine_dtype */
   int64_t combine_rows_max;
 } xd_view;
+
+/* crossdock::Counts. */
 
 typedef struct {
   int64_t num_rows, rows_needed;
@@ -126,6 +139,7 @@ typedef struct {
   int64_t num_tokens, bad_ids, expert_rows_needed, expert_rows_dropped;
 } xd_counts;
 
+/* crossdock::Status. */
 typedef struct {
   size_t size;
   int32_t code; /* xd_status */
@@ -135,15 +149,16 @@ typedef struct {
   char text[512];
 } xd_report;
 
-/* Collects `bytes` bytes of every rank into `all`; 0 on success. It and `user` must live until the last exchange is made. */
+/* Writes `bytes` bytes of every rank to `all` in rank order; returns 0 on success. The function and `user` must live
+ * until the last exchange was created. */
 typedef int (*xd_all_gather)(const void* mine, size_t bytes, void* all, void* user);
 
 /* Text of the last failure in this thread; valid until the next call of this thread. */
 XD_API const char* xd_last_error(void);
 XD_API const char* xd_version(void);
 
-/* A handle given out is the caller's: destroy it once, in any order, at any time (see crossdock::Exchange). Null is
- * legal. A call that fails writes none of its outputs. */
+/* The caller owns every handle that a call returns: destroy it once, in any order, at any time (see
+ * crossdock::Exchange). Destroying null is legal. A call that fails writes none of its outputs. */
 XD_API xd_status xd_thread_team_create(int32_t num_ranks, xd_thread_team** team);
 XD_API void xd_thread_team_destroy(xd_thread_team* team);
 
@@ -157,20 +172,21 @@ XD_API xd_status xd_group_abort(xd_group* group, const char* reason);
 XD_API xd_status xd_group_set_deadline(xd_group* group, int64_t deadline_ms); /* 0: no limit */
 XD_API void xd_group_destroy(xd_group* group);
 
-/* XD_STATUS_OK, or XD_STATUS_CONFIG with the reason in xd_last_error(). No side effect. */
+/* XD_STATUS_OK if a group of `num_ranks` can run `config`, else XD_STATUS_CONFIG with the reason in xd_last_error(). */
 XD_API xd_status xd_supports(const xd_config* config, int32_t num_ranks);
-/* Bytes that one rank takes; exact. */
+/* Bytes that one rank of an exchange with `config` allocates, exactly. */
 XD_API xd_status xd_memory(const xd_config* config, int32_t num_ranks, int32_t backend, uint64_t* bytes);
 
 XD_API xd_status xd_exchange_create(xd_group* group, const xd_config* config, xd_exchange** exchange);
-/* OK if it could ask; what it found is report->code. `clear` forgets all reports that are not fatal. */
+/* Fills `report`; the status of the group is report->code. XD_STATUS_OK unless an argument is wrong. `clear` not 0:
+ * drops all reports that are not fatal. */
 XD_API xd_status xd_exchange_poll(xd_exchange* exchange, int32_t clear, xd_report* report);
 XD_API void xd_exchange_destroy(xd_exchange* exchange);
 
-/* `plan` null: route; else replay. */
+/* `plan` null: routes by topk_ids. Else sends along the plan. */
 XD_API xd_status xd_dispatch(xd_exchange* exchange, const xd_plan* plan, const xd_dispatch_input* input,
                              xd_received** received);
-/* Either `received` (consumed on success: the handle is then freed and set to null) or `plan`. */
+/* One of `received` and `plan` is given, the other is null. On success `*received` is freed and set to null. */
 XD_API xd_status xd_combine(xd_exchange* exchange, xd_received** received, const xd_plan* plan,
                             const xd_combine_input* input);
 XD_API xd_status xd_combine_fused(xd_exchange* exchange, xd_received** received, const xd_combine_input* input);

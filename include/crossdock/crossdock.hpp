@@ -14,13 +14,13 @@ namespace crossdock {
 /// "major.minor.patch"
 XD_PUBLIC const char* version();
 
-/// A machine that the library knows, with the number of its devices here (CPU: 1).
+/// A backend of the library.
 struct BackendInfo {
   BackendKind kind;
-  int num_devices;
-  const char* note;  ///< why there are none, else empty; static
+  int num_devices;   ///< devices of this host that it can use; 1 on the CPU
+  const char* note;  ///< why there are none, else empty; static storage
 };
-/// Writes up to `capacity` of them to `out` (null if 0); returns how many there are.
+/// Writes the first `capacity` backends to `out`, which may be null if `capacity` is 0. Returns their total number.
 XD_PUBLIC int list_backends(BackendInfo* out, int capacity);
 
 }  // namespace crossdock

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Who takes part: a group of up to eight ranks on one host, made from threads or from processes.
+// Groups of up to eight ranks on one host. A rank is a thread or a process with one device.
 #pragma once
 
 #include <chrono>
@@ -13,17 +13,19 @@
 
 namespace crossdock {
 
-/// Choices of one rank about its part in a group.
+/// Options of one rank; they may differ between ranks, except that all must use one backend.
 struct GroupOptions {
   BackendKind backend = BackendKind::automatic;
-  int device = -1;  ///< device ordinal as the driver counts; -1: the current device (CUDA, HIP). Unused on the CPU
-  /// Longest wait for a peer, in kernels and while the group forms. 0: no limit. Negative: CROSSDOCK_DEADLINE_MS.
+  int device = -1;  ///< ordinal of the driver; -1: the current device (CUDA, HIP). Not used on the CPU
+  /// Longest wait for a peer, in kernels and while groups and exchanges are made. 0: no limit. Negative: the value of
+  /// CROSSDOCK_DEADLINE_MS.
   std::chrono::milliseconds deadline{-1};
-  /// Written by `crossdock tune` for these devices, ranks and version, else ConfigError. `none`; empty: CROSSDOCK_TUNING_FILE.
+  /// Path of a file that `crossdock tune` wrote. `none`: no file. Empty: the value of CROSSDOCK_TUNING_FILE.
+  /// ConfigError if the file was written for another device, number of ranks or version.
   std::string tuning_file = {};
 };
 
-/// Collects `bytes` bytes of every rank into `all` (rank order, num_ranks * bytes). Collective; may throw.
+/// Writes `bytes` bytes of every rank to `all`, num_ranks * bytes in rank order. Collective; may throw.
 using AllGather = std::function<void(const void* mine, std::size_t bytes, void* all)>;
 
 namespace detail {
@@ -31,8 +33,8 @@ class GroupState;
 class ThreadTeamState;
 }  // namespace detail
 
-/// The meeting point of ranks that are threads of one process. Make one, give it to every thread. It may form several
-/// groups one after another; after a failed join make a new one. Copies share the meeting point.
+/// Joins ranks that are threads of one process: make one and pass it to every thread. It may form several groups one
+/// after another. After a failed join it cannot be used again. Copies refer to the same team.
 class XD_PUBLIC ThreadTeam {
  public:
   explicit ThreadTeam(int num_ranks);
@@ -43,20 +45,22 @@ class XD_PUBLIC ThreadTeam {
   std::shared_ptr<detail::ThreadTeamState> state_;
 };
 
-/// Membership of one rank, for one thread at a time, but for abort(). Move-only; the destructor is local (no wait, no collective).
-/// Exchanges keep what they need of it alive: destroy in any order, also while calls are under way (see Exchange).
+/// Membership of one rank. One thread at a time may use it; abort() is the exception. Move-only. The destructor is
+/// local: it does not wait. Groups and exchanges may be destroyed in any order, also while calls run (see Exchange).
 class XD_PUBLIC Group {
  public:
-  /// Joins as `rank` of `team`. Collective over the team's threads. Errors of all three: usage, topology, peer_lost, system.
+  // The three ways to join are collective. Errors: usage, config, topology, peer_lost, system.
+
+  /// Joins as `rank` of `team`, with the other threads of the team.
   static Group join(const ThreadTeam& team, int rank, const GroupOptions& options = {});
 
-  /// Joins by an all-gather of the caller's (MPI, torch.distributed, a store). Collective. The callback is used while
-  /// groups and exchanges are created, by the thread that does so, never in dispatch or combine; it, and what it refers
-  /// to, must live until the last exchange has been made. Ranks may be threads, processes or a mix.
+  /// Joins by an all-gather of the caller (MPI, torch.distributed, a store). Ranks may be threads, processes or a mix.
+  /// The library calls it in the thread that creates a group or an exchange, never in dispatch or combine. It, and all
+  /// that it refers to, must live until the last exchange was created.
   static Group join(int rank, int num_ranks, AllGather all_gather, const GroupOptions& options = {});
 
-  /// Joins processes of one host that share nothing but `name`: 1 to 64 of [A-Za-z0-9._-], alike on all ranks and
-  /// unlike any other job's (take a random one). Only processes of the same user can join.
+  /// Joins processes of one host and one user by a common name: 1 to 64 characters of [A-Za-z0-9._-], equal on all
+  /// ranks. Other jobs must use other names; take a random one.
   static Group rendezvous(const std::string& name, int rank, int num_ranks, const GroupOptions& options = {});
 
   Group(Group&&) noexcept;
@@ -67,21 +71,23 @@ class XD_PUBLIC Group {
   int num_ranks() const;
   BackendKind backend() const;
   int device() const;
-  std::string device_model() const;  ///< as its driver calls it
-  std::string sharing() const;       ///< the mode in which processes map its memory, `vmm` or `ipc`, and why
+  std::string device_model() const;  ///< the driver's name of the device
+  std::string sharing() const;       ///< how processes map the group's memory, `vmm` or `ipc`, and the reason
 
-  /// The first failure that a call of this rank has met, without waiting. A rank that runs no call does not hear of a
-  /// peer's failure: its next call falls through, and poll() tells after that. See Exchange::poll for other reports.
+  /// The first failure that a call of this rank has met. Does not wait. A rank that runs no call does not see a peer's
+  /// failure: its next call returns without waiting, and then poll() has the failure. Exchange::poll also has reports
+  /// that are not fatal.
   Status poll() const;
 
-  /// Stops every member: running and later calls end with `aborted` and this reason (up to 207 bytes). Never waits; any
-  /// thread may call it, also while another waits in a call.
+  /// Ends the group on every rank: running and later calls end with `aborted` and this reason (up to 207 bytes). Does
+  /// not wait. Any thread may call it, also while another thread waits in a call.
   void abort(const std::string& reason);
 
-  /// Longest wait in kernels enqueued or already running; 0 = no limit.
+  /// Sets the longest wait for a peer, also in kernels that are enqueued or running. 0: no limit.
   void set_deadline(std::chrono::milliseconds deadline);
 
-  /// Leaves the group. Local; legal twice. Then dispatch, combine and new exchanges are `state` errors; poll() answers.
+  /// Leaves the group. Local; legal twice. Afterwards dispatch, combine and new exchanges are `state` errors; poll() is
+  /// legal.
   void close();
 
  private:

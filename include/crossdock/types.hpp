@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The words of the contract: enumerations made from lists.h, and the plain values that calls take.
+// Enumerations made from lists.h with their names, and the plain values that calls take.
 #pragma once
 
 #include <cstddef>
@@ -8,7 +8,7 @@
 
 #include "crossdock/lists.h"
 
-/// Names that users of the shared library may see.
+/// Marks the exported symbols of the shared library.
 #define XD_PUBLIC __attribute__((visibility("default")))
 
 namespace crossdock {
@@ -63,16 +63,16 @@ constexpr int bits_of(Dtype dtype) { return kDtypeBits[static_cast<int>(dtype)];
 /// Bytes of a row of `hidden` elements of `dtype` (fp4: two elements per byte).
 constexpr std::int64_t row_bytes_of(Dtype dtype, std::int64_t hidden) { return hidden * bits_of(dtype) / 8; }
 
-/// Where a received row comes from. Rows past the count have rank = token = -1.
+/// Origin of a received row. Rows past Counts::num_rows, and padding, have rank = token = -1.
 struct RowSource {
   std::int32_t rank;          ///< home rank of the token
   std::int32_t token;         ///< index of the token in that rank's call
-  std::int32_t combine_slot;  ///< of the library's own pushes; no index into Received::combine_slots()
+  std::int32_t combine_slot;  ///< internal; no index into Received::combine_slots()
   std::int32_t reserved;
 };
 
-/// An opaque stream: on CUDA and HIP the stream's handle, on the CPU `CpuStream::handle()`.
-/// nullptr: the default stream; on the CPU the call then runs in the calling thread.
+/// A stream: cudaStream_t, hipStream_t, or on the CPU `CpuStream::handle()`. nullptr is the default stream; on the CPU
+/// the call then runs in the calling thread.
 using StreamHandle = void*;
 
 }  // namespace crossdock

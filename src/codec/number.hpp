@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// WHAT, element by element: every dtype's codes to f32 and back, in plain integer and f32 arithmetic, alike on every
-// machine. Rounding is to nearest even; a NaN becomes the type's one canonical NaN.
-// `W` is one word (std::uint32_t) or as many as a machine handles at once (platform::Words).
+// WHAT, element by element: the codes of every dtype to f32 and back, in integer and f32 arithmetic, so that every
+// machine gives the same bits. Rounding is to nearest even; every NaN becomes the dtype's canonical NaN.
+// `W` is one word (std::uint32_t) or a vector of words (platform::Words); `F` is float or platform::Floats.
 #pragma once
 
 #include <bit>
@@ -29,7 +29,7 @@ XD_FN constexpr auto is_nan_bits(W magnitude) {
   return below(each<W>(0x7f800000u), magnitude);
 }
 
-/// The max of `amax` and the magnitude of `value` where that is finite.
+/// The larger of `amax` and |value|; `amax` where `value` is not finite.
 template <class F>
 XD_FN constexpr F larger_finite(F amax, F value) {
   const auto magnitude = bits_of_float(value) & 0x7fffffffu;
@@ -39,7 +39,8 @@ XD_FN constexpr F larger_finite(F amax, F value) {
       [&] { return F(select(amax < float_of_bits(magnitude), float_of_bits(magnitude), amax)); }, [&] { return amax; });
 }
 
-/// A sign, kExponentBits and kMantissaBits. kTopCode: largest finite code, or the code of infinity where there is one.
+/// A format of one sign bit, kExponentBits and kMantissaBits. kTopCode: the code of infinity, or of the largest finite
+/// value where the format has no infinity.
 template <int kExponentBits, int kMantissaBits, int kBias, std::uint32_t kTopCode, std::uint32_t kNanCode>
 struct MiniFloat {
   static constexpr int kBits = 1 + kExponentBits + kMantissaBits;
@@ -60,7 +61,7 @@ struct MiniFloat {
         });
   }
 
-  /// Code of a magnitude, without sign; values past the top become kTopCode.
+  /// Code without sign of an f32 magnitude; values too large become kTopCode.
   template <class W>
   XD_FN static constexpr W narrow_magnitude(W magnitude) {
     constexpr std::uint32_t smallest_normal = static_cast<std::uint32_t>(128 - kBias) << 23;
@@ -130,7 +131,7 @@ struct Number<Dtype::f32> {
   }
 };
 
-/// An f32 sum as it is stored: a NaN becomes the canonical one.
+/// The f32 value with every NaN made canonical: the form in which sums are stored.
 XD_FN constexpr float canonical(float value) { return float_of_bits(Number<Dtype::f32>::narrow(value)); }
 
 struct E4m3 : MiniFloat<4, 3, 7, 0x7e, 0x7f> {

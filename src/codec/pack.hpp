@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // WHAT, 16 bytes at a time: a pack of codes to f32 values and back.
 //
-// The order of values is a private matter of the pack: part p of words w, w + 1 ... is element p * kSteps + w / kWordsAtOnce
-// of the values, each of them as many floats as a machine handles at once. Whoever widens with a pack narrows with the same.
+// `values` are not in the order of the row: part p of the words of step s is values[p * kSteps + s], where a value is
+// kWordsAtOnce floats. Narrow values with the Pack that widened them.
 #pragma once
 
 #include "codec/number.hpp"
@@ -22,7 +22,7 @@ struct Pack {
   static constexpr std::uint32_t kMask = kBits == 32 ? ~0u : (1u << (kBits & 31)) - 1;
 
   static constexpr int kSteps = 4 / platform::kWordsAtOnce;
-  static constexpr int kFloats = kParts * kSteps;  ///< `Floats` that hold a pack
+  static constexpr int kFloats = kParts * kSteps;  ///< number of `Floats` in a widened pack
 
   XD_FN static void widen(const Bytes16& bytes, Floats* values) {
     XD_UNROLL(8)

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// WHAT crosses the link in combine: a row of dtype D as a wire row, unit by unit. A unit is 16 bytes on the wire.
+// WHAT crosses the link in combine: the wire row of a row of dtype D, in units of 16 bytes.
 //
-//   own              the row itself; 16 bytes of row per unit
+//   none             the row itself; 16 bytes of row per unit
 //   fp8_direct_cast  e4m3 codes; 16 elements per unit, zero padding to a whole unit
-//   fp8_blockwise     e4m3 codes of x * 2^-e, then one byte e + 127 per 128 elements, padded to 16 bytes
+//   fp8_blockwise    e4m3 codes of x * 2^-e, then one byte e + 127 per 128 elements, padded to 16 bytes
 #pragma once
 
 #include "codec/pack.hpp"
@@ -21,10 +21,10 @@ XD_FN constexpr std::int64_t wire_row_bytes(Dtype dtype, CombineQuant quant, std
   return codes + round_up<std::int64_t>(ceil_div<std::int64_t>(hidden, kScaleBlock), 16);
 }
 
-/// The least e >= -127 with amax <= 448 * 2^e; 0 for amax 0. amax is finite and not negative.
+/// Least e >= -127 with amax <= 448 * 2^e; 0 for amax 0. amax must be finite and not negative. 448 is the largest e4m3.
 XD_FN constexpr int block_exponent(float amax) {
   if (amax == 0.0f) return 0;
-  // 448 = 1.75 * 2^8: compare mantissas to see whether the next power is needed.
+  // 448 = 1.75 * 2^8: a mantissa above 1.75 needs the next power of two.
   std::uint32_t bits = bits_of_float(amax);
   int shift = 0;
   if (bits < 0x00800000u) {  // subnormal amax: make it normal, exactly
@@ -43,19 +43,20 @@ struct WireRow {
   using Row = Pack<kDtype>;
   static constexpr bool kCast = kQuant != CombineQuant::none;
   static constexpr int kValues = kCast ? 16 : Row::kCount;          // elements per unit
-  static constexpr int kFloats = kValues / platform::kWordsAtOnce;  // the same, as many at once as the machine handles
+  static constexpr int kFloats = kValues / platform::kWordsAtOnce;  // `Floats` per unit
   static constexpr int kRowPacks = kValues / Row::kCount;           // 16-byte packs of the row per unit
   static constexpr int kUnitsPerBlock = kScaleBlock / 16;           // units under one exponent
-  static constexpr int kPacksAtOnce = kQuant == CombineQuant::fp8_blockwise ? 8 : 16;  // of rows, held by a lane
-  static constexpr int kUnitsAtOnce =
-      kDtype == Dtype::bf16 && !kCast ? 2 : 1;  // of 8 rows, held by a lane; more spill on sm_90
+  /// Packs of rows that a lane holds in registers at once.
+  static constexpr int kPacksAtOnce = kQuant == CombineQuant::fp8_blockwise ? 8 : 16;
+  /// Units of each of 8 rows that a lane holds in registers at once. More would spill on sm_90.
+  static constexpr int kUnitsAtOnce = kDtype == Dtype::bf16 && !kCast ? 2 : 1;
 
-  /// The part of a unit that exists in the row: false only for the second half of a short last unit.
+  /// Whether pack `pack` of a unit lies in the row. False only for the second pack of a short last unit.
   XD_FN static constexpr bool has_pack(std::int64_t unit, int pack, std::int64_t row_bytes) {
     return (unit * kRowPacks + pack) * 16 < row_bytes;
   }
 
-  /// The packs of a unit of a row, zeros where there is none, and their values.
+  /// Loads the packs of a unit of a row, zeros past its end.
   template <class M>
   XD_FN static void load_packs(M& m, const std::byte* row, std::int64_t unit, std::int64_t row_bytes, Bytes16* packs) {
     XD_UNROLL(4)
@@ -75,7 +76,7 @@ struct WireRow {
         m.store16_streaming(row + (unit * kRowPacks + p) * 16, Row::narrow(values + p * Row::kFloats));
   }
 
-  /// CombineQuant bytes of one unit; for fp8_blockwise the values are already scaled.
+  /// The 16 bytes of one unit on the wire. For fp8_blockwise the caller has scaled the values.
   XD_FN static Bytes16 encode(const Floats* values) {
     if constexpr (kCast)
       return Pack<Dtype::fp8_e4m3>::narrow(values);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// WHERE: rows of the receive buffer, of the combine slots and of the expert buffer, from counts alone.
+// WHERE: rows in the receive buffer, the combine slots and the expert buffer, computed from counts alone.
 #pragma once
 
 #include <cstdint>
@@ -8,13 +8,15 @@
 
 namespace crossdock::layout {
 
-/// What a rank tells beside its row counts: its T, and the plan of its own that this dispatch writes.
+/// The last cell that a rank publishes, after its row counts: its T below, above it the index of the plan on that rank
+/// which this dispatch writes.
 inline constexpr int kTokenBits = 24;
 XD_FN constexpr std::uint64_t token_cell(std::int64_t tokens, int plan) {
   return static_cast<std::uint64_t>(tokens) | static_cast<std::uint64_t>(plan) << kTokenBits;
 }
 
-/// Rows sent from every rank to every rank, and every rank's token_cell, in one table [source][destination | T and plan].
+/// Row counts from every rank to every rank and every rank's token_cell: [W][W + 1] cells, by source; in a row one cell
+/// per destination, then the token_cell.
 struct CountMatrix {
   const std::uint64_t* cells;
   std::int32_t num_ranks;
@@ -27,7 +29,7 @@ struct CountMatrix {
     return static_cast<int>(cells[source * (num_ranks + 1) + num_ranks] >> kTokenBits);
   }
 
-  /// First received row of `source` at `destination`: all earlier sources come first.
+  /// First received row of `source` at `destination`: rows are in the order of their sources.
   XD_FN std::int64_t first_row(int source, int destination) const {
     std::int64_t first = 0;
     for (int s = 0; s < source; ++s) first += rows(s, destination);
@@ -41,12 +43,12 @@ struct CountMatrix {
   }
 };
 
-/// Combine slot, at the home rank, of the `ordinal`-th distinct rank that `token` names.
+/// Combine slot at the home rank for the `ordinal`-th distinct rank that `token` names.
 XD_FN constexpr std::int64_t combine_slot(std::int64_t token, int ordinal, const Shape& shape) {
   return token * shape.ranks_per_token + ordinal;
 }
 
-/// Combine slot of the fused path: one per (token, id).
+/// Combine slot of id j of `token` on the fused path: one slot per (token, id).
 XD_FN constexpr std::int64_t fused_combine_slot(std::int64_t token, int j, const Shape& shape) {
   return token * shape.top_k + j;
 }
@@ -68,7 +70,7 @@ XD_FN constexpr std::int64_t padded_rows(std::int64_t count, const Shape& shape)
   return shape.layout == Layout::contiguous ? round_up<std::int64_t>(count, shape.alignment) : count;
 }
 
-/// Rows of one expert that fit, when it starts at `first` and `count` rows want in.
+/// How many of an expert's `count` rows fit if its first row is `first`.
 XD_FN constexpr std::int64_t fitting_rows(std::int64_t first, std::int64_t count, const Shape& shape) {
   if (shape.layout == Layout::expert_major) return min(count, shape.expert_capacity);
   return first >= shape.expert_capacity ? 0 : min(count, shape.expert_capacity - first);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Threads of one process meet: a mutex, a condition, two buffers.
+// The all-gather of threads: a mutex, a condition variable and two buffers.
 #include "memory/bootstrap.hpp"
 
 #include <cstring>

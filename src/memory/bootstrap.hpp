@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// How ranks exchange a few bytes while a group forms: the meeting point of threads, and helpers over any all-gather.
+// Exchange of a few bytes between ranks while a group forms: the all-gather of threads, and helpers for any all-gather.
 #pragma once
 
 #include <chrono>
@@ -17,15 +17,16 @@ namespace crossdock {
 
 namespace detail {
 
-/// What the threads of a ThreadTeam share. The first failure ends the team for all: later calls throw the same message, so that
-/// no two members can be in different rounds.
+/// State that the threads of a ThreadTeam share. The first failure is final: all later calls throw its message. So two
+/// members can never be in different rounds.
 class ThreadTeamState {
  public:
   explicit ThreadTeamState(int num_ranks);  ///< UsageError unless 1 to kMaxRanks
   int num_ranks() const { return num_ranks_; }
 
-  /// Collective. Errors, on every member that waits or comes later: peer_lost (names the ranks that did not come within
-  /// `deadline`, 0 = no limit), usage (a rank out of range or used by two threads, sizes that differ).
+  /// Writes `bytes` bytes of every rank to `all`, in rank order. Collective. Errors, on every member that waits or
+  /// calls later: peer_lost (names the ranks that did not call within `deadline`; 0: no limit), usage (a rank out of
+  /// range or used by two threads, different sizes).
   void all_gather(int rank, const void* mine, std::size_t bytes, void* all, std::chrono::milliseconds deadline);
 
  private:
@@ -41,7 +42,7 @@ class ThreadTeamState {
   const int num_ranks_;
   std::mutex mutex_;
   std::condition_variable changed_;
-  // Two rounds in turn: the next one may begin while a slow member still copies from this one.
+  // Two rounds that alternate: the next one may begin while a slow member still copies from the last one.
   Round rounds_[2];
   unsigned long num_complete_ = 0;
   StatusCode failure_code_ = StatusCode::ok;
@@ -52,7 +53,7 @@ class ThreadTeamState {
 
 namespace memory {
 
-/// The all-gather of `rank` among the threads of `team`; keeps the team's state alive.
+/// The all-gather of `rank` among the threads of `team`. It owns a reference to the team's state.
 AllGather all_gather_of(std::shared_ptr<crossdock::detail::ThreadTeamState> team, int rank,
                         std::chrono::milliseconds deadline);
 
@@ -65,7 +66,7 @@ std::vector<T> all_gather_value(const AllGather& all_gather, int num_ranks, cons
   return all;
 }
 
-/// "rank 2" or "ranks 0, 2 and 3": the ranks whose bit is set.
+/// The ranks whose bit is set, as "rank 2" or "ranks 0, 2 and 3".
 std::string ranks_in_words(unsigned bits);
 
 /// "within 30000 ms", or "" without a limit.

@@ -6,28 +6,28 @@
 
 namespace crossdock::memory {
 
-/// What was given up while it was in use.
+/// Holdings whose owner was destroyed while calls used them.
 class DeferredRelease::Retired {
  public:
-  void take(std::list<Holdings>& holdings) {
+  void add(std::list<Holdings>& holdings) {
     const std::lock_guard lock(mutex_);
-    kept_.splice(kept_.end(), holdings);
+    parked_.splice(parked_.end(), holdings);
   }
   void free_unused() {
-    std::list<Holdings> unused;  // freed without the lock
+    std::list<Holdings> unused;  // destroyed after the lock is released
     const std::lock_guard lock(mutex_);
-    for (auto next = kept_.begin(); next != kept_.end();) {
+    for (auto next = parked_.begin(); next != parked_.end();) {
       const auto here = next++;
-      if (here->unused()) unused.splice(unused.end(), kept_, here);
+      if (here->unused()) unused.splice(unused.end(), parked_, here);
     }
   }
 
  private:
   std::mutex mutex_;
-  std::list<Holdings> kept_;
+  std::list<Holdings> parked_;
 };
 
-/// Of this process. Never destroyed: when the process ends, the system takes it back.
+/// The retired holdings of this process. Never destroyed: the system frees the memory when the process ends.
 DeferredRelease::Retired& DeferredRelease::retired() {
   static Retired& all = *new Retired;
   return all;
@@ -39,11 +39,11 @@ bool DeferredRelease::Holdings::unused() const {
 
 DeferredRelease::DeferredRelease(platform::Device& device) : device_(device), holdings_(1) {
   retired().free_unused();
-  holdings_.front().streams.push_back({nullptr, device_.make_event()});  // a first call makes nothing
+  holdings_.front().streams.push_back({nullptr, device_.make_event()});  // so that a first call makes no event
 }
 
 DeferredRelease::~DeferredRelease() {
-  retired().take(holdings_);
+  retired().add(holdings_);
   retired().free_unused();
 }
 
@@ -57,7 +57,7 @@ platform::Event& DeferredRelease::end_of_calls_on(StreamHandle handle) {
   for (const Stream& stream : streams)
     if (stream.handle == handle) return *stream.end;
   for (Stream& stream : streams)
-    if (stream.end->passed()) {  // of a stream that is idle, or gone
+    if (stream.end->passed()) {  // its stream is idle or destroyed
       stream.handle = handle;
       return *stream.end;
     }

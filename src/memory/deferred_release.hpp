@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Memory that calls on streams use. It may be given up at any time: what is still in use then is kept, by the process,
-// until these calls have ended. Nobody waits for that: a later owner of such memory looks, as it comes or goes.
+// Memory that calls on streams use. The owner may be destroyed at any time. Its memory is freed if the marked streams
+// are done; otherwise the process holds it and tries again whenever an owner is made or destroyed. Never blocks.
 #pragma once
 
 #include <list>
@@ -15,16 +15,16 @@ namespace crossdock::memory {
 class DeferredRelease {
  public:
   explicit DeferredRelease(platform::Device& device);
-  ~DeferredRelease();  ///< local; frees what no call uses, and keeps the rest
+  ~DeferredRelease();  ///< frees memory that no call uses; does not wait
   DeferredRelease(const DeferredRelease&) = delete;
   DeferredRelease& operator=(const DeferredRelease&) = delete;
 
-  /// A reference that is given up with this object, or after it. To be called before calls are marked.
+  /// Holds a reference until this object is destroyed and all marked calls have ended. Call it before the first mark.
   void hold(platform::BlockPtr block);
   void hold(const PeerMemory& memory);
 
-  /// To be marked behind each call on `stream`. A look at a short list; something is made only where more streams are
-  /// busy at once than ever before.
+  /// The event to record on `stream` after each call on it. Searches a short list; makes an event only if more streams
+  /// are busy at once than ever before.
   platform::Event& end_of_calls_on(StreamHandle stream);
 
  private:
@@ -41,7 +41,7 @@ class DeferredRelease {
   static Retired& retired();
 
   platform::Device& device_;
-  std::list<Holdings> holdings_;  // one; a node, so that to give it away takes no memory
+  std::list<Holdings> holdings_;  // one element; a list, so that splicing it to retired() allocates nothing
 };
 
 }  // namespace crossdock::memory

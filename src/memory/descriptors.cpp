@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Every rank listens at an abstract socket whose name nobody can guess, asks every other rank, and answers those who
-// know its secret. Asking never blocks (the kernel queues connections), so no order of ranks can deadlock.
+// Every rank listens at an abstract socket with a random name, connects to every other rank, and answers callers that
+// send its secret. The kernel queues connections, so connecting never waits for the peer and no order of ranks can
+// deadlock.
 #include "memory/descriptors.hpp"
 
 #include <cerrno>
@@ -24,14 +25,14 @@ using platform::system::UniqueFd;
 
 namespace {
 
-/// How to reach a rank, told to members only.
-struct Door {
+/// Socket and secret of a rank. Only members of the group get it, through the all-gather.
+struct Address {
   Id128 name;
   Id128 secret;
 };
 
-/// Both ways: proves that the sender has gathered the receiver's door.
-struct Note {
+/// The message in both directions. Its secret proves that the sender is a member of the group.
+struct Handshake {
   Id128 secret;  // of the receiver
   std::int32_t rank;
   std::int32_t has_fd;
@@ -39,9 +40,9 @@ struct Note {
 
 std::string socket_name_of(const Id128& name) { return std::string(1, '\0') + "crossdock-" + hex_of(name); }
 
-/// How the exchange went for one rank, told to all, so that all throw or none.
+/// Outcome of the exchange on one rank. All ranks gather it, so that all throw or none.
 struct Verdict {
-  std::uint32_t blamed;  // ranks that gave this one nothing
+  std::uint32_t blamed;  // bits of ranks from which this one got no answer
   char message[252];     // empty: all is well
 };
 
@@ -56,56 +57,57 @@ class Round {
         my_fd_(my_fd),
         links_(num_ranks),
         result_(num_ranks) {
-    for (int r = 0; r < num_ranks; ++r) replies_.emplace_back(sizeof(Note));
+    for (int r = 0; r < num_ranks; ++r) replies_.emplace_back(sizeof(Handshake));
   }
 
-  void open_door(const AllGather& all_gather) {
-    const Door mine{platform::system::random_id128(), platform::system::random_id128()};
+  void listen(const AllGather& all_gather) {
+    const Address mine{platform::system::random_id128(), platform::system::random_id128()};
     listener_ = platform::system::listen_at(socket_name_of(mine.name), 64);
-    doors_ = all_gather_value(all_gather, num_ranks_, mine);
-    to_answer_ = to_hear_ = ((1u << num_ranks_) - 1) & ~(1u << rank_);
+    addresses_ = all_gather_value(all_gather, num_ranks_, mine);
+    unanswered_ = unreceived_ = ((1u << num_ranks_) - 1) & ~(1u << rank_);
   }
 
-  /// Hands out and takes in. A rank that fails is blamed and left aside; the others are served all the same.
+  /// Sends this rank's descriptor to all others and receives theirs. A rank that fails is blamed; the exchange goes on
+  /// with the others.
   void run() {
     limit_ = Deadline(deadline_);
     for (int r = 0; r < num_ranks_; ++r)
-      if (r != rank_) ask(r);
-    while ((to_answer_ | to_hear_) != 0) {
+      if (r != rank_) connect(r);
+    while ((unanswered_ | unreceived_) != 0) {
       std::vector<pollfd> fds{{listener_.get(), POLLIN, 0}};
       for (int r = 0; r < num_ranks_; ++r)
-        if (to_hear_ >> r & 1) fds.push_back({links_[r].get(), POLLIN, 0});
+        if (unreceived_ >> r & 1) fds.push_back({links_[r].get(), POLLIN, 0});
       for (const Caller& caller : callers_) fds.push_back({caller.fd.get(), POLLIN, 0});
       platform::system::poll_all(fds, limit_);
       for (int r = 0; r < num_ranks_; ++r)
-        if (to_hear_ >> r & 1) hear(r);
+        if (unreceived_ >> r & 1) receive_from(r);
       answer_callers();
-      let_callers_in();
-      if (limit_.passed() && (to_answer_ | to_hear_) != 0)
-        blame(to_answer_ | to_hear_, "did not answer " + deadline_in_words(deadline_));
+      accept_callers();
+      if (limit_.passed() && (unanswered_ | unreceived_) != 0)
+        blame(unanswered_ | unreceived_, "did not answer " + deadline_in_words(deadline_));
     }
   }
 
   std::uint32_t blamed() const { return blamed_; }
-  const std::string& message() const { return story_; }
+  const std::string& message() const { return message_; }
   std::vector<UniqueFd> result() { return std::move(result_); }
 
  private:
   struct Caller {
     UniqueFd fd;
-    Inbox note{sizeof(Note)};
+    Inbox handshake{sizeof(Handshake)};
   };
 
   void blame(unsigned ranks, const std::string& what) {
-    if (story_.empty()) story_ = ranks_in_words(ranks) + " " + what;
+    if (message_.empty()) message_ = ranks_in_words(ranks) + " " + what;
     blamed_ |= ranks;
-    to_answer_ &= ~ranks;
-    to_hear_ &= ~ranks;
+    unanswered_ &= ~ranks;
+    unreceived_ &= ~ranks;
   }
 
-  void ask(int peer) {
+  void connect(int peer) {
     UniqueFd& link = links_[peer];
-    while (!(link = platform::system::connect_to(socket_name_of(doors_[peer].name)))) {
+    while (!(link = platform::system::connect_to(socket_name_of(addresses_[peer].name)))) {
       const int error = errno;
       if (error == ECONNREFUSED)
         return blame(1u << peer, "cannot be reached: it has ended, or runs in another network namespace");
@@ -118,42 +120,43 @@ class Round {
                                    ", this rank as " + std::to_string(::geteuid()) +
                                    "; all ranks must run as one user");
     }
-    const Note note{doors_[peer].secret, rank_, 0};
-    if (!platform::system::send_all(link.get(), &note, sizeof(note), limit_)) blame(1u << peer, "has ended");
+    const Handshake handshake{addresses_[peer].secret, rank_, 0};
+    if (!platform::system::send_all(link.get(), &handshake, sizeof(handshake), limit_)) blame(1u << peer, "has ended");
   }
 
-  void hear(int peer) {
+  void receive_from(int peer) {
     const Arrival arrival = replies_[peer].receive_from(links_[peer].get());
     if (arrival == Arrival::nothing_yet) return;
-    const Note note = arrival == Arrival::complete ? replies_[peer].as<Note>() : Note{};
-    if (note.secret != doors_[rank_].secret || note.rank != peer)
+    const Handshake handshake = arrival == Arrival::complete ? replies_[peer].as<Handshake>() : Handshake{};
+    if (handshake.secret != addresses_[rank_].secret || handshake.rank != peer)
       return blame(1u << peer, "closed its connection without handing its memory: it has ended or failed");
-    if (note.has_fd != 0 && !replies_[peer].passed_fd)
+    if (handshake.has_fd != 0 && !replies_[peer].passed_fd)
       return blame(1u << peer, "handed a descriptor that this process has no room for; raise the limit of open files");
-    if (note.has_fd != 0) result_[peer] = std::move(replies_[peer].passed_fd);
+    if (handshake.has_fd != 0) result_[peer] = std::move(replies_[peer].passed_fd);
     links_[peer].reset();
-    to_hear_ &= ~(1u << peer);
+    unreceived_ &= ~(1u << peer);
   }
 
   void answer_callers() {
     for (auto caller = callers_.begin(); caller != callers_.end();) {
-      const Arrival arrival = caller->note.receive_from(caller->fd.get());
-      if (arrival == Arrival::complete) answer(caller->fd.get(), caller->note.as<Note>());
+      const Arrival arrival = caller->handshake.receive_from(caller->fd.get());
+      if (arrival == Arrival::complete) answer(caller->fd.get(), caller->handshake.as<Handshake>());
       caller = arrival == Arrival::nothing_yet ? std::next(caller) : callers_.erase(caller);
     }
   }
 
-  void answer(int link, const Note& note) {
-    const bool member = note.secret == doors_[rank_].secret && note.rank >= 0 && note.rank < num_ranks_;
-    if (!member || (to_answer_ >> note.rank & 1) == 0) return;
-    const Note reply{doors_[note.rank].secret, rank_, my_fd_ >= 0 ? 1 : 0};
+  void answer(int link, const Handshake& handshake) {
+    const bool member =
+        handshake.secret == addresses_[rank_].secret && handshake.rank >= 0 && handshake.rank < num_ranks_;
+    if (!member || (unanswered_ >> handshake.rank & 1) == 0) return;
+    const Handshake reply{addresses_[handshake.rank].secret, rank_, my_fd_ >= 0 ? 1 : 0};
     if (!platform::system::send_with_fd(link, &reply, sizeof(reply), my_fd_, limit_))
-      return blame(1u << note.rank, "has ended");
-    to_answer_ &= ~(1u << note.rank);
+      return blame(1u << handshake.rank, "has ended");
+    unanswered_ &= ~(1u << handshake.rank);
   }
 
-  void let_callers_in() {
-    constexpr std::size_t kMaxCallers = 64;  // strangers may come and say nothing: the oldest goes
+  void accept_callers() {
+    constexpr std::size_t kMaxCallers = 64;  // other processes may connect and send nothing: then the oldest is closed
     while (UniqueFd fd = platform::system::accept_from(listener_.get())) {
       if (!platform::system::same_user(fd.get())) continue;
       if (callers_.size() >= kMaxCallers) callers_.pop_front();
@@ -166,10 +169,10 @@ class Round {
   Deadline limit_;
   const int my_fd_;
   UniqueFd listener_;
-  std::vector<Door> doors_;
+  std::vector<Address> addresses_;
   std::list<Caller> callers_;
-  unsigned to_answer_ = 0, to_hear_ = 0, blamed_ = 0;  // ranks, as bits
-  std::string story_;
+  unsigned unanswered_ = 0, unreceived_ = 0, blamed_ = 0;  // bits of ranks
+  std::string message_;
   std::vector<UniqueFd> links_;
   std::vector<Inbox> replies_;
   std::vector<UniqueFd> result_;
@@ -183,21 +186,22 @@ DescriptorExchange::DescriptorExchange(AllGather all_gather, int rank, int num_r
 
 std::vector<UniqueFd> DescriptorExchange::exchange(int my_fd) {
   Round round(rank_, num_ranks_, deadline_, my_fd);
-  round.open_door(all_gather_);
+  round.listen(all_gather_);
   std::string failure;
   try {
     round.run();
   } catch (const Error& error) {  // of this rank's system
     failure = error.what();
   }
-  // The door stays open until all have spoken, so that no rank takes another's failure for its own.
+  // The socket stays open until all verdicts are gathered: otherwise a peer would take the closing for a failure of its
+  // own.
   Verdict mine{round.blamed(), {}};
   std::strncpy(mine.message, (failure.empty() ? round.message() : failure).c_str(), sizeof(mine.message) - 1);
   const auto verdicts = all_gather_value(all_gather_, num_ranks_, mine);
   unsigned blamed = 0;
   for (const Verdict& verdict : verdicts) blamed |= verdict.blamed;
   for (int i = 0; i < num_ranks_; ++i) {
-    const int r = (rank_ + i) % num_ranks_;  // the own message first
+    const int r = (rank_ + i) % num_ranks_;  // this rank's message first
     if (verdicts[r].message[0] == '\0') continue;
     const std::string text = "exchange of memory handles: rank " + std::to_string(rank_) + " of " +
                              std::to_string(num_ranks_) + ": " +

@@ -19,7 +19,7 @@ struct SharedHandle {
   char bytes[64];
 };
 
-/// Blocks of ranks of this process: copies of their counted references.
+/// Blocks of ranks in this process: copies of their shared_ptr.
 void share_references(const Sharing& s, const platform::BlockPtr& mine, std::vector<platform::BlockPtr>& blocks) {
   const auto references = all_gather_value(s.all_gather, s.num_ranks, &mine);
   for (int r = 0; r < s.num_ranks; ++r) {
@@ -29,7 +29,7 @@ void share_references(const Sharing& s, const platform::BlockPtr& mine, std::vec
   }
 }
 
-/// Blocks of ranks of other processes.
+/// Blocks of ranks in other processes, by file descriptors.
 void share_descriptors(const Sharing& s, const platform::BlockPtr& mine, std::vector<platform::BlockPtr>& blocks) {
   const platform::system::UniqueFd exported(s.device->export_descriptor(*mine));
   auto descriptors = DescriptorExchange(s.all_gather, s.rank, s.num_ranks, s.deadline).exchange(exported.get());
@@ -37,7 +37,8 @@ void share_descriptors(const Sharing& s, const platform::BlockPtr& mine, std::ve
     if (!s.is_in_process(r)) blocks[r] = s.device->import_descriptor(descriptors[r].get(), mine->bytes());
 }
 
-/// The same by handles, which most vendors refuse to open in the process that made them.
+/// The same by IPC handles. Most drivers refuse to open a handle in the process that made it, so ranks of this process
+/// are left to share_references.
 void share_handles(const Sharing& s, const platform::BlockPtr& mine, std::vector<platform::BlockPtr>& blocks) {
   SharedHandle handle{};
   const std::string exported = s.device->export_handle(*mine);
@@ -76,11 +77,11 @@ PeerMemory PeerMemory::create(const Sharing& s, std::uint64_t bytes, const char*
     if (!s.one_process())
       (s.share_mode.share == platform::Share::descriptor ? share_descriptors : share_handles)(s, mine, memory.blocks_);
   } catch (const PeerLostError&) {
-    throw;  // the gathering itself has failed: no rank can be told
+    throw;  // the all-gather itself has failed, so agree() cannot work
   } catch (const Error& error) {
     failure = error.what();
   }
-  agree(s, failure, what);  // also keeps every rank's reference alive until all have copied it
+  agree(s, failure, what);  // `mine`, whose address share_references gathered, must live until every rank has copied it
   return memory;
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Memory of one size on every rank, mapped by all. Nobody frees what a peer still maps: counted references between
-// threads, the system's own counts between processes.
+// Memory of one size on every rank, mapped by all. It is freed only when no rank maps it: references are counted
+// between threads, and by the operating system between processes.
 #pragma once
 
 #include <chrono>
@@ -13,7 +13,7 @@
 
 namespace crossdock::memory {
 
-/// Who shares, and by what means.
+/// The ranks that share memory, and how they do it.
 struct Sharing {
   AllGather all_gather;
   std::shared_ptr<platform::Device> device;
@@ -31,12 +31,13 @@ class PeerMemory {
  public:
   PeerMemory() = default;
 
-  /// Collective. If any rank fails, all throw, naming it.
+  /// Allocates `bytes` bytes on every rank and maps those of all ranks. Collective. If any rank fails, every rank
+  /// throws an error that names it.
   static PeerMemory create(const Sharing& sharing, std::uint64_t bytes, const char* what);
 
   std::byte* base(int rank) const { return blocks_[rank]->data(); }
   std::uint64_t bytes() const { return blocks_.empty() ? 0 : blocks_[rank_]->bytes(); }
-  /// Whether a pointer is into this rank's own part.
+  /// Whether `pointer` points into this rank's own memory.
   bool holds(const void* pointer) const {
     return bytes() && static_cast<std::uint64_t>(static_cast<const std::byte*>(pointer) - base(rank_)) < bytes();
   }
@@ -48,8 +49,8 @@ class PeerMemory {
   std::vector<platform::BlockPtr> blocks_;
 };
 
-/// Collective. Throws on every rank if `failure` (a text; empty = fine) is given on any: there the caller's own
-/// exception class, elsewhere that of the first rank that failed, named with its reason.
+/// Collective. Throws on every rank if any rank passes a `failure` text (empty: none). A rank that failed throws its
+/// own text with `code`; the others throw the code and text of the first rank that failed, and name it.
 void agree(const Sharing& sharing, const std::string& failure, const char* what, StatusCode code = StatusCode::system);
 
 }  // namespace crossdock::memory

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// How a kernel finds memory: one arena per rank, mapped by all, the same offsets everywhere.
+// Pointers of a kernel to shared memory: every rank maps one arena per rank, and offsets are equal in all arenas.
 #pragma once
 
 #include <cstddef>
@@ -10,13 +10,14 @@
 
 namespace crossdock::memory {
 
-/// The arenas of a group, as this rank maps them.
+/// The arenas of a group, as mapped by this rank.
 struct Peers {
   std::byte* base[kMaxRanks];
   std::int32_t rank;
   std::int32_t num_ranks;
 
-  /// The rank `step` (below W) after this one, around: ranks that begin with different peers do not crowd one.
+  /// The rank `step` (below W) after this one, cyclic. Loops over peers start here, so that ranks access different
+  /// peers at a time.
   XD_FN int after(int step) const { return rank + step < num_ranks ? rank + step : rank + step - num_ranks; }
 
   template <class T>

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Every region of an arena, declared once: name, element, count, who writes it. One visitor sizes, buffer sets and prints.
+// Every region of an arena, declared once: name, element size, count, content and writers. Offsets, sizes and printed
+// lists are computed from these declarations.
 //
-// arena = buffer set 0 | buffer set 1 ... | plan 0 | plan 1 ...; a group's control words are memory of their own
-// A buffer set is one use of the receive rows; a plan is one routing. Offsets below are relative to their own part.
+// arena = buffer set 0 | buffer set 1 ... | plan 0 | plan 1 ...; a group's control words are in memory of their own
+// A buffer set serves one Received at a time; a plan is the result of one routing. Offsets are relative to the start of
+// their buffer set or plan.
 #pragma once
 
 #include <cstdint>
@@ -15,29 +17,29 @@ namespace crossdock::memory {
 
 inline constexpr std::uint64_t kRegionAlign = 256;
 
-/// Most thread blocks of any launch; per-block scratch is sized by it.
+/// Most thread blocks of any launch. Scratch memory per block is sized by it.
 inline constexpr int kMaxBlocks = 256;
 
-/// What a block of dispatch counts of its share of tokens: rows for every rank, and bad ids.
+/// Counts of a block of dispatch over its share of the tokens: rows for each rank, and bad ids.
 inline constexpr int kShareCounts = kMaxRanks + 1;
 
-/// Where a token of this rank went, in the order in which its ids first name distinct ranks.
+/// One destination of a token of this rank. A token has one per distinct rank, in the order in which its ids name them.
 struct Route {
   std::int32_t rank;  // -1: unused entry
   std::int32_t row;   // received row there; -1: dropped
 };
 
-/// Local, mutable facts of a buffer set; written by kernels of its own rank only.
+/// State of a buffer set. Only kernels of its own rank access it.
 struct BufferSetState {
-  std::uint64_t clock[kMaxBlocks];  // a copy for each block: number of the last operation * 2 + (it was a combine)
+  std::uint64_t clock[kMaxBlocks];  // one copy per block: number of the last operation * 2 + (it was a combine)
   std::uint32_t arrivals;           // blocks of the running kernel that have finished a phase
   std::uint32_t reserved;
 };
 
-/// Local facts of a plan.
+/// How far a plan's metadata is filled: the next dispatch clears only that much.
 struct PlanFill {
-  std::uint64_t rows;                     // received rows that hold metadata, so that only they need cleaning
-  std::uint32_t expert_rows[kMaxBlocks];  // contiguous: the same for the expert buffer, a copy for each block
+  std::uint64_t rows;                     // received rows with metadata
+  std::uint32_t expert_rows[kMaxBlocks];  // contiguous: rows of the expert buffer with metadata, one copy per block
 };
 
 struct BufferSetRegions {
@@ -46,7 +48,7 @@ struct BufferSetRegions {
   std::uint64_t rows, scales, expert_rows, expert_scales, combine_rows, combine_slots, combine_slot_weights;
   std::uint64_t mask_words, ll_packets;
 
-  /// Calls region(name, offset member, element bytes, count, what it holds and who writes it) for each region.
+  /// Calls region(name, offset member, element bytes, count, "content; writers") for each region.
   template <class Self, class Region>
   static constexpr void visit(Self& r, const Shape& s, Region&& region) {
     const std::uint64_t w = s.num_ranks, experts = s.layout == Layout::token_major ? 0 : s.expert_rows;
@@ -76,9 +78,9 @@ struct BufferSetRegions {
            std::uint64_t(s.max_tokens_per_rank) * s.ranks_per_token, "their rows of weights; peers");
     const std::uint64_t slots = s.ll_packets_per_row ? 2 * w * s.max_tokens_per_rank : 0;
     region("buffer_set.mask_words", r.mask_words, slots ? 8 : 0, 2 * w * (w + 1),
-           "edge counts, for packets: [parity][source][tokens for destination | T and plan]; peers");
+           "edge counts for packets: [parity][source][tokens for destination | T and plan]; peers");
     region("buffer_set.ll_packets", r.ll_packets, ll_packet::kBytes * std::uint64_t(ll_packet::per_slot(s)), slots,
-           "rows and what goes along: [parity][source][token]; peers");
+           "rows with their metadata: [parity][source][token]; peers");
   }
 };
 
@@ -101,7 +103,7 @@ struct PlanRegions {
     region("plan.topk_ids", r.topk_ids, 4 * k, rows, "its ids; peers");
     region("plan.topk_weights", r.topk_weights, 4 * k, rows, "its weights; peers");
     region("plan.routes", r.routes, sizeof(Route) * s.ranks_per_token, tokens,
-           "where each own token went; own dispatch");
+           "destinations of each own token; own dispatch");
     region("plan.kept_ids", r.kept_ids, 8, tokens, "bit j: id j is valid and its rank kept the row; own dispatch");
     region("plan.expert_of_row", r.expert_of_row, by_expert ? 4 * k : 0, rows,
            "expert row of (row, id j), -1: none; own");
@@ -111,7 +113,7 @@ struct PlanRegions {
   }
 };
 
-/// Where everything lies in an arena.
+/// Offsets of all regions in an arena, in bytes.
 struct Arena {
   BufferSetRegions buffer_set;
   PlanRegions plan;

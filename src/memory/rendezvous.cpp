@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The all-gather of a rendezvous: a star around rank 0. How the star forms is in rendezvous_meeting.cpp.
+// The all-gather of a rendezvous: every rank sends to rank 0, which sends all contributions back.
+// rendezvous_meeting.cpp makes the connections.
 #include "memory/rendezvous.hpp"
 
 #include <sys/socket.h>
@@ -21,7 +22,7 @@ namespace {
 constexpr const char* kClosed =
     " closed its connection: it ended, was killed, or left; all ranks must be started again";
 
-/// What rank 0 has of one rank's contribution.
+/// The part of one rank's contribution that rank 0 has received.
 struct Contribution {
   Inbox head{sizeof(Head)}, body;
   bool complete = false;
@@ -29,9 +30,9 @@ struct Contribution {
 
 }  // namespace
 
-void tell_failure(int link, StatusCode code, const std::string& message) {
+void send_failure(int link, StatusCode code, const std::string& message) {
   const Head head{MessageKind::failure, code, 0, message.size()};
-  const Deadline soon(kTellLimit);
+  const Deadline soon(kSendFailureLimit);
   if (platform::system::send_all(link, &head, sizeof(head), soon))
     platform::system::send_all(link, message.data(), message.size(), soon);
 }
@@ -75,16 +76,16 @@ void Rendezvous::gather_as_root(const void* mine, std::size_t bytes, void* all) 
   }
 }
 
-/// Rank 0: waits for what every other rank brings.
+/// Rank 0: receives the contributions of all other ranks into `all`.
 void Rendezvous::collect(std::size_t bytes, std::byte* all) {
-  JoinDeadline patience{deadline_};
+  JoinDeadline join_deadline{deadline_};
   std::vector<Contribution> from(static_cast<std::size_t>(num_ranks_));
   unsigned missing = (1u << num_ranks_) - 2;
   while (missing != 0) {
     std::vector<pollfd> fds;
     for (int r = 1; r < num_ranks_; ++r)
       fds.push_back({links_[r].get(), static_cast<short>(from[r].complete ? POLLRDHUP : POLLIN), 0});
-    platform::system::poll_all(fds, patience.deadline);
+    platform::system::poll_all(fds, join_deadline.deadline);
     for (int r = 1; r < num_ranks_; ++r) {
       if (fds[r - 1].revents == 0) continue;
       Contribution& one = from[r];
@@ -96,7 +97,7 @@ void Rendezvous::collect(std::size_t bytes, std::byte* all) {
                                           std::to_string(r) + " " + std::to_string(head.bytes) +
                                           "; all ranks must make the same calls in the same order");
         }
-        patience.share(head.limit_ms, head.deadline_ns);
+        join_deadline.include(head.limit_ms, head.deadline_ns);
         if (one.body.bytes.size() != bytes) one.body = Inbox(bytes);
         arrival = one.body.receive_from(links_[r].get());
       }
@@ -106,8 +107,9 @@ void Rendezvous::collect(std::size_t bytes, std::byte* all) {
       missing &= ~(1u << r);
       if (bytes > 0) std::memcpy(all + bytes * static_cast<std::size_t>(r), one.body.bytes.data(), bytes);
     }
-    if (missing != 0 && patience.deadline.passed()) {
-      fail_all(StatusCode::peer_lost, ranks_in_words(missing) + " did not come " + deadline_in_words(patience.limit) +
+    if (missing != 0 && join_deadline.deadline.passed()) {
+      fail_all(StatusCode::peer_lost, ranks_in_words(missing) + " did not come " +
+                                          deadline_in_words(join_deadline.limit) +
                                           "; every rank must take part, or the deadline be longer");
     }
   }
@@ -119,10 +121,10 @@ void Rendezvous::gather_as_leaf(const void* mine, std::size_t bytes, void* all) 
   const Head head{
       MessageKind::gather, StatusCode::ok, num_gathers_, bytes, static_cast<std::uint64_t>(deadline_.count()),
       limit.to_ns()};
-  // If this fails, rank 0 has closed; it may have left its reason to be read.
+  // If a send fails, rank 0 has closed the connection. Its failure message may still be there to read.
   if (platform::system::send_all(link, &head, sizeof(head), limit))
     platform::system::send_all(link, mine, bytes, limit);
-  const Deadline for_reply = limit.plus(kGrace);
+  const Deadline for_reply = limit.plus(kReplyGrace);
   Head reply{};
   std::string message;
   Arrival arrival = receive_reply(link, reply, message, for_reply);
@@ -147,7 +149,7 @@ void Rendezvous::gather_as_leaf(const void* mine, std::size_t bytes, void* all) 
 
 void Rendezvous::fail_all(StatusCode code, const std::string& message) {
   for (const auto& link : links_)
-    if (link) tell_failure(link.get(), code, message);
+    if (link) send_failure(link.get(), code, message);
   fail(code, message);
 }
 

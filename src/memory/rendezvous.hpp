@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Processes of one host that share only a name meet at a Unix-domain socket of rank 0 and gather bytes through it.
+// An all-gather for processes of one host that have only a name in common, through a Unix-domain socket of rank 0.
 //
-// The socket lives in <runtime dir>/crossdock-<uid>/, mode 0700, checked; both ends check the user of the other. Files
-// are removed once all ranks are there, or on failure; those of a killed process are replaced. A rank that fails, or is
-// missed, is named on every rank. The first failure is final: later calls repeat it.
+// The socket is in <runtime dir>/crossdock-<uid>/, whose mode 0700 is checked. Both ends check the user of the other.
+// Files are removed once all ranks have connected, or on failure; those of a killed process are replaced. The error on
+// every rank names the ranks that failed or are missing. The first failure is final: later calls throw it again.
 #pragma once
 
 #include <chrono>
@@ -21,12 +21,13 @@ namespace crossdock::memory {
 
 class Rendezvous {
  public:
-  /// Collective. `deadline` 0 = no limit. Errors: usage (name, rank, a rank that two processes use), config (processes
-  /// that disagree on the number of ranks or on the protocol), peer_lost, system (the directory, sockets).
+  /// Collective. `deadline` 0: no limit. Errors: usage (name, rank, a rank that two processes use), config (processes
+  /// with different numbers of ranks or versions of the protocol), peer_lost, system (the directory, sockets).
   static std::shared_ptr<Rendezvous> meet(const std::string& name, int rank, int num_ranks,
                                           std::chrono::milliseconds deadline);
 
-  /// Collective. Not for two threads at once. Errors: peer_lost, usage (sizes that differ).
+  /// Writes `bytes` bytes of every rank to `all`, in rank order. Collective; one thread at a time. Errors: peer_lost,
+  /// usage (ranks that pass different sizes).
   void all_gather(const void* mine, std::size_t bytes, void* all);
 
   Rendezvous(const Rendezvous&) = delete;
@@ -40,22 +41,22 @@ class Rendezvous {
   void gather_as_root(const void* mine, std::size_t bytes, void* all);
   void gather_as_leaf(const void* mine, std::size_t bytes, void* all);
   void collect(std::size_t bytes, std::byte* all);
-  [[noreturn]] void fail_all(StatusCode code, const std::string& message);  ///< rank 0: tells everybody first
+  [[noreturn]] void fail_all(StatusCode code, const std::string& message);  ///< rank 0: sends it to all, then fails
   [[noreturn]] void fail(StatusCode code, const std::string& message);
 
   const std::string name_;
   const int rank_, num_ranks_;
   const std::chrono::milliseconds deadline_;
-  std::vector<platform::system::UniqueFd> links_;  // rank 0: by rank; others: [0] leads to rank 0
+  std::vector<platform::system::UniqueFd> links_;  // on rank 0: by rank; on others: [0] is the connection to rank 0
   std::uint64_t num_gathers_ = 0;
   StatusCode failure_code_ = StatusCode::ok;
   std::string failure_;
 };
 
-/// The all-gather of a rendezvous, which it keeps alive.
+/// The all-gather of a rendezvous; it owns a reference to it.
 AllGather all_gather_of(std::shared_ptr<Rendezvous> rendezvous);
 
-/// "" or why `name` cannot name a rendezvous.
+/// The reason why `name` is not legal, or "".
 std::string problem_of_name(const std::string& name);
 
 }  // namespace crossdock::memory

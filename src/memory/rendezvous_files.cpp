@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Creating, checking and cleaning what a rendezvous leaves in the file system.
+// Creates, checks and removes the directory and files of a rendezvous.
 #include "memory/rendezvous_files.hpp"
 
 #include <fcntl.h>
@@ -73,7 +73,7 @@ bool NameLock::try_take() {
     const bool same = ::fstat(lock.get(), &held) == 0 &&
                       ::fstatat(directory_.fd(), lock_file_.c_str(), &named, AT_SYMLINK_NOFOLLOW) == 0 &&
                       held.st_ino == named.st_ino && held.st_dev == named.st_dev;
-    if (!same) continue;  // its owner removed it between our open and our lock
+    if (!same) continue;  // the owner removed the file between our open and our lock
     lock_ = std::move(lock);
     ::unlinkat(directory_.fd(), socket_file_.c_str(), 0);
     return true;

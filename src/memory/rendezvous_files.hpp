@@ -10,15 +10,16 @@
 
 namespace crossdock::memory {
 
-/// <CROSSDOCK_RUNTIME_DIR, $XDG_RUNTIME_DIR or /tmp>/crossdock-<uid>, created if missing, held open.
+/// The directory <CROSSDOCK_RUNTIME_DIR, $XDG_RUNTIME_DIR or /tmp>/crossdock-<uid>, created if missing, as an open
+/// descriptor.
 class PrivateDirectory {
  public:
-  /// SystemError unless the directory is no link, belongs to `owner` and is closed to everybody else.
+  /// SystemError if the directory is a symbolic link, belongs to another user, or grants others any access.
   static PrivateDirectory open(const std::string& base, uid_t owner);
   static std::string base_from_environment();
 
   const std::string& path() const { return path_; }
-  /// A path to `file` that stays right if the directory is renamed, and that fits a socket address however long path() is.
+  /// A path to `file` that stays valid if the directory is renamed, and fits a socket address however long path() is.
   std::string path_to(const std::string& file) const;
   int fd() const { return fd_.get(); }
 
@@ -27,7 +28,8 @@ class PrivateDirectory {
   platform::system::UniqueFd fd_;
 };
 
-/// Rank 0's right to listen under a name: a lock that dies with its process. Removes the files when destroyed.
+/// The lock file that permits rank 0 to listen under a name. The system releases the lock when the process ends. The
+/// destructor removes the files.
 class NameLock {
  public:
   NameLock(const PrivateDirectory& directory, const std::string& name);
@@ -35,7 +37,7 @@ class NameLock {
   NameLock(const NameLock&) = delete;
   NameLock& operator=(const NameLock&) = delete;
 
-  /// False if a live process holds the name. Once true, files of a dead owner are gone.
+  /// False if a live process has the lock. True: this process has it, and files of an ended owner are removed.
   bool try_take();
   void release();
 
@@ -45,7 +47,7 @@ class NameLock {
   platform::system::UniqueFd lock_;
 };
 
-/// Name of the socket file of rendezvous `name`.
+/// Name of the socket file for rendezvous `name`.
 std::string socket_file_of(const std::string& name);
 
 }  // namespace crossdock::memory

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// How processes find each other under a name: rank 0 opens the door and looks at everybody who enters, others knock.
+// Makes the connections of a rendezvous. Rank 0 listens and validates each Hello; the others connect with back-off.
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
@@ -33,10 +33,10 @@ std::string problem_of_name(const std::string& name) {
   return "";
 }
 
-/// One process on its way into a rendezvous.
+/// State of one process while it joins a rendezvous.
 struct RendezvousMeeting {
   Rendezvous& self;
-  JoinDeadline patience;
+  JoinDeadline join_deadline;
   PrivateDirectory directory;
   NameLock lock;
   UniqueFd listener = {};
@@ -46,22 +46,22 @@ struct RendezvousMeeting {
     UniqueFd fd;
     pid_t pid;
     Inbox hello{sizeof(Hello)};
-    int rank = -1;  // once it is known and its own
+    int rank = -1;  // set once its hello was valid
   };
-  std::list<Connection> guests = {};
-  unsigned seen = 1;  // ranks that have said hello, bad or not
-  int num_strangers = 0;
+  std::list<Connection> connections = {};
+  unsigned ranks_seen = 1;  // bits of ranks that sent a hello, valid or not
+  int num_refused = 0;
   StatusCode fault_code = StatusCode::ok;
   std::string fault = {};
 
   explicit RendezvousMeeting(Rendezvous& rendezvous)
       : self(rendezvous),
-        patience{rendezvous.deadline_},
+        join_deadline{rendezvous.deadline_},
         directory(PrivateDirectory::open(PrivateDirectory::base_from_environment(), ::geteuid())),
         lock(directory, rendezvous.name_) {}
 
-  std::string did_not_come(unsigned ranks) const {
-    return ranks_in_words(ranks) + " did not come " + deadline_in_words(patience.limit) +
+  std::string missing_ranks_text(unsigned ranks) const {
+    return ranks_in_words(ranks) + " did not come " + deadline_in_words(join_deadline.limit) +
            "; every rank must be started with the same name, user and runtime directory (here " + directory.path() +
            ")";
   }
@@ -69,73 +69,74 @@ struct RendezvousMeeting {
 
   // ---- rank 0 ----
 
-  void receive_all_ranks() {
+  void accept_all_ranks() {
     while (!lock.try_take()) {
-      // Somebody else is rank 0 under this name. It finds that out by our hello, and tells everybody.
+      // Another process is rank 0 under this name. Our hello makes it fail, and it sends the failure to every rank.
       if (UniqueFd link = platform::system::connect_to(socket_path()))
-        enter(std::move(link));  // does not return if heard
-      pause_before_retry();
-      if (patience.deadline.passed())
+        send_hello(std::move(link));  // throws that failure
+      back_off();
+      if (join_deadline.deadline.passed())
         self.fail(StatusCode::peer_lost, "another process holds the name and does not answer; use another name");
     }
     listener = platform::system::listen_at(socket_path(), 64);
-    std::optional<Deadline> last_call;  // set by a fault
-    while (seen != (1u << self.num_ranks_) - 1) {
-      look_around(last_call ? *last_call : patience.deadline);
-      if (!fault.empty() && !last_call) last_call = patience.deadline.earlier(Deadline(kLastCall));
-      if ((last_call ? *last_call : patience.deadline).passed()) break;
+    std::optional<Deadline> failure_deadline;  // set by a fault
+    while (ranks_seen != (1u << self.num_ranks_) - 1) {
+      poll_connections(failure_deadline ? *failure_deadline : join_deadline.deadline);
+      if (!fault.empty() && !failure_deadline)
+        failure_deadline = join_deadline.deadline.earlier(Deadline(kFailureGrace));
+      if ((failure_deadline ? *failure_deadline : join_deadline.deadline).passed()) break;
     }
-    if (fault.empty() && seen != (1u << self.num_ranks_) - 1) report_missing();
-    if (!fault.empty()) turn_all_away();
+    if (fault.empty() && ranks_seen != (1u << self.num_ranks_) - 1) report_missing();
+    if (!fault.empty()) fail_all_connections();
     lock.release();
-    for (Connection& guest : guests) {
-      if (guest.rank < 0) continue;
+    for (Connection& connection : connections) {
+      if (connection.rank < 0) continue;
       const Head welcome{MessageKind::welcome, StatusCode::ok, 0, 0};
-      platform::system::send_all(guest.fd.get(), &welcome, sizeof(welcome),
-                                 patience.deadline);  // a loss shows in the first gather
-      self.links_[static_cast<std::size_t>(guest.rank)] = std::move(guest.fd);
+      platform::system::send_all(connection.fd.get(), &welcome, sizeof(welcome),
+                                 join_deadline.deadline);  // the first gather finds a lost rank
+      self.links_[static_cast<std::size_t>(connection.rank)] = std::move(connection.fd);
     }
   }
 
-  void look_around(const Deadline& until) {
+  void poll_connections(const Deadline& until) {
     std::vector<pollfd> fds{{listener.get(), POLLIN, 0}};
-    for (const Connection& guest : guests)
-      fds.push_back({guest.fd.get(), static_cast<short>(guest.hello.complete() ? POLLRDHUP : POLLIN), 0});
+    for (const Connection& connection : connections)
+      fds.push_back({connection.fd.get(), static_cast<short>(connection.hello.complete() ? POLLRDHUP : POLLIN), 0});
     platform::system::poll_all(fds, until);
     std::size_t i = 1;
-    for (auto guest = guests.begin(); guest != guests.end(); ++i) {
-      const bool keep = fds[i].revents == 0 || listen_to(*guest);
-      guest = keep ? std::next(guest) : guests.erase(guest);
+    for (auto connection = connections.begin(); connection != connections.end(); ++i) {
+      const bool keep = fds[i].revents == 0 || read_hello(*connection);
+      connection = keep ? std::next(connection) : connections.erase(connection);
     }
     while (UniqueFd fd = platform::system::accept_from(listener.get())) {
       const auto peer = platform::system::peer_of(fd.get());
-      if (peer.uid == ::geteuid() && guests.size() < 256) {
-        guests.push_back({std::move(fd), peer.pid});
+      if (peer.uid == ::geteuid() && connections.size() < 256) {
+        connections.push_back({std::move(fd), peer.pid});
       } else {
-        ++num_strangers;
+        ++num_refused;
       }
     }
   }
 
-  /// False: forget this guest.
-  bool listen_to(Connection& guest) {
-    if (guest.rank >= 0) {
-      set_fault(StatusCode::peer_lost, ranks_in_words(1u << guest.rank) + " left before the group was complete");
+  /// Reads what a connection has sent. False: the caller closes it.
+  bool read_hello(Connection& connection) {
+    if (connection.rank >= 0) {
+      set_fault(StatusCode::peer_lost, ranks_in_words(1u << connection.rank) + " left before the group was complete");
       return false;
     }
-    if (guest.hello.complete()) return false;  // a bad one that has left
-    const Arrival arrival = guest.hello.receive_from(guest.fd.get());
+    if (connection.hello.complete()) return false;  // its hello was not valid, and it has closed
+    const Arrival arrival = connection.hello.receive_from(connection.fd.get());
     if (arrival != Arrival::complete) return arrival == Arrival::nothing_yet;
-    const Hello hello = guest.hello.as<Hello>();
+    const Hello hello = connection.hello.as<Hello>();
     if (std::memcmp(hello.magic, kRendezvousMagic, sizeof(hello.magic)) != 0) {
-      ++num_strangers;
+      ++num_refused;
       return false;
     }
-    check(guest, hello);
+    validate_hello(connection, hello);
     return true;
   }
 
-  void check(Connection& guest, const Hello& hello) {
+  void validate_hello(Connection& connection, const Hello& hello) {
     const std::string who = "rank " + std::to_string(hello.rank);
     const bool in_range = hello.rank >= 0 && hello.rank < self.num_ranks_;
     if (hello.version != kRendezvousVersion) {
@@ -145,19 +146,19 @@ struct RendezvousMeeting {
     } else if (hello.num_ranks != self.num_ranks_ || !in_range) {
       set_fault(StatusCode::config, "rank 0 says there are " + std::to_string(self.num_ranks_) + " ranks and " + who +
                                         " says " + std::to_string(hello.num_ranks) + "; all must say the same");
-    } else if ((seen >> hello.rank & 1) != 0) {
+    } else if ((ranks_seen >> hello.rank & 1) != 0) {
       set_fault(StatusCode::usage, "two processes are " + who + " (" + pids_of(hello.rank) + " and " +
-                                       std::to_string(guest.pid) + "); give each process a rank of its own");
+                                       std::to_string(connection.pid) + "); give each process a rank of its own");
     } else {
-      guest.rank = hello.rank;
-      patience.share(hello.limit_ms, hello.deadline_ns);
+      connection.rank = hello.rank;
+      join_deadline.include(hello.limit_ms, hello.deadline_ns);
     }
-    if (in_range) seen |= 1u << hello.rank;
+    if (in_range) ranks_seen |= 1u << hello.rank;
   }
 
   std::string pids_of(int rank) const {
-    for (const Connection& guest : guests)
-      if (guest.rank == rank) return "process " + std::to_string(guest.pid);
+    for (const Connection& connection : connections)
+      if (connection.rank == rank) return "process " + std::to_string(connection.pid);
     return "process " + std::to_string(::getpid());
   }
 
@@ -169,26 +170,26 @@ struct RendezvousMeeting {
 
   void report_missing() {
     set_fault(StatusCode::peer_lost,
-              did_not_come(~seen & ((1u << self.num_ranks_) - 1)) +
-                  (num_strangers == 0 ? "" : "; refused strangers: " + std::to_string(num_strangers)));
+              missing_ranks_text(~ranks_seen & ((1u << self.num_ranks_) - 1)) +
+                  (num_refused == 0 ? "" : "; refused strangers: " + std::to_string(num_refused)));
   }
 
-  [[noreturn]] void turn_all_away() {
+  [[noreturn]] void fail_all_connections() {
     lock.release();
-    for (const Connection& guest : guests) tell_failure(guest.fd.get(), fault_code, fault);
+    for (const Connection& connection : connections) send_failure(connection.fd.get(), fault_code, fault);
     while (const UniqueFd late = platform::system::accept_from(listener.get()))
-      tell_failure(late.get(), fault_code, fault);
+      send_failure(late.get(), fault_code, fault);
     self.fail(fault_code, fault);
   }
 
   // ---- other ranks ----
 
-  void go_to_rank_0() {
+  void connect_to_rank_0() {
     for (;;) {
       if (UniqueFd link = platform::system::connect_to(socket_path())) {
-        if (enter(std::move(link))) return;
+        if (send_hello(std::move(link))) return;
         self.fail(StatusCode::peer_lost,
-                  "rank 0 closed its door: it ended, was killed, or its group is complete without "
+                  "rank 0 closed the connection: it ended, was killed, or its group is complete without "
                   "this process; is rank " +
                       std::to_string(self.rank_) + " used twice?");
       }
@@ -196,13 +197,13 @@ struct RendezvousMeeting {
       if (error != ENOENT && error != ECONNREFUSED && error != EAGAIN)
         platform::system::throw_system_error(
             "connecting to rank 0 at " + directory.path() + "/" + socket_file_of(self.name_), error);
-      if (patience.deadline.passed()) self.fail(StatusCode::peer_lost, did_not_come(1));
-      pause_before_retry();
+      if (join_deadline.deadline.passed()) self.fail(StatusCode::peer_lost, missing_ranks_text(1));
+      back_off();
     }
   }
 
-  /// Says hello and waits to be welcomed. False: the door was closed without a word.
-  bool enter(UniqueFd link) {
+  /// Sends the hello and waits for the welcome. False: rank 0 closed the connection without a message.
+  bool send_hello(UniqueFd link) {
     if (!platform::system::same_user(link.get())) {
       throw SystemError("rendezvous '" + self.name_ + "': the process that listens in " + directory.path() +
                         " runs as uid " + std::to_string(platform::system::peer_of(link.get()).uid) + ", this one as " +
@@ -212,13 +213,13 @@ struct RendezvousMeeting {
                 kRendezvousVersion,
                 self.num_ranks_,
                 self.rank_,
-                static_cast<std::uint32_t>(patience.limit.count()),
-                patience.deadline.to_ns()};
+                static_cast<std::uint32_t>(join_deadline.limit.count()),
+                join_deadline.deadline.to_ns()};
     std::memcpy(hello.magic, kRendezvousMagic, sizeof(hello.magic));
-    platform::system::send_all(link.get(), &hello, sizeof(hello), patience.deadline);
+    platform::system::send_all(link.get(), &hello, sizeof(hello), join_deadline.deadline);
     Head reply{};
     std::string message;
-    const Arrival arrival = receive_reply(link.get(), reply, message, patience.deadline.plus(kGrace));
+    const Arrival arrival = receive_reply(link.get(), reply, message, join_deadline.deadline.plus(kReplyGrace));
     if (arrival == Arrival::nothing_yet)
       self.fail(StatusCode::peer_lost, "rank 0 did not answer " + deadline_in_words(self.deadline_));
     if (arrival == Arrival::closed) return false;
@@ -227,11 +228,11 @@ struct RendezvousMeeting {
     return true;
   }
 
-  void pause_before_retry() {
-    std::this_thread::sleep_for(wait_);
-    wait_ = std::min(wait_ * 2, std::chrono::milliseconds{20});
+  void back_off() {
+    std::this_thread::sleep_for(retry_delay_);
+    retry_delay_ = std::min(retry_delay_ * 2, std::chrono::milliseconds{20});
   }
-  std::chrono::milliseconds wait_{1};
+  std::chrono::milliseconds retry_delay_{1};
 };
 
 std::shared_ptr<Rendezvous> Rendezvous::meet(const std::string& name, int rank, int num_ranks,
@@ -250,9 +251,9 @@ std::shared_ptr<Rendezvous> Rendezvous::meet(const std::string& name, int rank, 
   rendezvous->links_.resize(static_cast<std::size_t>(rank == 0 ? num_ranks : 1));
   RendezvousMeeting meeting(*rendezvous);
   if (rank == 0) {
-    meeting.receive_all_ranks();
+    meeting.accept_all_ranks();
   } else {
-    meeting.go_to_rank_0();
+    meeting.connect_to_rank_0();
   }
   return rendezvous;
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What processes of a rendezvous say to each other. Same host, so the same byte order; the layout of Hello never changes.
+// Messages between the processes of a rendezvous. All run on one host, so byte order is no concern. The layout of Hello
+// is the same in every version of the library.
 #pragma once
 
 #include <chrono>
@@ -14,28 +15,28 @@ namespace crossdock::memory {
 inline constexpr std::uint32_t kRendezvousVersion = 1;
 inline constexpr char kRendezvousMagic[8] = {'x', 'd', '-', 'm', 'e', 'e', 't', '\n'};
 
-/// After its deadline a rank listens this much longer for rank 0's verdict, which knows who is missing.
-inline constexpr std::chrono::milliseconds kGrace{500};
-/// How long rank 0 waits for the others to come and hear that the group has failed.
-inline constexpr std::chrono::milliseconds kLastCall{1000};
-/// Most time spent on telling one rank.
-inline constexpr std::chrono::milliseconds kTellLimit{200};
+/// Time that a rank waits past its deadline for the failure message of rank 0, which names the missing ranks.
+inline constexpr std::chrono::milliseconds kReplyGrace{500};
+/// Time that rank 0 still accepts connections after a failure, so that late ranks get its message too.
+inline constexpr std::chrono::milliseconds kFailureGrace{1000};
+/// Most time to send a failure to one rank.
+inline constexpr std::chrono::milliseconds kSendFailureLimit{200};
 inline constexpr std::uint64_t kMaxMessageBytes = 4096;
 
-/// First words of every rank to rank 0.
+/// First message of every rank to rank 0.
 struct Hello {
   char magic[8];
   std::uint32_t version;
   std::int32_t num_ranks;
   std::int32_t rank;
-  std::uint32_t limit_ms;     // how long this rank waits, for texts
-  std::uint64_t deadline_ns;  // and until when, CLOCK_MONOTONIC; 0 = no limit
+  std::uint32_t limit_ms;     // longest wait of this rank, for error texts
+  std::uint64_t deadline_ns;  // end of that wait on CLOCK_MONOTONIC; 0: no limit
 };
 static_assert(sizeof(Hello) == 32);
 
 enum class MessageKind : std::uint32_t { welcome, gather, gathered, failure };
 
-/// Precedes `bytes` bytes: a contribution, all contributions, or the message of a failure.
+/// Header of a message. `bytes` bytes follow: a contribution, all contributions, or the text of a failure.
 struct Head {
   MessageKind kind;
   StatusCode code;  // of a failure
@@ -45,12 +46,12 @@ struct Head {
   std::uint64_t deadline_ns = 0;
 };
 
-/// Until when rank 0 waits: as long as the least patient of all ranks that wait.
+/// The deadline of rank 0's wait: the earliest deadline of all ranks that wait.
 struct JoinDeadline {
   std::chrono::milliseconds limit;
   platform::system::Deadline deadline{limit};
 
-  void share(std::uint64_t limit_ms, std::uint64_t deadline_ns) {
+  void include(std::uint64_t limit_ms, std::uint64_t deadline_ns) {
     const auto theirs = platform::system::Deadline::from_ns(deadline_ns);
     if (theirs.never() || (!deadline.never() && deadline.at() <= theirs.at())) return;
     limit = std::chrono::milliseconds{limit_ms};
@@ -58,10 +59,10 @@ struct JoinDeadline {
   }
 };
 
-/// Sends a failure, as well as the link still allows.
-void tell_failure(int link, StatusCode code, const std::string& message);
+/// Sends a failure. Gives up without an error if the connection is broken or stays full for kSendFailureLimit.
+void send_failure(int link, StatusCode code, const std::string& message);
 
-/// Receives a head, and the message if it announces a failure.
+/// Receives a head; if it is that of a failure, also its text into `message`.
 platform::system::Arrival receive_reply(int link, Head& head, std::string& message,
                                         const platform::system::Deadline& deadline);
 

@@ -15,7 +15,7 @@ const char* name_of(Share share) { return share == Share::descriptor ? "vmm" : "
 
 std::string rank(std::size_t r) { return "rank " + std::to_string(r); }
 
-/// What CROSSDOCK_IPC names; it is said on rank `by`.
+/// The mode that CROSSDOCK_IPC sets on rank `by`.
 ShareMode forced_mode(const std::vector<ShareOffer>& offers, std::size_t by) {
   const Share share = offers[by].wanted;
   for (std::size_t r = 0; r < offers.size(); ++r) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// One mode of sharing memory for all ranks of a group.
+// The mode in which all ranks of a group share memory between processes.
 #pragma once
 
 #include <string>
@@ -11,12 +11,13 @@ namespace crossdock::memory {
 
 struct ShareMode {
   platform::Share share = platform::Share::descriptor;
-  std::string text;  ///< its name and why, such as "ipc: rank 1 ..."
+  std::string text;  ///< name and reason, such as "ipc: the device of rank 1 ..."
 };
 
-/// From what every rank offers, in rank order: what CROSSDOCK_IPC names on any rank, else handles as soon as one rank
-/// wants them. A function of its arguments alone, so that ranks that have gathered the same offers agree, on errors too:
-/// ConfigError where ranks are told different modes, TopologyError where a rank lacks what it, or another, is told.
+/// Chooses the mode from the offers of all ranks, in rank order: the mode that CROSSDOCK_IPC sets on any rank; else
+/// handles if any rank prefers them or has no descriptors; else descriptors. Pure, so all ranks get the same result or
+/// error. ConfigError if CROSSDOCK_IPC differs between ranks, TopologyError if a rank does not support the mode that it
+/// sets.
 ShareMode agree_on_share_mode(const std::vector<platform::ShareOffer>& offers);
 
 }  // namespace crossdock::memory

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Which conversions of numbers a machine does by instructions of its own. None: the codec's arithmetic is the same on every
-// machine. One that has them defines XD_OWN_CONVERSIONS and Conversion before the bodies are included.
+// Chooses between the codec's arithmetic and a machine's conversion instructions. By default every conversion is the
+// codec's. A machine with instructions defines XD_OWN_CONVERSIONS and its own Conversion before the bodies are
+// included.
 #pragma once
 
 #include "crossdock/types.hpp"
@@ -8,7 +9,7 @@
 #if !defined(XD_OWN_CONVERSIONS)
 namespace crossdock::platform {
 
-/// What converts a dtype, given what does so in software: `Software::widen`, `Software::narrow`.
+/// The conversion of a dtype. `Software` is the codec's, with `widen` and `narrow`.
 template <Dtype, class Software>
 using Conversion = Software;
 

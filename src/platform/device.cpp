@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Which machines this library holds; the others are looked up as plug-ins.
+// The backends built into this library. Others are loaded as plug-ins.
 
 #include "platform/device.hpp"
 

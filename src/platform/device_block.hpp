@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Memory of a GPU, whichever vendor's: it knows how another device of this process comes to reach it.
+// Memory of a GPU of either vendor.
 #pragma once
 
 #include "platform/device.hpp"
@@ -9,6 +9,7 @@ namespace crossdock::platform {
 class DeviceBlock : public Block {
  public:
   explicit DeviceBlock(int ordinal) : ordinal_(ordinal) {}
+  /// Gives device `ordinal` of this process access to the memory.
   virtual void grant(int ordinal) const = 0;
 
  protected:

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The closed vocabulary in which every kernel body is written. A machine supplies these names and nothing else; it knows
-// no token. One object per thread of a kernel. Widths differ: a warp has 64, 32 or 1 threads, a block 1 to 1024.
+// The vocabulary of kernel bodies: every operation by which a body uses the hardware. A machine implements these names
+// and no others. Each thread of a kernel has one machine object. A warp has 64, 32 or 1 threads, a block 1 to 1024.
 #pragma once
 
 #include <concepts>
@@ -10,24 +10,24 @@
 
 namespace crossdock::platform {
 
-/// The unit in which rows move.
+/// 16 bytes, the unit in which rows are copied.
 struct alignas(16) Bytes16 {
   std::uint32_t word[4];
 };
 
-/// Threads and blocks of one launch.
+/// Blocks and threads of one launch.
 struct Geometry {
   int num_blocks = 1;
   int num_threads = 1;  ///< per block, a multiple of the machine's width
 };
 
-/// Most threads of a block of a GPU: with one block on a multiprocessor there are registers enough for each body.
+/// Most threads per block on a GPU. With one such block per multiprocessor, every body has enough registers.
 inline constexpr int kMaxThreads = 512;
 
 template <class M>
 concept Machine = requires(M& m, const M& c, const void* from, void* to, Bytes16 bytes, std::uint32_t* word32,
                            std::uint64_t* word64, const std::uint64_t* read64, float number, int n, bool flag) {
-  // who am I
+  // identity
   { M::kWidth } -> std::convertible_to<int>;  // threads per warp
   { c.lane() } -> std::same_as<int>;          // in the warp
   { c.warp() } -> std::same_as<int>;          // in the block
@@ -36,31 +36,32 @@ concept Machine = requires(M& m, const M& c, const void* from, void* to, Bytes16
   { c.num_threads() } -> std::same_as<int>;   // of the block
   { c.block() } -> std::same_as<int>;         // in the grid
   { c.num_blocks() } -> std::same_as<int>;    // of the grid
-  // together
+  // collective in a block or warp
   m.sync_block();                                      // barrier; orders shared and global memory inside the block
   m.sync_warp();                                       // the same for a warp
-  { m.sync_block_or(flag) } -> std::same_as<bool>;     // barrier; true for all if true for one
+  { m.sync_block_or(flag) } -> std::same_as<bool>;     // barrier; returns the OR of all threads' flags
   { m.max_across(number, n) } -> std::same_as<float>;  // over n neighbouring lanes, n a power of two up to kWidth
   { m.ballot(flag) } -> std::same_as<std::uint64_t>;   // of the warp, bit i: lane i
   // rows
-  { m.load16(from) } -> std::same_as<Bytes16>;            // will be read again
-  { m.load16_streaming(from) } -> std::same_as<Bytes16>;  // will not
-  m.store16(to, bytes);                                   // will be read here soon
-  m.store16_streaming(to, bytes);                         // goes to a peer, or will not be read here soon
-  // packets: who sees the last of the four words sees the others of the same store; system scope, no other order
+  { m.load16(from) } -> std::same_as<Bytes16>;            // data that is read again
+  { m.load16_streaming(from) } -> std::same_as<Bytes16>;  // data that is read once
+  m.store16(to, bytes);                                   // data that this device reads soon
+  m.store16_streaming(to, bytes);                         // data for a peer, or not read soon
+  // packets: a load that sees the last of the four words sees the others of the same store; system scope, no other
+  // order
   { m.load16_atomic(from) } -> std::same_as<Bytes16>;
   m.store16_atomic(to, bytes);
-  // words; the order is on the operation
+  // words; the memory order is on the operation
   { m.load_relaxed(read64) } -> std::same_as<std::uint64_t>;  // system scope
   { m.load_acquire(read64) } -> std::same_as<std::uint64_t>;  // system scope
   m.store_relaxed(word64, std::uint64_t{});                   // system scope
   m.store_release(word64, std::uint64_t{});                   // system scope
-  m.store_release_prior_kernels(
-      word64, std::uint64_t{});  // system scope; a release of what the stream did before this kernel, and no more
+  // system scope; releases the writes of prior kernels of the stream only: this kernel's stores are not ordered
+  m.store_release_prior_kernels(word64, std::uint64_t{});
   { m.add_acq_rel(word32, std::uint32_t{}) } -> std::same_as<std::uint32_t>;  // this device; returns the old value
   { m.add_relaxed(word32, std::uint32_t{}) } -> std::same_as<std::uint32_t>;  // this device or block
   m.or_relaxed(word32, std::uint32_t{});                                      // shared memory of this block
-  { m.claim(word64, std::uint64_t{}) } -> std::same_as<bool>;  // 0 -> value, this device; true for the one that did
+  { m.claim(word64, std::uint64_t{}) } -> std::same_as<bool>;  // 0 -> value, this device; true if this thread set it
   // time
   { m.now_ns() } -> std::same_as<std::uint64_t>;  // monotonic on this device
   m.pause();                                      // in every polling loop

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Pinned host memory that is given back is kept for the next who asks. To free it waits for all kernels of all devices, with
-// the driver's lock held: a kernel that waits for a rank of this process, which in turn waits for that lock, never ends.
+// A cache of pinned host memory: released pages are reused and never freed. The driver frees pinned memory only after
+// all kernels of all devices have ended, and holds its lock meanwhile. A kernel that waits for another rank of this
+// process, which waits for that lock, would never end.
 #pragma once
 
 #include <cstdint>
@@ -14,26 +15,26 @@ namespace crossdock::platform {
 
 class PinnedPages {
  public:
-  /// A kept page of this size, or null.
+  /// A free page of this size, or null.
   void* take(std::uint64_t bytes) {
     const std::lock_guard lock(mutex_);
-    std::vector<void*>& kept = kept_[bytes];
-    if (kept.empty()) return nullptr;
-    void* page = kept.back();
-    kept.pop_back();
+    std::vector<void*>& pages = free_[bytes];
+    if (pages.empty()) return nullptr;
+    void* page = pages.back();
+    pages.pop_back();
     return page;
   }
-  void keep(void* page, std::uint64_t bytes) {
+  void put(void* page, std::uint64_t bytes) {
     const std::lock_guard lock(mutex_);
-    kept_[bytes].push_back(page);
+    free_[bytes].push_back(page);
   }
 
  private:
   std::mutex mutex_;
-  std::map<std::uint64_t, std::vector<void*>> kept_;
+  std::map<std::uint64_t, std::vector<void*>> free_;
 };
 
-/// Of this process. It outlives whatever is destroyed when the process ends.
+/// The cache of this process. Never destroyed, so destructors that run at exit may use it.
 inline PinnedPages& pinned_pages() {
   static PinnedPages& pages = *new PinnedPages;
   return pages;
@@ -45,7 +46,7 @@ class PinnedBlock : public Block {
     data_ = static_cast<std::byte*>(data);
     bytes_ = bytes;
   }
-  ~PinnedBlock() override { pinned_pages().keep(data_, bytes_); }
+  ~PinnedBlock() override { pinned_pages().put(data_, bytes_); }
 };
 
 }  // namespace crossdock::platform

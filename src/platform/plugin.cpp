@@ -15,7 +15,7 @@ struct Found {
   std::string note;
 };
 
-/// Where this library lies, or the program that holds it.
+/// The folder of this shared library, or of the program if it is linked statically.
 std::string own_folder() {
   static const char here = 0;
   Dl_info info{};

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// How memory of a device gets to other processes: what one device offers. Ranks agree on one mode in
-// memory/share_mode.hpp.
+// The ways in which a device can share memory with other processes. memory/share_mode.hpp chooses one for all ranks.
 #pragma once
 
 #include <cstdint>
@@ -11,17 +10,17 @@
 
 namespace crossdock::platform {
 
-/// `none`: it need not.
+/// `none`: not shared. `descriptor`: as a file descriptor. `handle`: by an IPC handle of the driver.
 enum class Share : std::uint8_t { none, descriptor, handle };
 
-/// What a device says when a group forms. Crosses processes as bytes.
+/// What a rank's device supports; gathered from all ranks when a group forms. Crosses processes as bytes.
 struct ShareOffer {
   Share wanted;          ///< descriptor or handle
   bool forced;           ///< by CROSSDOCK_IPC
   bool has_descriptors;  ///< whether its memory can be exported as a file descriptor
 };
 
-/// By CROSSDOCK_IPC, else `usual`, else what the device has.
+/// The offer of a device: the mode that CROSSDOCK_IPC sets; else `usual`, or handles if the device has no descriptors.
 inline ShareOffer share_offer(Share usual, bool has_descriptors) {
   const char* value = std::getenv("CROSSDOCK_IPC");
   const std::string share = value && *value ? value : "automatic";

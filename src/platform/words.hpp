@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// How many 32-bit words a thread handles in one instruction. On a GPU the threads themselves are the lanes: one. On the
-// CPU four: g++ does not find them in loops over words by itself (bench/ladder/cpu.md).
-// Expressions on Words and Floats read like those on numbers, so that a body is written once.
+// Words and Floats: the 32-bit words that a thread handles in one instruction. One on a GPU, whose threads are the
+// vector lanes. Four on the CPU, as explicit vectors: g++ does not vectorise loops over words by itself
+// (bench/ladder/cpu.md). Expressions on Words and Floats have the form of those on scalars, so a body is written once.
 #pragma once
 
 #include <bit>
@@ -20,7 +20,7 @@ using Floats = float __attribute__((vector_size(16)));
 #endif
 inline constexpr int kWordsAtOnce = sizeof(Words) / 4;
 
-// The same bits as another type, on numbers and on Words.
+// Bit casts, for scalars and for Words.
 XD_FN constexpr std::uint32_t bits_of_float(float v) { return std::bit_cast<std::uint32_t>(v); }
 XD_FN constexpr float float_of_bits(std::uint32_t v) { return std::bit_cast<float>(v); }
 
@@ -29,12 +29,12 @@ template <class Condition, class T>
 XD_FN constexpr T select(Condition condition, T a, T b) {
   return condition ? a : b;
 }
-/// The same of what two functions give; a single condition calls only the one.
+/// a() where the condition holds, else b(). A scalar condition calls only one of the two.
 template <class A, class B>
 XD_FN constexpr auto branch(bool condition, A a, B b) {
   return condition ? a() : b();
 }
-/// The same number in every lane.
+/// `number` in every lane.
 template <class W>
 XD_FN constexpr W each(std::uint32_t number) {
   return W{} + number;
@@ -46,7 +46,7 @@ XD_FN constexpr float float_of_number(std::uint32_t number) { return static_cast
 XD_FN constexpr float largest_of(float v) { return v; }
 
 #if defined(__CUDACC__) || defined(__HIP__)
-/// Words `index * kWordsAtOnce` and on of 16 bytes.
+/// kWordsAtOnce words of `bytes`, starting at word index * kWordsAtOnce.
 XD_FN Words words_at(const Bytes16& bytes, int index) { return bytes.word[index]; }
 XD_FN void put_words(Bytes16& bytes, int index, Words words) { bytes.word[index] = words; }
 #else
@@ -55,7 +55,7 @@ using Ints = std::int32_t __attribute__((vector_size(16)));  // SSE2 compares si
 }
 XD_FN Words bits_of_float(Floats v) { return std::bit_cast<Words>(v); }
 XD_FN Floats float_of_bits(Words v) { return std::bit_cast<Floats>(v); }
-/// Words `index * kWordsAtOnce` and on of 16 bytes.
+/// kWordsAtOnce words of `bytes`, starting at word index * kWordsAtOnce.
 XD_FN Words words_at(const Bytes16& bytes, int) { return std::bit_cast<Words>(bytes); }
 XD_FN void put_words(Bytes16& bytes, int, Words words) { bytes = std::bit_cast<Bytes16>(words); }
 XD_FN detail::Ints below(Words a, Words b) { return std::bit_cast<detail::Ints>(a) < std::bit_cast<detail::Ints>(b); }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a kernel leaves for the host to read without synchronising, and the words by which ranks stop one another.
+// Failure and report records, which the host reads without synchronising, and the words by which ranks signal and stop
+// each other.
 #pragma once
 
 #include <cstdint>
@@ -9,44 +10,47 @@
 
 namespace crossdock::sync {
 
-/// What a failed wait looked for and what it saw last. Manners: see combine_mode_word(); 0 but for ranks that differ in them.
+/// The value that a failed wait expected, and the last one that it saw. The modes are those of combine_mode_word();
+/// they are 0 unless the wait failed because two ranks use different modes.
 struct WaitReport {
   std::uint64_t epoch_expected, epoch_seen;
   std::uint64_t combine_mode_expected, combine_mode_seen;
 };
 
-/// The first failure of a rank. Host-visible memory; `code` is written last.
+/// The first failure of a rank. In host-visible memory; a release store writes `code` last.
 struct FailureRecord {
-  std::uint64_t code;  // StatusCode, 0 = none
+  std::uint64_t code;  // StatusCode, 0: none
   std::uint64_t edge;
   std::uint64_t peer;
-  std::uint64_t origin;    // rank that noticed first
-  WaitReport wait_report;  // the origin's
+  std::uint64_t origin;    // rank on which the first wait failed
+  WaitReport wait_report;  // of that wait
 };
 
-/// Reports that do not end the group. Host-visible; each word is written by its own call and grows or stays.
+/// Reports that do not end the group. In host-visible memory. Calls of one exchange write it; the counters never
+/// decrease.
 struct ReportRecord {
-  std::uint64_t rows_over;    // times that rows were dropped under Overflow::error
-  std::uint64_t rows_needed;  // row capacity that would have kept all, of the last such call
-  std::uint64_t expert_rows_over;
+  std::uint64_t rows_over;         // calls that dropped rows under Overflow::error
+  std::uint64_t rows_needed;       // row_capacity that would have dropped none, of the last such call
+  std::uint64_t expert_rows_over;  // the same two for expert_capacity
   std::uint64_t expert_rows_needed;
-  std::uint64_t bad_ids;         // ids outside [-1, E), all calls
+  std::uint64_t bad_ids;         // ids outside [-1, E), of all calls
   std::uint64_t tokens_clamped;  // calls whose T on the device was outside [0, M]
-  std::uint64_t last_tokens;     // the last such T
+  std::uint64_t last_tokens;     // T of the last such call
 };
 
 inline constexpr int kReasonBytes = 208;
 
-/// Per rank and group, in memory that peers write.
+/// Control words of one rank in a group, in memory that peers write.
 struct Control {
-  std::uint64_t poison[kMaxRanks];       // by origin rank; 0 = sound
-  std::uint64_t deadline_ns;             // 0 = no limit
-  std::uint64_t failure_claimed;         // the first failure of this rank wins
-  WaitReport wait_reports[kMaxRanks];    // by origin, written before its poison
+  std::uint64_t poison[kMaxRanks];       // by the rank that wrote it; 0: none
+  std::uint64_t deadline_ns;             // 0: no limit
+  std::uint64_t failure_claimed;         // 0 until the first failure of this rank, which sets it
+  WaitReport wait_reports[kMaxRanks];    // by origin; written before the origin's poison
   char reason[kMaxRanks][kReasonBytes];  // text of abort, by origin
 };
 
-/// A poison word: who started it, why, whom it blames.
+/// The content of a poison word: the rank whose wait failed first (origin), the code and edge of that failure, and the
+/// rank that the wait was waiting for (peer).
 struct Poison {
   StatusCode code;
   Edge edge;
@@ -63,7 +67,7 @@ struct Poison {
   }
 };
 
-/// How a kernel reaches all that.
+/// Pointers by which a kernel accesses these records.
 struct FaultView {
   Control* control[kMaxRanks];  // of every rank, as this rank maps them
   FailureRecord* failure;       // of this rank
@@ -72,17 +76,18 @@ struct FaultView {
   std::int32_t num_ranks;
 };
 
-/// Counts travel as one word: epoch above, value below. Because the word is also a permission, readers match it exactly.
+/// A count is published as one word: epoch above, value below. Readers compare the epoch for equality, because the
+/// value belongs to exactly one dispatch.
 inline constexpr int kValueBits = 32;
 XD_FN constexpr std::uint64_t count_word(std::uint64_t epoch, std::uint64_t value) {
   return epoch << kValueBits | value;
 }
 XD_FN constexpr std::uint64_t epoch_of(std::uint64_t word) { return word >> kValueBits; }
-/// As much of an epoch as such a word holds; it wraps after 2^32 operations, and is compared for equality only.
+/// The part of an epoch that such a word holds. It wraps after 2^32 operations, which equality permits.
 XD_FN constexpr std::uint64_t epoch_in_word(std::uint64_t epoch) { return epoch_of(count_word(epoch, 0)); }
 XD_FN constexpr std::uint64_t value_of(std::uint64_t word) { return word & ((std::uint64_t{1} << kValueBits) - 1); }
 
-/// `enter` and `ready` travel as one word too: epoch above, below what ranks must do alike in this combine, its mode.
+/// The words of `enter` and `ready`: epoch above, below it the combine mode, which must be equal on all ranks.
 inline constexpr std::uint64_t kPullsRows = 1, kFusedRows = 2, kWithWeights = 4, kNumCombineModes = 8;
 XD_FN constexpr std::uint64_t combine_mode_word(std::uint64_t epoch, std::uint64_t mode) {
   return epoch * kNumCombineModes + mode;

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// WHEN: signals with their order on the operation, and waits that end: by the signal, by a peer's poison, or by the deadline.
+// WHEN: waits for signals. A wait ends by its signal, by a peer's poison, or by the deadline. The memory order is on
+//   each
+// operation.
 #pragma once
 
 #include "platform/machine.hpp"
@@ -7,10 +9,10 @@
 
 namespace crossdock::sync {
 
-/// Polls between two looks at poison and clock.
+/// Polls between two checks of poison and deadline.
 inline constexpr unsigned kPollsPerLook = 64;
 
-/// Word of the first peer that has failed, or 0.
+/// The first poison word that is set on this rank, or 0.
 template <class M>
 XD_FN std::uint64_t poisoned(M& m, const FaultView& faults) {
   for (int r = 0; r < faults.num_ranks; ++r) {
@@ -33,7 +35,7 @@ XD_FN WaitReport load(M& m, const WaitReport* from) {
           m.load_relaxed(&from->combine_mode_expected), m.load_relaxed(&from->combine_mode_seen)};
 }
 
-/// Keeps the first failure of this rank, which saw `wait_report`, and tells every peer.
+/// Records the first failure of this rank, with `wait_report`, and poisons every rank. Later failures change nothing.
 template <class M>
 XD_FN void fail(M& m, const FaultView& faults, const Poison& poison, const WaitReport& wait_report) {
   if (!m.claim(&faults.control[faults.rank]->failure_claimed, 1)) return;
@@ -43,30 +45,31 @@ XD_FN void fail(M& m, const FaultView& faults, const Poison& poison, const WaitR
   m.store_relaxed(&record->origin, static_cast<std::uint64_t>(poison.origin));
   store(m, &record->wait_report, wait_report);
   m.store_release(&record->code, static_cast<std::uint64_t>(poison.code));
-  // All wait_reports first: a peer passes the poison on, and who hears it from there reads the wait_report at once. A failure may
-  // take its time, the instructions of kernels may not.
-  const int to_tell = poison.origin == faults.rank ? faults.num_ranks : 0;
+  // The origin writes all wait_reports before any poison: a rank may read the poison from a peer that passes it on, and
+  // then reads the origin's report at once. Loops are not unrolled: a failure may be slow, but code size costs every
+  // call.
+  const int num_reports = poison.origin == faults.rank ? faults.num_ranks : 0;
   XD_UNROLL(1)
-  for (int r = 0; r < to_tell; ++r) store(m, &faults.control[r]->wait_reports[faults.rank], wait_report);
+  for (int r = 0; r < num_reports; ++r) store(m, &faults.control[r]->wait_reports[faults.rank], wait_report);
   XD_UNROLL(1)
   for (int r = 0; r < faults.num_ranks; ++r)
     m.store_release(&faults.control[r]->poison[faults.rank], poison.word());  // edge poison: signal
 }
 
-/// What its origin has told of a poison, whose word was read with acquire.
+/// The report of a poison's origin. The caller must have read the poison word with acquire.
 template <class M>
 XD_FN WaitReport origin_report(M& m, const FaultView& faults, const Poison& poison) {
   return load(m, &faults.control[faults.rank]->wait_reports[poison.origin]);
 }
-/// Keeps the failure that a peer's word of poison has told of, and passes it on.
+/// Records the failure in a peer's poison word and passes it on to every rank.
 template <class M>
 XD_FN void fail_by(M& m, const FaultView& faults, std::uint64_t word) {
   const Poison poison = Poison::of(word);
   fail(m, faults, poison, origin_report(m, faults, poison));
 }
 
-/// Polls until look(&epoch) says that nobody is waited for, -1; before, it says who is, and which epoch it has seen of that
-/// rank. False: the group has failed, fall through.
+/// Polls `look`. It returns -1 when done, else the rank still missing, and sets the epoch last seen from it. False: the
+/// group has failed, and the caller skips the rest of its work.
 template <class M, class Look>
 XD_FN bool wait_for(M& m, const FaultView& faults, std::uint64_t expected, Edge edge, Look&& look) {
   std::uint64_t started = 0;
@@ -89,7 +92,7 @@ XD_FN bool wait_for(M& m, const FaultView& faults, std::uint64_t expected, Edge 
   }
 }
 
-/// Waits until `seen(word)` is `expected` or, unless `exact`, more.
+/// Waits until epoch_seen(word) is `expected`; unless `exact`, a larger value ends the wait too.
 template <class M, class Seen>
 XD_FN bool wait(M& m, const FaultView& faults, const std::uint64_t* word, std::uint64_t expected, bool exact, Edge edge,
                 int peer, Seen&& epoch_seen, std::uint64_t* value) {
@@ -102,7 +105,7 @@ XD_FN bool wait(M& m, const FaultView& faults, const std::uint64_t* word, std::u
   });
 }
 
-/// A signal that grows with every operation.
+/// Waits for a signal whose word is an epoch.
 template <class M>
 XD_FN bool wait_epoch(M& m, const FaultView& faults, const std::uint64_t* word, std::uint64_t expected, Edge edge,
                       int peer) {
@@ -110,7 +113,7 @@ XD_FN bool wait_epoch(M& m, const FaultView& faults, const std::uint64_t* word, 
       m, faults, word, expected, false, edge, peer, [](std::uint64_t w) { return w; }, nullptr);
 }
 
-/// A count of exactly this operation.
+/// Waits for the count word of exactly epoch `expected` and returns its value.
 template <class M>
 XD_FN bool wait_count(M& m, const FaultView& faults, const std::uint64_t* word, std::uint64_t expected, int peer,
                       std::uint64_t* value) {

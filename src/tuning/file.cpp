@@ -15,8 +15,8 @@ namespace {
 constexpr std::string_view kTitle = "crossdock-tuning 1 ";
 constexpr std::string_view kRequired[] = {"op", "dtype", "hidden", "topk", "experts_per_rank", "tokens"};
 
-/// A line of a file, for texts.
-struct Place {
+/// A line of a file, for error texts.
+struct FilePosition {
   const std::string& file;
   int line;
 
@@ -25,37 +25,38 @@ struct Place {
   }
 };
 
-std::int32_t number_of(const Place& place, const std::string& key, const std::string& value, std::int32_t least) {
+std::int32_t number_of(const FilePosition& position, const std::string& key, const std::string& value,
+                       std::int32_t least) {
   std::int32_t number = 0;
   const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), number);
   if (error != std::errc() || end != value.data() + value.size() || number < least || number > 1 << 24)
-    place.refuse(key + " = `" + value + "`; must be " + std::to_string(least) + " to 2^24");
+    position.refuse(key + " = `" + value + "`; must be " + std::to_string(least) + " to 2^24");
   return number;
 }
 
 template <class Enum, std::size_t kCount>
-Enum named(const Place& place, const std::string& key, const std::string& value,
+Enum named(const FilePosition& position, const std::string& key, const std::string& value,
            const std::string_view (&names)[kCount]) {
   std::string all;
   for (std::size_t i = 0; i < kCount; ++i) {
     if (names[i] == value) return static_cast<Enum>(i);
     all += (i ? ", " : "") + std::string(names[i]);
   }
-  place.refuse(key + " = `" + value + "`; must be one of " + all);
+  position.refuse(key + " = `" + value + "`; must be one of " + all);
 }
 
 /// `crossdock-tuning 1 version=V ranks=N device=the rest of the line`
-void check_stamp(const Place& place, const std::string& line, const Stamp& here) {
+void check_stamp(const FilePosition& position, const std::string& line, const Stamp& here) {
   const std::string expected =
       "version=" + here.version + " ranks=" + std::to_string(here.num_ranks) + " device=" + here.device;
   if (line.rfind(kTitle, 0) != 0)
-    place.refuse("`" + line.substr(0, 80) + "` is no title; `crossdock tune` begins a file with `" +
-                 std::string(kTitle) + "version=...`");
+    position.refuse("`" + line.substr(0, 80) + "` is no title; `crossdock tune` begins a file with `" +
+                    std::string(kTitle) + "version=...`");
   if (const std::string stamp = line.substr(kTitle.size()); stamp != expected)
-    place.refuse("it is for " + stamp + ", and here is " + expected + "; run `crossdock tune` here, or unset it");
+    position.refuse("it is for " + stamp + ", and here is " + expected + "; run `crossdock tune` here, or unset it");
 }
 
-void set(const Place& place, Entry& entry, const std::string& key, const std::string& value) {
+void set(const FilePosition& position, Entry& entry, const std::string& key, const std::string& value) {
   constexpr std::string_view kOps[] = {"dispatch", "combine"};
   const struct {
     const char* name;
@@ -69,30 +70,30 @@ void set(const Place& place, Entry& entry, const std::string& key, const std::st
                  {"num_blocks", entry.request.num_blocks, 0},
                  {"num_warps", entry.request.num_warps, 0},
                  {"splits_per_row", entry.request.splits_per_row, 0}};
-  if (key == "op") return void(entry.key.combine = named<int>(place, key, value, kOps) != 0);
-  if (key == "dtype") return void(entry.key.dtype = named<Dtype>(place, key, value, kDtypeNames));
-  if (key == "path") return void(entry.key.path = named<Path>(place, key, value, kPathNames));
+  if (key == "op") return void(entry.key.combine = named<int>(position, key, value, kOps) != 0);
+  if (key == "dtype") return void(entry.key.dtype = named<Dtype>(position, key, value, kDtypeNames));
+  if (key == "path") return void(entry.key.path = named<Path>(position, key, value, kPathNames));
   for (const auto& number : numbers)
-    if (key == number.name) return void(number.member = number_of(place, key, value, number.least));
-  place.refuse("there is no key `" + key + "`");
+    if (key == number.name) return void(number.member = number_of(position, key, value, number.least));
+  position.refuse("there is no key `" + key + "`");
 }
 
-Entry entry_of(const Place& place, const std::string& line) {
+Entry entry_of(const FilePosition& position, const std::string& line) {
   Entry entry;
   std::set<std::string> seen;
   std::istringstream words(line);
   for (std::string word; words >> word;) {
     const std::size_t equals = word.find('=');
-    if (equals == std::string::npos) place.refuse("`" + word + "` is no key=value");
+    if (equals == std::string::npos) position.refuse("`" + word + "` is no key=value");
     const std::string key = word.substr(0, equals);
-    if (!seen.insert(key).second) place.refuse("`" + key + "` stands twice");
-    set(place, entry, key, word.substr(equals + 1));
+    if (!seen.insert(key).second) position.refuse("`" + key + "` stands twice");
+    set(position, entry, key, word.substr(equals + 1));
   }
   for (const std::string_view key : kRequired)
-    if (!seen.contains(std::string(key))) place.refuse("`" + std::string(key) + "` is missing");
+    if (!seen.contains(std::string(key))) position.refuse("`" + std::string(key) + "` is missing");
   if (entry.key.combine != seen.contains("path"))
-    place.refuse(entry.key.combine ? "`path` is missing, which combine has"
-                                   : "`path` is given, which dispatch has not");
+    position.refuse(entry.key.combine ? "`path` is missing, which combine has"
+                                      : "`path` is given, which dispatch has not");
   return entry;
 }
 
@@ -107,17 +108,17 @@ std::vector<Entry> read_file(const std::string& path, const Stamp& here) {
   std::string line;
   int number = 0;
   while (std::getline(in, line)) {
-    const Place place{path, ++number};
+    const FilePosition position{path, ++number};
     if (line.empty() || line[0] == '#') continue;
     if (!stamped) {
-      check_stamp(place, line, here);
+      check_stamp(position, line, here);
       stamped = true;
       continue;
     }
-    const Entry entry = entry_of(place, line);
+    const Entry entry = entry_of(position, line);
     for (const Entry& before : all)
       if (before.key == entry.key && before.tokens == entry.tokens)
-        place.refuse("an earlier line is about the same calls");
+        position.refuse("an earlier line is about the same calls");
     all.push_back(entry);
   }
   if (!stamped) throw ConfigError("tuning file " + path + ": it is empty");

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A tuning file: lines of key=value that `crossdock tune` writes. docs/howto/tune.md shows one.
+// Reads tuning files: lines of key=value that `crossdock tune` writes. docs/howto/tune.md shows one.
 #pragma once
 
 #include <string>
@@ -9,17 +9,17 @@
 
 namespace crossdock::tuning {
 
-/// What a file was measured on, and where it is read.
+/// The machine that a file was measured on, and the one that reads it; they must be equal.
 struct Stamp {
   std::string device;
   int num_ranks;
   std::string version;
 };
 
-/// What is launched, but for the number of tokens.
+/// Everything that selects an entry, except for the number of tokens.
 struct Key {
   bool combine = false;
-  Path path = Path::staged;  // of combine
+  Path path = Path::staged;  // of combine only
   Dtype dtype = Dtype::bf16;
   std::int32_t hidden = 0, top_k = 0, experts_per_rank = 0;
   bool operator==(const Key&) const = default;
@@ -27,17 +27,18 @@ struct Key {
 
 struct Entry {
   Key key;
-  std::int32_t tokens = 0;  // up to so many, from the next smaller entry of the key on
-  GeometryRequest request;  // nothing: the rule is best there
+  std::int32_t tokens = 0;  // most tokens of a call that the entry serves; the key's next smaller entry serves fewer
+  GeometryRequest request;  // nothing set: the rule is best there
 };
 
-/// ConfigError with file, line and reason: it cannot be read, was measured elsewhere, or is no such file.
+/// Reads a file. ConfigError with file, line and reason if it cannot be read, has a stamp other than `here`, or a line
+/// that is not valid.
 std::vector<Entry> read_file(const std::string& path, const Stamp& here);
 
 /// Entries of one key, fewest tokens first.
 std::vector<Entry> entries_of(const std::vector<Entry>& all, const Key& key);
 
-/// What the first entry that reaches so far asks; nothing beyond the last.
+/// The request of the first entry that serves `tokens`; nothing set beyond the last entry.
 inline GeometryRequest request_for(const std::vector<Entry>& sorted, std::int64_t tokens) {
   for (const Entry& entry : sorted)
     if (tokens <= entry.tokens) return entry.request;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What somebody asks of a launch, and who is heard.
+// Launch geometries that a call, a config or a file requests, and their precedence.
 #pragma once
 
 #include <cstdint>
@@ -8,21 +8,21 @@
 
 namespace crossdock::tuning {
 
-/// 0: nothing is asked. The members are those of CallOptions.
+/// Requested geometry. The members are those of CallOptions; 0: not set.
 struct GeometryRequest {
   std::int32_t num_sms = 0, num_blocks = 0, num_warps = 0, splits_per_row = 0;
   bool operator==(const GeometryRequest&) const = default;
 };
 
-/// What counts in the end, and the first who has asked for any of it.
+/// The merged request, and the source of highest precedence that set any member of it.
 struct Decision {
   GeometryRequest request;
   TuningSource by = TuningSource::rule;
 };
 
-/// Each member by itself: the call's, else the config's, else the file's.
+/// Merges each member by itself: the value of the call, else of the config, else of the file.
 inline Decision decide(const GeometryRequest& call, const GeometryRequest& config, const GeometryRequest& file) {
-  constexpr TuningSource kWho[] = {TuningSource::call, TuningSource::config, TuningSource::file};
+  constexpr TuningSource kSources[] = {TuningSource::call, TuningSource::config, TuningSource::file};
   Decision decision;
   const GeometryRequest* const requests[] = {&call, &config, &file};
   for (int i = 2; i >= 0; --i)
@@ -30,7 +30,7 @@ inline Decision decide(const GeometryRequest& call, const GeometryRequest& confi
                                                   &GeometryRequest::num_warps, &GeometryRequest::splits_per_row})
       if (requests[i]->*member > 0) {
         decision.request.*member = requests[i]->*member;
-        decision.by = kWho[i];
+        decision.by = kSources[i];
       }
   return decision;
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Every size that kernels and memory depend on, derived once from a Config. Plain values, the same on all ranks.
+// Every size that kernels and memory depend on, derived once from a Config. Plain values, equal on all ranks.
 #pragma once
 
 #include <cstdint>
@@ -26,8 +26,8 @@ XD_FN constexpr T max(T a, T b) {
   return a < b ? b : a;
 }
 
-/// Division of numbers below 2^31 by a number that is known before the kernel begins: a multiplication and a shift, where
-/// the instruction sequence of a division is ten times as long.
+/// Divides numbers below 2^31 by a divisor known before the launch, with one multiplication and one shift. The
+/// instruction sequence of an integer division is ten times as long.
 struct Divisor {
   std::uint32_t multiplier;  // ceil(2^(31 + shift) / divisor)
   std::int32_t shift;        // the least with 2^shift >= divisor
@@ -43,11 +43,12 @@ struct Divisor {
   }
 };
 
-/// 64 bits that threads of a block set; halves, for a shared-memory OR of 64 bits is a loop of exchanges.
+/// 64 bits in shared memory that threads of a block set. Two halves, because an atomic OR of 64 bits in shared memory
+/// compiles to a loop of compare-and-swap.
 struct Bits {
   std::uint32_t half[2];
 
-  /// The first `count` bits, however many are asked for.
+  /// The lowest `count` bits set; none below 0, all from 64 on.
   static XD_FN constexpr std::uint64_t below(std::int64_t count) {
     return count >= 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << max<std::int64_t>(count, 0)) - 1;
   }
@@ -69,17 +70,17 @@ struct Shape {
   std::int32_t num_experts;       // E
   std::int32_t experts_per_rank;  // L = ceil(E / W)
   Divisor div_experts_per_rank, div_top_k;
-  Divisor div_cells;                 // W + 1: what a rank tells of its counts
+  Divisor div_cells;                 // W + 1, the cells that a rank publishes: a row count per rank, and its T
   std::int32_t top_k;                // k
-  std::int32_t ranks_per_token;      // min(k, W): the most distinct ranks a token can name
+  std::int32_t ranks_per_token;      // min(k, W): most distinct ranks that a token can name
   std::int32_t max_tokens_per_rank;  // M
   std::int32_t hidden;               // H
   std::int32_t scale_bytes;          // per token
   std::int32_t alignment;            // contiguous layout
-  std::int32_t max_in_flight;        // buffer sets
-  std::int32_t num_plans;            // buffer sets + kept plans
-  std::int32_t trace_events;         // time stamps per buffer set, 0 = off
-  std::int32_t ll_packets_per_row;   // small batches: packets in which a row travels; 0: rows travel as they are
+  std::int32_t max_in_flight;        // number of buffer sets
+  std::int32_t num_plans;            // number of buffer sets + config.max_kept_plans
+  std::int32_t trace_events;         // time stamps per buffer set, 0: off
+  std::int32_t ll_packets_per_row;   // LL packets per row of dispatch; 0: rows are not sent in packets
   Layout layout;
   bool zero_copy, fused, combine_topk_weights, zero_padding, overflow_is_error, combine_uses_ll;
   std::int64_t row_bytes;          // of dispatch
@@ -88,10 +89,10 @@ struct Shape {
   std::int64_t row_capacity;       // received rows
   std::int64_t expert_rows;        // rows of the expert buffer, 0 for token_major
   std::int64_t expert_capacity;    // expert_major: per expert; contiguous: in all
-  std::int64_t combine_slots;      // rows that peers may push to a home rank
+  std::int64_t combine_slots;      // rows that peers may write to a home rank
 };
 
-/// Experts that live on `rank`: L, fewer on the last ranks where W does not divide E.
+/// Number of experts on `rank`: L; fewer or none on the last ranks if W does not divide E.
 XD_FN constexpr int local_experts_of(const Shape& shape, int rank) {
   const int first = rank * shape.experts_per_rank;
   return first >= shape.num_experts ? 0 : min(shape.experts_per_rank, shape.num_experts - first);

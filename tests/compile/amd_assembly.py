@@ -16,22 +16,22 @@ VERBS = {
     "load_acquire": ["global_load_dwordx2 .* sc0 sc1", r"s_waitcnt vmcnt\(0\)", "buffer_inv sc0 sc1"],
     "store_relaxed": ["global_store_dwordx2 .* sc0 sc1", "!buffer_wbl2"],
     "store_release": ["buffer_wbl2 sc0 sc1", r"s_waitcnt vmcnt\(0\)", "global_store_dwordx2 .* sc0 sc1"],
-    "store_begun": ["buffer_wbl2 sc0 sc1", r"s_waitcnt vmcnt\(0\)", "global_store_dwordx2 .* sc0 sc1"],
+    "store_release_prior_kernels": ["buffer_wbl2 sc0 sc1", r"s_waitcnt vmcnt\(0\)", "global_store_dwordx2 .* sc0 sc1"],
     "add_acq_rel": ["buffer_wbl2 sc1", r"s_waitcnt vmcnt\(0\)", "global_atomic_add .* sc0", r"s_waitcnt vmcnt\(0\)", "buffer_inv sc1"],
     "add_relaxed": ["global_atomic_add ", "!buffer_"],
     "or_relaxed": ["ds_or_b32 ", "!buffer_"],
     "claim": ["global_atomic_cmpswap_x2 .* sc0"],
     "load16": ["global_load_dwordx4 ", "! nt"],
-    "load16_once": ["global_load_dwordx4 .* nt"],
+    "load16_streaming": ["global_load_dwordx4 .* nt"],
     "store16": ["global_store_dwordx4 ", "! nt"],
-    "store16_away": ["global_store_dwordx4 .* nt"],
-    "load16_whole": ["global_load_dwordx2 .* sc0 sc1", r"s_waitcnt vmcnt\(0\)", "buffer_inv sc0 sc1", "global_load_dwordx2 .* sc0 sc1"],
-    "store16_whole": ["global_store_dwordx2 .* sc0 sc1", "buffer_wbl2 sc0 sc1", r"s_waitcnt vmcnt\(0\)",
+    "store16_streaming": ["global_store_dwordx4 .* nt"],
+    "load16_atomic": ["global_load_dwordx2 .* sc0 sc1", r"s_waitcnt vmcnt\(0\)", "buffer_inv sc0 sc1", "global_load_dwordx2 .* sc0 sc1"],
+    "store16_atomic": ["global_store_dwordx2 .* sc0 sc1", "buffer_wbl2 sc0 sc1", r"s_waitcnt vmcnt\(0\)",
                       "global_store_dwordx2 .* sc0 sc1"],
     "sync_block": [r"s_waitcnt vmcnt\(0\)", "s_barrier"],
-    "any_in_block": ["s_barrier", "s_barrier", "s_barrier"],
+    "sync_block_or": ["s_barrier", "s_barrier", "s_barrier"],
     "max_across": ["ds_bpermute_b32 "] * 3 + ["!ds_(read|write)"],
-    "votes": [r"v_cmp_\w+ (?:vcc|s\[)", "!ds_"],
+    "ballot": [r"v_cmp_\w+ (?:vcc|s\[)", "!ds_"],
     "now_ns": ["s_memrealtime "],
     "pause": ["s_sleep 2"],
 }
@@ -108,13 +108,13 @@ def check_signals(name, instructions):
 def check_accesses(name, instructions):
     """Rows move 16 bytes at a time and past the cache; nothing is narrower than a word where sizes need no tail."""
     moves = {i.split("_")[1] for i in instructions if re.match(r"global_(load|store)_dwordx4 .* nt", i)}
-    wanted = {"load"} if name == "dispatch_packets" else {"load", "store"}  # what leaves there is packets
+    wanted = {"load"} if name == "dispatch_ll" else {"load", "store"}  # what leaves there is packets
     if moves != wanted:
         yield f"{name}: 16-byte accesses past the cache: {sorted(moves)}, not {sorted(wanted)}"
     allowed = {}
     if "fp8_blockwise" in name:
         allowed = OF_EXPONENTS
-    elif name in ("dispatch", "dispatch_small", "dispatch_packets", "expert_rows", "expert_rows_few"):
+    elif name in ("dispatch", "dispatch_latency", "dispatch_ll", "expert_rows", "expert_rows_latency"):
         allowed = OF_SCALES
     narrow = collections.Counter(match[1] for match in map(NARROW.match, instructions) if match)
     yield from (f"{name}: {count} x {what}, at most {allowed.get(what, 0)} have a reason"

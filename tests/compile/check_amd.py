@@ -28,7 +28,7 @@ def expected_names(root):
     rows = re.findall(r"^XD_COMBINE\((\w+), (\w+)\)", read(os.path.join(kernels, "instances.def")), re.M)
     low_latency = re.findall(r"^XD_COMBINE_LL\((\w+)\)", read(os.path.join(kernels, "ll_instances.def")), re.M)
     combines = [f"combine_{dtype}_{wire}{which}" for dtype, wire in rows for which in ("", "_by_expert")]
-    return ["dispatch", "dispatch_small", "dispatch_packets", "expert_rows", "expert_rows_few", *combines,
+    return ["dispatch", "dispatch_latency", "dispatch_ll", "expert_rows", "expert_rows_latency", *combines,
             *(f"combine_{dtype}_ll" for dtype in low_latency)]
 
 
@@ -115,10 +115,10 @@ def spoils():
         ("verb load_acquire", verb("load_acquire", lambda c: replaced(c, "(global_load.*) sc0 sc1", r"\1 sc1"))),
         ("verb add_acq_rel", verb("add_acq_rel", lambda c: without(c, "buffer_wbl2"))),
         ("verb load_relaxed", verb("load_relaxed", lambda c: replaced(c, " sc0 sc1", ""))),
-        ("verb store16_away", verb("store16_away", lambda c: replaced(c, " nt", ""))),
-        ("verb load16_once", verb("load16_once", lambda c: replaced(c, "dwordx4", "dwordx2"))),
+        ("verb store16_streaming", verb("store16_streaming", lambda c: replaced(c, " nt", ""))),
+        ("verb load16_streaming", verb("load16_streaming", lambda c: replaced(c, "dwordx4", "dwordx2"))),
         ("verb sync_block", verb("sync_block", lambda c: without(c, "s_barrier"))),
-        ("verb votes", verb("votes", lambda c: without(c, "v_cmp"))),
+        ("verb ballot", verb("ballot", lambda c: without(c, "v_cmp"))),
         ("without a wait", body("dispatch", lambda c: without(c, r"s_waitcnt.*vmcnt"))),
         ("combine_bf16_own: no `buffer_inv", body("combine_bf16_own", lambda c: replaced(c, "inv sc0 sc1", "inv sc1"))),
         ("dispatch: 16-byte", body("dispatch", lambda c: replaced(c, "(global_store_dwordx4.*) nt", r"\1"))),

@@ -10,7 +10,7 @@ import re
 import subprocess
 import sys
 
-KERNELS_WITHOUT_ROWS = 5  # dispatch, dispatch_small, dispatch_packets, expert_rows, expert_rows_few
+KERNELS_WITHOUT_ROWS = 5  # dispatch, dispatch_latency, dispatch_ll, expert_rows, expert_rows_latency
 KERNELS_PER_ROW = 2       # of instances.def: received rows, expert rows
 
 

@@ -11,7 +11,7 @@ SHOWN = 3
 
 # "file", "file: function" or "include/" -> (its own limit, why). A row that is no longer needed is a failure too.
 EXCEPTIONS = {
-    "include/": (900, "the contract twice: in C++, and 180 lines of it again as the C border"),
+    "include/": (1000, "the contract twice, in C++ and as the C border, with shapes, owners, errors and streams; old names until 0.2"),
     "model/protocol.pml": (650, "one model of one protocol; Promela has no modules"),
 }
 

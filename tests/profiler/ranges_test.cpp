@@ -39,7 +39,7 @@ std::string verdict_of(const std::function<std::string()>& body) {
 TEST(Ranges, AProfilerSeesThemAsTheyOpenAndClose) {
   EXPECT_EQ(verdict_of([] {
               ::setenv("NVTX_INJECTION64_PATH", CROSSDOCK_RECORDER, 1);
-              ranges::look_for_profiler();
+              ranges::initialize();
               open_and_close();
               return notes();
             }),
@@ -49,13 +49,13 @@ TEST(Ranges, AProfilerSeesThemAsTheyOpenAndClose) {
 TEST(Ranges, AProfilerIsLookedForBeforeTheFirstCallAndNeverInOne) {
   EXPECT_EQ(verdict_of([] {
               ::setenv("NVTX_INJECTION64_PATH", CROSSDOCK_RECORDER, 1);
-              ranges::look_for_profiler();
+              ranges::initialize();
               return notes();
             }),
             "attached; ");
   EXPECT_EQ(verdict_of([] {
               ::unsetenv("NVTX_INJECTION64_PATH");
-              ranges::look_for_profiler();
+              ranges::initialize();
               ::setenv("NVTX_INJECTION64_PATH", CROSSDOCK_RECORDER, 1);
               open_and_close();
               return notes();
@@ -66,7 +66,7 @@ TEST(Ranges, AProfilerIsLookedForBeforeTheFirstCallAndNeverInOne) {
 TEST(Ranges, WithoutAProfilerNobodyIsTold) {
   EXPECT_EQ(verdict_of([] {
               ::unsetenv("NVTX_INJECTION64_PATH");
-              ranges::look_for_profiler();
+              ranges::initialize();
               open_and_close();
               return notes();
             }),

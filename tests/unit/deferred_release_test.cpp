@@ -13,7 +13,7 @@
 namespace crossdock::memory {
 namespace {
 
-class InUseTest : public ::testing::Test {
+class DeferredReleaseTest : public ::testing::Test {
  protected:
   /// Gives up the only reference to a block; the test looks at it from afar.
   std::weak_ptr<platform::Block> hold_block() {
@@ -37,7 +37,7 @@ class InUseTest : public ::testing::Test {
   std::optional<DeferredRelease> in_use_{std::in_place, *device_};
 };
 
-TEST_F(InUseTest, FreesAtOnceWhatNoCallUses) {
+TEST_F(DeferredReleaseTest, FreesAtOnceWhatNoCallUses) {
   const auto untouched = hold_block();
   in_use_.reset();
   EXPECT_TRUE(untouched.expired());
@@ -52,7 +52,7 @@ TEST_F(InUseTest, FreesAtOnceWhatNoCallUses) {
   EXPECT_TRUE(block.expired());
 }
 
-TEST_F(InUseTest, KeepsWhatACallUsesUntilSomeoneComesAfterItsEnd) {
+TEST_F(DeferredReleaseTest, KeepsWhatACallUsesUntilSomeoneComesAfterItsEnd) {
   const auto block = hold_block();
   CpuStream stream;
   hold_up(stream);
@@ -67,7 +67,7 @@ TEST_F(InUseTest, KeepsWhatACallUsesUntilSomeoneComesAfterItsEnd) {
   EXPECT_TRUE(block.expired());
 }
 
-TEST_F(InUseTest, WaitsForTheLastCallOfEachStream) {
+TEST_F(DeferredReleaseTest, WaitsForTheLastCallOfEachStream) {
   const auto block = hold_block();
   CpuStream idle, busy;
   call_on(busy);
@@ -85,7 +85,7 @@ TEST_F(InUseTest, WaitsForTheLastCallOfEachStream) {
   EXPECT_TRUE(block.expired());
 }
 
-TEST_F(InUseTest, TheStreamMayGoBeforeTheMemory) {
+TEST_F(DeferredReleaseTest, TheStreamMayGoBeforeTheMemory) {
   const auto block = hold_block();
   {
     CpuStream stream;
@@ -95,7 +95,7 @@ TEST_F(InUseTest, TheStreamMayGoBeforeTheMemory) {
   EXPECT_TRUE(block.expired());
 }
 
-TEST_F(InUseTest, MakesNoMoreMomentsThanStreamsAreBusy) {
+TEST_F(DeferredReleaseTest, MakesNoMoreEventsThanStreamsAreBusy) {
   std::set<const platform::Event*> moments;
   for (int n = 0; n < 20; ++n) {
     CpuStream stream;

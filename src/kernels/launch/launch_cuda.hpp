@@ -16,7 +16,7 @@ using platform::kMaxThreads;
 template <class Body, class Args>
 __global__ void __launch_bounds__(kMaxThreads, 1) kernel(const __grid_constant__ Args args) {
   __shared__ alignas(16) unsigned char shared[sizeof(typename Body::Shared)];  // bytes: its members have initialisers
-  platform::cuda::await_earlier_kernels();
+  platform::cuda::wait_for_prior_kernels();
   platform::cuda::CudaMachine machine;
   Body::run(machine, reinterpret_cast<typename Body::Shared&>(shared), args);
 }

@@ -27,14 +27,14 @@ class CpuBlock : public Block {
   SharedBlock pages_;
 };
 
-class CpuMoment : public Event {
+class CpuEvent : public Event {
  public:
   void mark(StreamHandle stream) noexcept override {
-    if (!stream) return;  // what it is to follow has run
+    if (!stream) return;  // without a stream, calls have run when they return
     ++marks_;
     try {
       enqueue_on(stream, [this] { reached_.fetch_add(1, std::memory_order_release); });
-    } catch (...) {  // no memory for the queue: the moment never passes
+    } catch (...) {  // no memory for the queue: the event never passes
     }
   }
   bool passed() const noexcept override { return reached_.load(std::memory_order_acquire) == marks_; }
@@ -84,7 +84,7 @@ class CpuDevice : public Device {
     __atomic_store_n(to, value, __ATOMIC_RELEASE);
   }
 
-  std::unique_ptr<Event> make_event() override { return std::make_unique<CpuMoment>(); }
+  std::unique_ptr<Event> make_event() override { return std::make_unique<CpuEvent>(); }
 
   std::string pointer_error(const void*) override { return {}; }
   bool check_stream(StreamHandle stream) override {

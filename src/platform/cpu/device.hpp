@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The CPU as a device: pages of this process, shared as descriptors.
+// The CPU as a Device: pages of this process, shared as file descriptors.
 #pragma once
 
 #include "platform/device.hpp"

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Anonymous pages for threads, sealed memfd pages for processes.
+// Anonymous pages for ranks of one process, sealed memfd pages for ranks of several.
 #include "platform/cpu/memory.hpp"
 
 #include <fcntl.h>
@@ -19,7 +19,8 @@ namespace {
 
 constexpr std::size_t kHugePageBytes = std::size_t{2} << 20;
 
-/// Maps `bytes` at a multiple of the huge page size, so that the first and last huge page are not lost.
+/// Maps `bytes` bytes at a multiple of the huge page size, so that huge pages cover them from the start. `fd` -1:
+/// anonymous.
 std::byte* map_aligned(std::size_t bytes, int fd, const char* what) {
   const std::size_t slack = bytes >= kHugePageBytes ? kHugePageBytes : 0;
   void* reserved = ::mmap(nullptr, bytes + slack, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -68,7 +69,7 @@ SharedBlock SharedBlock::allocate(std::size_t bytes, bool shareable) {
   if (shareable) block.fd_ = make_sealed_file(rounded);
   block.data_ = map_aligned(rounded, block.fd_.get(), "shared memory: mapping");
   block.bytes_ = rounded;
-  ::madvise(block.data_, rounded, MADV_HUGEPAGE);  // a third less time for scattered reads; a refusal costs only that
+  ::madvise(block.data_, rounded, MADV_HUGEPAGE);  // scattered reads take a third less time; a failure does no harm
   return block;
 }
 

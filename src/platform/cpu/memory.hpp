@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Zeroed pages that ranks share: within one process, or as a file descriptor between processes.
+// Zeroed pages that ranks share, in one process or as a file descriptor between processes.
 #pragma once
 
 #include <cstddef>
@@ -8,13 +8,13 @@
 
 namespace crossdock::platform::cpu {
 
-/// The granularity of SharedBlock.
+/// Bytes of a page: sizes of SharedBlock are multiples of it.
 std::size_t page_bytes();
 
-/// Bytes rounded up to whole pages: what a block of `bytes` really takes.
+/// `bytes` rounded up to whole pages: the size of a SharedBlock of `bytes`.
 std::size_t round_to_pages(std::size_t bytes);
 
-/// Owns a mapping of whole pages. Move-only. Pages are zero and take no memory until they are first touched.
+/// Owns a mapping of whole pages. Move-only. Pages are zero and take no memory until their first access.
 class SharedBlock {
  public:
   SharedBlock() = default;
@@ -22,12 +22,12 @@ class SharedBlock {
   SharedBlock& operator=(SharedBlock&& other) noexcept;
   ~SharedBlock() { release(); }
 
-  /// New memory. `shareable`: has an fd() that another process can open; else huge pages where the system has them.
-  /// 0 bytes give an empty block. SystemError if the system refuses.
+  /// Allocates memory. `shareable`: other processes can open its fd(). 0 bytes give an empty block. SystemError if a
+  /// system call fails.
   static SharedBlock allocate(std::size_t bytes, bool shareable);
 
-  /// Maps the memory behind `fd`, which stays the caller's and may be closed afterwards. SystemError if it is smaller
-  /// than `bytes`, or could be made smaller by its owner (that would kill this process on access).
+  /// Maps the memory of `fd`, which stays the caller's and may be closed afterwards. SystemError if it is smaller than
+  /// `bytes`, or not sealed against shrinking: an access past a shrunk end would kill this process.
   static SharedBlock open(int fd, std::size_t bytes);
 
   std::byte* data() const { return data_; }

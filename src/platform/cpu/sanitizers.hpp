@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Which sanitizer this file is compiled for: XD_TSAN and XD_ASAN are 1 or 0 under g++ and clang alike.
+// XD_TSAN and XD_ASAN: 1 if this file is compiled for that sanitizer, else 0, with g++ and clang.
 #pragma once
 
 #if defined(__SANITIZE_THREAD__)
@@ -23,7 +23,7 @@
 #define XD_ASAN 0
 #endif
 
-// For code that plays the part of hardware: its own accesses are no accesses of the program under test.
+// Hides a function's accesses from ThreadSanitizer. For code that simulates hardware.
 #if XD_TSAN
 #define XD_NO_TSAN __attribute__((no_sanitize("thread"), noinline))
 #else

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The CPU as a machine: a rank is one thread that runs one block of one thread. Barriers vanish, strides become loops.
+// The machine of the CPU: a rank runs one block of one thread. Barriers do nothing, and a loop strided over threads
+// visits every item.
 #pragma once
 
 #include <sched.h>
@@ -22,14 +23,14 @@ inline std::uint64_t now_ns() {
   return static_cast<std::uint64_t>(t.tv_sec) * 1'000'000'000u + static_cast<std::uint64_t>(t.tv_nsec);
 }
 
-/// Orders streaming stores before what follows: a release does not cover them on x86.
+/// Orders streaming stores before later stores. On x86 a release does not.
 inline void end_streaming_stores() {
 #if defined(__x86_64__) && !XD_TSAN
   _mm_sfence();
 #endif
 }
 
-/// Memory operations shared by the product's executor and the tests' fibers.
+/// Memory operations of the scalar machine and of the tests' fibers.
 struct Memory {
   static Bytes16 load16(const void* from) {
     Bytes16 v;
@@ -100,7 +101,7 @@ class ScalarMachine : public Memory {
   static float max_across(float v, int) { return v; }
   static std::uint64_t ballot(bool flag) { return flag; }
 
-  // A single writer needs no locked instruction for words that only its own block touches.
+  // Only this block accesses these words, so a plain addition suffices.
   static std::uint32_t add_relaxed(std::uint32_t* p, std::uint32_t v) {
     std::uint32_t old = *p;
     *p = old + v;

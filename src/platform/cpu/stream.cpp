@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// CpuStream: a queue and its thread. A call that throws is remembered; the calls behind it run all the same.
+// CpuStream: a queue and its thread. The exception of a call is stored for synchronize(); later calls still run.
 #include "platform/cpu/stream.hpp"
 
 #include <atomic>
@@ -19,7 +19,7 @@ namespace crossdock {
 
 namespace {
 
-/// Handles of live streams. Reading takes no lock: slots are atomic, and chunks are never freed.
+/// Handles of live streams. Readers take no lock: slots are atomic, and chunks are never freed.
 class LiveStreams {
  public:
   static LiveStreams& get() {
@@ -62,7 +62,7 @@ class LiveStreams {
   Chunk first_;
 };
 
-/// First in, first out; keeps its memory, so that a steady flow allocates nothing.
+/// A FIFO in a ring buffer. It allocates only when it grows.
 class CallQueue {
  public:
   bool empty() const { return num_ == 0; }
@@ -119,7 +119,7 @@ struct CpuStream::State {
         const std::function<void()> call = queue.pop();
         lock.unlock();
         run_one(call);
-      }  // what the call holds is given up before synchronize() returns
+      }  // destroys the call before synchronize() can return
       lock.lock();
       running = false;
       if (queue.empty()) idle.notify_all();

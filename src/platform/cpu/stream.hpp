@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// How the library puts work on a stream of the CPU machine.
+// Enqueues work of the library on streams of the CPU.
 #pragma once
 
 #include <functional>
@@ -8,9 +8,9 @@
 
 namespace crossdock::platform::cpu {
 
-/// Runs `call` on the stream: after everything enqueued before, or recorded if the stream is capturing. nullptr: now, in
-/// this thread. UsageError if `stream` is not the handle of a live CpuStream. Allocates nothing for a call whose capture
-/// is two pointers or less, once the queue has reached its length.
+/// Enqueues `call` on the stream, or records it if the stream is capturing. nullptr: runs it now, in this thread.
+/// UsageError if `stream` is not the handle of a live CpuStream. Allocates nothing if the lambda captures at most two
+/// pointers and the queue does not grow.
 void enqueue_on(StreamHandle stream, std::function<void()> call);
 
 /// UsageError unless `stream` is nullptr or the handle of a live CpuStream. A few loads; takes no lock.

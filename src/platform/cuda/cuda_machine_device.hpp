@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// NVIDIA GPUs as a machine: warps of 32. Words carry their memory order in the PTX instruction.
+// The machine of NVIDIA GPUs: warps of 32. The memory order of a word is in its PTX instruction.
 #pragma once
 
 #include "platform/machine.hpp"
@@ -56,7 +56,7 @@ struct CudaMachine {
                  : "memory");
   }
 
-  /// 128 bits are one access to the memory model.
+  /// The PTX memory model treats a relaxed .b128 access as one access.
   __device__ static Bytes16 load16_atomic(const void* from) {
     std::uint64_t low, high;
     asm volatile("{ .reg .b128 q; ld.relaxed.sys.global.b128 q, [%2]; mov.b128 {%0, %1}, q; }"
@@ -121,7 +121,7 @@ struct CudaMachine {
     asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(ns));
     return ns;
   }
-  __device__ static void pause() {}  // a poll is a load past the caches: slow enough, and sleeping costs latency
+  __device__ static void pause() {}  // a poll is a load past the caches, which is slow enough; sleeping adds latency
 
  private:
   static constexpr unsigned kAllLanes = 0xffffffffu;
@@ -129,8 +129,9 @@ struct CudaMachine {
 
 static_assert(Machine<CudaMachine>);
 
-/// Until the kernels before this one in its stream have ended, and what they stored is to be seen: its launch may be early.
-__device__ inline void await_earlier_kernels() {
+/// Waits until all prior kernels of the stream have ended and their stores are visible. With programmatic dependent
+/// launch this kernel may start before.
+__device__ inline void wait_for_prior_kernels() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.wait;" ::: "memory");
 #endif

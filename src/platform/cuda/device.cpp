@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// An NVIDIA GPU as a device. Few bytes to and from it go through a stream of its own, past running kernels.
+// An NVIDIA GPU as a Device. Small copies use a stream of their own, so they do not wait for running kernels.
 
 #include "platform/cuda/device.hpp"
 
@@ -13,14 +13,14 @@
 namespace crossdock::platform::cuda {
 namespace {
 
-/// An event. Its record costs the host and the device next to nothing, for it takes no time.
-class EventMoment : public Event {
+/// A CUDA event without timing, so that recording it costs host and device next to nothing.
+class CudaEvent : public Event {
  public:
-  explicit EventMoment(int ordinal) : ordinal_(ordinal) {
+  explicit CudaEvent(int ordinal) : ordinal_(ordinal) {
     const Current current(ordinal_);
     check(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming), "creating an event");
   }
-  ~EventMoment() override {
+  ~CudaEvent() override {
     const Current current(ordinal_, std::nothrow);
     cudaEventDestroy(event_);
   }
@@ -30,7 +30,7 @@ class EventMoment : public Event {
   }
   bool passed() const noexcept override {
     const Current current(ordinal_, std::nothrow);
-    auto mode = cudaStreamCaptureModeRelaxed;  // a question that spoils no capture of another stream
+    auto mode = cudaStreamCaptureModeRelaxed;  // a query in another mode would invalidate captures of other streams
     cudaThreadExchangeStreamCaptureMode(&mode);
     const cudaError_t answer = cudaEventQuery(event_);
     cudaThreadExchangeStreamCaptureMode(&mode);
@@ -49,16 +49,16 @@ class CudaDevice : public Device {
       : ordinal_(ordinal),
         id_(id_of(ordinal)),
         offer_(platform::share_offer(Share::descriptor, exports_descriptors(ordinal))) {
-    ranges::look_for_profiler();  // now, and never in a call
+    ranges::initialize();  // here, because its first use is slow
     Current current(ordinal_);
     check(cudaFree(nullptr), "opening device " + std::to_string(ordinal));
-    int least = 0,
-        most = 0;  // of another priority than streams of callers, so as not to queue up behind them in hardware
+    // Callers' streams have another priority, so the side stream shares no hardware queue with them.
+    int least = 0, most = 0;
     check(cudaDeviceGetStreamPriorityRange(&least, &most), "reading stream priorities");
-    check(cudaStreamCreateWithPriority(&aside_, cudaStreamNonBlocking, most), "creating a stream");
+    check(cudaStreamCreateWithPriority(&side_stream_, cudaStreamNonBlocking, most), "creating a stream");
     check(cudaDeviceGetAttribute(&num_sms_, cudaDevAttrMultiProcessorCount, ordinal_), "counting multiprocessors");
   }
-  ~CudaDevice() override { cudaStreamDestroy(aside_); }
+  ~CudaDevice() override { cudaStreamDestroy(side_stream_); }
 
   BackendKind kind() const override { return BackendKind::cuda; }
   int ordinal() const override { return ordinal_; }
@@ -102,7 +102,7 @@ class CudaDevice : public Device {
     check(cudaGetDeviceCount(&count), "cudaGetDeviceCount");
     for (int ordinal = 0; ordinal < count; ++ordinal)
       if (id_of(ordinal) == other) return peer_access_error(ordinal);
-    return {};  // hidden from this process; mapping its memory will tell
+    return {};  // the device is not visible to this process; mapping its memory fails if there is no access
   }
 
   void begin_range(const char* name) override { ranges::begin(name); }
@@ -110,24 +110,24 @@ class CudaDevice : public Device {
 
   void fill(void* to, std::uint8_t value, std::uint64_t bytes) override {
     Current current(ordinal_);
-    check(cudaMemsetAsync(to, value, bytes, aside_), "filling memory");
-    check(cudaStreamSynchronize(aside_), "filling memory");
+    check(cudaMemsetAsync(to, value, bytes, side_stream_), "filling memory");
+    check(cudaStreamSynchronize(side_stream_), "filling memory");
   }
   void fill_on(StreamHandle stream, void* to, std::uint8_t value, std::uint64_t bytes) override {
     check(cudaMemsetAsync(to, value, bytes, static_cast<cudaStream_t>(stream)), "filling memory on a stream");
   }
   void write_async(void* to, const void* from, std::uint64_t bytes) override {
     Current current(ordinal_);
-    check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, aside_), "writing to device memory");
+    check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, side_stream_), "writing to device memory");
   }
   void write_word_async(std::uint64_t* to, std::uint64_t value) override { write_async(to, &value, sizeof value); }
   void read_sync(void* to, const void* from, std::uint64_t bytes) override {
     write_async(to, from, bytes);
-    check(cudaStreamSynchronize(aside_), "reading device memory");
+    check(cudaStreamSynchronize(side_stream_), "reading device memory");
   }
 
-  std::unique_ptr<Event> make_event() override { return std::make_unique<EventMoment>(ordinal_); }
-  void mark_writes(Event& moment) noexcept override { moment.mark(aside_); }
+  std::unique_ptr<Event> make_event() override { return std::make_unique<CudaEvent>(ordinal_); }
+  void mark_writes(Event& event) noexcept override { event.mark(side_stream_); }
 
   std::string pointer_error(const void* pointer) override {
     CUmemorytype type{};
@@ -148,7 +148,7 @@ class CudaDevice : public Device {
     if (!stream) return false;
     Current current(ordinal_);
     check(cudaStreamIsCapturing(static_cast<cudaStream_t>(stream), &capturing), "asking a stream whether it captures");
-    if (capturing != cudaStreamCaptureStatusNone) return true;  // such a stream does not tell its device
+    if (capturing != cudaStreamCaptureStatusNone) return true;  // its device cannot be queried
     check(cudaStreamGetDevice(static_cast<cudaStream_t>(stream), &ordinal), "asking a stream for its device");
     if (ordinal != ordinal_)
       throw UsageError("stream belongs to device " + std::to_string(ordinal) + "; the group is on device " +
@@ -186,7 +186,7 @@ class CudaDevice : public Device {
   DeviceId id_;
   ShareOffer offer_;
   int num_sms_ = 0;
-  cudaStream_t aside_ = nullptr;
+  cudaStream_t side_stream_ = nullptr;
 };
 
 }  // namespace

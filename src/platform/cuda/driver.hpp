@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// CUDA calls with their refusals as errors, and the driver's functions, looked up and never linked.
+// Error checks for CUDA calls, and the driver's functions, looked up at run time and never linked.
 #pragma once
 
 #include <cuda.h>
@@ -12,11 +12,11 @@
 
 namespace crossdock::platform::cuda {
 
-/// Throws SystemError "<what> failed: <text>" and leaves no sticky error behind.
+/// Throws SystemError "<what> failed: <text>" unless the call succeeded, and clears the runtime's last error.
 void check(cudaError_t error, const std::string& what);
 void check(CUresult result, const std::string& what);
 
-/// Functions of the driver that the runtime does not offer. Null members where there is no driver.
+/// Driver functions that the runtime does not have. All null on a host without a driver.
 struct Driver {
   decltype(&cuMemCreate) mem_create = nullptr;
   decltype(&cuMemRelease) mem_release = nullptr;
@@ -37,8 +37,8 @@ struct Driver {
 
 const Driver& driver();
 
-/// Makes a device current for a scope and gives the caller's back. Also where it is the caller's already: a thread that has
-/// not spoken to the runtime has no context, and functions of the driver need one.
+/// RAII: makes a device current and restores the caller's. It calls cudaSetDevice even if the device is current
+/// already: a thread that has not called the runtime has no context, which driver functions need.
 class Current {
  public:
   explicit Current(int ordinal) {
@@ -46,7 +46,7 @@ class Current {
     check(cudaSetDevice(ordinal), "cudaSetDevice(" + std::to_string(ordinal) + ")");
     changed_ = before_ != ordinal;
   }
-  /// For destructors: a device that can no longer be used is no reason to end the process.
+  /// For destructors: a failure is ignored, because throwing would end the process.
   Current(int ordinal, std::nothrow_t) {
     cudaGetDevice(&before_);
     changed_ = cudaSetDevice(ordinal) == cudaSuccess && before_ != ordinal;

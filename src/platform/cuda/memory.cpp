@@ -11,7 +11,7 @@
 namespace crossdock::platform::cuda {
 namespace {
 
-/// Mapping and unmapping one at a time: with driver 580.159, four threads that map and unmap at once crash in cuMemUnmap.
+/// Serialises mapping and unmapping: with driver 580.159, four threads that map and unmap at once crash in cuMemUnmap.
 std::mutex& mapping() {
   static std::mutex mutex;
   return mutex;
@@ -68,7 +68,7 @@ class MappedBlock : public DeviceBlock {
   CUdeviceptr address() const { return reinterpret_cast<CUdeviceptr>(data_); }
   void release() {
     int count = 0;
-    if (cudaGetDeviceCount(&count) != cudaSuccess) return;  // the driver has shut down and taken it all back
+    if (cudaGetDeviceCount(&count) != cudaSuccess) return;  // the driver has shut down and freed all memory
     const Current current(ordinal_, std::nothrow);
     if (mapped_) driver().unmap(address(), bytes_);
     if (data_) driver().address_free(address(), bytes_);
@@ -79,7 +79,7 @@ class MappedBlock : public DeviceBlock {
   bool mapped_ = false;
 };
 
-/// cudaMalloc memory, own or of another process.
+/// cudaMalloc memory, allocated here or imported from another process.
 class PlainBlock : public DeviceBlock {
  public:
   PlainBlock(void* data, std::uint64_t bytes, int ordinal, bool imported) : DeviceBlock(ordinal), imported_(imported) {
@@ -137,7 +137,7 @@ BlockPtr allocate_mapped(int ordinal, std::uint64_t bytes) {
   return std::make_shared<MappedBlock>(handle, bytes, ordinal);
 }
 
-int export_mapped(const Block& block) {  // the caller has just allocated it, so there is a context
+int export_mapped(const Block& block) {  // the caller has just allocated the block, so this thread has a context
   int descriptor = -1;
   check(driver().export_handle(&descriptor, static_cast<const MappedBlock&>(block).handle(),
                                CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR, 0),

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Device memory that peers map: virtual-memory allocations shared as descriptors, or plain ones shared by IPC handles.
+// Device memory that peers map: virtual-memory allocations, shared as descriptors, or cudaMalloc, shared by IPC
+// handles.
 #pragma once
 
 #include <string>
@@ -14,7 +15,7 @@ bool exports_descriptors(int ordinal);
 /// Granularity of virtual-memory allocations on `ordinal`.
 std::uint64_t granularity(int ordinal);
 
-/// Uninitialised memory on `ordinal` that its kernels can use and that can be exported as a descriptor.
+/// Uninitialised memory on `ordinal`, accessible to its kernels, that can be exported as a descriptor.
 BlockPtr allocate_mapped(int ordinal, std::uint64_t bytes);
 int export_mapped(const Block& block);
 /// Maps a peer's allocation for kernels of `ordinal`.
@@ -25,7 +26,7 @@ BlockPtr allocate_plain(int ordinal, std::uint64_t bytes);
 std::string export_plain(const Block& block);
 BlockPtr import_plain(int ordinal, const std::string& handle, std::uint64_t bytes);
 
-/// Pinned host memory that kernels of every device can write.
+/// Pinned host memory: kernels of every device write it, and the host sees the writes while they run.
 BlockPtr allocate_pinned(int ordinal, std::uint64_t bytes);
 
 }  // namespace crossdock::platform::cuda

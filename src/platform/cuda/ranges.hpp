@@ -7,7 +7,7 @@
 
 namespace crossdock::platform::cuda::ranges {
 
-inline void look_for_profiler() { nvtxInitialize(nullptr); }
+inline void initialize() { nvtxInitialize(nullptr); }
 inline void begin(const char* name) { nvtxRangePushA(name); }
 inline void end() { nvtxRangePop(); }
 
@@ -15,7 +15,7 @@ inline void end() { nvtxRangePop(); }
 #else
 namespace crossdock::platform::cuda::ranges {
 
-inline void look_for_profiler() {}
+inline void initialize() {}
 inline void begin(const char*) {}
 inline void end() {}
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the HIP machine computes without an instruction of its own: lanes, reductions over them, time, names of
-// architectures. Plain C++, so that any compiler can test it.
+// The arithmetic of the HIP machine: lanes, reductions over lanes, clock ticks, names of architectures. Plain C++, so
+// that any compiler can test it.
 #pragma once
 
 #include <cstdint>
@@ -10,28 +10,29 @@
 
 namespace crossdock::platform::hip {
 
-/// Where a thread of a block stands in waves of `width`.
+/// Lane of a thread of a block, in waves of `width`, a power of two.
 XD_FN constexpr int lane_of(int thread, int width) { return thread & (width - 1); }
 XD_FN constexpr int warp_of(int thread, int width) {
   return static_cast<int>(static_cast<unsigned>(thread) / static_cast<unsigned>(width));
 }
 
-/// With whom a lane exchanges in step 1, 2, 4 ... of a butterfly; both are in the same aligned group of 2 * step lanes.
+/// The partner of a lane in step 1, 2, 4 ... of a butterfly. Both are in the same aligned group of 2 * step lanes.
 XD_FN constexpr int partner_of(int lane, int step) { return lane ^ step; }
-/// How ds_bpermute names a lane.
+/// The address of a lane for ds_bpermute.
 XD_FN constexpr int permute_address(int lane) { return lane * 4; }
 
-/// The join of the values of each aligned group of `n` lanes, in all of them. `exchanged(v, step)` is the partner's value.
+/// Reduces v with `join` over each aligned group of `n` lanes; every lane gets the result. exchanged(v, step) is the
+/// partner's value.
 template <class T, class Exchanged, class Join>
 XD_FN constexpr T butterfly(T v, int n, Exchanged exchanged, Join join) {
   for (int step = 1; step < n; step *= 2) v = join(v, exchanged(v, step));
   return v;
 }
 
-/// Lanes of a wave of CDNA.
+/// Lanes per wave on CDNA.
 inline constexpr int kWidth = 64;
 
-/// The constant clock that s_memrealtime reads. The host half compares it with what the driver says.
+/// Frequency of the constant clock that s_memrealtime reads. The host half checks it against the driver's attribute.
 inline constexpr int kClockKhz = 100'000;
 XD_FN constexpr std::uint64_t ns_of_ticks(std::uint64_t ticks) { return ticks * (1'000'000u / kClockKhz); }
 
@@ -40,7 +41,7 @@ struct Architecture {
   int major = 0, minor = 0, stepping = 0;
   constexpr bool operator==(const Architecture&) const = default;
 };
-/// All zero for what is not the name of an architecture.
+/// Parses the name of an architecture; all zero if it is none.
 constexpr Architecture architecture_of(std::string_view name) {
   const auto digit = [](char c) { return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1; };
   if (name.size() < 6 || name.size() > 7 || name.substr(0, 3) != "gfx") return {};

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Compiled device code, one object per architecture, carried by this library and loaded when a device is first used.
+// Compiled device code, one object per architecture, embedded in this library and loaded at the first use of a device.
 #pragma once
 
 #include <cstddef>
@@ -14,15 +14,15 @@ struct CodeObject {
   const unsigned char* end;
 };
 
-/// All that the build was asked for; the last has no architecture.
+/// All code objects of the build; a null architecture ends the array.
 extern const CodeObject kCodeObjects[];
 
-/// The one for a device. TopologyError if there is none, naming those that there are.
+/// The code object for a device. TopologyError, which lists the available ones, if there is none.
 const CodeObject& code_object_of(int ordinal);
 
 /// Loads the code on the current device.
 hipModule_t load(const CodeObject& code);
-/// Kernel `name` of the code that is loaded on the current device as `module`.
+/// Kernel `name` of `module`, which must be loaded on the current device.
 hipFunction_t kernel_of(hipModule_t module, const char* name);
 
 }  // namespace crossdock::platform::hip

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// e4m3 by instructions: FNUZ on gfx942, OCP on gfx950, what the other format is stays in software. tests/hip/all_codes.hip
-// compares every code and every f32 with the software; nobody has run it yet.
+// e4m3 by conversion instructions: FNUZ on gfx942, OCP on gfx950. The other format stays in software.
+// tests/hip/all_codes.hip compares every code and every f32 with the software; it has not run on a device yet.
 #pragma once
 
 #include <cstdint>
@@ -28,11 +28,11 @@ struct HardwareE4m3 {
                         : __builtin_amdgcn_cvt_f32_fp8(static_cast<int>(code), 0);
   }
   XD_FN static std::uint32_t narrow(float value) {
-    const float clamped = __builtin_amdgcn_fmed3f(value, kLargest, -kLargest);  // else values past it become NaN
+    const float clamped = __builtin_amdgcn_fmed3f(value, kLargest, -kLargest);  // larger values would become NaN
     const std::uint32_t code =
         static_cast<std::uint32_t>(__builtin_amdgcn_cvt_pk_fp8_f32(clamped, clamped, 0, false)) & 0xff;
     if (value != value) return kNanCode;
-    return kFnuz && code == 0x80 ? 0 : code;  // there is no negative zero: its code means NaN
+    return kFnuz && code == 0x80 ? 0 : code;  // FNUZ has no negative zero: code 0x80 is NaN
   }
 };
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// An AMD GPU as a device. Few bytes to and from it go through a stream of its own, past running kernels.
+// An AMD GPU as a Device. Small copies use a stream of their own, so they do not wait for running kernels.
 
 #include "platform/hip/device.hpp"
 
@@ -30,7 +30,7 @@ DeviceId id_of(int ordinal) {
   return id;
 }
 
-/// TopologyError unless the library's code fits the device.
+/// TopologyError if the library has no code for the device.
 void check_fits(int ordinal) {
   (void)code_object_of(ordinal);
   const int width = attribute(hipDeviceAttributeWarpSize, ordinal, "waves");
@@ -44,14 +44,14 @@ void check_fits(int ordinal) {
                         " kHz, as gfx942 and gfx950 have. Choose cpu");
 }
 
-/// An event without time.
-class EventMoment : public Event {
+/// A HIP event without timing.
+class HipEvent : public Event {
  public:
-  explicit EventMoment(int ordinal) : ordinal_(ordinal) {
+  explicit HipEvent(int ordinal) : ordinal_(ordinal) {
     const Current current(ordinal_);
     check(driver().event_create(&event_, hipEventDisableTiming), "creating an event");
   }
-  ~EventMoment() override {
+  ~HipEvent() override {
     const Current current(ordinal_, std::nothrow);
     (void)driver().event_destroy(event_);
   }
@@ -61,7 +61,7 @@ class EventMoment : public Event {
   }
   bool passed() const noexcept override {
     const Current current(ordinal_, std::nothrow);
-    auto mode = hipStreamCaptureModeRelaxed;  // a question that spoils no capture of another stream
+    auto mode = hipStreamCaptureModeRelaxed;  // a query in another mode would invalidate captures of other streams
     (void)driver().capture_mode(&mode);
     const hipError_t answer = driver().event_query(event_);
     (void)driver().capture_mode(&mode);
@@ -81,11 +81,12 @@ class HipDevice : public Device {
     const Current current(ordinal_);
     num_cus_ = attribute(hipDeviceAttributeMultiprocessorCount, ordinal_, "compute units");
     max_threads_ = attribute(hipDeviceAttributeMaxThreadsPerBlock, ordinal_, "largest block");
-    int least = 0, most = 0;  // another priority than callers' streams have: no hardware queue is shared with them
+    // Callers' streams have another priority, so the side stream shares no hardware queue with them.
+    int least = 0, most = 0;
     check(driver().stream_priorities(&least, &most), "reading stream priorities");
-    check(driver().stream_create(&aside_, hipStreamNonBlocking, most), "creating a stream");
+    check(driver().stream_create(&side_stream_, hipStreamNonBlocking, most), "creating a stream");
   }
-  ~HipDevice() override { (void)driver().stream_destroy(aside_); }
+  ~HipDevice() override { (void)driver().stream_destroy(side_stream_); }
 
   BackendKind kind() const override { return BackendKind::hip; }
   int ordinal() const override { return ordinal_; }
@@ -131,13 +132,13 @@ class HipDevice : public Device {
     check(driver().get_device_count(&count), "hipGetDeviceCount");
     for (int ordinal = 0; ordinal < count; ++ordinal)
       if (id_of(ordinal) == other) return peer_access_error(ordinal);
-    return {};  // hidden from this process; mapping its memory will tell
+    return {};  // the device is not visible to this process; mapping its memory fails if there is no access
   }
 
   void fill(void* to, std::uint8_t value, std::uint64_t bytes) override {
     const Current current(ordinal_);
-    check(driver().set_async(to, value, bytes, aside_), "filling memory");
-    check(driver().stream_synchronize(aside_), "filling memory");
+    check(driver().set_async(to, value, bytes, side_stream_), "filling memory");
+    check(driver().stream_synchronize(side_stream_), "filling memory");
   }
   void fill_on(StreamHandle stream, void* to, std::uint8_t value, std::uint64_t bytes) override {
     check(driver().set_async(to, value, bytes, static_cast<hipStream_t>(stream)), "filling memory on a stream");
@@ -150,7 +151,7 @@ class HipDevice : public Device {
     copy(to, from, bytes, "reading device memory");
   }
 
-  std::unique_ptr<Event> make_event() override { return std::make_unique<EventMoment>(ordinal_); }
+  std::unique_ptr<Event> make_event() override { return std::make_unique<HipEvent>(ordinal_); }
 
   std::string pointer_error(const void* pointer) override {
     int type = 0, ordinal = -1;
@@ -172,7 +173,7 @@ class HipDevice : public Device {
     const Current current(ordinal_);
     check(driver().stream_is_capturing(static_cast<hipStream_t>(stream), &capturing),
           "asking a stream whether it captures");
-    if (capturing != hipStreamCaptureStatusNone) return true;  // such a stream does not tell its device
+    if (capturing != hipStreamCaptureStatusNone) return true;  // its device cannot be queried
     const int ordinal = driver().stream_device(static_cast<hipStream_t>(stream));
     if (ordinal != ordinal_)
       throw UsageError("stream belongs to device " + std::to_string(ordinal) + "; the group is on device " +
@@ -195,22 +196,22 @@ class HipDevice : public Device {
   }
 
  private:
-  /// The runtime may still read or write the host's bytes when an asynchronous copy returns: wait for this stream only.
+  /// Copies on the side stream and waits for it: the runtime may still access the host's bytes when copy_async returns.
   void copy(void* to, const void* from, std::uint64_t bytes, const char* what) {
     const Current current(ordinal_);
-    check(driver().copy_async(to, from, bytes, hipMemcpyDefault, aside_), what);
-    check(driver().stream_synchronize(aside_), what);
+    check(driver().copy_async(to, from, bytes, hipMemcpyDefault, side_stream_), what);
+    check(driver().stream_synchronize(side_stream_), what);
   }
 
-  /// IPC handles by itself: AMD promises fine-grained memory of hipExtMallocWithFlags only. There is no attribute that says
-  /// whether descriptors can be had.
+  /// Prefers IPC handles: AMD documents fine-grained memory only for hipExtMallocWithFlags. No device attribute shows
+  /// whether descriptors work, so they count as supported.
   static ShareOffer offer() { return platform::share_offer(Share::handle, true); }
 
   int ordinal_;
   DeviceId id_;
   ShareOffer offer_;
   int num_cus_ = 0, max_threads_ = 0;
-  hipStream_t aside_ = nullptr;
+  hipStream_t side_stream_ = nullptr;
 };
 
 }  // namespace

@@ -10,7 +10,7 @@ constexpr int kVersionsPerMajor = 10'000'000;  // of hipRuntimeGetVersion
 constexpr const char* kNames[] = {"libamdhip64.so.7", "libamdhip64.so.6", "libamdhip64.so.5", "libamdhip64.so"};
 
 void* open_runtime() {
-  for (const char* name : kNames)  // two runtimes in one process do not know each other's streams
+  for (const char* name : kNames)  // a second runtime in the process could not use streams of the first
     if (void* library = ::dlopen(name, RTLD_NOW | RTLD_NOLOAD)) return library;
   for (const char* name : kNames)
     if (void* library = ::dlopen(name, RTLD_NOW | RTLD_LOCAL)) return library;

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// The HIP runtime, looked up and never linked: this folder starts where there is none. Compiled against headers of any
-// version, it runs with versions 6 and 7, the first that know gfx942 and gfx950: what changed since 5 is not taken from
-// the headers (no hipDeviceProp_t, no hipPointerAttribute_t), but stands below as 6 and 7 have it.
+// The HIP runtime, loaded with dlopen and never linked, so the plug-in loads on hosts without it. Runs with versions 6
+// and 7, the first that support gfx942 and gfx950; compiles with headers of version 5 too. Types that changed since
+// version 5 are not taken from the headers (hipDeviceProp_t, hipPointerAttribute_t): those of 6 and 7 are declared
+// below.
 #pragma once
 
 #ifndef __HIP_PLATFORM_AMD__
 #define __HIP_PLATFORM_AMD__ 1
 #endif
-#define __HIP_DISABLE_CPP_FUNCTIONS__  // overloads whose address could not be taken
+#define __HIP_DISABLE_CPP_FUNCTIONS__  // C++ overloads would make the addresses of functions ambiguous
 #include <hip/hip_runtime_api.h>
 
 #include <cstddef>
@@ -68,19 +69,19 @@ namespace crossdock::platform::hip {
   X(resident_blocks, hipModuleOccupancyMaxActiveBlocksPerMultiprocessor)
 
 struct Driver {
-  std::string problem;  ///< why there is no runtime; empty: every member below is there
+  std::string problem;  ///< the reason why the runtime cannot be used; empty: no member below is null
 #define XD_MEMBER(member, function) decltype(&::function) member = nullptr;
   XD_HIP_FUNCTIONS(XD_MEMBER)
 #undef XD_MEMBER
 };
 
-/// Loaded at the first call. A runtime that the process has loaded already, whatever its version, is preferred.
+/// The runtime, loaded at the first call. A runtime that the process has already loaded, of any version, is preferred.
 const Driver& driver();
 
-/// The oldest version that runs.
+/// Oldest major version that is accepted.
 inline constexpr int kOldestMajor = 6;
 
-/// hipMemAllocationProp.
+/// The layout of hipMemAllocationProp in versions 6 and 7.
 struct AllocationProperties {
   int type, handle_types, location_type, location_id;
   void* of_windows;
@@ -98,13 +99,13 @@ static_assert(offsetof(AllocationProperties, location_type) == offsetof(hipMemAl
 static_assert(offsetof(AllocationProperties, of_windows) == offsetof(hipMemAllocationProp, win32HandleMetaData));
 #endif
 
-/// Number of devices; 0 with a reason in `*note`, which lives for ever.
+/// Number of devices; 0 with the reason in `*note`, which has static storage.
 int num_devices(const char** note);
 
-/// Throws SystemError "<what> failed: <text>" and leaves no sticky error behind.
+/// Throws SystemError "<what> failed: <text>" unless `error` is hipSuccess, and clears the runtime's last error.
 void check(hipError_t error, const std::string& what);
 
-/// Makes a device current for a scope and gives the caller's back.
+/// RAII: makes a device current and restores the caller's.
 class Current {
  public:
   explicit Current(int ordinal) {
@@ -112,7 +113,7 @@ class Current {
     if (before_ != ordinal) check(driver().set_device(ordinal), "hipSetDevice(" + std::to_string(ordinal) + ")");
     changed_ = before_ != ordinal;
   }
-  /// For destructors: what cannot be made current stays as it is.
+  /// For destructors: a failure is ignored.
   Current(int ordinal, std::nothrow_t) {
     changed_ =
         driver().get_device(&before_) == hipSuccess && before_ != ordinal && driver().set_device(ordinal) == hipSuccess;

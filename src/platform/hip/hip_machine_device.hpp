@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// AMD GPUs as a machine. CDNA (gfx942, gfx950) has waves of 64; the width is a parameter. Compiled in CI, not run yet.
+// The machine of AMD GPUs. CDNA (gfx942, gfx950) has waves of 64; the width is a parameter. CI compiles it; it has not
+// run on a device yet.
 //
-// The memory order is on the operation; the instructions into which clang turns each verb are compared with AMD's memory
-// model in tests/compile/check_amd.py. Bulk copies are plain wide stores: the vocabulary has no verb for asynchronous
-// loads into shared memory, because a store from shared memory to a peer would still pass the registers.
+// The memory order is on the operation. tests/compile/check_amd.py compares the instructions that clang emits for each
+// operation with AMD's memory model. Rows are copied by 16-byte loads and stores: asynchronous loads into shared memory
+// would not help, because a store from shared memory to a peer goes through registers anyway.
 #pragma once
 
 #include "platform/hip/arithmetic.hpp"
@@ -27,7 +28,7 @@ struct HipMachineOf {
 
   __device__ static void sync_block() {
     __builtin_amdgcn_fence(__ATOMIC_RELEASE, "workgroup");
-    await_memory();  // the thread that releases after the barrier does so for the whole block
+    wait_for_memory();  // a thread may release for the whole block after the barrier
     __builtin_amdgcn_s_barrier();
     __builtin_amdgcn_fence(__ATOMIC_ACQUIRE, "workgroup");
   }
@@ -68,7 +69,8 @@ struct HipMachineOf {
     __builtin_nontemporal_store(__builtin_bit_cast(Words4, v), global(to));
   }
 
-  /// AMD's memory model knows no access of 16 bytes: an order in its place.
+  /// AMD's memory model has no atomic access of 16 bytes. Two of 8 bytes in a fixed order replace it: the half with the
+  /// flag is loaded first, with acquire, and stored last, with release.
   __device__ static Bytes16 load16_atomic(const void* from) {
     const auto* p = static_cast<const std::uint64_t*>(from);
     const std::uint64_t high = load_acquire(p + 1), low = load_relaxed(p);
@@ -92,14 +94,14 @@ struct HipMachineOf {
   }
   __device__ static void store_release(std::uint64_t* p, std::uint64_t v) {
     __builtin_amdgcn_fence(__ATOMIC_RELEASE, "");
-    await_memory();
+    wait_for_memory();
     __hip_atomic_store(p, v, __ATOMIC_RELAXED, __HIP_MEMORY_SCOPE_SYSTEM);
   }
-  /// Between kernels of a stream the runtime may release at device scope only.
+  /// A full release: between kernels of a stream the runtime may release at device scope only.
   __device__ static void store_release_prior_kernels(std::uint64_t* p, std::uint64_t v) { store_release(p, v); }
   __device__ static std::uint32_t add_acq_rel(std::uint32_t* p, std::uint32_t v) {
     __builtin_amdgcn_fence(__ATOMIC_RELEASE, "agent");
-    await_memory();
+    wait_for_memory();
     return __hip_atomic_fetch_add(p, v, __ATOMIC_ACQUIRE, __HIP_MEMORY_SCOPE_AGENT);
   }
   __device__ static std::uint32_t add_relaxed(std::uint32_t* p, std::uint32_t v) {
@@ -115,19 +117,19 @@ struct HipMachineOf {
   }
 
   __device__ static std::uint64_t now_ns() { return ns_of_ticks(__builtin_amdgcn_s_memrealtime()); }
-  __device__ static void pause() { __builtin_amdgcn_s_sleep(2); }  // an empty spin can starve xGMI until nobody moves
+  __device__ static void pause() { __builtin_amdgcn_s_sleep(2); }  // a spin without sleep can starve xGMI traffic
 
  private:
   typedef std::uint32_t Words4 __attribute__((ext_vector_type(4), may_alias));
   typedef __attribute__((address_space(1))) Words4 GlobalWords4;
   typedef __attribute__((address_space(3))) std::uint32_t SharedWord;
 
-  /// Until all memory operations of this wave are done, a cache's write-back included; on gfx9 one counter has them all.
-  /// clang 22 omits that wait behind a write-back that no store of the same wave precedes (llvm/llvm-project pull request
-  /// 178316), and then a released word could arrive before the rows that other waves have written.
-  __device__ static void await_memory() { __asm__ volatile("s_waitcnt vmcnt(0)" ::: "memory"); }
+  /// Waits until all memory operations of this wave are complete, including a write-back of the cache; on gfx9 one
+  /// counter counts them all. clang 22 omits this wait after a write-back if the same wave has stored nothing before it
+  /// (llvm/llvm-project pull request 178316). A released word could then arrive before rows that other waves wrote.
+  __device__ static void wait_for_memory() { __asm__ volatile("s_waitcnt vmcnt(0)" ::: "memory"); }
 
-  /// Rows lie in global memory; saying so spares the check for shared memory.
+  /// Casts to a global pointer: rows are in global memory, and a generic access would check for shared memory.
   __device__ static const GlobalWords4* global(const void* p) { return (const GlobalWords4*)p; }
   __device__ static GlobalWords4* global(void* p) { return (GlobalWords4*)p; }
   __device__ static int from_partner(int v, int step) {

@@ -15,19 +15,19 @@ std::string of_bytes(std::uint64_t bytes, int ordinal) {
   return std::to_string(bytes) + " bytes on device " + std::to_string(ordinal);
 }
 
-/// Whether the runtime still takes calls; at the end of a process it has gone first and taken everything back.
+/// Whether the runtime still accepts calls. At exit it may have shut down already, and has then freed all memory.
 bool runtime_lives() {
   int count = 0;
   return driver().get_device_count(&count) == hipSuccess;
 }
 
-/// Mapping, importing and unmapping one at a time: ROCm's runtime is known to mix them up between threads.
+/// Serialises mapping, importing and unmapping: ROCm's runtime has races between them.
 std::mutex& mapping() {
   static std::mutex mutex;
   return mutex;
 }
 
-/// Fine-grained memory, own or of another process.
+/// Fine-grained memory, allocated here or imported from another process.
 class PlainBlock : public DeviceBlock {
  public:
   PlainBlock(void* data, std::uint64_t bytes, int ordinal, bool imported) : DeviceBlock(ordinal), imported_(imported) {

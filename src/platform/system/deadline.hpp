@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A point in time after which a wait on the host gives up; or never. CLOCK_MONOTONIC, so processes of one host agree.
+// The time at which a wait on the host ends, or never. On CLOCK_MONOTONIC, so that it is valid in all processes of a
+// host.
 #pragma once
 
 #include <algorithm>
@@ -20,7 +21,7 @@ class Deadline {
   bool passed() const { return !never_ && Clock::now() >= at_; }
   Clock::time_point at() const { return at_; }
 
-  /// The deadline as one number for a message: nanoseconds of the clock, 0 = never.
+  /// The deadline as one number for messages: ns of CLOCK_MONOTONIC, 0: never.
   std::uint64_t to_ns() const { return never_ ? 0 : static_cast<std::uint64_t>(at_.time_since_epoch().count()); }
   static Deadline from_ns(std::uint64_t ns) {
     Deadline d{std::chrono::milliseconds{0}};
@@ -36,7 +37,7 @@ class Deadline {
     return d;
   }
 
-  /// Time-out for poll(2), at most `most` (so that a caller may look around).
+  /// Time-out for poll(2) in ms, at most `most`, so that the caller's loop regains control.
   int poll_ms(int most = 1000) const {
     if (never_) return most;
     const auto left = std::chrono::ceil<std::chrono::milliseconds>(at_ - Clock::now()).count();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Plain system calls with their corner cases: EINTR, short transfers, descriptors that nobody asked for.
+// The system calls with their corner cases: EINTR, short transfers, descriptors that arrive unasked.
 #include "platform/system/local_socket.hpp"
 
 #include <fcntl.h>
@@ -42,7 +42,7 @@ UniqueFd make_socket() {
 
 bool would_block(int error) { return error == EAGAIN || error == EWOULDBLOCK; }
 
-/// Errors that tell of the other side's end, not of ours.
+/// Errors that mean that the other end has closed.
 bool peer_gone(int error) { return error == EPIPE || error == ECONNRESET || error == ENOTCONN; }
 
 }  // namespace

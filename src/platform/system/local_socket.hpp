@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Unix-domain stream sockets between processes of one user: non-blocking, closed on exec, no SIGPIPE, a deadline on every
-// wait. Functions return false (or an empty UniqueFd) where the other side is at fault, and throw SystemError where the
-// system is.
+// Unix-domain stream sockets between processes of one user: non-blocking, closed on exec, no SIGPIPE, a deadline on
+// every wait. Functions return false, or an empty UniqueFd, if the other end fails, and throw SystemError if the system
+// does.
 #pragma once
 
 #include <poll.h>
@@ -20,7 +20,7 @@ namespace crossdock::platform::system {
 /// Listens at a path, or at an abstract name if `name` starts with a null byte.
 UniqueFd listen_at(const std::string& name, int backlog);
 
-/// One attempt. Empty with errno set if nobody listens there (now).
+/// Tries once to connect. Empty, with errno set, if no process listens there or its queue is full.
 UniqueFd connect_to(const std::string& name);
 
 /// The next waiting connection; empty if there is none.
@@ -33,22 +33,22 @@ struct PeerProcess {
 };
 PeerProcess peer_of(int fd);
 
-/// True if the other end runs as the user that this process runs as.
+/// Whether the other end runs as the same user as this process.
 bool same_user(int fd);
 
-/// Waits until something happens on `fds` or the deadline passes; at most a second. poll(2) without its EINTR.
+/// poll(2) until an event on `fds` or the deadline, at most one second. EINTR counts as no event.
 void poll_all(std::vector<pollfd>& fds, const Deadline& deadline);
 
-/// Sends everything. False: the other side is gone, or the deadline passed.
+/// Sends all bytes. False: the other end has closed, or the deadline passed.
 bool send_all(int fd, const void* data, std::size_t bytes, const Deadline& deadline);
 
-/// Sends everything, and `passed_fd` (if not negative) with it.
+/// Sends all bytes and, unless it is negative, `passed_fd`. Returns as send_all.
 bool send_with_fd(int fd, const void* data, std::size_t bytes, int passed_fd, const Deadline& deadline);
 
-/// What one look at a socket brought.
+/// Result of a non-blocking receive.
 enum class Arrival { nothing_yet, complete, closed };
 
-/// Collects a message of known size, bit by bit.
+/// Collects a message of known size from several receives.
 struct Inbox {
   std::vector<std::byte> bytes;
   std::size_t num_received = 0;
@@ -56,7 +56,7 @@ struct Inbox {
 
   explicit Inbox(std::size_t size = 0) : bytes(size) {}
   bool complete() const { return num_received == bytes.size(); }
-  /// Takes what is there without waiting.
+  /// Receives the bytes that have arrived. Does not wait.
   Arrival receive_from(int fd);
   template <class T>
   T as() const {

@@ -15,7 +15,7 @@ namespace crossdock::platform::system {
 
 namespace {
 
-/// Two words that read 0 until somebody sets them, also in a child right after fork.
+/// Two words that are 0 until they are set, and again 0 in a child after fork.
 std::uint64_t* words_wiped_on_fork() {
   static std::uint64_t* words = [] {
     const auto bytes = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
@@ -54,7 +54,7 @@ Id128 process_id128() {
   for (int i = 0; i < 2; ++i) {
     id.word[i] = __atomic_load_n(&words[i], __ATOMIC_ACQUIRE);
     if (id.word[i] != 0) continue;
-    // Threads may race here: the first one wins word by word, which is as random as either draw.
+    // Threads may race here. The first to set a word wins; the result is as random as each draw.
     const std::uint64_t drawn = random_id128().word[i] | 1;
     if (__atomic_compare_exchange_n(&words[i], &id.word[i], drawn, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
       id.word[i] = drawn;

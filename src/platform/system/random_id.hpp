@@ -12,10 +12,10 @@ struct Id128 {
   bool operator==(const Id128&) const = default;
 };
 
-/// 128 bits from the kernel. SystemError if it refuses.
+/// 128 random bits from the kernel. SystemError if the system call fails.
 Id128 random_id128();
 
-/// Drawn once per process, anew in a forked child. Unlike a pid it tells processes of different namespaces apart.
+/// The random id of this process; a forked child gets another one. Unlike a pid it is unique across pid namespaces.
 Id128 process_id128();
 
 /// 32 hexadecimal digits.

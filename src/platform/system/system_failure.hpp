@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// One text form for refusals of the operating system.
+// The error for failed system calls, with one form of text.
 #pragma once
 
 #include <string>
@@ -9,7 +9,7 @@
 
 namespace crossdock::platform::system {
 
-/// SystemError "<what> failed: <reason> (errno <n>)[; <advice>]".
+/// Throws SystemError "<what> failed: <reason> (errno <n>)[; <advice>]".
 [[noreturn]] inline void throw_system_error(const std::string& what, int error, const std::string& advice = {}) {
   throw SystemError(what + " failed: " + std::generic_category().message(error) + " (errno " + std::to_string(error) +
                     ")" + (advice.empty() ? "" : "; " + advice));
