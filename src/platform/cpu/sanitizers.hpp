@@ -22,10 +22,3 @@
 #ifndef XD_ASAN
 #define XD_ASAN 0
 #endif
-
-// For code that plays the part of hardware: its own accesses are no accesses of the program under test.
-#if XD_TSAN
-#define XD_NO_TSAN __attribute__((no_sanitize("thread"), noinline))
-#else
-#define XD_NO_TSAN
-#endif
