@@ -138,14 +138,14 @@ testing::Verdicts share_between_processes(const std::vector<ShareOffer>& offers)
     s.all_gather = all_gather_of(Rendezvous::meet("mode", r, n, s.deadline));
     s.device = std::make_shared<HandleDevice>(offers[static_cast<std::size_t>(r)]);
     s.rank = r, s.num_ranks = n, s.in_process = 1u << r;
-    s.mode = agree_on_share_mode(all_gather_value(s.all_gather, n, s.device->share_offer()));
+    s.share_mode = agree_on_share_mode(all_gather_value(s.all_gather, n, s.device->share_offer()));
     const PeerMemory memory = PeerMemory::create(s, 4096, "test");
     for (int to = 0; to < n; ++to) memory.base(to)[r] = std::byte(r + 1);
     agree(s, "", "test");  // all have written
     for (int from = 0; from < n; ++from)
       if (memory.base(r)[from] != std::byte(from + 1)) return std::string("rank ") + std::to_string(from) + " unseen";
     agree(s, "", "test");  // all have read
-    return s.mode.text.substr(0, 3);
+    return s.share_mode.text.substr(0, 3);
   });
   const testing::Verdicts verdicts = processes.verdicts();
   ::unsetenv("CROSSDOCK_RUNTIME_DIR");
