@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The C border: the only buffer set where exceptions become codes.
+// The C interface, the only place where exceptions become status codes.
 
 #include <algorithm>
 #include <cstring>
@@ -60,7 +60,7 @@ T& given(T* pointer, const char* call, const char* name) {
   return *pointer;
 }
 
-/// A struct of the caller's: a known size, which XD_INIT sets.
+/// A struct of the caller. UsageError if its size is not that of this version; XD_INIT sets it.
 template <class T>
 const T& sized(const T* value, const char* call, const char* name) {
   if (given(value, call, name).size != sizeof(T))
@@ -75,7 +75,7 @@ E enumerator(std::int32_t value, int count, const char* name) {
   return static_cast<E>(value);
 }
 
-// A member of xd_config as the one of Config: numbers as they are, truth values by 0, enumerators within their list.
+// Copies a member of xd_config into Config: numbers as they are, any number but 0 as true, enumerators if they are in range.
 template <class T>
 void take(T& to, T value, const char*) {
   to = value;
@@ -119,7 +119,7 @@ DispatchInput input_of(const xd_dispatch_input& in) {
           in.scales, in.num_tokens, in.num_tokens_on_device};
 }
 
-/// Of xd_dispatch_input and xd_combine_input alike.
+/// `Input` is xd_dispatch_input or xd_combine_input.
 template <class Input>
 CallOptions options_of(const Input& in) {
   return {in.stream, in.num_sms, in.num_blocks, in.num_warps, in.splits_per_row};

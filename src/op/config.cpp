@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Which configurations can be served, the sizes that follow, and the memory usage.
+// Which configs are supported, the sizes that follow from one, and the memory it takes.
 
 #include "crossdock/config.hpp"
 
@@ -27,13 +27,13 @@ bool is_quantised(const Config& c) { return c.combine_quant != CombineQuant::non
 
 std::int64_t worst_rows(const Config& c, int num_ranks) { return std::int64_t{num_ranks} * c.max_tokens_per_rank; }
 
-/// contiguous: rows of all local experts with their padding.
+/// Most expert rows of layout contiguous: every received row at as many local experts as its ids can name, and all padding.
 std::int64_t worst_expert_rows(const Config& c, const Shape& s) {
   const std::int64_t experts = s.experts_per_rank, pairs = s.row_capacity * min<std::int64_t>(c.top_k, experts);
   return round_up<std::int64_t>(pairs + experts * (c.alignment - 1), c.alignment);
 }
 
-/// Bindings may pass numbers that are no enumerators.
+/// A binding may pass a number that is no enumerator.
 Support enumerators_supported(const Config& c) {
   const struct {
     const char* name;

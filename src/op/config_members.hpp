@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Every member of Config, in its order. What takes a config apart walks this list; what each member means stands in
-// crossdock/config.hpp alone.
+// All members of Config, in the order of their declaration. Code that treats every member alike expands this list. What a
+// member means is documented in crossdock/config.hpp only.
 #pragma once
 
 #include <cstddef>
@@ -8,7 +8,7 @@
 
 #include "crossdock/config.hpp"
 
-/* X(member); those that xd_config has not go to X_CPP_ONLY. */
+/* X(member) for each member that xd_config has too, X_CPP_ONLY(member) for the others. */
 #define XD_CONFIG_MEMBERS(X, X_CPP_ONLY) \
   X(hidden)                              \
   X(num_experts)                         \
@@ -37,13 +37,13 @@
 
 namespace crossdock::op {
 
-/// What a member may be initialised with.
+/// Converts to any type, so it can initialise any member.
 struct AnyValue {
   template <class T>
   operator T() const;
 };
 
-/// Whether Config has a member for each of `sizeof...(kIdx)` values.
+/// Whether Config has at least `sizeof...(kIdx)` members.
 template <std::size_t... kIdx>
 constexpr bool config_takes(std::index_sequence<kIdx...>) {
   return requires { Config{(static_cast<void>(kIdx), AnyValue{})...}; };

@@ -17,7 +17,7 @@ namespace {
 constexpr struct { std::string_view name, standard; } kVariables[] = {XD_ENVIRONMENT(XD_ROW)};
 #undef XD_ROW
 
-/// ConfigError if a variable that has another name now is set: an ignored setting would go unnoticed.
+/// ConfigError if a variable is set by its old name, because an ignored setting would go unnoticed.
 void refuse_retired() {
 #define XD_ROW(old_name, new_name)                                 \
   if (const char* value = std::getenv(#old_name); value && *value) \

@@ -21,7 +21,7 @@ inline constexpr std::span<const BackendKind> kMachines = std::span(kBackendKind
 /// CROSSDOCK_DEADLINE_MS. ConfigError if it is not a number.
 std::chrono::milliseconds environment_deadline();
 
-/// CROSSDOCK_TUNING_FILE, `none` if there is none.
+/// CROSSDOCK_TUNING_FILE; `none`: no tuning file.
 std::string environment_tuning_file();
 
 /// CROSSDOCK_PACKET_TOKENS. ConfigError if it is no number from 0 to ll_packet::kMaxTokens.

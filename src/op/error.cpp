@@ -8,7 +8,7 @@ namespace {
 template <StatusCode kCode>
 [[noreturn]] void raise_as(const std::string& text) {
   if constexpr (kCode == StatusCode::ok) {
-    throw Error(kCode, text);  // no failure has this code, so no class has it
+    throw Error(kCode, text);  // not a failure, so no class of its own
   } else {
     throw StatusError<kCode>(text);
   }

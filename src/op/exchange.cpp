@@ -1,206 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-// The two operators on the host: check, choose, launch.
+// Exchange without its operators: how it forms, what it shows of itself, and what is for debugging.
 
 #include "crossdock/exchange.hpp"
 
-#include <optional>
-
 #include <algorithm>
 
-#include "op/exchange_state.hpp"
+#include "op/check_call.hpp"
 #include "op/shape.hpp"
-#include "op/text.hpp"
 
 namespace crossdock {
-namespace {
 
 using detail::ExchangeState;
-using op::text;
-
-/// One argument of a call, for checks and their texts.
-struct Argument {
-  const ExchangeState& exchange;
-  const char* call;
-  const char* name;
-  const void* pointer;
-
-  std::string where() const { return text(call, " on rank ", exchange.group->rank(), ": "); }
-
-  void required(bool needed, const char* advice = ", only where there are no tokens it may be null") const {
-    if (needed && !pointer) throw UsageError(text(where(), name, " is null; pass memory of this device", advice));
-  }
-  void aligned(std::uintptr_t alignment) const {
-    const auto address = reinterpret_cast<std::uintptr_t>(pointer);
-    if (address % alignment)
-      throw UsageError(text(where(), name, " lies ", address % alignment, " bytes past a multiple of ", alignment,
-                            "; it must be ", alignment, "-byte aligned"));
-    if (!pointer || exchange.memory.holds(pointer)) return;  // no need to ask the driver
-    const std::string why = exchange.group->device().pointer_error(pointer);
-    if (!why.empty()) throw UsageError(text(where(), name, " ", why));
-  }
-};
-
-/// True if the stream is capturing.
-bool check_options(const ExchangeState& e, const char* call, const CallOptions& options) {
-  for (const auto& [name, value] :
-       {std::pair("num_sms", options.num_sms), std::pair("num_blocks", options.num_blocks),
-        std::pair("num_warps", options.num_warps), std::pair("splits_per_row", options.splits_per_row)})
-    if (value < 0)
-      throw UsageError(
-          text(call, " on rank ", e.group->rank(), ": ", name, " = ", value, "; must be 0 (not chosen here) or more"));
-  if (!options.stream && e.default_stream_is_shared)
-    throw UsageError(text(call, " on rank ", e.group->rank(), ": ranks of this process share device ",
-                          e.group->device().ordinal(),
-                          "; on the default stream one would queue up behind the other and wait for it. Pass a stream "
-                          "of the rank's own"));
-  return e.group->device().check_stream(options.stream);
-}
-
-/// `plan_tokens`: T of the plan that is replayed, -1 if only the device knows it; nothing for a new routing.
-void check_dispatch(const ExchangeState& e, const DispatchInput& in, std::optional<std::int32_t> plan_tokens) {
-  constexpr const char* call = "dispatch";
-  if (in.num_tokens < 0 || in.num_tokens > e.shape.max_tokens_per_rank)
-    throw UsageError(text("dispatch on rank ", e.group->rank(), ": num_tokens = ", in.num_tokens,
-                          "; must be 0 to max_tokens_per_rank = ", e.shape.max_tokens_per_rank));
-  const bool any = plan_tokens ? *plan_tokens != 0 : in.num_tokens_on_device || in.num_tokens > 0;
-  const auto check = [&](const char* name, const void* pointer, bool needed, std::uintptr_t alignment) {
-    const Argument argument{e, call, name, pointer};
-    argument.required(needed && any);
-    argument.aligned(alignment);
-  };
-  check("tokens", in.tokens, true, 16);
-  check("scales", in.scales, e.shape.scale_bytes > 0, 1);
-  check("num_tokens_on_device", in.num_tokens_on_device, false, 4);
-  if (plan_tokens) return;
-  check("topk_ids", in.topk_ids, true, in.topk_ids_are_int64 ? 8 : 4);
-  check("topk_weights", in.topk_weights, false, 4);
-}
-
-kernels::DispatchArgs dispatch_args(ExchangeState& e, const DispatchInput& in, int buffer_set, int plan, bool replay) {
-  e.slots_free[buffer_set] = true;
-  kernels::DispatchArgs args{};
-  args.call = e.call(buffer_set, plan);
-  args.tokens = static_cast<const std::byte*>(in.tokens);
-  args.topk_ids = {in.topk_ids, in.topk_ids_are_int64};
-  args.topk_weights = in.topk_weights;
-  args.scales = static_cast<const std::byte*>(in.scales);
-  args.aligned_scales = e.shape.scale_bytes % 16 == 0 && reinterpret_cast<std::uintptr_t>(in.scales) % 16 == 0;
-  args.num_tokens = in.num_tokens;
-  args.num_tokens_on_device = in.num_tokens_on_device;
-  args.replay = replay;
-  return args;
-}
-
-/// A row of `bytes` bytes in about `count` splits_per_row, each a multiple of `grain` units of 16 bytes.
-kernels::RowSplits row_splits_of(std::int64_t bytes, int count, int grain) {
-  const std::int32_t units = static_cast<std::int32_t>(bytes / 16), each = round_up(ceil_div(units, count), grain);
-  return kernels::RowSplits::of(units, each);
-}
-
-/// What Exchange::last_launch tells.
-void note_launch(ExchangeState& e, platform::Geometry geometry, const kernels::RowSplits& splits_per_row,
-                 TuningSource by) {
-  e.last_launch = {geometry.num_blocks, geometry.num_threads / e.limits.width, splits_per_row.count, by};
-}
-
-/// Blocks of a launch whose rows go in packets have few warps: a part of a row each, on as many multiprocessors as that takes.
-/// `beside`: parts of what goes along with a row.
-tuning::Choice choose_for_ll(const ExchangeState& e, std::int64_t tokens, std::int64_t row_bytes, int beside,
-                             tuning::GeometryRequest request, int idle_blocks) {
-  constexpr int kWarps = 8;
-  const int parts = static_cast<int>(ceil_div<std::int64_t>(row_bytes / 16, ll_packet::kUnitsPacked * e.limits.width));
-  if (request.num_warps == 0) request.num_warps = kWarps;
-  request.splits_per_row = parts + beside;
-  tuning::Choice choice = e.choose(tokens * e.shape.ranks_per_token, row_bytes, request, idle_blocks);
-  choice.splits_per_row = parts;
-  return choice;
-}
-
-void launch_dispatch(ExchangeState& e, kernels::DispatchArgs& args, const CallOptions& options, bool capturing) {
-  const std::int64_t tokens = args.num_tokens_on_device || args.replay ? e.shape.max_tokens_per_rank : args.num_tokens;
-  const tuning::Decision decision = e.decide_dispatch(options, tokens);
-  const int idle_blocks = tokens <= kernels::kChunk ? kernels::kControlBlocksLatency : 1;  // one to count and publish
-  const tuning::Choice choice =
-      kernels::uses_ll(args) ? choose_for_ll(e, tokens, e.shape.row_bytes, 1, decision.request, kernels::kControlBlocks)
-                             : e.choose(tokens, e.shape.row_bytes, decision.request, idle_blocks);
-  args.splits = row_splits_of(e.shape.row_bytes, choice.splits_per_row, 1);
-  note_launch(e, choice.geometry, args.splits, decision.by);
-  const platform::CurrentDevice current(e.group->device());
-  const detail::StreamMark under_way(e, options.stream, capturing);
-  e.launches->dispatch(choice.geometry, options.stream, args);
-  if (e.shape.layout == Layout::token_major) return;
-  // As if the others had as many tokens.
-  const std::int64_t expected = min(e.shape.row_capacity, max(tokens, tuning::kLeastTokens) * e.shape.num_ranks);
-  const tuning::Choice rows =
-      e.choose(expected, e.shape.row_bytes, {.num_sms = decision.request.num_sms}, 1);  // for books
-  const kernels::ExpertRowsArgs by_expert{args.call, row_splits_of(e.shape.row_bytes, rows.splits_per_row, 1),
-                                          args.replay};
-  e.launches->expert_rows(rows.geometry, options.stream, by_expert);
-}
-
-/// The call-wide part of combine, shared by its forms. `buffer set` -1: any.
-void run_combine(ExchangeState& e, int buffer_set, int plan, const CombineInput& in, const CombineOutput& out,
-                 const CallOptions& options) {
-  constexpr const char* call = "combine";
-  const platform::Range range(e.group->device(), "crossdock combine");
-  const bool any = e.plan_tokens[plan] != 0;
-  Argument{e, call, "input.rows", in.rows}.required(true, ", also where nothing was received: the received rows, say");
-  Argument{e, call, "input.rows", in.rows}.aligned(16);
-  Argument{e, call, "output.rows", out.rows}.required(any);
-  Argument{e, call, "output.rows", out.rows}.aligned(16);
-  if (in.combine_topk_weights && !e.shape.combine_topk_weights)
-    throw UsageError(text("combine on rank ", e.group->rank(),
-                          ": input.combine_topk_weights needs config.combine_topk_weights; set it in the Config of a "
-                          "new Exchange on every rank"));
-  Argument{e, call, "output.topk_weights", out.topk_weights}.required(in.combine_topk_weights && any);
-  Argument{e, call, "input.topk_weights", in.topk_weights}.aligned(4);
-  Argument{e, call, "output.topk_weights", out.topk_weights}.aligned(4);
-  const bool capturing = check_options(e, call, options);
-
-  const platform::CurrentDevice current(e.group->device());
-  const int owner = e.buffer_set_of_combine_buffer(in.rows);
-  if (owner >= 0 && buffer_set >= 0 && owner != buffer_set)
-    throw UsageError(
-        text("combine on rank ", e.group->rank(), ": input.rows is the combine buffer of another Received"));
-  const bool by_expert = e.shape.layout != Layout::token_major;
-  kernels::CombineArgs args{};
-  const int used = buffer_set >= 0 ? buffer_set : owner >= 0 ? owner : e.buffer_set_for_plan();
-  args.call = e.call(used, plan);
-  args.rows = static_cast<const std::byte*>(in.rows);
-  args.topk_weights = in.topk_weights;
-  args.out = static_cast<std::byte*>(out.rows);
-  args.out_topk_weights = out.topk_weights;
-  args.num_tokens = -1;
-  args.combine_topk_weights = in.combine_topk_weights;
-  args.source = owner >= 0 && !by_expert ? kernels::Source::peers : kernels::Source::slots;
-  const std::int64_t tokens = e.plan_tokens[plan] < 0 ? e.shape.max_tokens_per_rank : e.plan_tokens[plan];
-  const tuning::Decision decision = e.decide_combine(options, owner >= 0 ? Path::zero_copy : Path::staged, tokens);
-  const tuning::Choice send = e.choose(e.shape.row_capacity, e.shape.combine_row_bytes, decision.request);
-  const tuning::Choice reduce = e.choose(tokens, e.shape.combine_row_bytes, decision.request);
-  // Units of a wire row: 16 bytes of it, however many of the row they carry; a block of fp8_blockwise has eight.
-  const std::int64_t wire_units = ceil_div<std::int64_t>(
-      e.config.combine_quant == CombineQuant::none ? e.shape.combine_row_bytes : e.shape.hidden, 16);
-  args.send = row_splits_of(wire_units * 16, send.splits_per_row, 8);
-  args.reduce = row_splits_of(wire_units * 16, reduce.splits_per_row, 1);
-  const bool pull = args.source == kernels::Source::peers && !args.combine_topk_weights;
-  const bool packed = kernels::uses_ll(args);
-  const platform::Geometry geometry =
-      packed ? choose_for_ll(e, tokens, e.shape.combine_row_bytes, 0, decision.request, 1).geometry
-      : pull ? reduce.geometry
-             : send.geometry;
-  note_launch(e, geometry, pull ? args.reduce : args.send, decision.by);
-  const detail::StreamMark under_way(e, options.stream, capturing);
-  e.launches->combine[static_cast<int>(e.config.combine_dtype)][static_cast<int>(e.config.combine_quant)][by_expert](
-      geometry, options.stream, args);
-  e.slots_free[used] = false;
-}
-
-ExchangeState& alive(const std::shared_ptr<ExchangeState>& state, const char* call) {
-  if (!state) throw StateError(text(call, ": the exchange was moved from"));
-  return *state;
-}
-
-}  // namespace
 
 Exchange::Exchange(const Group& group, const Config& config) {
   if (!group.state_) throw StateError("Exchange: the group was moved from or closed");
@@ -210,132 +20,25 @@ Exchange::Exchange(Exchange&&) noexcept = default;
 Exchange& Exchange::operator=(Exchange&&) noexcept = default;
 Exchange::~Exchange() = default;
 
-const Config& Exchange::config() const { return alive(state_, "Exchange::config").config; }
+const Config& Exchange::config() const { return op::state_of(state_, "Exchange::config").config; }
 MemoryUsage Exchange::memory() const {
-  const ExchangeState& e = alive(state_, "Exchange::memory");
+  const ExchangeState& e = op::state_of(state_, "Exchange::memory");
   MemoryUsage usage = op::memory_usage_of(e.shape, platform::page_bytes_of(e.group->device().kind()));
-  usage.total_bytes = e.memory.bytes() + e.report_block->bytes();  // what was taken, not what was planned
+  usage.total_bytes = e.memory.bytes() + e.report_block->bytes();  // what is allocated, not what was computed
   return usage;
 }
 
-Received Exchange::dispatch(const DispatchInput& input, const CallOptions& options) {
-  ExchangeState& e = alive(state_, "dispatch");
-  const platform::Range range(e.group->device(), "crossdock dispatch");
-  e.check("dispatch");
-  check_dispatch(e, input, {});
-  const bool capturing = check_options(e, "dispatch", options);
-  const int buffer_set = e.take_buffer_set("dispatch"), plan = e.take_plan(capturing);
-  Received received(
-      std::unique_ptr<detail::ReceivedState>(new detail::ReceivedState{state_, buffer_set, plan, capturing}));
-  e.plan_tokens[plan] = input.num_tokens_on_device ? -1 : input.num_tokens;
-  kernels::DispatchArgs args = dispatch_args(e, input, buffer_set, plan, false);
-  launch_dispatch(e, args, options, capturing);
-  return received;
-}
-
-Received Exchange::dispatch(const Plan& kept, const DispatchInput& input, const CallOptions& options) {
-  ExchangeState& e = alive(state_, "dispatch");
-  const platform::Range range(e.group->device(), "crossdock dispatch along a plan");
-  e.check("dispatch");
-  if (!kept.state_ || kept.state_->exchange != state_)
-    throw StateError(
-        text("dispatch on rank ", e.group->rank(), ": the plan belongs to another exchange, or was moved from"));
-  const int plan = kept.state_->plan;
-  check_dispatch(e, input, e.plan_tokens[plan]);
-  const bool known = e.plan_tokens[plan] >= 0 && !input.num_tokens_on_device;
-  if (known && input.num_tokens != e.plan_tokens[plan])
-    throw UsageError(text("dispatch on rank ", e.group->rank(), ": num_tokens = ", input.num_tokens,
-                          "; the plan routes ", e.plan_tokens[plan]));
-  const bool capturing = check_options(e, "dispatch", options);
-  const int buffer_set = e.take_buffer_set("dispatch");
-  e.hold_plan(plan);
-  auto state = std::unique_ptr<detail::ReceivedState>(new detail::ReceivedState{state_, buffer_set, plan, true});
-  kernels::DispatchArgs args = dispatch_args(e, input, buffer_set, plan, true);
-  launch_dispatch(e, args, options, capturing);
-  return Received(std::move(state));
-}
-
-void Exchange::combine(Received&& received, const CombineInput& input, const CombineOutput& output,
-                       const CallOptions& options) {
-  ExchangeState& e = alive(state_, "combine");
-  e.check("combine");
-  if (!received.state_ || received.state_->exchange != state_)
-    throw StateError(
-        text("combine on rank ", e.group->rank(),
-             ": this Received was combined before, moved from, or belongs to another exchange; dispatch first"));
-  run_combine(e, received.state_->buffer_set, received.state_->plan, input, output, options);
-  received.state_.reset();
-}
-
-void Exchange::combine(const Plan& plan, const CombineInput& input, const CombineOutput& output,
-                       const CallOptions& options) {
-  ExchangeState& e = alive(state_, "combine");
-  e.check("combine");
-  if (!plan.state_ || plan.state_->exchange != state_)
-    throw StateError(
-        text("combine on rank ", e.group->rank(), ": the plan belongs to another exchange, or was moved from"));
-  run_combine(e, -1, plan.state_->plan, input, output, options);
-}
-
-void Exchange::combine_fused(Received&& received, const CombineOutput& output, std::int32_t num_tokens,
-                             const CallOptions& options) {
-  ExchangeState& e = alive(state_, "combine_fused");
-  const platform::Range range(e.group->device(), "crossdock combine_fused");
-  e.check("combine_fused");
-  if (!e.shape.fused)
-    throw StateError(text("combine_fused on rank ", e.group->rank(),
-                          ": needs config.fused; set it in the Config of a new Exchange on every rank"));
-  if (!received.state_ || received.state_->exchange != state_)
-    throw StateError(text("combine_fused on rank ", e.group->rank(),
-                          ": this Received was combined before, moved from, or belongs to ",
-                          "another exchange; dispatch first"));
-  if (num_tokens < -1 || num_tokens > e.shape.max_tokens_per_rank)
-    throw UsageError(text("combine_fused on rank ", e.group->rank(), ": num_tokens = ", num_tokens,
-                          "; must be -1 (of the plan) or 0 to ", e.shape.max_tokens_per_rank));
-  if (!e.slots_free[received.state_->buffer_set])
-    throw StateError(text("combine_fused on rank ", e.group->rank(),
-                          ": a combine along a kept plan has used the combine slots since ",
-                          "this dispatch; dispatch again, or allow more in flight"));
-  const int plan = received.state_->plan;
-  const std::int32_t tokens = num_tokens >= 0 ? num_tokens : e.plan_tokens[plan];
-  Argument{e, "combine_fused", "output.rows", output.rows}.required(tokens != 0);
-  Argument{e, "combine_fused", "output.rows", output.rows}.aligned(16);
-  if (output.topk_weights && !e.shape.combine_topk_weights)
-    throw UsageError(text("combine_fused on rank ", e.group->rank(),
-                          ": output.topk_weights needs config.combine_topk_weights; set it in the Config of a new "
-                          "Exchange on every rank"));
-  const bool capturing = check_options(e, "combine_fused", options);
-  const platform::CurrentDevice current(e.group->device());
-  kernels::CombineArgs args{};
-  args.call = e.call(received.state_->buffer_set, plan);
-  args.out = static_cast<std::byte*>(output.rows);
-  args.out_topk_weights = output.topk_weights;
-  args.num_tokens = num_tokens;
-  args.source = kernels::Source::fused;
-  args.combine_topk_weights = output.topk_weights != nullptr;
-  const std::int64_t rows = tokens < 0 ? e.shape.max_tokens_per_rank : tokens;
-  const tuning::Decision decision = e.decide_combine(options, Path::fused, rows);
-  const tuning::Choice choice = e.choose(rows, e.shape.combine_row_bytes, decision.request);
-  args.send = row_splits_of(e.shape.combine_row_bytes, 1, 1);
-  args.reduce = row_splits_of(e.shape.combine_row_bytes, choice.splits_per_row, 1);
-  note_launch(e, choice.geometry, args.reduce, decision.by);
-  const detail::StreamMark under_way(e, options.stream, capturing);
-  e.launches->combine[static_cast<int>(e.config.combine_dtype)][0][0](choice.geometry, options.stream, args);
-  e.slots_free[received.state_->buffer_set] = false;
-  received.state_.reset();
-}
-
 void Exchange::debug_fill(void* memory, std::uint64_t bytes, StreamHandle stream) {
-  ExchangeState& e = alive(state_, "Exchange::debug_fill");
+  ExchangeState& e = op::state_of(state_, "Exchange::debug_fill");
   platform::Device& device = e.group->device();
   const bool capturing = device.check_stream(stream);
   const platform::CurrentDevice current(device);
-  const detail::StreamMark under_way(e, stream, capturing);
+  const detail::StreamMark mark(e, stream, capturing);
   device.fill_on(stream, memory, 0xff, bytes);
 }
 
 void Exchange::read(void* to, const void* memory, std::uint64_t bytes, StreamHandle stream) const {
-  platform::Device& device = alive(state_, "Exchange::read").group->device();
+  platform::Device& device = op::state_of(state_, "Exchange::read").group->device();
   if (device.check_stream(stream))
     throw StateError("Exchange::read: the stream is capturing, so nothing has run; end the capture, replay, then read");
   const platform::CurrentDevice current(device);
@@ -343,10 +46,10 @@ void Exchange::read(void* to, const void* memory, std::uint64_t bytes, StreamHan
   device.read_sync(to, memory, bytes);
 }
 
-LaunchInfo Exchange::last_launch() const { return alive(state_, "Exchange::last_launch").last_launch; }
+LaunchInfo Exchange::last_launch() const { return op::state_of(state_, "Exchange::last_launch").last_launch; }
 
 std::vector<TraceEvent> Exchange::trace() const {
-  const ExchangeState& e = alive(state_, "Exchange::trace");
+  const ExchangeState& e = op::state_of(state_, "Exchange::trace");
   std::vector<TraceEvent> all;
   const std::uint32_t most = e.shape.trace_events;
   for (int buffer_set = 0; most && buffer_set < e.shape.max_in_flight; ++buffer_set) {
@@ -357,7 +60,7 @@ std::vector<TraceEvent> Exchange::trace() const {
     std::vector<TraceEvent> ring(min(taken, most));
     e.group->device().read_sync(ring.data(), e.local<void>(e.arena.buffer_set_at(buffer_set, e.arena.buffer_set.trace)),
                                 ring.size() * sizeof(TraceEvent));
-    // Oldest first: clocks are too coarse to sort by.
+    // Oldest first: clocks are coarse, so many time stamps are equal, and the stable sort keeps the order of their events.
     if (taken > most) std::rotate(ring.begin(), ring.begin() + taken % most, ring.end());
     for (TraceEvent& event : ring) event.buffer_set = static_cast<std::int16_t>(buffer_set);
     all.insert(all.end(), ring.begin(), ring.end());
@@ -367,8 +70,8 @@ std::vector<TraceEvent> Exchange::trace() const {
   return all;
 }
 
-Status Exchange::poll() const { return alive(state_, "Exchange::poll").poll(); }
-void Exchange::clear_status() { alive(state_, "Exchange::clear_status").clear_status(); }
+Status Exchange::poll() const { return op::state_of(state_, "Exchange::poll").poll(); }
+void Exchange::clear_status() { op::state_of(state_, "Exchange::clear_status").clear_status(); }
 void Exchange::close() {
   if (state_) state_->closed = true;
 }

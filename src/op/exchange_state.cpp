@@ -33,8 +33,8 @@ ExchangeState::ExchangeState(std::shared_ptr<GroupState> g, const Config& c)
     report_block = group->device().allocate_host_visible(op::kReportBytes);
     deferred_release.hold(memory);
     deferred_release.hold(report_block);
-    group->hold_watched(deferred_release);
-    mark_empty_rows();  // nobody writes before every rank has
+    group->hold_fault_memory(deferred_release);
+    mark_empty_rows();  // no kernel runs before this step has ended on every rank
   });
 }
 
@@ -58,15 +58,16 @@ void ExchangeState::find_tuned() {
   }
 }
 
-/// Every rank shows its config; the first that differs is named. A refused config is told to all.
+/// The ranks exchange their configs. Each throws ConfigError if a config was refused or differs from its own, and names the
+/// first such rank.
 void ExchangeState::agree_on_config() const {
-  struct Card {
+  struct Terms {
     Config config;
     std::int32_t ll_packets_per_row;
     bool refused;
   };
-  Card mine;
-  std::memset(static_cast<void*>(&mine), 0, sizeof mine);  // padding travels too
+  Terms mine;
+  std::memset(static_cast<void*>(&mine), 0, sizeof mine);  // padding is sent too
   mine.config = config;
   const Support support = supports(config, group->num_ranks());
   mine.refused = !support;
@@ -192,26 +193,6 @@ int ExchangeState::buffer_set_of_combine_buffer(const void* rows) const {
   for (int buffer_set = 0; buffer_set < shape.max_in_flight; ++buffer_set)
     if (rows == local<void>(arena.buffer_set_at(buffer_set, arena.buffer_set.combine_rows))) return buffer_set;
   return -1;
-}
-
-tuning::Decision ExchangeState::decide_dispatch(const CallOptions& options, std::int64_t tokens) const {
-  return decide(options, tuned_dispatch, tokens);
-}
-
-tuning::Decision ExchangeState::decide_combine(const CallOptions& options, Path path, std::int64_t tokens) const {
-  return decide(options, tuned_combine[static_cast<int>(path)], tokens);
-}
-
-tuning::Decision ExchangeState::decide(const CallOptions& options, const std::vector<tuning::Entry>& tuned,
-                                       std::int64_t tokens) const {
-  return tuning::decide({options.num_sms, options.num_blocks, options.num_warps, options.splits_per_row},
-                        {config.num_sms, config.num_blocks, config.num_warps, config.splits_per_row},
-                        tuning::request_for(tuned, tokens));
-}
-
-tuning::Choice ExchangeState::choose(std::int64_t rows, std::int64_t row_bytes, const tuning::GeometryRequest& request,
-                                     int idle_blocks) const {
-  return tuning::choose(limits, rows, row_bytes, request, resident_blocks, idle_blocks);
 }
 
 }  // namespace crossdock::detail

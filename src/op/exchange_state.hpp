@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What one rank knows of an exchange: its memory, which buffer sets and plans are in use, how to launch.
+// State of an exchange on one rank: its memory, the buffer sets and plans in use, and what launches need.
 #pragma once
 
 #include <array>
@@ -21,14 +21,17 @@ class ExchangeState {
   ExchangeState(std::shared_ptr<GroupState> group, const Config& config);
 
   kernels::Call call(int buffer_set, int plan) const;
-  /// Throws what stands in the way of any call.
+  /// Throws if no call may be made: after close, after a failure of the group, or while poll() has a report.
   void check(const char* name) const;
   Status poll() const;
   void clear_status();
 
-  int take_buffer_set(const char* name);  // lowest free; StateError if all are in flight
-  int take_plan(bool capturing);          // lowest free; a graph's plans are used again by graphs first, by others last
-  /// Place of a combine along a kept plan from the caller's memory; StateError if it has none that is not handed out.
+  /// The lowest free one. StateError if all are in flight.
+  int take_buffer_set(const char* name);
+  /// The lowest free one. Calls that are captured prefer plans that a graph writes already, other calls the other plans.
+  int take_plan(bool capturing);
+  /// For a combine along a kept plan whose rows lie in the caller's memory. StateError if the caller's kernels may write
+  /// the combine slots of every buffer set.
   int buffer_set_for_plan() const;
   void release_buffer_set(int buffer_set) { buffer_set_busy[buffer_set] = false; }
   void hold_plan(int plan) { ++plan_holders[plan]; }
@@ -40,16 +43,11 @@ class ExchangeState {
     return reinterpret_cast<T*>(memory.base(group->rank()) + offset);
   }
   sync::ReportRecord& report() const { return *reinterpret_cast<sync::ReportRecord*>(report_block->data()); }
-  /// Place whose combine buffer `rows` is, or -1.
+  /// Buffer set whose combine buffer `rows` is, or -1.
   int buffer_set_of_combine_buffer(const void* rows) const;
-  /// Who is heard in a dispatch of so many tokens, and in a combine.
-  tuning::Decision decide_dispatch(const CallOptions& options, std::int64_t tokens) const;
-  tuning::Decision decide_combine(const CallOptions& options, Path path, std::int64_t tokens) const;
-  tuning::Choice choose(std::int64_t rows, std::int64_t row_bytes, const tuning::GeometryRequest& request,
-                        int idle_blocks = 0) const;
 
   std::shared_ptr<GroupState> group;
-  memory::DeferredRelease deferred_release;  // what calls of this exchange touch outlives it until they have ended
+  memory::DeferredRelease deferred_release;  // keeps memory that enqueued calls use until they have ended
   Config config;
   Shape shape;
   memory::Arena arena;
@@ -57,13 +55,13 @@ class ExchangeState {
   platform::BlockPtr report_block;
   const kernels::LaunchTable* launches;
   platform::Limits limits;
-  int resident_blocks;
-  bool default_stream_is_shared;  // by ranks that would wait for each other
+  int resident_blocks;  // most blocks of a launch, so that those of all ranks on the device are resident together
+  bool default_stream_is_shared;  // by ranks of this process: one would queue up behind the other and wait for it
   std::vector<char> buffer_set_busy;
-  std::vector<char> slots_free;  // the buffer set's last operation was a dispatch: kernels may write combine slots
+  std::vector<char> slots_free;  // the last call on the buffer set was a dispatch: its combine slots may be written
   std::vector<int> plan_holders;
-  std::vector<char> plan_in_graph;        // a captured dispatch writes it whenever its graph is replayed
-  std::vector<std::int32_t> plan_tokens;  // T of this rank, -1: known to the device only
+  std::vector<char> plan_in_graph;        // each replay of some graph writes the plan
+  std::vector<std::int32_t> plan_tokens;  // T of this rank, -1 if only the device has it
   int num_kept = 0;
   bool closed = false;
   LaunchInfo last_launch;
@@ -73,19 +71,17 @@ class ExchangeState {
   void agree_on_config() const;
   void find_residency();
   void find_tuned();
-  tuning::Decision decide(const CallOptions& options, const std::vector<tuning::Entry>& tuned,
-                          std::int64_t tokens) const;
   void mark_empty_rows();
 };
 
-/// Stands around the launch of a call, so that it can be told later whether the call has ended. The device must be
-/// current. A captured call is not told of: replays of graphs are the caller's to wait for.
+/// RAII around the launches of a call: records an event behind them, so that memory can outlive the call. The device must
+/// be current. No event for a captured call: the caller waits for the replays of a graph.
 class StreamMark {
  public:
   StreamMark(ExchangeState& exchange, StreamHandle stream, bool captured)
       : end_(captured ? nullptr : &exchange.deferred_release.end_of_calls_on(stream)), stream_(stream) {}
   ~StreamMark() {
-    if (end_) end_->mark(stream_);  // also where the second kernel of a call was refused
+    if (end_) end_->mark(stream_);  // also if the launch of a second kernel has thrown
   }
   StreamMark(const StreamMark&) = delete;
   StreamMark& operator=(const StreamMark&) = delete;

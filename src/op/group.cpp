@@ -22,14 +22,14 @@ void check_rank(int rank, int num_ranks) {
     throw UsageError(text("Group::join: rank = ", rank, "; must be 0 to ", num_ranks - 1));
 }
 
-/// Longer limits would overflow the clock; nobody lives to tell them from none.
+/// A hundred years. In nanoseconds much longer deadlines would overflow.
 constexpr std::chrono::milliseconds kLongestDeadline = std::chrono::hours(24) * 365 * 100;
 
 std::chrono::milliseconds deadline_of(const GroupOptions& options) {
   return std::min(options.deadline.count() >= 0 ? options.deadline : op::environment_deadline(), kLongestDeadline);
 }
 
-/// The machine to use: the caller's choice, else CROSSDOCK_BACKEND, else the first one with a device.
+/// The caller's backend, else that of CROSSDOCK_BACKEND, else the first one that has a device.
 BackendKind backend_of(const GroupOptions& options) {
   const BackendKind asked = options.backend != BackendKind::automatic ? options.backend : op::environment_backend();
   if (asked != BackendKind::automatic) return asked;
@@ -41,7 +41,7 @@ BackendKind backend_of(const GroupOptions& options) {
 
 std::shared_ptr<detail::GroupState> form(AllGather all_gather, int rank, int num_ranks, const GroupOptions& options) {
   memory::Sharing sharing;
-  // One callable behind all copies: the caller's may count its calls.
+  // All copies share one callable, because the caller's may have state of its own.
   sharing.all_gather = [shared = std::make_shared<AllGather>(std::move(all_gather))](
                            const void* mine, std::size_t bytes, void* all) { (*shared)(mine, bytes, all); };
   sharing.rank = rank;

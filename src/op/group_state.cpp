@@ -14,7 +14,7 @@ namespace {
 
 using op::text;
 
-/// What every rank says of itself when a group forms.
+/// What each rank sends to the others when a group forms.
 struct Hello {
   std::uint64_t process[2];
   platform::DeviceId device_id;
@@ -28,7 +28,7 @@ std::vector<Hello> exchange_hellos(const memory::Sharing& s, const Hello& mine) 
     if (all[r].num_ranks != s.num_ranks || all[r].rank != r)
       throw UsageError(text("Group::join on rank ", s.rank, ": entry ", r, " of the all-gather says rank ", all[r].rank,
                             " of ", all[r].num_ranks, ", expected rank ", r, " of ", s.num_ranks,
-                            "; the callback must buffer_set every rank's bytes in rank order"));
+                            "; the callback must place every rank's bytes in rank order"));
     if (all[r].backend != mine.backend)
       throw TopologyError(text("Group::join on rank ", s.rank, ": backend ",
                                name_of(static_cast<BackendKind>(mine.backend)), " here and ",
@@ -42,12 +42,12 @@ std::vector<Hello> exchange_hellos(const memory::Sharing& s, const Hello& mine) 
 constexpr const char* kOperations[] = {XD_EDGES(XD_OPERATION)};
 #undef XD_OPERATION
 
-/// The operation and the phase that wait for a signal of `edge`.
+/// The operation and the phase that wait on `edge`.
 std::string where(Edge edge) {
   return text(kOperations[static_cast<int>(edge)], ", phase `wait_", name_of(edge), "`, edge `", name_of(edge), "`");
 }
 
-/// What a rank does in a combine of this mode.
+/// What a combine of this mode sums.
 std::string words_of_mode(std::uint64_t mode) {
   const char* rows = mode & sync::kFusedRows   ? "fused rows"
                      : mode & sync::kPullsRows ? "rows in combine buffers"
@@ -61,8 +61,8 @@ GroupState::GroupState(memory::Sharing sharing, BackendKind backend, int device,
     : sharing_(std::move(sharing)) {
   run_collectively("Group::join", [&] {
     sharing_.device = platform::open_device(backend, device);
-    in_use_.emplace(*sharing_.device);
-    end_of_posts_ = &in_use_->end_of_calls_on(nullptr);
+    deferred_release_.emplace(*sharing_.device);
+    end_of_writes_ = &deferred_release_->end_of_calls_on(nullptr);
     if (tuning_file != "none") read_tuning(tuning_file);
   });
   Hello mine{{},
@@ -96,14 +96,14 @@ GroupState::GroupState(memory::Sharing sharing, BackendKind backend, int device,
   control_ = memory::PeerMemory::create(sharing_, sizeof(sync::Control), "Group::join");
   run_collectively("Group::join", [&] {
     failure_ = sharing_.device->allocate_host_visible(sizeof(sync::FailureRecord));
-    hold_watched(*in_use_);
-    set_deadline(sharing_.deadline);  // before any rank's first kernel
+    hold_fault_memory(*deferred_release_);
+    set_deadline(sharing_.deadline);  // no kernel of any rank runs before this step has ended on every rank
   });
 }
 
-GroupState::~GroupState() { device().mark_writes(*end_of_posts_); }
+GroupState::~GroupState() { device().mark_writes(*end_of_writes_); }
 
-void GroupState::hold_watched(memory::DeferredRelease& deferred_release) const {
+void GroupState::hold_fault_memory(memory::DeferredRelease& deferred_release) const {
   deferred_release.hold(control_);
   deferred_release.hold(failure_);
 }
@@ -141,7 +141,7 @@ sync::FaultView GroupState::faults(sync::ReportRecord* report) const {
 Status GroupState::poll() const {
   Status status;
   status.rank = rank();
-  if (own_abort_told_.load(std::memory_order_acquire)) {
+  if (own_abort_published_.load(std::memory_order_acquire)) {
     status.code = StatusCode::aborted;
     status.fatal = true;
     status.peer = rank();
@@ -198,9 +198,9 @@ void GroupState::abort(const std::string& reason) {
   own_abort_ = reason.empty() ? "no reason given" : reason.substr(0, sync::kReasonBytes - 1);
   char text[sync::kReasonBytes] = {};
   std::memcpy(text, own_abort_.data(), own_abort_.size());
-  own_abort_told_.store(true, std::memory_order_release);
+  own_abort_published_.store(true, std::memory_order_release);
   const sync::Poison poison{StatusCode::aborted, Edge::poison, rank(), rank()};
-  // All reasons first: a peer passes the poison on, and who hears it from there reads the reason at once.
+  // All reasons come before any poison: a rank may get the poison through a peer that passes it on, and reads the reason then.
   for (int r = 0; r < num_ranks(); ++r) device().write_async(control(r)->reason[rank()], text, sizeof text);
   for (int r = 0; r < num_ranks(); ++r) device().write_word_async(&control(r)->poison[rank()], poison.word());
 }

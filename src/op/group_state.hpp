@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What one rank knows of its group: peers, device, the words by which ranks stop one another.
+// State of a group on one rank: its peers, its device, and the words by which a rank stops the others.
 #pragma once
 
 #include <atomic>
@@ -34,16 +34,16 @@ class GroupState {
   /// Those of them that are threads of this process.
   int threads_on_device() const { return threads_on_device_; }
 
-  /// Runs a local step of something collective; where it fails on a rank, every rank throws its error.
+  /// Runs the local step of a collective call. If it throws on any rank, every rank throws that rank's error.
   void run_collectively(const char* what, const std::function<void()>& step) const;
 
-  /// The part of a kernel's view that belongs to the group; `report` is the exchange's.
+  /// Where kernels report failures and read those of peers. `report` belongs to the exchange.
   sync::FaultView faults(sync::ReportRecord* report) const;
-  /// Makes what faults() points to live as long as the calls that were given it.
-  void hold_watched(memory::DeferredRelease& deferred_release) const;
+  /// Keeps the memory that faults() points to until the calls that use it have ended.
+  void hold_fault_memory(memory::DeferredRelease& deferred_release) const;
 
   Status poll() const;
-  /// Throws the first failure, or StateError after close; `call` names who asks.
+  /// Throws the first failure, or StateError after close. `call` is named in the text.
   void check(const char* call) const;
   void abort(const std::string& reason);
   void set_deadline(std::chrono::milliseconds deadline);
@@ -60,10 +60,10 @@ class GroupState {
   std::vector<tuning::Entry> tuned_;
   memory::PeerMemory control_;
   platform::BlockPtr failure_;
-  std::optional<memory::DeferredRelease> in_use_;  // by posts, for kernels are the exchanges'
-  platform::Event* end_of_posts_ = nullptr;
+  std::optional<memory::DeferredRelease> deferred_release_;  // for writes by the host; an exchange has its own
+  platform::Event* end_of_writes_ = nullptr;
   std::string own_abort_;  // set once, by any thread
-  std::atomic<bool> own_abort_claimed_{false}, own_abort_told_{false};
+  std::atomic<bool> own_abort_claimed_{false}, own_abort_published_{false};
   int ranks_on_device_ = 1, threads_on_device_ = 1;
   std::atomic<bool> closed_{false};
 };

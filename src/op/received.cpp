@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Views of what a dispatch delivered, and plans.
+// Received and Plan: views of what a dispatch delivered.
 
 #include "op/exchange_state.hpp"
 #include "op/text.hpp"
@@ -20,7 +20,7 @@ Plan::~Plan() = default;
 
 namespace {
 
-/// Offsets of one Received or Plan, as addresses of this rank.
+/// Addresses on this rank of the regions of a Received.
 struct View {
   const detail::ExchangeState& e;
   int buffer_set_idx;

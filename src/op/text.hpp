@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Texts of errors from values.
+// Builds texts of errors from values.
 #pragma once
 
 #include <sstream>
@@ -18,7 +18,7 @@ std::string text(const Parts&... parts) {
   return out.str();
 }
 
-/// A config member as a person writes it.
+/// A member of Config as text: enumerators by name.
 template <class T>
 std::string show(const T& value) {
   if constexpr (std::is_enum_v<T>)

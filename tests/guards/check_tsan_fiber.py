@@ -8,12 +8,12 @@ import tempfile
 import common
 
 RACE = 66  # exit status of a program in which ThreadSanitizer has reported something
-SOURCES = ["tests/guards/tsan_fiber.cpp", "src/platform/cpu/fiber.cpp", "src/platform/cpu/fiber_launch.cpp"]
+SOURCES = ["tests/guards/tsan_fiber.cpp", "tests/fiber/fiber.cpp", "tests/fiber/fiber_launch.cpp"]
 FLAGS = ["-std=c++20", "-O1", "-g1", "-fsanitize=thread", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror", "-pthread"]
 
 
 def build(root, program):
-    command = [os.environ.get("CXX", "c++"), *FLAGS, "-Iinclude", "-Isrc", *SOURCES, "-o", program]
+    command = [os.environ.get("CXX", "c++"), *FLAGS, "-Iinclude", "-Isrc", "-Itests", *SOURCES, "-o", program]
     subprocess.run(command, cwd=root, check=True)
 
 

@@ -9,12 +9,12 @@
 #include <thread>
 #include <vector>
 
-#include "platform/cpu/fiber_machine.hpp"
+#include "fiber/fiber_machine.hpp"
 
 namespace {
 
 using crossdock::platform::Bytes16;
-using crossdock::platform::cpu::run_fibers;
+using crossdock::testing::run_fibers;
 
 constexpr const char* kBodies[] = {"correct",
                                    "missing_block_barrier",

@@ -4,9 +4,9 @@
 #include <algorithm>
 #include <stdexcept>
 
+#include "fiber/fiber_machine.hpp"
 #include "hip/fake_state.hpp"
 #include "litmus/litmus_device.hpp"
-#include "platform/cpu/fiber_machine.hpp"
 #include "support/device_steps_device.hpp"
 #include "support/fiber_launch.hpp"
 
@@ -40,7 +40,7 @@ Kernel of_library(FiberRun<Args> body, int device) {
 
 /// The words of the tools' kernels on fibers.
 struct Words {
-  platform::cpu::FiberMachine<64>& m;
+  FiberMachine<64>& m;
   static constexpr int kWidth = 64;
   int thread() const { return m.thread(); }
   int num_threads() const { return m.num_threads(); }
@@ -79,7 +79,7 @@ Kernel of_litmus(int device) {
     struct NoShared {};
     const auto& loop = *static_cast<const litmus::Loop*>(bytes);
     must_reach(device, loop.far.rows, 1), must_reach(device, loop.far.words, 1);
-    platform::cpu::run_fibers<64, NoShared>(geometry, [&](auto& m, NoShared&) { litmus::run_loop(m, Own{}, loop); });
+    run_fibers<64, NoShared>(geometry, [&](auto& m, NoShared&) { litmus::run_loop(m, Own{}, loop); });
   };
   return {run, sizeof(litmus::Loop), device, litmus::kThreads};
 }
@@ -92,7 +92,7 @@ Kernel of_strides(Body body, MustReach must_reach_memory, int device) {
     const Args& args = *static_cast<const Args*>(bytes);
     must_reach_memory(device, args);
     const Geometry few{std::min(geometry.num_blocks, 3), std::min(geometry.num_threads, 128)};
-    platform::cpu::run_fibers<64, NoShared>(few, [&](auto& m, NoShared&) { body(m, args); });
+    run_fibers<64, NoShared>(few, [&](auto& m, NoShared&) { body(m, args); });
   };
   return {run, sizeof(Args), device, 1024};
 }

@@ -27,6 +27,13 @@ case $what in
     cmake --install "$build" --prefix "$scratch/first"
     mv "$scratch/first" "$prefix"
     ;;
+  symbols)  # of what is shipped: fibers belong to the tests
+    for library in "$libdir"/libcrossdock*; do
+      names=$(nm -C "$library")
+      [[ $names == *crossdock::* ]] || { echo "$library has no symbols to check; install it without stripping" >&2; exit 1; }
+      if grep -i fiber <<< "$names"; then echo "$library has symbols of fibers; they belong in tests/fiber" >&2; exit 1; fi
+    done
+    ;;
   find_package)
     configure_build_test "$source/tests/install/consumer" "$scratch/consumer"
     ;;

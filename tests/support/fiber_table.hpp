@@ -2,8 +2,8 @@
 // The launch table of one width. Included by one source file per width, because the bodies take long to compile.
 #pragma once
 
+#include "fiber/fiber_machine.hpp"
 #include "kernels/launch/bodies.hpp"
-#include "platform/cpu/fiber_machine.hpp"
 #include "platform/cpu/stream.hpp"
 #include "support/fiber_launch.hpp"
 
@@ -27,8 +27,7 @@ inline void set_splits(kernels::ExpertRowsArgs& args, const Executor& e) { split
 /// A body on fibers, at once: body(machine, shared, args).
 template <int kWidth, class Shared, class Args, class Body>
 void run_body(platform::Geometry geometry, std::uint64_t seed, const Args& args, Body body) {
-  platform::cpu::run_fibers<kWidth, Shared>(geometry, [&](auto& m, Shared& shared) { body(m, shared, args); },
-                                            {.seed = seed});
+  run_fibers<kWidth, Shared>(geometry, [&](auto& m, Shared& shared) { body(m, shared, args); }, {.seed = seed});
 }
 
 template <int kWidth>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The executor with real lanes: identity, meetings, co-resident blocks, order by seed, and kernel bugs it must report.
-#include "platform/cpu/fiber_machine.hpp"
+#include "fiber/fiber_machine.hpp"
 
 #include <gtest/gtest.h>
 
@@ -14,7 +14,7 @@
 
 #include "crossdock/error.hpp"
 
-namespace crossdock::platform::cpu {
+namespace crossdock::testing {
 namespace {
 
 /// Idle fibers count as threads for ThreadSanitizer; without them the tests after these may fork.
@@ -35,7 +35,7 @@ struct Identity {
 };
 
 template <int kWidth>
-void check_identity(const Geometry& geometry) {
+void check_identity(const platform::Geometry& geometry) {
   std::set<Identity> seen;
   run_fibers<kWidth, Nothing>(geometry, [&](auto& m, Nothing&) {
     seen.insert({m.lane(), m.warp(), m.num_warps(), m.thread(), m.num_threads(), m.block(), m.num_blocks()});
@@ -288,4 +288,4 @@ TEST_F(FiberTest, LaunchesOfTwoThreadsAtOnce) {
 }
 
 }  // namespace
-}  // namespace crossdock::platform::cpu
+}  // namespace crossdock::testing

@@ -22,10 +22,3 @@
 #ifndef XD_ASAN
 #define XD_ASAN 0
 #endif
-
-// Hides a function's accesses from ThreadSanitizer. For code that simulates hardware.
-#if XD_TSAN
-#define XD_NO_TSAN __attribute__((no_sanitize("thread"), noinline))
-#else
-#define XD_NO_TSAN
-#endif

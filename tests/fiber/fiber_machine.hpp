@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The CPU as a GPU, for tests: a warp has kWidth real lanes, a launch has all its blocks alive at once, each thread is a
-// fiber. The same kernel bodies run here, and under ThreadSanitizer a missing barrier is a data race.
+// A machine with real lanes, for tests: each thread of a launch is a fiber, a warp has kWidth of them, and all blocks are
+// alive at once. It runs the same kernel bodies as a GPU; under ThreadSanitizer a missing barrier is a data race.
 #pragma once
 
 #include <cstddef>
@@ -9,13 +9,13 @@
 #include <new>
 #include <type_traits>
 
-#include "platform/cpu/fiber_launch.hpp"
+#include "fiber/fiber_launch.hpp"
 #include "platform/cpu/scalar_machine.hpp"
 
-namespace crossdock::platform::cpu {
+namespace crossdock::testing {
 
 template <int kWidthValue>
-class FiberMachine : public Memory {
+class FiberMachine : public platform::cpu::Memory {
  public:
   static constexpr int kWidth = kWidthValue;
 
@@ -36,13 +36,13 @@ class FiberMachine : public Memory {
   void sync_block() { launch_.meet(FiberCall::sync_block, fiber_); }
   void sync_warp() { launch_.meet(FiberCall::sync_warp, fiber_); }
   bool sync_block_or(bool flag) { return launch_.meet(FiberCall::sync_block_or, fiber_, {.flag = flag}).flag != 0; }
-  /// All lanes of the warp call it together, whatever n is.
+  /// All lanes of the warp must call it together, whatever n is.
   float max_across(float v, int n) { return launch_.meet(FiberCall::max_across, fiber_, {.number = v}, n).number; }
   std::uint64_t ballot(bool flag) { return launch_.meet(FiberCall::ballot, fiber_, {.bits = flag}).bits; }
 
   // With a seed, other threads may run before any operation on a word.
-  Bytes16 load16_atomic(const void* from) { return launch_.interrupt(), Memory::load16_atomic(from); }
-  void store16_atomic(void* to, Bytes16 v) { launch_.interrupt(), Memory::store16_atomic(to, v); }
+  platform::Bytes16 load16_atomic(const void* from) { return launch_.interrupt(), Memory::load16_atomic(from); }
+  void store16_atomic(void* to, platform::Bytes16 v) { launch_.interrupt(), Memory::store16_atomic(to, v); }
   std::uint64_t load_relaxed(const std::uint64_t* p) { return launch_.interrupt(), Memory::load_relaxed(p); }
   std::uint64_t load_acquire(const std::uint64_t* p) { return launch_.interrupt(), Memory::load_acquire(p); }
   void store_relaxed(std::uint64_t* p, std::uint64_t v) { launch_.interrupt(), Memory::store_relaxed(p, v); }
@@ -66,12 +66,13 @@ class FiberMachine : public Memory {
   int fiber_, thread_, block_;
 };
 
-static_assert(Machine<FiberMachine<1>> && Machine<FiberMachine<32>> && Machine<FiberMachine<64>>);
+static_assert(platform::Machine<FiberMachine<1>> && platform::Machine<FiberMachine<32>> &&
+              platform::Machine<FiberMachine<64>>);
 
 /// Runs body(FiberMachine<kWidth>&, Shared&) in every thread of a launch, on the calling OS thread. Each block has one
-/// Shared of its own, filled with 0xA5 like memory that nobody has written yet. Throws what FiberLaunch::run throws.
+/// Shared of its own, filled with 0xA5, so that a read before the first write shows. Throws what FiberLaunch::run throws.
 template <int kWidth, class Shared, class Body>
-void run_fibers(const Geometry& geometry, Body&& body, const FiberOptions& options = {}) {
+void run_fibers(const platform::Geometry& geometry, Body&& body, const FiberOptions& options = {}) {
   static_assert(std::is_trivially_default_constructible_v<Shared> && std::is_trivially_destructible_v<Shared>,
                 "shared memory of a GPU has no constructors");
   struct Free {
@@ -97,4 +98,4 @@ void run_fibers(const Geometry& geometry, Body&& body, const FiberOptions& optio
       &context);
 }
 
-}  // namespace crossdock::platform::cpu
+}  // namespace crossdock::testing

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// A fiber: a stack of its own and a switch between stacks of one OS thread. Sanitizers are told of every switch; a switch
-// orders nothing for ThreadSanitizer, so only what the program under test does orders its fibers.
+// A fiber: a stack of its own, and the switch between stacks of one OS thread. Every switch is annotated for sanitizers. For
+// ThreadSanitizer a switch orders no memory, so only operations of the program under test order its fibers. The code is our
+// own because Boost.Context (1.74) has hooks for AddressSanitizer only, and none for ThreadSanitizer.
 #pragma once
 
 #include <cstddef>
@@ -9,6 +10,13 @@
 
 #include "platform/cpu/sanitizers.hpp"
 
+// For functions that stand for hardware: ThreadSanitizer must not count their accesses as those of the program under test.
+#if XD_TSAN
+#define XD_NO_TSAN __attribute__((no_sanitize("thread"), noinline))
+#else
+#define XD_NO_TSAN
+#endif
+
 #if !defined(__x86_64__) && !defined(XD_FIBER_UCONTEXT)
 #define XD_FIBER_UCONTEXT 1
 #endif
@@ -16,9 +24,9 @@
 #include <ucontext.h>
 #endif
 
-namespace crossdock::platform::cpu {
+namespace crossdock::testing {
 
-/// What a sanitizer and the processor need to come back to a stack.
+/// State of a stack that is not running: what the processor and the sanitizers need to resume it.
 struct FiberContext {
 #ifdef XD_FIBER_UCONTEXT
   ucontext_t registers;
@@ -31,16 +39,16 @@ struct FiberContext {
   void* fake_stack = nullptr;  // ASan
 };
 
-/// Leaves `from`, whose next statement runs when somebody switches to it. `from_ends`: nobody ever will.
+/// Suspends `from` and resumes `to`; returns at the next switch to `from`. `from_ends`: there will be no such switch.
 void switch_fiber(FiberContext& from, FiberContext& to, bool from_ends = false);
 
-/// Lets ThreadSanitizer see what `abandoned` has done so far as released to `edge`.
+/// Under ThreadSanitizer: a release to `edge` of all accesses that `abandoned` has made so far.
 void release_for(const FiberContext& abandoned, void* edge);
 
-/// A fiber that serves one job after the other, so that stacks and sanitizer state are made once.
+/// A fiber that runs one job after another, so that its stack and sanitizer state are made once.
 class Fiber {
  public:
-  /// Runs on the fiber; tells where to go when it is done.
+  /// Runs on the fiber. Returns the context to resume when the job is done.
   using Job = FiberContext& (*)(void* argument, int idx);
 
   Fiber();
@@ -48,7 +56,7 @@ class Fiber {
   Fiber(const Fiber&) = delete;
   Fiber& operator=(const Fiber&) = delete;
 
-  /// Sets what runs at the next switch to an idle fiber.
+  /// Sets the job that the next switch to this idle fiber starts.
   void set_job(Job job, void* argument, int idx) {
     job_ = job;
     argument_ = argument;
@@ -77,11 +85,11 @@ class FiberPool {
  public:
   static FiberPool& of_this_thread();
   std::unique_ptr<Fiber> take();
-  void give(std::unique_ptr<Fiber> fiber);  ///< a busy fiber is destroyed as it stands
+  void give(std::unique_ptr<Fiber> fiber);  ///< keeps an idle fiber; destroys a busy one, whose job never returned
   void clear() { idle_.clear(); }
 
  private:
   std::vector<std::unique_ptr<Fiber>> idle_;
 };
 
-}  // namespace crossdock::platform::cpu
+}  // namespace crossdock::testing

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The scheduler of a fiber launch, and the meetings that stand for barriers and warp collectives.
-#include "platform/cpu/fiber_launch.hpp"
+// The scheduler of a fiber launch, and the meetings that implement barriers and warp collectives.
+#include "fiber/fiber_launch.hpp"
 
 #include <sched.h>
 
@@ -12,7 +12,7 @@
 #include <sanitizer/tsan_interface.h>
 #endif
 
-namespace crossdock::platform::cpu {
+namespace crossdock::testing {
 
 namespace {
 
@@ -30,12 +30,12 @@ XD_NO_TSAN void acquire([[maybe_unused]] void* edge) {
 #endif
 }
 
-/// Only barriers order memory; max_across and ballot move a value and nothing else, as on a GPU.
+/// Only barriers order memory. max_across and ballot exchange a value and order nothing, as on a GPU.
 constexpr bool orders_memory(FiberCall call) { return call <= FiberCall::sync_warp; }
 
 }  // namespace
 
-int FiberLaunch::num_fibers_of(const Geometry& geometry, int width) {
+int FiberLaunch::num_fibers_of(const platform::Geometry& geometry, int width) {
   if (geometry.num_blocks < 1 || geometry.num_threads < 1 || geometry.num_threads % width != 0) {
     throw UsageError("fiber launch of " + std::to_string(geometry.num_blocks) + " blocks of " +
                      std::to_string(geometry.num_threads) + " threads: a block must have a positive multiple of " +
@@ -44,7 +44,7 @@ int FiberLaunch::num_fibers_of(const Geometry& geometry, int width) {
   return geometry.num_blocks * geometry.num_threads;
 }
 
-FiberLaunch::FiberLaunch(const Geometry& geometry, int width, const FiberOptions& options)
+FiberLaunch::FiberLaunch(const platform::Geometry& geometry, int width, const FiberOptions& options)
     : geometry_(geometry),
       width_(width),
       num_fibers_(num_fibers_of(geometry, width)),
@@ -130,7 +130,7 @@ int FiberLaunch::take_ready() {
   return fiber;
 }
 
-/// Goes on with another fiber; comes back when somebody goes on with this one.
+/// Switches to the next ready fiber, or to the caller of run() if none is ready. Returns when this fiber is resumed.
 void FiberLaunch::leave_to_next() {
   const int me = current_;
   const int next = take_ready();
@@ -140,7 +140,7 @@ void FiberLaunch::leave_to_next() {
 }
 
 void FiberLaunch::pause() {
-  if (++pauses_ > num_ready_) {  // everybody has had a turn: let other ranks run
+  if (++pauses_ > num_ready_) {  // every ready fiber has had a turn: other ranks, which are OS threads, may run
     pauses_ = 0;
     ::sched_yield();
   }
@@ -170,7 +170,7 @@ FiberLaunch::Value FiberLaunch::meet(FiberCall call, int fiber, Value mine, int 
   } else if (meeting.call != call || meeting.span != span) {
     misuse_ = kCallNames[static_cast<int>(call)];
     waits_in_[fiber] = &meeting;
-    num_ready_ = 0;  // nobody goes on: run() reports
+    num_ready_ = 0;  // no fiber is resumed any more, so run() reports the misuse
     leave_to_next();
   }
   char& order = meeting.order[meeting.round % 2];
@@ -187,7 +187,7 @@ FiberLaunch::Value FiberLaunch::meet(FiberCall call, int fiber, Value mine, int 
   return result_[fiber];
 }
 
-/// The last one to arrive works out the results and wakes the others.
+/// Called by the last fiber to arrive: computes the results and makes the others ready.
 void FiberLaunch::finish(Meeting& meeting) {
   const int first = meeting.first_fiber, num = meeting.num_fibers;
   Value all{};
@@ -232,4 +232,4 @@ std::string FiberLaunch::describe_stuck() const {
   return text + "every thread of a block or warp must make each of its common calls, in the same order";
 }
 
-}  // namespace crossdock::platform::cpu
+}  // namespace crossdock::testing

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Stacks, the switch (14 instructions on x86-64, ucontext elsewhere), and what sanitizers must hear about it.
-#include "platform/cpu/fiber.hpp"
+// Stacks, the switch between them (14 instructions on x86-64, ucontext elsewhere), and the calls that sanitizers need around it.
+#include "fiber/fiber.hpp"
 
 #include <sys/mman.h>
 #include <unistd.h>
@@ -18,7 +18,7 @@
 #include <sanitizer/common_interface_defs.h>
 #endif
 
-namespace crossdock::platform::cpu {
+namespace crossdock::testing {
 
 namespace {
 
@@ -26,14 +26,14 @@ namespace {
 constexpr std::size_t kStackBytes = XD_TSAN || XD_ASAN ? std::size_t{256} << 10 : std::size_t{128} << 10;
 
 #if XD_ASAN
-/// The stack that the last switch came from; ASan tells it on arrival.
+/// The context that the last switch left. On arrival ASan gives the bounds of its stack.
 thread_local FiberContext* last_left = nullptr;
 #endif
 
 }  // namespace
 
 #ifndef XD_FIBER_UCONTEXT
-// Callee-saved registers of the System V ABI go on the stack; the stack pointer is the whole context.
+// The callee-saved registers of the System V ABI are pushed on the stack that is left, so its stack pointer is the whole context.
 extern "C" void crossdock_switch_stack(void** save_stack_pointer, void* load_stack_pointer);
 extern "C" void crossdock_enter_fiber();  // calls r12 with rbx
 asm(R"(
@@ -108,14 +108,14 @@ XD_NO_TSAN void switch_fiber(FiberContext& from, FiberContext& to, [[maybe_unuse
 
 XD_NO_TSAN void release_for([[maybe_unused]] const FiberContext& abandoned, [[maybe_unused]] void* edge) {
 #if XD_TSAN
-  void* const me = __tsan_get_current_fiber();
+  void* const current = __tsan_get_current_fiber();
   __tsan_switch_to_fiber(abandoned.tsan, __tsan_switch_to_fiber_no_sync);
   __tsan_release(edge);
-  __tsan_switch_to_fiber(me, __tsan_switch_to_fiber_no_sync);
+  __tsan_switch_to_fiber(current, __tsan_switch_to_fiber_no_sync);
 #endif
 }
 
-/// First function of every fiber. It never returns: the last switch leaves it for good.
+/// First function of every fiber. It never returns: nothing switches back to it after the last switch.
 void Fiber::serve(Fiber* self) {
   arrive_on(self->context_);
   while (self->job_ != nullptr) {
@@ -139,7 +139,8 @@ Fiber::Fiber() {
   mapping_bytes_ = kStackBytes + page;
   void* mapped =
       ::mmap(nullptr, mapping_bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (mapped == MAP_FAILED) system::throw_system_error("fiber: mapping a stack", errno, "use fewer threads or blocks");
+  if (mapped == MAP_FAILED)
+    platform::system::throw_system_error("fiber: mapping a stack", errno, "use fewer threads or blocks");
   mapping_ = static_cast<std::byte*>(mapped);
   ::mprotect(mapping_, page, PROT_NONE);  // an overflow faults instead of writing elsewhere
   context_.stack = mapping_ + page;
@@ -156,7 +157,7 @@ Fiber::Fiber() {
   ::makecontext(&context_.registers, reinterpret_cast<void (*)()>(&Fiber::enter_ucontext), 2,
                 static_cast<unsigned>(self >> 32), static_cast<unsigned>(self));
 #else
-  // What crossdock_switch_stack pops: r15 r14 r13 r12 rbx rbp and the address it returns to. The stack is then aligned.
+  // Popped by crossdock_switch_stack: r15 r14 r13 r12 rbx rbp and the return address. The stack is aligned after that.
   auto** top = reinterpret_cast<void**>(static_cast<std::byte*>(context_.stack) + kStackBytes);
   void* const pushed[] = {reinterpret_cast<void*>(&crossdock_enter_fiber),
                           nullptr,
@@ -171,7 +172,7 @@ Fiber::Fiber() {
 }
 
 Fiber::~Fiber() {
-  if (!busy_) {  // let it return from its frames, so that sanitizers can drop what they keep for them
+  if (!busy_) {  // ends serve(), so that sanitizers drop their records of its frames
     FiberContext here;
     job_ = nullptr;
     ender_ = &here;
@@ -181,7 +182,7 @@ Fiber::~Fiber() {
   __tsan_destroy_fiber(context_.tsan);
 #endif
 #if XD_ASAN
-  __asan_unpoison_memory_region(context_.stack, context_.stack_bytes);  // frames that were abandoned
+  __asan_unpoison_memory_region(context_.stack, context_.stack_bytes);  // frames of a job that did not return
 #endif
   ::munmap(mapping_, mapping_bytes_);
 }
@@ -202,4 +203,4 @@ void FiberPool::give(std::unique_ptr<Fiber> fiber) {
   if (!fiber->busy()) idle_.push_back(std::move(fiber));
 }
 
-}  // namespace crossdock::platform::cpu
+}  // namespace crossdock::testing

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "op/choose_geometry.hpp"
+
+namespace crossdock::op {
+namespace {
+
+using detail::ExchangeState;
+
+/// Each number of the request is the call's, else the config's, else that of the tuning file.
+tuning::Decision decide(const ExchangeState& e, const CallOptions& options, const std::vector<tuning::Entry>& tuned,
+                        std::int64_t tokens) {
+  return tuning::decide({options.num_sms, options.num_blocks, options.num_warps, options.splits_per_row},
+                        {e.config.num_sms, e.config.num_blocks, e.config.num_warps, e.config.splits_per_row},
+                        tuning::request_for(tuned, tokens));
+}
+
+/// `control_blocks`: blocks that move no rows.
+tuning::Choice choose(const ExchangeState& e, std::int64_t rows, std::int64_t row_bytes,
+                      const tuning::GeometryRequest& request, int control_blocks = 0) {
+  return tuning::choose(e.limits, rows, row_bytes, request, e.resident_blocks, control_blocks);
+}
+
+/// For a kernel of LL packets. Its blocks have few warps, each of which takes a part of a row, so that the rows spread over
+/// as many multiprocessors as they have parts. `extra_parts`: work items of a row beside its parts.
+tuning::Choice choose_for_ll(const ExchangeState& e, std::int64_t tokens, std::int64_t row_bytes, int extra_parts,
+                             tuning::GeometryRequest request, int control_blocks) {
+  constexpr int kWarps = 8;
+  const int parts = static_cast<int>(ceil_div<std::int64_t>(row_bytes / 16, ll_packet::kUnitsPacked * e.limits.width));
+  if (request.num_warps == 0) request.num_warps = kWarps;
+  request.splits_per_row = parts + extra_parts;
+  tuning::Choice choice = choose(e, tokens * e.shape.ranks_per_token, row_bytes, request, control_blocks);
+  choice.splits_per_row = parts;
+  return choice;
+}
+
+/// A row of `bytes` bytes in about `count` splits, each a multiple of `grain` units of 16 bytes.
+kernels::RowSplits row_splits_of(std::int64_t bytes, int count, int grain) {
+  const std::int32_t units = static_cast<std::int32_t>(bytes / 16), each = round_up(ceil_div(units, count), grain);
+  return kernels::RowSplits::of(units, each);
+}
+
+LaunchInfo info_of(const ExchangeState& e, const platform::Geometry& geometry, const kernels::RowSplits& splits,
+                   TuningSource by) {
+  return {geometry.num_blocks, geometry.num_threads / e.limits.width, splits.count, by};
+}
+
+/// The kernel that crosses the link.
+tuning::Choice choose_crossing(const ExchangeState& e, const kernels::DispatchArgs& args, std::int64_t tokens,
+                               const tuning::GeometryRequest& request) {
+  if (kernels::uses_ll(args))
+    return choose_for_ll(e, tokens, e.shape.row_bytes, 1, request, kernels::kControlBlocks);
+  return choose(e, tokens, e.shape.row_bytes, request, tokens <= kernels::kChunk ? kernels::kControlBlocksLatency : 1);
+}
+
+/// The kernel that copies rows to their experts. The rows of all ranks are estimated from the tokens of this one.
+KernelGeometry choose_expert_rows(const ExchangeState& e, std::int64_t tokens, int num_sms) {
+  const std::int64_t rows = min(e.shape.row_capacity, max(tokens, tuning::kLeastTokens) * e.shape.num_ranks);
+  const tuning::Choice choice = choose(e, rows, e.shape.row_bytes, {.num_sms = num_sms}, 1);
+  return {choice.geometry, row_splits_of(e.shape.row_bytes, choice.splits_per_row, 1)};
+}
+
+}  // namespace
+
+DispatchGeometry choose_dispatch(const ExchangeState& e, const kernels::DispatchArgs& args,
+                                 const CallOptions& options) {
+  const std::int64_t tokens = args.num_tokens_on_device || args.replay ? e.shape.max_tokens_per_rank : args.num_tokens;
+  const tuning::Decision decision = decide(e, options, e.tuned_dispatch, tokens);
+  const tuning::Choice choice = choose_crossing(e, args, tokens, decision.request);
+  DispatchGeometry chosen{};
+  chosen.dispatch = {choice.geometry, row_splits_of(e.shape.row_bytes, choice.splits_per_row, 1)};
+  if (e.shape.layout != Layout::token_major)
+    chosen.expert_rows = choose_expert_rows(e, tokens, decision.request.num_sms);
+  chosen.info = info_of(e, choice.geometry, chosen.dispatch.splits, decision.by);
+  return chosen;
+}
+
+CombineGeometry choose_combine(const ExchangeState& e, const kernels::CombineArgs& args, const CallOptions& options,
+                               Path path, std::int64_t tokens) {
+  const std::int64_t row_bytes = e.shape.combine_row_bytes;
+  const tuning::Decision decision = decide(e, options, e.tuned_combine[static_cast<int>(path)], tokens);
+  const tuning::Choice send = choose(e, e.shape.row_capacity, row_bytes, decision.request);
+  const tuning::Choice reduce = choose(e, tokens, row_bytes, decision.request);
+  // A unit is 16 bytes of the wire row, however many bytes of the row it carries. fp8_blockwise has 8 units in a block of
+  // 128 elements, and a block is not split.
+  const bool quantised = e.config.combine_quant != CombineQuant::none;
+  const std::int64_t wire_bytes = round_up<std::int64_t>(quantised ? e.shape.hidden : row_bytes, 16);
+  CombineGeometry chosen{};
+  chosen.send = row_splits_of(wire_bytes, send.splits_per_row, 8);
+  chosen.reduce = row_splits_of(wire_bytes, reduce.splits_per_row, 1);
+  const bool sends_rows =
+      args.source == kernels::Source::slots || (args.source == kernels::Source::peers && args.combine_topk_weights);
+  chosen.geometry = kernels::uses_ll(args)
+                        ? choose_for_ll(e, tokens, row_bytes, 0, decision.request, 1).geometry
+                    : sends_rows ? send.geometry
+                                 : reduce.geometry;
+  chosen.info = info_of(e, chosen.geometry, sends_rows ? chosen.send : chosen.reduce, decision.by);
+  return chosen;
+}
+
+}  // namespace crossdock::op
