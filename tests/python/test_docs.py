@@ -49,6 +49,12 @@ def test_no_block_of_python_escapes():
         assert len(blocks_of(page)) == len(re.findall(r"^```python$", (ROOT / page).read_text(), re.M)), page
 
 
+def test_the_example_for_torchrun_runs_in_two_processes():
+    printed = run(ROOT / "examples" / "python" / "torchrun_hello.py", processes=2)
+    for rank in range(2):
+        assert f"rank {rank} received 20 rows" in printed and f"rank {rank} got back 3.0" in printed
+
+
 @pytest.mark.parametrize("example, words", [("hello", "[[ 3.  6.  9. 12.]]"), ("moe_layer", "fp8 dispatch: relative error"), ("training", "loss"),
                                             ("cuda_graph", "16 tokens (16 came home)")])
 def test_an_example_runs_on_the_cpu(example, words):
