@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A child that was forked after a group was formed is refused, ends without waiting, and leaves the parent's group whole."""
+
 import os
 
 import numpy as np
