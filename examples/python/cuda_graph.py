@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """dispatch and combine captured once and replayed with other numbers of tokens: T is a word in device memory.
 
-    torchrun --nproc-per-node 2 examples/python/cuda_graph.py               # a CUDA graph
-    python examples/python/cuda_graph.py                                    # its stand-in of the CPU backend"""
+torchrun --nproc-per-node 2 examples/python/cuda_graph.py               # a CUDA graph
+python examples/python/cuda_graph.py                                    # its stand-in of the CPU backend"""
+
 import torch
 
 import common

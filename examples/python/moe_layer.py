@@ -4,6 +4,7 @@ elements. Compared with the dense layer, which has all experts.
 
     python examples/python/moe_layer.py                                     # 2 ranks, threads on the CPU
     torchrun --nproc-per-node 4 examples/python/moe_layer.py                # a process per GPU"""
+
 import torch
 
 import common
@@ -14,7 +15,10 @@ HIDDEN, INNER, EXPERTS, TOP_K, TOKENS, BLOCK = 256, 64, 8, 2, 24, 128
 
 def weights_of_all():
     draw = torch.Generator().manual_seed(0)
-    make = lambda *shape: torch.randn(*shape, generator=draw) / shape[-2]**0.5
+
+    def make(*shape):
+        return torch.randn(*shape, generator=draw) / shape[-2] ** 0.5
+
     return make(HIDDEN, EXPERTS), make(EXPERTS, HIDDEN, INNER), make(EXPERTS, INNER, HIDDEN)
 
 

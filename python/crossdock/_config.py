@@ -1,17 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Questions about a Config that need no device: can it be served, what does it cost, what serves two at once."""
+
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
 from crossdock import _core
 
-
 _SOURCE_BYTES = 16  # home rank, token, combine slot, 0: int32 each
 
 
 class Support(NamedTuple):
     """An answer instead of an exception: true, or false with the reason."""
+
     ok: bool
     reason: str
 
@@ -71,8 +72,19 @@ def fit(config: _core.Config, num_ranks: int, budget_bytes: int, backend: str = 
 
 
 # How members of two configs become one that serves both; others must be equal.
-_LARGER = {"max_tokens_per_rank", "top_k", "hidden", "scale_bytes", "max_in_flight", "max_kept_plans", "trace_events", "zero_padding", "zero_copy", "fused",
-           "combine_topk_weights"}
+_LARGER = {
+    "max_tokens_per_rank",
+    "top_k",
+    "hidden",
+    "scale_bytes",
+    "max_in_flight",
+    "max_kept_plans",
+    "trace_events",
+    "zero_padding",
+    "zero_copy",
+    "fused",
+    "combine_topk_weights",
+}
 _CAPACITY = {"row_capacity", "expert_capacity"}  # 0 is the worst case
 
 
@@ -114,6 +126,14 @@ def token_capacity(config: _core.Config, num_ranks: int) -> int:
 
 def capabilities() -> dict[str, Any]:
     """What this build and machine offer, without touching a device: backends, dtypes, layouts, wires, limits."""
-    return {"version": _core.__version__, "backends": {line["backend"]: line for line in _core.backends()}, "dtypes": _core.DTYPES,
-            "layouts": _core.LAYOUTS, "combine_quants": _core.COMBINE_QUANTS, "overflow": _core.OVERFLOWS, "max_ranks": _core.MAX_RANKS,
-            "max_top_k": _core.MAX_TOPK, "id_dtypes": ("int32", "int64")}
+    return {
+        "version": _core.__version__,
+        "backends": {line["backend"]: line for line in _core.backends()},
+        "dtypes": _core.DTYPES,
+        "layouts": _core.LAYOUTS,
+        "combine_quants": _core.COMBINE_QUANTS,
+        "overflow": _core.OVERFLOWS,
+        "max_ranks": _core.MAX_RANKS,
+        "max_top_k": _core.MAX_TOPK,
+        "id_dtypes": ("int32", "int64"),
+    }

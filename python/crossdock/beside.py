@@ -3,6 +3,7 @@
 
 Each rank is a process, as in crossdock.bench, with a stream of high priority for calls and one for products; without GPUs these are threads
 on the CPU, which says nothing about GPUs. While one is timed the other runs all the time. No time is printed whose result is wrong."""
+
 import json
 import statistics
 import sys
@@ -44,8 +45,11 @@ class Calls:
     """What a rank sends, and what is timed: dispatch, or combine along a kept plan."""
 
     def __init__(self, group, arguments, device):
-        self.exchange = group.exchange(crossdock.Config(hidden=arguments.hidden, num_experts=arguments.experts, top_k=arguments.top_k,
-                                                        max_tokens_per_rank=arguments.tokens))
+        self.exchange = group.exchange(
+            crossdock.Config(
+                hidden=arguments.hidden, num_experts=arguments.experts, top_k=arguments.top_k, max_tokens_per_rank=arguments.tokens
+            )
+        )
         draw = torch.Generator().manual_seed(1000 + group.rank)
         self.rows = torch.randn(arguments.tokens, arguments.hidden, generator=draw).bfloat16().to(device)
         self.ids = random_ids(arguments.tokens, arguments.experts, arguments.top_k, draw).to(device)
@@ -86,7 +90,7 @@ def measure(case, calls, runner, products, arguments):
         return line | {"error": "what ran beside always ended too soon"}
     for suffix, (call, product) in (("", alone), ("_beside", beside)):
         line["us" + suffix] = max(call) * 1e6
-        line["tflops" + suffix] = statistics.mean(2e-12 * arguments.matrix ** 3 / one for one in product)
+        line["tflops" + suffix] = statistics.mean(2e-12 * arguments.matrix**3 / one for one in product)
     return line
 
 
@@ -105,8 +109,12 @@ def parse(arguments):
     parser.add_argument("--tokens", type=int, default=4096)
     parser.add_argument("--experts", type=int, default=256)
     parser.add_argument("--op", nargs="+", choices=["dispatch", "combine"], default=["dispatch", "combine"])
-    parser.add_argument("--num-sms", type=int, nargs="+", default=[0, 8, 16, 32], help="most thread blocks of a call; 0: the library's choice")
-    parser.add_argument("--matrix", type=int, default=8192 if torch.cuda.is_available() else 512, help="rows and columns of the bf16 product")
+    parser.add_argument(
+        "--num-sms", type=int, nargs="+", default=[0, 8, 16, 32], help="most thread blocks of a call; 0: the library's choice"
+    )
+    parser.add_argument(
+        "--matrix", type=int, default=8192 if torch.cuda.is_available() else 512, help="rows and columns of the bf16 product"
+    )
     parser.add_argument("--crowd", action="store_true", help="the product takes all SMs; without, it leaves num_sms of them to calls")
     parser.add_argument("--seconds", type=float, default=0.3, help="about how long each time is taken")
     return parser.parse_args(arguments)
@@ -116,8 +124,9 @@ def shown(line):
     if "error" in line:
         return line["error"]
     us, us_beside, tflops, tflops_beside = (line[key] for key in ("us", "us_beside", "tflops", "tflops_beside"))
-    return (f"{us:10.1f} {us_beside:10.1f} {us_beside / us - 1:+9.1%}   "
-            f"{tflops:10.4g} {tflops_beside:10.4g} {tflops / tflops_beside - 1:+9.1%}")
+    return (
+        f"{us:10.1f} {us_beside:10.1f} {us_beside / us - 1:+9.1%}   {tflops:10.4g} {tflops_beside:10.4g} {tflops / tflops_beside - 1:+9.1%}"
+    )
 
 
 def main(arguments=None):
@@ -126,10 +135,16 @@ def main(arguments=None):
     if arguments.json:
         print("\n".join(map(json.dumps, lines)))
     else:
-        print("{ranks} ranks, {tokens} tokens each, hidden {hidden}, top-{top_k} of {experts} experts, bf16; product of {matrix} x {matrix}, bf16\n"
-              "us of a call, slowest rank; TFLOP/s of the product, mean of the ranks; alone, beside the other, and how much longer it takes there\n"
-              .format(**vars(arguments)))
-        print(f"{'op':<8} {'num_sms':>7} {'blocks':>6} " + "   ".join(f"{unit:>10} {'beside':>10} {'slower':>9}" for unit in ("us", "TFLOP/s")))
+        print(
+            "{ranks} ranks, {tokens} tokens each, hidden {hidden}, top-{top_k} of {experts} experts, bf16; "
+            "product of {matrix} x {matrix}, bf16\n"
+            "us of a call, slowest rank; TFLOP/s of the product, mean of the ranks; alone, beside the other, "
+            "and how much longer it takes there\n".format(**vars(arguments))
+        )
+        print(
+            f"{'op':<8} {'num_sms':>7} {'blocks':>6} "
+            + "   ".join(f"{unit:>10} {'beside':>10} {'slower':>9}" for unit in ("us", "TFLOP/s"))
+        )
         for line in lines:
             print(f"{line['op']:<8} {line['num_sms']:>7} {line['num_blocks']:>6} {shown(line)}")
     return 1 if any("error" in line for line in lines) else 0

@@ -10,6 +10,7 @@ when other dispatches have long used it; rows beyond the count and padding are z
 
 The config needs max_kept_plans for the forward passes whose backward is to come (one a layer and micro-batch), combine_topk_weights=True if
 weights have gradients, and equal dispatch and combine dtypes."""
+
 import weakref
 from typing import NamedTuple
 
@@ -32,13 +33,14 @@ class Sent(NamedTuple):
     expert_counts  [local experts] int32
     offsets        [local experts + 1] int32 first row of each expert; empty for token_major
     num_rows       [1] int64"""
+
     rows: torch.Tensor
     weights: torch.Tensor
     ids: torch.Tensor
     expert_counts: torch.Tensor
     offsets: torch.Tensor
     num_rows: torch.Tensor
-    routing: torch.Tensor       # one int64 on the CPU, whose memory owns the plan
+    routing: torch.Tensor  # one int64 on the CPU, whose memory owns the plan
     home_weights: torch.Tensor  # of this rank's tokens, for their gradient
     exchange: int
     num_tokens: int
@@ -48,8 +50,10 @@ def register(exchange: _core.Exchange) -> int:
     """The number under which operators know `exchange`: what to pass to dispatch inside torch.compile. Keep the exchange alive."""
     config = exchange.config
     if config.dispatch_dtype != config.combine_dtype:
-        raise _core.UsageError(f"crossdock.torch: dispatch_dtype is {config.dispatch_dtype}, combine_dtype {config.combine_dtype}; "
-                               "backward swaps the two operators, so they must be equal")
+        raise _core.UsageError(
+            f"crossdock.torch: dispatch_dtype is {config.dispatch_dtype}, combine_dtype {config.combine_dtype}; "
+            "backward swaps the two operators, so they must be equal"
+        )
     _exchanges[exchange.id] = exchange
     return exchange.id
 
@@ -74,6 +78,7 @@ def combine(sent: Sent, rows: torch.Tensor) -> torch.Tensor:
 
 class _Number(numpy.ndarray):
     """The memory of a routing tensor: as long as any tensor uses it, the plan is kept."""
+
     plan = None
 
 
@@ -106,13 +111,21 @@ def _own(received, tensor):
 
 
 @library.custom_op("crossdock::dispatch", mutates_args=())
-def _dispatch(rows: torch.Tensor, ids: torch.Tensor, weights: torch.Tensor,
-              exchange: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+def _dispatch(
+    rows: torch.Tensor, ids: torch.Tensor, weights: torch.Tensor, exchange: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     mine = _exchange_of(exchange)
     received = mine.dispatch(rows.contiguous(), ids.contiguous(), weights.contiguous())
     offsets = ids.new_empty(0, dtype=torch.int32) if _by_token(mine) else received.offsets.clone()
-    return (_own(received, received.rows), received.weights.clone(), received.ids.clone(), received.expert_counts.clone(), offsets,
-            received.counts.num_rows.clone(), _routing_of(received.keep()))
+    return (
+        _own(received, received.rows),
+        received.weights.clone(),
+        received.ids.clone(),
+        received.expert_counts.clone(),
+        offsets,
+        received.counts.num_rows.clone(),
+        _routing_of(received.keep()),
+    )
 
 
 @_dispatch.register_fake
@@ -122,15 +135,27 @@ def _(rows, ids, weights, exchange):
     shape, tokens = _config.received_shape(config, num_ranks, rank), _config.token_capacity(config, num_ranks)
     local = max(0, min(per_rank := -(-config.num_experts // num_ranks), config.num_experts - rank * per_rank))
     numbers = {"dtype": torch.int32, "device": rows.device}
-    return (rows.new_empty(shape), weights.new_empty((tokens, config.top_k) if _by_token(mine) else shape[:-1]),
-            torch.empty((tokens, config.top_k), **numbers), torch.empty(local, **numbers),
-            torch.empty(0 if _by_token(mine) else local + 1, **numbers), torch.empty(1, dtype=torch.int64, device=rows.device),
-            torch.empty(1, dtype=torch.int64))
+    return (
+        rows.new_empty(shape),
+        weights.new_empty((tokens, config.top_k) if _by_token(mine) else shape[:-1]),
+        torch.empty((tokens, config.top_k), **numbers),
+        torch.empty(local, **numbers),
+        torch.empty(0 if _by_token(mine) else local + 1, **numbers),
+        torch.empty(1, dtype=torch.int64, device=rows.device),
+        torch.empty(1, dtype=torch.int64),
+    )
 
 
 @library.custom_op("crossdock::combine", mutates_args=())
-def _combine(rows: torch.Tensor, home_weights: torch.Tensor, weights: torch.Tensor, ids: torch.Tensor, routing: torch.Tensor, exchange: int,
-             num_tokens: int) -> torch.Tensor:
+def _combine(
+    rows: torch.Tensor,
+    home_weights: torch.Tensor,
+    weights: torch.Tensor,
+    ids: torch.Tensor,
+    routing: torch.Tensor,
+    exchange: int,
+    num_tokens: int,
+) -> torch.Tensor:
     return _exchange_of(exchange).combine(_plan_of(routing), rows.contiguous())
 
 
@@ -140,8 +165,9 @@ def _(rows, home_weights, weights, ids, routing, exchange, num_tokens):
 
 
 @library.custom_op("crossdock::combine_both", mutates_args=())
-def _combine_both(rows: torch.Tensor, row_weights: torch.Tensor, routing: torch.Tensor, exchange: int,
-                  num_tokens: int) -> tuple[torch.Tensor, torch.Tensor]:
+def _combine_both(
+    rows: torch.Tensor, row_weights: torch.Tensor, routing: torch.Tensor, exchange: int, num_tokens: int
+) -> tuple[torch.Tensor, torch.Tensor]:
     """combine, and rows of weights [row_capacity, top_k] summed alike."""
     out, out_weights = _exchange_of(exchange).combine(_plan_of(routing), rows.contiguous(), weights=row_weights.contiguous())
     return out, out_weights
@@ -184,7 +210,7 @@ def _(rows, ids, exchange):
 
 
 def _keep_dispatch(ctx, inputs, output):
-    _, ids, weights, ctx.exchange = inputs
+    _, ids, _, ctx.exchange = inputs
     ctx.num_tokens = ids.shape[0]
     ctx.save_for_backward(ids, output[6], output[1])
     ctx.mark_non_differentiable(*output[2:], *(() if _by_token(_exchange_of(ctx.exchange)) else (output[1],)))
@@ -233,7 +259,9 @@ def _to_tokens(exchange, values, ids):
         return torch.zeros(ids.shape, dtype=torch.float32, device=ids.device)
     local = torch.where(here, local, 0)
     # Rows of an expert are in the order of the received tokens: the n-th token that names it has its n-th row.
-    named = torch.zeros(ids.shape[0], per_rank, dtype=torch.int64, device=ids.device).scatter_add_(1, local, here.to(torch.int64)).clamp(max=1)
+    named = (
+        torch.zeros(ids.shape[0], per_rank, dtype=torch.int64, device=ids.device).scatter_add_(1, local, here.to(torch.int64)).clamp(max=1)
+    )
     nth = (named.cumsum(0) - 1).gather(1, local)
     if values.dim() == 2:  # [experts, capacity]
         kept, flat = nth < values.shape[1], local * values.shape[1] + nth

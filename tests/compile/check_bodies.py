@@ -3,6 +3,7 @@
 memory, every instance there. Prints registers and shared memory by kernel. (AMD: check_amd.py.)
 
 usage: check_bodies.py --arch sm_90 --compiler PROGRAM --root REPOSITORY --out FILE.o -- FLAG..."""
+
 import argparse
 import json
 import os
@@ -11,15 +12,20 @@ import subprocess
 import sys
 
 KERNELS_WITHOUT_ROWS = 5  # dispatch, dispatch_small, dispatch_packets, expert_rows, expert_rows_few
-KERNELS_PER_ROW = 2       # of instances.def: received rows, expert rows
+KERNELS_PER_ROW = 2  # of instances.def: received rows, expert rows
 
 
 def compile_bodies(args):
     """What the compiler printed. Ends the program if it is not there or refuses."""
     includes = [f"-I{os.path.join(args.root, folder)}" for folder in ("", "src", "include")]
     folder = os.path.join(args.root, "tests", "compile")
-    command = [args.compiler, f"-gencode=arch=compute_{args.arch[3:]},code={args.arch}", "-Xptxas=-v", "-c",
-               os.path.join(folder, "bodies_cuda.cu")]
+    command = [
+        args.compiler,
+        f"-gencode=arch=compute_{args.arch[3:]},code={args.arch}",
+        "-Xptxas=-v",
+        "-c",
+        os.path.join(folder, "bodies_cuda.cu"),
+    ]
     command += ["-std=c++20", "-O3", *args.flags, *includes, "-o", args.out]
     print(" ".join(command))
     try:
@@ -31,14 +37,23 @@ def compile_bodies(args):
     return done.stdout + done.stderr
 
 
+def number_in(block, pattern):
+    return int((re.search(pattern, block) or [0, 0])[1])
+
+
 def nvidia_resources(said):
     """One dict per kernel from `ptxas -v`."""
     kernels = []
     for block in re.split(r"Compiling entry function '", said)[1:]:
-        number = lambda pattern: int((re.search(pattern, block) or [0, 0])[1])
-        kernels.append({"kernel": block.split("'")[0], "registers": number(r"Used (\d+) registers"),
-                        "shared": number(r"(\d+) bytes smem"), "stack": number(r"(\d+) bytes stack frame"),
-                        "spills": number(r"(\d+) bytes spill stores") + number(r"(\d+) bytes spill loads")})
+        kernels.append(
+            {
+                "kernel": block.split("'")[0],
+                "registers": number_in(block, r"Used (\d+) registers"),
+                "shared": number_in(block, r"(\d+) bytes smem"),
+                "stack": number_in(block, r"(\d+) bytes stack frame"),
+                "spills": number_in(block, r"(\d+) bytes spill stores") + number_in(block, r"(\d+) bytes spill loads"),
+            }
+        )
     return kernels
 
 
@@ -52,20 +67,23 @@ def list_of(root, name):
 def name_kernels(root, kernels):
     """From mangled names to those of the sources: combine_kernel<bf16, own, false>."""
     members = {"Dtype": list_of(root, "XD_DTYPES"), "CombineQuant": list_of(root, "XD_COMBINE_QUANTS")}
-    names = subprocess.run(["c++filt"], input="\n".join(k["kernel"] for k in kernels), capture_output=True, text=True,
-                           check=True).stdout.split("\n")
-    for kernel, name in zip(kernels, names):
+    names = subprocess.run(
+        ["c++filt"], input="\n".join(k["kernel"] for k in kernels), capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    for kernel, name in zip(kernels, names, strict=True):
         name = re.sub(r"\(crossdock::(Dtype|CombineQuant)\)(\d+)", lambda m: members[m[1]][int(m[2])], name)
         kernel["kernel"] = name.replace("crossdock::kernels::", "").split("(")[0].replace("void ", "")
 
 
 def rows_of(path):
     with open(path, encoding="utf-8") as f:
-        return len(re.findall(r"^XD_\w+\(", f.read(), re.M))
+        return len(re.findall(r"^XD_\w+\(", f.read(), re.MULTILINE))
 
 
 def problems_of(args, kernels):
-    rows, low_latency = (rows_of(os.path.join(args.root, "src", "kernels", "launch", file)) for file in ("instances.def", "ll_instances.def"))
+    rows, low_latency = (
+        rows_of(os.path.join(args.root, "src", "kernels", "launch", file)) for file in ("instances.def", "ll_instances.def")
+    )
     expected = KERNELS_WITHOUT_ROWS + KERNELS_PER_ROW * rows + low_latency
     problems = [f"{k['kernel']}: spills {k['spills']}" for k in kernels if k["spills"]]
     if len(kernels) != expected:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """python -m crossdock.beside on the CPU: all figures are there, and none whose result is wrong or beside which nothing ran."""
+
 import json
 import subprocess
 import sys
@@ -36,7 +37,9 @@ if __name__ == "__main__":
 
 def lines_of(*command):
     """(exit status, lines) of two ranks."""
-    done = subprocess.run([sys.executable, *map(str, command), *SMALL, "--ranks", "2", "--json"], capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, *map(str, command), *SMALL, "--ranks", "2", "--json"], capture_output=True, text=True, timeout=120
+    )
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert lines, done.stderr
     return done.returncode, lines
@@ -78,6 +81,7 @@ def test_a_result_that_goes_wrong_while_it_is_timed(main, monkeypatch, capsys):
         times = alone(self, seconds)
         monkeypatch.setattr(torch, "equal", lambda *_: False)
         return times
+
     monkeypatch.setattr(_runners.Runner, "alone", harm)
     assert main("--num-sms", "0", "--op", "combine") == 1
     assert capsys.readouterr().out.splitlines()[-1].split() == ["combine", "0", "1", "wrong", "result"]
@@ -101,6 +105,7 @@ def test_the_table_tells_units_and_how_much_each_is_slowed(main, capsys):
 
 class Watched(_runners.ThreadRunner):
     """Remembers (begin, end) of each run."""
+
     def repeat(self, steps):
         began = time.perf_counter()
         answer = super().repeat(steps)
@@ -119,6 +124,6 @@ def test_what_is_timed_has_the_other_beside_it_from_begin_to_end(only_rank):
         runner.alone(0.01)
     back.replay_s *= 100  # so too few repetitions are tried first
     before = len(back.spans)
-    step_s, = front.beside(back, 0.01)
+    (step_s,) = front.beside(back, 0.01)
     (began, ended), (other_began, other_ended) = front.spans[-1], back.spans[-1]
     assert step_s >= 0.0005 and other_began <= began and ended <= other_ended and len(back.spans) > before + 1

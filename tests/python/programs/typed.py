@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A program as users write it, for mypy --strict; test_package.py checks it."""
+
 import numpy as np
 
 import crossdock
