@@ -129,8 +129,8 @@ class CrossdockPrepareAndFinalize(mk.FusedMoEPrepareAndFinalize):
         """Ids and weights for kernels that know no -1: such entries name an expert of another rank, with weight 0."""
         first, last = received.first_expert, received.first_expert + received.num_local_experts
         elsewhere = 0 if first > 0 else min(last, num_experts - 1)
-        missing = received.ids < 0
-        return received.ids.masked_fill(missing, elsewhere), received.weights.masked_fill(missing, 0.0)
+        missing = received.topk_ids < 0
+        return received.topk_ids.masked_fill(missing, elsewhere), received.topk_weights.masked_fill(missing, 0.0)
 
     def finalize(self, output, fused_expert_output, topk_weights, topk_ids, apply_router_weight_on_input, weight_and_reduce_impl):
         """Writes output [M, hidden]. Standard: `weight_and_reduce_impl` sums the experts of this rank for each received row first."""

@@ -35,13 +35,13 @@ def dequantise(rows, scales):
 
 def layer(exchange, x, router, up, down):
     """`up` and `down` of this rank's experts: [local experts, ...]."""
-    weights, ids = (x.float() @ router).softmax(-1).topk(TOP_K)
+    topk_weights, topk_ids = (x.float() @ router).softmax(-1).topk(TOP_K)
     if exchange.config.scale_bytes:
-        rows, scales = quantise(x)
-        received = exchange.dispatch(rows, ids, weights, scales)
+        quantised, scales = quantise(x)
+        received = exchange.dispatch(quantised, topk_ids, topk_weights, scales)
         rows = dequantise(received.rows, received.scales)
     else:
-        received = exchange.dispatch(x, ids, weights)
+        received = exchange.dispatch(x, topk_ids, topk_weights)
         rows = received.rows
     outputs = torch.relu(rows @ up) @ down  # [local experts, capacity, hidden]; rows beyond the counts are nobody's
     return exchange.combine(received, outputs)

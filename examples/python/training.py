@@ -40,9 +40,9 @@ def rank_job(group, device):
 
     losses = []
     for _ in range(STEPS):
-        weights, ids = (x @ router).softmax(-1).topk(TOP_K)
-        sent = crossdock.torch.dispatch(exchange, x, ids, weights)
-        out = crossdock.torch.combine(sent, torch.relu(sent.rows @ up) @ down)
+        topk_weights, topk_ids = (x @ router).softmax(-1).topk(TOP_K)
+        dispatched = crossdock.torch.dispatch(exchange, x, topk_ids, topk_weights)
+        out = crossdock.torch.combine(dispatched, torch.relu(dispatched.rows @ up) @ down)
         loss = (out - wanted).square().mean()
         optimizer.zero_grad()
         loss.backward()  # every rank, in the same order: it dispatches and combines too

@@ -3,7 +3,10 @@
 
 Importing needs no GPU, driver, torch or network, and creates no context. See help(crossdock.Exchange) and docs/python.md."""
 
-from crossdock._config import Bill, Support, capabilities, config_from, fit, memory, received_shape, supports, token_capacity, union
+import typing as _typing
+
+from crossdock import _core
+from crossdock._config import capabilities, config_from
 from crossdock._core import (
     BACKENDS,
     COMBINE_QUANTS,
@@ -35,6 +38,7 @@ from crossdock._core import SystemError as SystemError
 from crossdock._counts import Counts
 from crossdock._group import Group, run_ranks
 from crossdock._paths import cmake_dir, include_dir, library_dir
+from crossdock._results import LaunchInfo, MemoryUsage, Status, Support, TraceEvent
 
 for _kind in (Error, *Error.__subclasses__()):
     _kind.__module__ = "crossdock"
@@ -51,7 +55,6 @@ __all__ = [
     "OVERFLOWS",
     "STATUSES",
     "AbortedError",
-    "Bill",
     "CapacityError",
     "Config",
     "ConfigError",
@@ -61,26 +64,29 @@ __all__ = [
     "Error",
     "Exchange",
     "Group",
+    "LaunchInfo",
+    "MemoryUsage",
     "PeerLostError",
     "Plan",
     "Received",
     "StateError",
+    "Status",
     "Support",
     "ThreadTeam",
     "TopologyError",
+    "TraceEvent",
     "UsageError",
     "__version__",
     "backends",
     "capabilities",
     "cmake_dir",
     "config_from",
-    "fit",
     "include_dir",
     "library_dir",
-    "memory",
-    "received_shape",
     "run_ranks",
-    "supports",
-    "token_capacity",
-    "union",
 ]
+
+if not _typing.TYPE_CHECKING:  # a type checker would believe in every attribute
+
+    def __getattr__(name):
+        _core._refuse_attribute(__name__, name)

@@ -45,5 +45,5 @@ class Counts:
     def host(self) -> dict[str, Any]:
         """All counts as ints and lists of ints. Waits for the dispatch: not for graphs."""
         words = self._words.read()
-        splits_per_row = {name: words[first : first + length] for name, (first, length) in _core._COUNTS.items()}
-        return {name: values[0] if len(values) == 1 else values[: self._num_ranks] for name, values in splits_per_row.items()}
+        slices = {name: words[first : first + length] for name, (first, length) in _core._COUNTS.items()}
+        return {name: values[0] if len(values) == 1 else values[: self._num_ranks] for name, values in slices.items()}

@@ -76,7 +76,7 @@ class Group(_core.GroupBase):
 
     def exchange(self, config: _core.Config, *, debug: bool = False) -> _core.Exchange:
         """The exchange of `config`: the same object for equal configs while anyone holds it. Collective where it is new."""
-        check_config("Group.exchange", config)
+        check_config("Group.exchange", "config", config)
         key = (config, debug)
         with self._lock:
             found = self._exchanges.get(key)
@@ -93,7 +93,7 @@ class Group(_core.GroupBase):
         self.close()
 
     def _give_up(self, failure):
-        """Tells the other ranks why this one will not call again."""
+        """Aborts the group with the reason why this rank will not call again."""
         with contextlib.suppress(_core.Error):  # forked, or ended already: the failure itself is on its way
             self.abort(f"{type(failure).__name__}: {failure}"[:200])
 

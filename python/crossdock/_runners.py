@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Steps that a rank repeats, timed alone and beside others that run all the time: for crossdock.beside."""
+"""Steps that a rank repeats, timed alone and beside others that run all the time: for crossdock.bench_overlap."""
 
 import concurrent.futures
 import math

@@ -31,8 +31,10 @@ class Case(NamedTuple):
     quant_type: str = "none"
 
     def __str__(self):
-        wire = "" if self.quant_type == "none" else f" {self.quant_type}"
-        return f"{self.dispatch_dtype}->{self.combine_dtype}{wire} H={self.hidden} M={self.tokens} k={self.top_k} E={self.experts_per_rank}"
+        quant = "" if self.quant_type == "none" else f" {self.quant_type}"
+        return (
+            f"{self.dispatch_dtype}->{self.combine_dtype}{quant} H={self.hidden} M={self.tokens} k={self.top_k} E={self.experts_per_rank}"
+        )
 
 
 def cases_of(arguments):

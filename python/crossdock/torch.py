@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """dispatch and combine for training: differentiable, and opaque to torch.compile.
 
-    sent = dispatch(exchange, rows, ids, weights)
-    out = combine(sent, experts(sent.rows, ...))
+    dispatched = dispatch(exchange, x, topk_ids, topk_weights)
+    out = combine(dispatched, experts(dispatched.rows, ...))
 
 The backward of dispatch is combine, that of combine is dispatch along the same plan; routing weights get their gradients. Every rank
 must call both, and backward, in the same order. Received rows are copied out of the library's memory, since backward needs them
@@ -12,31 +12,35 @@ The config needs max_kept_plans for the forward passes whose backward is to come
 weights have gradients, and equal dispatch and combine dtypes."""
 
 import weakref
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy
 import torch
 from torch import library
 
-from crossdock import _config, _core
+from crossdock import _core
 
 _exchanges = weakref.WeakValueDictionary()  # by id: what custom operators can be given
 _plans = weakref.WeakValueDictionary()
 
 
-class Sent(NamedTuple):
+class DispatchOutput(NamedTuple):
     """What a dispatch delivered to this rank, as tensors of its own.
 
-    rows           as Received.rows; zero beyond the count and on padding
-    weights        as Received.weights; token_major: differentiable
-    ids            [row_capacity, top_k] int32 global ids of the received tokens
+    rows           as Received.rows; zero beyond the count and on padding; differentiable
+    topk_ids       [row_capacity, top_k] int32 global ids of the received tokens
+    topk_weights   [row_capacity, top_k] float32, differentiable; None for layouts by expert
+    weights        layouts by expert: float32, the routing weight of each row, which combine applies; None for token_major
     expert_counts  [local experts] int32
     offsets        [local experts + 1] int32 first row of each expert; empty for token_major
-    num_rows       [1] int64"""
+    num_rows       [1] int64
+
+    What follows in the tuple is combine's."""
 
     rows: torch.Tensor
-    weights: torch.Tensor
-    ids: torch.Tensor
+    topk_ids: torch.Tensor
+    topk_weights: torch.Tensor | None
+    weights: torch.Tensor | None
     expert_counts: torch.Tensor
     offsets: torch.Tensor
     num_rows: torch.Tensor
@@ -58,19 +62,23 @@ def register(exchange: _core.Exchange) -> int:
     return exchange.id
 
 
-def dispatch(exchange: _core.Exchange | int, rows: torch.Tensor, ids: torch.Tensor, weights: torch.Tensor | None = None) -> Sent:
-    """Sends rows [T, hidden] to the experts named by ids [T, top_k] with weights [T, top_k] float32 (None: ones). `exchange` is an
-    Exchange, or the number that `register` gave."""
+def dispatch(
+    exchange: _core.Exchange | int, x: torch.Tensor, topk_ids: torch.Tensor, topk_weights: torch.Tensor | None = None
+) -> DispatchOutput:
+    """Sends tokens x [T, hidden] to the experts named by topk_ids [T, top_k] with topk_weights [T, top_k] float32 (None: ones).
+    `exchange` is an Exchange, or the number that `register` gave."""
     number = exchange if isinstance(exchange, int) else register(exchange)
-    if weights is None:
-        weights = torch.ones(ids.shape, dtype=torch.float32, device=rows.device)
-    received = torch.ops.crossdock.dispatch(rows, ids, weights, number)
-    return Sent(*received, weights, number, rows.shape[0])
+    if topk_weights is None:
+        topk_weights = torch.ones(topk_ids.shape, dtype=torch.float32, device=x.device)
+    rows, weights, ids, counts, offsets, num_rows, routing = torch.ops.crossdock.dispatch(x, topk_ids, topk_weights, number)
+    of_tokens, of_rows = (weights, None) if offsets.shape[0] == 0 else (None, weights)
+    return DispatchOutput(rows, ids, of_tokens, of_rows, counts, offsets, num_rows, routing, topk_weights, number, x.shape[0])
 
 
-def combine(sent: Sent, rows: torch.Tensor) -> torch.Tensor:
-    """Brings expert outputs `rows`, of the shape of sent.rows, home: [T, hidden]. Layouts by expert apply the routing weights."""
-    return torch.ops.crossdock.combine(rows, sent.home_weights, sent.weights, sent.ids, sent.routing, sent.exchange, sent.num_tokens)
+def combine(dispatched: DispatchOutput, rows: torch.Tensor) -> torch.Tensor:
+    """Brings expert outputs `rows`, of the shape of dispatched.rows, home: [T, hidden]. Layouts by expert apply the routing weights."""
+    d, weights = dispatched, dispatched.topk_weights if dispatched.weights is None else dispatched.weights
+    return torch.ops.crossdock.combine(rows, d.home_weights, weights, d.topk_ids, d.routing, d.exchange, d.num_tokens)
 
 
 # ---- what the operators share ------------------------------------------------------------------------------------------
@@ -119,12 +127,12 @@ def _dispatch(
     offsets = ids.new_empty(0, dtype=torch.int32) if _by_token(mine) else received.offsets.clone()
     return (
         _own(received, received.rows),
-        received.weights.clone(),
-        received.ids.clone(),
+        (received.topk_weights if _by_token(mine) else received.weights).clone(),
+        received.topk_ids.clone(),
         received.expert_counts.clone(),
         offsets,
         received.counts.num_rows.clone(),
-        _routing_of(received.keep()),
+        _routing_of(received.retain_plan()),
     )
 
 
@@ -132,7 +140,7 @@ def _dispatch(
 def _(rows, ids, weights, exchange):
     mine = _exchange_of(exchange)
     config, num_ranks, rank = mine.config, mine.group.num_ranks, mine.group.rank
-    shape, tokens = _config.received_shape(config, num_ranks, rank), _config.token_capacity(config, num_ranks)
+    shape, tokens = config.received_shape(num_ranks, rank), config.token_capacity(num_ranks)
     local = max(0, min(per_rank := -(-config.num_experts // num_ranks), config.num_experts - rank * per_rank))
     numbers = {"dtype": torch.int32, "device": rows.device}
     return (
@@ -169,7 +177,7 @@ def _combine_both(
     rows: torch.Tensor, row_weights: torch.Tensor, routing: torch.Tensor, exchange: int, num_tokens: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """combine, and rows of weights [row_capacity, top_k] summed alike."""
-    out, out_weights = _exchange_of(exchange).combine(_plan_of(routing), rows.contiguous(), weights=row_weights.contiguous())
+    out, out_weights = _exchange_of(exchange).combine(_plan_of(routing), rows.contiguous(), topk_weights=row_weights.contiguous())
     return out, out_weights
 
 
@@ -180,7 +188,7 @@ def _(rows, row_weights, routing, exchange, num_tokens):
 
 @library.custom_op("crossdock::dispatch_again", mutates_args=())
 def _dispatch_again(rows: torch.Tensor, routing: torch.Tensor, exchange: int) -> torch.Tensor:
-    """Other rows along a kept plan."""
+    """Other tokens along a kept plan."""
     received = _exchange_of(exchange).dispatch(rows.contiguous(), plan=_plan_of(routing))
     return _own(received, received.rows)
 
@@ -188,7 +196,7 @@ def _dispatch_again(rows: torch.Tensor, routing: torch.Tensor, exchange: int) ->
 @_dispatch_again.register_fake
 def _(rows, routing, exchange):
     mine = _exchange_of(exchange)
-    return rows.new_empty(_config.received_shape(mine.config, mine.group.num_ranks, mine.group.rank))
+    return rows.new_empty(mine.config.received_shape(mine.group.num_ranks, mine.group.rank))
 
 
 @library.custom_op("crossdock::combine_unweighted", mutates_args=())
@@ -275,3 +283,8 @@ def _to_tokens(exchange, values, ids):
 
 _dispatch.register_autograd(_dispatch_backward, setup_context=_keep_dispatch)
 _combine.register_autograd(_combine_backward, setup_context=_keep_combine)
+
+if not TYPE_CHECKING:  # a type checker would believe in every attribute
+
+    def __getattr__(name):
+        _core._refuse_attribute(__name__, name)

@@ -214,7 +214,7 @@ def test_a_peer_that_never_calls_is_named(crossdock_ranks):
         if group.rank == 0:
             with pytest.raises(crossdock.PeerLostError, match="rank 1"):
                 exchange.dispatch()
-            assert exchange.poll()["code"] == "peer_lost" and exchange.poll()["peer"] == 1
+            assert exchange.poll().code == "peer_lost" and exchange.poll().peer == 1
         return True
 
     assert all(crossdock_ranks(2, deadline=0.3)(job))

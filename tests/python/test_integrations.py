@@ -240,7 +240,7 @@ def test_sglang_dispatchers_of_two_halves(sglang, quantised, crossdock_ranks):
             halves[0].dispatch_a(x, TopK(weights, ids))
         for half in halves:
             sent = half.dispatch_b()
-            assert sent.hidden_states.shape == crossdock.received_shape(half._exchange().config, RANKS, group.rank)
+            assert sent.hidden_states.shape == half._exchange().config.received_shape(RANKS, group.rank)
             assert sent.masked_m.dtype == torch.int32 and sent.expected_m == -(-TOKENS * RANKS * TOP_K // EXPERTS)
             first = group.rank * -(-EXPERTS // RANKS)
             rows = widened(sent.hidden_states, sent.hidden_states_scale)

@@ -384,7 +384,7 @@ def test_numbers_of_the_config_and_of_a_call_are_taken(crossdock_ranks):
             op.combine(received[0], None, ids, **numbers)
             assert op.get_launch_config(True) == op.get_launch_config(False) == (1, 0, 1)  # the CPU has one block of one warp
             decided = {"rule"} if members.get("block_num") == 80 else {"call"}
-            assert {launch["tuned_by"] for launch in op._last_launches.values()} == decided
+            assert {launch.tuned_by for launch in op._last_launches.values()} == decided
         return asked
 
     assert on_ranks(crossdock_ranks, job) == [[(0, 0, 0), (64, 0, 4), (3, 0, 2)]] * W

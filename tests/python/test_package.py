@@ -35,7 +35,9 @@ def test_the_type_stub_names_what_the_module_has():
         "class Exchange:",
         "class Received:",
         "class Config:",
-        "def dispatch(self, rows: Any = None",
+        "def dispatch(self, x: Any = None, topk_ids: Any = None, topk_weights: Any = None, scales: Any = None",
+        "def supports(self, num_ranks: int) -> Support",
+        "def poll(self) -> Status:",
         "class UsageError(Error):",
         "def group(self) -> Group:",
     ):
@@ -167,20 +169,32 @@ def test_config_refuses_what_it_cannot_hold(members, words):
         CONFIG.replace(**members)
 
 
+def test_results_are_values_by_name():
+    def job(group):
+        exchange = group.exchange(CONFIG)
+        before = exchange.last_launch
+        exchange.dispatch()
+        return exchange.poll(), group.poll(), before, exchange.last_launch
+
+    of_exchange, of_group, before, after = crossdock.run_ranks(1, job, backend="cpu")[0]
+    assert of_exchange.code == of_group.code == "ok" and not of_exchange.fatal and isinstance(of_group, crossdock.Status)
+    assert before[:3] == (0, 0, 0) and isinstance(after, crossdock.LaunchInfo) and after.num_blocks == 1 and after.tuned_by == "rule"
+    assert isinstance(CONFIG.memory(2), crossdock.MemoryUsage)
+
+
 @pytest.mark.parametrize(
     "call, words",
     [
         (lambda: crossdock.Config(), "hidden, num_experts, top_k, max_tokens_per_rank must be given"),
         (lambda: crossdock.Config(hidden=8, top_k=1, max_tokens_per_rank=1), "num_experts must"),
-        (lambda: crossdock.supports(5, 2), "supports: config is a int; pass a crossdock.Config"),
-        (lambda: crossdock.supports(CONFIG, "2"), "num_ranks = '2'"),
-        (lambda: crossdock.memory(None, 2), "memory: config is a NoneType"),
-        (lambda: crossdock.memory(CONFIG, 2, 3), "backend = 3"),
-        (lambda: crossdock.fit("config", 2, 1 << 20), "fit: config is a str"),
-        (lambda: crossdock.union(CONFIG, {}), "union: config is a dict"),
-        (lambda: crossdock.fit(CONFIG, 2, "1 MB"), "budget_bytes = '1 MB'"),
-        (lambda: crossdock.received_shape(3, 2, 0), "config is a int"),
-        (lambda: crossdock.token_capacity(3, 2), "config is a int"),
+        (lambda: CONFIG.supports("2"), "Config.supports: num_ranks = '2'"),
+        (lambda: CONFIG.memory(None), "Config.memory: num_ranks = None"),
+        (lambda: CONFIG.memory(2, 3), "Config.memory: backend = 3"),
+        (lambda: CONFIG.fit("2", 1 << 20), "num_ranks = '2'"),
+        (lambda: CONFIG.fit(2, "1 MB"), "Config.fit: budget_bytes = '1 MB'"),
+        (lambda: CONFIG.union({}), "Config.union: other is a dict; pass a crossdock.Config"),
+        (lambda: CONFIG.received_shape("2", 0), "num_ranks = '2'"),
+        (lambda: CONFIG.token_capacity(2.5), "num_ranks = 2.5"),
     ],
 )
 def test_questions_with_bad_arguments_are_usage_errors(call, words):
@@ -206,32 +220,29 @@ def test_dtypes_of_frameworks_are_names_too():
 
 
 def test_supports_answers_with_a_reason():
-    assert crossdock.supports(CONFIG, 4) and crossdock.supports(CONFIG, 4).reason == ""
-    refused = crossdock.supports(CONFIG.replace(hidden=3), 4)
+    assert CONFIG.supports(4) and CONFIG.supports(4).reason == ""
+    refused = CONFIG.replace(hidden=3).supports(4)
     assert not refused and "16 bytes" in refused.reason
     with pytest.raises(crossdock.ConfigError, match="16 bytes"):
-        crossdock.memory(CONFIG.replace(hidden=3), 4)
+        CONFIG.replace(hidden=3).memory(4)
 
 
-def test_the_bill_is_what_is_allocated_and_fit_fills_a_budget(crossdock_ranks):
-    bill = crossdock.memory(CONFIG, 2)
-    assert bill.total == sum(bytes for name, bytes in bill.items() if name != "total")
-    assert crossdock_ranks(2)(lambda group: group.exchange(CONFIG).allocated_bytes) == [bill.total] * 2
-    fitted = crossdock.fit(CONFIG, 2, 1 << 20)
-    assert (
-        crossdock.memory(fitted, 2).total
-        <= 1 << 20
-        < crossdock.memory(fitted.replace(max_tokens_per_rank=fitted.max_tokens_per_rank + 64), 2).total
-    )
+def test_the_memory_asked_for_is_what_is_allocated_and_fit_fills_a_budget(crossdock_ranks):
+    usage = CONFIG.memory(2)
+    assert usage.total == sum(bytes for name, bytes in usage.items() if name != "total")
+    assert crossdock_ranks(2)(lambda group: group.exchange(CONFIG).allocated_bytes) == [usage.total] * 2
+    fitted = CONFIG.fit(2, 1 << 20)
+    more = fitted.replace(max_tokens_per_rank=fitted.max_tokens_per_rank + 64)
+    assert fitted.memory(2).total <= 1 << 20 < more.memory(2).total
     with pytest.raises(crossdock.ConfigError, match="one token takes"):
-        crossdock.fit(CONFIG, 2, 100)
+        CONFIG.fit(2, 100)
 
 
 def test_union_serves_both():
     a, b = CONFIG.replace(max_tokens_per_rank=4, zero_copy=True), CONFIG.replace(hidden=128, row_capacity=9)
-    assert crossdock.union(a, b) == CONFIG.replace(hidden=128, zero_copy=True)
+    assert a.union(b) == CONFIG.replace(hidden=128, zero_copy=True)
     with pytest.raises(crossdock.ConfigError, match="num_experts is 8 and 9"):
-        crossdock.union(CONFIG, CONFIG.replace(num_experts=9))
+        CONFIG.union(CONFIG.replace(num_experts=9))
 
 
 def test_the_exception_tree_is_the_list_of_statuses():
@@ -243,6 +254,7 @@ def test_the_exception_tree_is_the_list_of_statuses():
 def test_capabilities_need_no_device():
     offered = crossdock.capabilities()
     assert offered["backends"]["cpu"]["num_devices"] == 1 and offered["dtypes"] == crossdock.DTYPES
+    assert offered["combine_quants"] == crossdock.COMBINE_QUANTS == ("none", "fp8_direct_cast", "fp8_blockwise")
 
 
 @pytest.mark.parametrize("layout", crossdock.LAYOUTS)
@@ -253,8 +265,6 @@ def test_shapes_are_known_before_a_dispatch(layout, crossdock_ranks):
 
     def rank_job(group):
         received = group.exchange(config).dispatch()
-        return received.rows.shape == crossdock.received_shape(config, 4, group.rank) and len(received.ids) == crossdock.token_capacity(
-            config, 4
-        )
+        return received.rows.shape == config.received_shape(4, group.rank) and len(received.topk_ids) == config.token_capacity(4)
 
     assert all(crossdock_ranks(4)(rank_job))

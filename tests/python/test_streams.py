@@ -152,7 +152,7 @@ def test_an_error_of_an_enqueued_call_is_polled(crossdock_ranks):
         report = exchange.poll()
         with pytest.raises(crossdock.UsageError, match=r"1 expert ids outside \[-1, 2\)"):
             exchange.dispatch()
-        return report["code"], report["fatal"]
+        return report.code, report.fatal
 
     assert crossdock_ranks(2)(job) == [("usage", False)] * 2
 
@@ -172,10 +172,10 @@ def test_trace_names_phases(crossdock_ranks):
         exchange = group.exchange(CONFIG.replace(trace_events=64))
         received = exchange.dispatch(np.ones((4, 8), np.float32), to_the_other(group))
         exchange.combine(received, received.rows)
-        return {(e["operation"], e["phase"], e.get("peer")) for e in exchange.trace()}
+        return {(e.operation, e.phase, e.peer) for e in exchange.trace()}
 
     for seen in crossdock_ranks(2)(job):
-        assert {("dispatch", "move", None), ("combine", "reduce", None), ("dispatch", "wait_counts", 1)} <= seen
+        assert {("dispatch", "move", -1), ("combine", "reduce", -1), ("dispatch", "wait_counts", 1)} <= seen
 
 
 def test_the_last_launch_says_who_decided(crossdock_ranks):
@@ -187,8 +187,8 @@ def test_the_last_launch_says_who_decided(crossdock_ranks):
         return by_config, exchange.last_launch
 
     for dispatch, combine in crossdock_ranks(2)(job):
-        assert dispatch == {"num_blocks": 1, "num_warps": 1, "splits_per_row": 2, "tuned_by": "config"}
-        assert combine["tuned_by"] == "call"
+        assert dispatch == crossdock.LaunchInfo(num_blocks=1, num_warps=1, splits_per_row=2, tuned_by="config")
+        assert combine.tuned_by == "call"
 
 
 def test_a_call_may_choose_its_geometry(crossdock_ranks):
@@ -209,5 +209,5 @@ def test_a_call_may_choose_its_geometry(crossdock_ranks):
         return launches
 
     for launches in crossdock_ranks(2)(job):
-        assert {launch["tuned_by"] for launch in launches} == {"call"}
-        assert [launch["splits_per_row"] for launch in launches[::3]] == [1, 2] and launches[5]["splits_per_row"] == 2
+        assert {launch.tuned_by for launch in launches} == {"call"}
+        assert [launch.splits_per_row for launch in launches[::3]] == [1, 2] and launches[5].splits_per_row == 2

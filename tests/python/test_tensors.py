@@ -58,7 +58,7 @@ def test_every_dtype_has_arrays_of_both_frameworks():
 )
 @pytest.mark.parametrize("framework", ["torch", "numpy"])
 def test_rows_travel_byte_for_byte(dtype, as_bytes, framework):
-    row_bytes = crossdock.memory(config_of(dispatch_dtype=dtype), 1)["buffer_set.rows"] // TOKENS
+    row_bytes = config_of(dispatch_dtype=dtype).memory(1)["buffer_set.rows"] // TOKENS
     raw = np.random.default_rng(1).integers(0, 255, (TOKENS, row_bytes), dtype=np.uint8)
     if framework == "torch":
         rows = torch.from_numpy(raw.copy()) if as_bytes else torch.from_numpy(raw.copy()).view(TORCH[dtype])
@@ -149,7 +149,7 @@ def test_a_consumed_received_raises_and_debug_poisons_its_views():
         received = exchange.dispatch(torch.ones(TOKENS, HIDDEN), torch.zeros(TOKENS, 2, dtype=torch.int32))
         view = received.rows
         exchange.combine(received, received.rows)
-        for use in (lambda: received.rows, lambda: received.counts, received.keep, lambda: exchange.combine(received, view)):
+        for use in (lambda: received.rows, lambda: received.counts, received.retain_plan, lambda: exchange.combine(received, view)):
             with pytest.raises(crossdock.StateError, match="combined before"):
                 use()
         return view.isnan().all().item()
@@ -170,7 +170,8 @@ def test_debug_poisons_every_array_of_rows(layout, how, on_stream):
             views = [received.rows, received.scales] + ([received.combine_slots(0)] if fused else [])
             if stream:
                 stream.synchronize()
-            assert received.rows.nan_to_num(0).eq(1).any() and (received.weights[received.sources[..., 0] < 0] == 0).all()
+            weights = received.topk_weights if layout == "token_major" else received.weights
+            assert received.rows.nan_to_num(0).eq(1).any() and (weights[received.sources[..., 0] < 0] == 0).all()
             if how == "combine":
                 exchange.combine(received, received.rows, stream=stream)
             elif fused:
@@ -236,7 +237,10 @@ def test_what_may_only_be_read_goes_in_and_is_not_written_over():
     def job(exchange):
         for arguments, words in (
             (dict(out=FrozenDlpack(np.zeros((TOKENS, HIDDEN), np.float32))), "out has shape .* read-only"),
-            (dict(out_weights=FrozenDlpack(np.zeros((TOKENS, 2), np.float32)), combine_topk_weights=True), "out_weights is read-only"),
+            (
+                dict(out_topk_weights=FrozenDlpack(np.zeros((TOKENS, 2), np.float32)), combine_topk_weights=True),
+                "out_topk_weights is read-only",
+            ),
         ):
             received = exchange.dispatch(FrozenDlpack(rows.copy()), FrozenDlpack(IDS.copy()))
             with pytest.raises(crossdock.UsageError, match=words):
@@ -265,6 +269,24 @@ def test_rows_may_be_cut_where_the_host_knows_their_number():
         return exchange.combine(received, received.rows[: received.num_rows].copy())
 
     assert (np.array(crossdock.run_ranks(2, job, backend="cpu")) == 2).all()
+
+
+@pytest.mark.parametrize("layout", crossdock.LAYOUTS)
+def test_weights_of_tokens_are_in_every_layout_and_of_rows_where_rows_are_by_expert(layout):
+    weights = np.random.default_rng(0).random((TOKENS, 2), dtype=np.float32)
+
+    def job(exchange):
+        received = exchange.dispatch(np.ones((TOKENS, HIDDEN), np.float32), IDS, weights)
+        np.testing.assert_array_equal(received.topk_weights[:TOKENS], weights)
+        np.testing.assert_array_equal(received.topk_ids[:TOKENS], IDS)
+        if layout == "token_major":
+            with pytest.raises(crossdock.StateError, match="use topk_weights"):
+                received.weights  # noqa: B018
+        else:
+            assert received.weights.shape == received.rows.shape[:-1] and np.isclose(received.weights.sum(), weights[IDS >= 0].sum())
+        return True
+
+    assert alone(job, config_of(layout=layout))
 
 
 def test_the_second_result_sums_weights():
@@ -313,15 +335,15 @@ def test_local_ids_and_what_is_added_to_the_result(framework):
 
 ROWS, INTS = torch.ones(TOKENS, HIDDEN), torch.zeros(TOKENS, 2, dtype=torch.int32)
 BAD = {
-    "rows is of float64; must be float32": lambda e: e.dispatch(ROWS.double(), INTS),
-    r"rows has shape \[3, 16\]; must be \[rows, 32\]": lambda e: e.dispatch(ROWS[:, :16].contiguous(), INTS),
-    r"rows is not dense: strides \(1, 3\)": lambda e: e.dispatch(torch.ones(HIDDEN, TOKENS).t(), INTS),
-    "rows is not dense": lambda e: e.dispatch(np.ones((TOKENS, 2 * HIDDEN), np.float32)[:, ::2], IDS),
-    "ids is of float32; must be int32 or int64": lambda e: e.dispatch(ROWS, INTS.float()),
-    r"ids has shape \[2, 2\]; must be \[3, 2\]": lambda e: e.dispatch(ROWS, INTS[:2]),
-    "ids is missing": lambda e: e.dispatch(ROWS),
-    "weights is of float64": lambda e: e.dispatch(ROWS, INTS, torch.ones(TOKENS, 2).double()),
-    "rows is a list": lambda e: e.dispatch([[1.0]], INTS),
+    "x is of float64; must be float32": lambda e: e.dispatch(ROWS.double(), INTS),
+    r"x has shape \[3, 16\]; must be \[rows, 32\]": lambda e: e.dispatch(ROWS[:, :16].contiguous(), INTS),
+    r"x is not dense: strides \(1, 3\)": lambda e: e.dispatch(torch.ones(HIDDEN, TOKENS).t(), INTS),
+    "x is not dense": lambda e: e.dispatch(np.ones((TOKENS, 2 * HIDDEN), np.float32)[:, ::2], IDS),
+    "topk_ids is of float32; must be int32 or int64": lambda e: e.dispatch(ROWS, INTS.float()),
+    r"topk_ids has shape \[2, 2\]; must be \[3, 2\]": lambda e: e.dispatch(ROWS, INTS[:2]),
+    "topk_ids is missing": lambda e: e.dispatch(ROWS),
+    "topk_weights is of float64": lambda e: e.dispatch(ROWS, INTS, torch.ones(TOKENS, 2).double()),
+    "x is a list": lambda e: e.dispatch([[1.0]], INTS),
     "num_tokens = 9; only 3 rows": lambda e: e.dispatch(ROWS, INTS, num_tokens=9),
     "num_tokens = 1099511627776; must be an integer of 32 bits": lambda e: e.dispatch(ROWS, INTS, num_tokens=2**40),
     "num_tokens = -1; must be 0 to max_tokens_per_rank": lambda e: e.dispatch(ROWS, INTS, num_tokens=-1),
@@ -435,7 +457,7 @@ def test_counts_of_arrays_with_dlpack_alone():
 
 def test_an_array_of_a_gpu_is_refused_by_a_group_of_the_cpu():
     def job(exchange):
-        with pytest.raises(crossdock.UsageError, match="rows is on a GPU, the group on cpu"):
+        with pytest.raises(crossdock.UsageError, match="x is on a GPU, the group on cpu"):
             exchange.dispatch(OnGpu(), INTS)
         return True
 
@@ -450,7 +472,7 @@ def test_capacity_is_raised_by_the_next_call_and_can_be_cleared():
         if group.rank == 0:
             with pytest.raises(crossdock.CapacityError, match="6 would have sufficed"):
                 exchange.combine(received, ROWS[:2])
-            assert exchange.poll()["code"] == "capacity"
+            assert exchange.poll().code == "capacity"
             exchange.clear_status()
         return dropped, exchange.combine(received, received.rows)[0, 0].item()
 

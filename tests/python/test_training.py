@@ -38,23 +38,23 @@ def config_of(layout, **members):
     return crossdock.Config(**{**values, **members})
 
 
-def factor_of_rows(sent, group, layout):
+def factor_of_rows(dispatched, group, layout):
     """What the experts of this rank multiply by: [..., 1] for each row. Routing weights too where the layout leaves them to the experts."""
     per_rank = -(-EXPERTS // group.num_ranks)
     first = group.rank * per_rank
     if layout == "token_major":
-        here = (sent.ids >= first) & (sent.ids < first + per_rank)
-        return (sent.weights * here * FACTORS[sent.ids.clamp(min=0).long()]).sum(-1, keepdim=True)
+        here = (dispatched.topk_ids >= first) & (dispatched.topk_ids < first + per_rank)
+        return (dispatched.topk_weights * here * FACTORS[dispatched.topk_ids.clamp(min=0).long()]).sum(-1, keepdim=True)
     own = FACTORS[first : first + per_rank]
     if layout == "expert_major":
         return own.reshape(-1, 1, 1)
-    expert = torch.bucketize(torch.arange(sent.rows.shape[0]), sent.offsets[1:].long(), right=True).clamp(max=len(own) - 1)
+    expert = torch.bucketize(torch.arange(dispatched.rows.shape[0]), dispatched.offsets[1:].long(), right=True).clamp(max=len(own) - 1)
     return own[expert].unsqueeze(-1)
 
 
 def layer(exchange, ids, layout, rows, weights):
-    sent = xd.dispatch(exchange, rows, ids, weights)
-    return xd.combine(sent, sent.rows * factor_of_rows(sent, exchange.group, layout))
+    dispatched = xd.dispatch(exchange, rows, ids, weights)
+    return xd.combine(dispatched, dispatched.rows * factor_of_rows(dispatched, exchange.group, layout))
 
 
 def dense(ids, rows, weights):
@@ -121,16 +121,16 @@ class Layer(torch.nn.Module):
 
     def sparse(self, x, exchange):
         ids, weights = self.route(x)
-        sent = xd.dispatch(exchange, x, ids, weights)
+        dispatched = xd.dispatch(exchange, x, ids, weights)
         first = exchange.group.rank * -(-EXPERTS // exchange.group.num_ranks)
         if exchange.config.layout == "expert_major":
-            outputs = torch.stack([self.expert(rows, first + e) for e, rows in enumerate(sent.rows)])
+            outputs = torch.stack([self.expert(rows, first + e) for e, rows in enumerate(dispatched.rows)])
         else:
-            outputs = torch.zeros_like(sent.rows)
-            for e in range(first, first + len(sent.expert_counts)):
-                weight = (sent.weights * (sent.ids == e)).sum(-1, keepdim=True)
-                outputs = outputs + self.expert(sent.rows, e) * weight
-        return xd.combine(sent, outputs)
+            outputs = torch.zeros_like(dispatched.rows)
+            for e in range(first, first + len(dispatched.expert_counts)):
+                weight = (dispatched.topk_weights * (dispatched.topk_ids == e)).sum(-1, keepdim=True)
+                outputs = outputs + self.expert(dispatched.rows, e) * weight
+        return xd.combine(dispatched, outputs)
 
 
 def trained(model, forward, parameters_of_all, x, y, steps=25):
@@ -182,8 +182,8 @@ def test_compile_does_not_break_the_graph(layout):
         number, (rows, weights), ids = xd.register(exchange), leaves(0), IDS[0]
 
         def eager(rows, weights):
-            sent = xd.dispatch(number, rows * 2, ids, weights)
-            return xd.combine(sent, sent.rows + 0).sum()
+            dispatched = xd.dispatch(number, rows * 2, ids, weights)
+            return xd.combine(dispatched, dispatched.rows + 0).sum()
 
         compiled = torch.compile(eager, backend="aot_eager", fullgraph=True)
         leaf = (rows,) if layout == "token_major" else (rows, weights)
@@ -198,9 +198,11 @@ def test_operators_pass_torchs_own_checks(crossdock_ranks):
         rows, weights = leaves(0)
         number, checks = xd.register(exchange), ("test_schema", "test_autograd_registration", "test_faketensor")
         torch.library.opcheck(torch.ops.crossdock.dispatch, (rows, IDS[0], weights, number), test_utils=checks)
-        sent = xd.dispatch(number, rows, IDS[0], weights)
+        dispatched = xd.dispatch(number, rows, IDS[0], weights)
         torch.library.opcheck(
-            torch.ops.crossdock.combine, (sent.rows, weights, sent.weights, sent.ids, sent.routing, number, TOKENS), test_utils=checks
+            torch.ops.crossdock.combine,
+            (dispatched.rows, weights, dispatched.weights, dispatched.topk_ids, dispatched.routing, number, TOKENS),
+            test_utils=checks,
         )
         return True
 

@@ -20,7 +20,7 @@ import torch.distributed as dist
 import crossdock
 import crossdock.compat.mori as mori
 import crossdock.torch as xd
-from crossdock import beside
+from crossdock import bench_overlap
 
 pytestmark = pytest.mark.gpu
 needs_cuda = pytest.mark.needs_cuda
@@ -131,8 +131,8 @@ def test_dispatch_and_combine_against_numpy(group, device, gathered, layout, dty
     seen = dict(
         num_rows=received.num_rows,
         rows=to_numpy(received.rows, oracle.DTYPES[config.dispatch_dtype]),
-        ids=to_numpy(received.ids),
-        weights=to_numpy(received.weights),
+        ids=to_numpy(received.topk_ids),
+        weights=to_numpy(properties.weights_beside_rows(received)),
         sources=to_numpy(received.sources),
         counts=to_numpy(received.expert_counts),
         offsets=None if layout == "token_major" else to_numpy(received.offsets),
@@ -162,7 +162,7 @@ def test_a_plan_an_addend_and_the_second_result(group, device):
     rows, ids = inputs(device, rank=group.rank)
     weights = torch.rand(64, 2, device=device)
     received = exchange.dispatch(rows, ids, weights)
-    plan = received.keep()
+    plan = received.retain_plan()
     out, out_weights = exchange.combine(received, received.rows, combine_topk_weights=True, add=rows)
     assert torch.equal(out.float(), rows.float() * (distinct(ids, group) + 1)) and torch.allclose(
         out_weights, weights * distinct(ids, group)
@@ -185,8 +185,8 @@ def test_gradients(group, device):
     config = CONFIG.replace(dispatch_dtype="f32", combine_dtype="f32", layout="expert_major", combine_topk_weights=True)
     rows, ids = inputs(device, rank=group.rank)
     rows, weights = rows.float().requires_grad_(), torch.rand(64, 2, device=device).requires_grad_()
-    sent = xd.dispatch(group.exchange(config), rows, ids, weights)
-    out = xd.combine(sent, sent.rows * 3)
+    dispatched = xd.dispatch(group.exchange(config), rows, ids, weights)
+    out = xd.combine(dispatched, dispatched.rows * 3)
     out.backward(torch.ones_like(out))
     assert torch.allclose(out, 3 * rows * weights.sum(1, keepdim=True), rtol=1e-5)
     assert torch.allclose(rows.grad, 3 * weights.sum(1, keepdim=True).expand_as(rows), rtol=1e-5)
@@ -456,7 +456,7 @@ def test_device_time_from_python_is_that_of_the_bench(group, device, gathered):
 @needs_own_gpu
 def test_calls_beside_a_product(group, device):
     """A call waits for a product on all SMs until that ends: here SMs are left to it."""
-    arguments = beside.parse(
+    arguments = bench_overlap.parse(
         [
             "--ranks",
             str(group.num_ranks),
@@ -465,7 +465,7 @@ def test_calls_beside_a_product(group, device):
         ]
     )
     try:
-        lines = beside.job(group.rank, device, arguments)
+        lines = bench_overlap.job(group.rank, device, arguments)
     finally:
         torch._C._set_sm_carveout_experimental(None)
     assert [line["op"] for line in lines] == ["dispatch", "combine"] and not any("error" in line for line in lines), lines

@@ -41,19 +41,18 @@ class EpDispatchCombineQuantType(enum.IntEnum):
 
 
 _ONE_HOST = (EpDispatchCombineKernelType.IntraNode, EpDispatchCombineKernelType.AsyncLL, EpDispatchCombineKernelType.IntraNodeLL)
-_WIRES = {"none": "own", "fp8_direct_cast": "fp8_direct_cast", "fp8_blockwise": "fp8_blockwise"}
-_QUANT_NAMES = ("none", "fp8_direct_cast", "fp8_blockwise", "fp4_blockwise")
+_QUANT_NAMES = ("none", "fp8_direct_cast", "fp8_blockwise", "fp4_blockwise")  # by number
 _BLOCK = 128
 _ABSENT_OF_OP = {
     "_handle": "there is no handle of mori.cpp; the operator's methods are all there is",
-    "_cached_dispatch_launch": "launches are not cached; get_launch_config(True) tells of the newest",
-    "_cached_combine_launch": "launches are not cached; get_launch_config(False) tells of the newest",
+    "_cached_dispatch_launch": "launches are not cached; get_launch_config(True) has the newest",
+    "_cached_combine_launch": "launches are not cached; get_launch_config(False) has the newest",
     "get_debug_time_offset": "use Config(trace_events=...) and Exchange.trace()",
 }
 _ABSENT = {
     "dispatch_combine_v2": "version 2 of the interface is not served; use version 1",
     "local_expert_count": "takes raw pointers of mori.cpp; pass call_local_expert_count=True to dispatch",
-    "tuning_config": "geometry comes from a tuning file of Crossdock; see docs/tuning.md",
+    "tuning_config": "geometry comes from a tuning file of Crossdock; see docs/howto/tune.md",
 }
 
 
@@ -120,7 +119,7 @@ class EpDispatchRoutingHandle:
     def plan_of(self, exchange):
         """The routing in `exchange`, made there where it is missing: collective, then."""
         if exchange not in self.plans:
-            self.plans[exchange] = self.sent.again(exchange).keep()
+            self.plans[exchange] = self.sent.again(exchange).retain_plan()
         return self.plans[exchange]
 
     @staticmethod
@@ -167,10 +166,12 @@ class EpDispatchCombineOp:
             )
         if self._quant == "fp4_blockwise":
             raise NotImplementedError(
-                "EpDispatchCombineOp: quant_type fp4_blockwise is a wire that Crossdock does not have; use fp8_blockwise"
+                "EpDispatchCombineOp: quant_type fp4_blockwise is a cast of combine that Crossdock does not have; use fp8_blockwise"
             )
-        if self._quant not in _WIRES:
-            raise crossdock.ConfigError(f"EpDispatchCombineOp: quant_type = {config.quant_type!r}; there are {', '.join(_WIRES)}")
+        if self._quant not in crossdock.COMBINE_QUANTS:
+            raise crossdock.ConfigError(
+                f"EpDispatchCombineOp: quant_type = {config.quant_type!r}; there are {', '.join(crossdock.COMBINE_QUANTS)}"
+            )
 
     @property
     def _quant(self):
@@ -205,7 +206,7 @@ class EpDispatchCombineOp:
                     max_tokens_per_rank=config.max_num_inp_token_per_rank,
                     dispatch_dtype=dispatch_dtype,
                     combine_dtype=combine_dtype,
-                    combine_quant=_WIRES[self._quant],
+                    combine_quant=self._quant,
                     scale_bytes=config.scale_dim * config.scale_type_size,
                     layout=layout,
                     row_capacity=self._rows,
@@ -227,7 +228,7 @@ class EpDispatchCombineOp:
         return self._combine_dtypes.get((dispatch_dtype, hidden), usual)
 
     def _prepare_combine(self, dtype):
-        """Routes the last dispatch once more where its exchange combines another type; the next dispatch knows better."""
+        """Routes the last dispatch once more where its exchange combines another type; the next dispatch takes the right one."""
         sent = self._sent
         if sent is None:
             raise crossdock.StateError("EpDispatchCombineOp.combine: nothing was dispatched")
@@ -294,11 +295,11 @@ class EpDispatchCombineOp:
         if call_local_expert_count:
             self.local_expert_count = received.expert_counts
         scales = received.scales if scales is not None and self.config.scale_dim else None
-        answer = (received.rows, received.weights, scales, received.ids, self._total())
+        answer = (received.rows, received.topk_weights, scales, received.topk_ids, self._total())
         if not return_routing:
             return answer
         self._sent = self._sent.cloned()
-        plans, sources = {received.exchange: received.keep()}, self._flat_sources(received.sources)
+        plans, sources = {received.exchange: received.retain_plan()}, self._flat_sources(received.sources)
         return (*answer, EpDispatchRoutingHandle(plans, self._sent, self._total().clone(), sources, input.size(0)))
 
     def dispatch_send(self, input, weights, scales, indices, block_num=-1, warp_per_block=-1, call_local_expert_count=False):
@@ -355,8 +356,8 @@ class EpDispatchCombineOp:
             handle,
             rows,
             out=out[:tokens],
-            weights=weights if wanted else None,
-            out_weights=out_weights[:tokens] if wanted else None,
+            topk_weights=weights if wanted else None,
+            out_topk_weights=out_weights[:tokens] if wanted else None,
             **geometry,
         )
         self._last_launches[False] = handle.exchange.last_launch
@@ -367,7 +368,7 @@ class EpDispatchCombineOp:
         self._combine_dtypes[sent.like.dtype, sent.hidden] = dtype
         exchange = self._exchange(sent.like.dtype, dtype, sent.hidden, sent.layout)
         if exchange not in routing.plans and self._sent is sent and self._received.exchange is exchange:
-            routing.plans[exchange] = self._received.keep()  # get_registered_combine_input_buffer routed it there
+            routing.plans[exchange] = self._received.retain_plan()  # get_registered_combine_input_buffer routed it there
         return routing.plan_of(exchange)
 
     def _output(self, dtype, columns, device):
@@ -446,7 +447,7 @@ class EpDispatchCombineOp:
         """(blocks, 0, warps of a block) of the newest call of that kind; before the first, what a call with these numbers asks for."""
         last = self._last_launches.get(is_dispatch)
         if last is not None and block_num <= 0 and warp_per_block <= 0:
-            return last["num_blocks"], 0, last["num_warps"]
+            return last.num_blocks, 0, last.num_warps
         asked = self._geometry(block_num, warp_per_block)
         return asked["num_sms"], 0, asked["num_warps"]
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""python -m crossdock.beside: how much dispatch and combine slow a matrix product that runs beside them, and it them, by num_sms.
+"""python -m crossdock.bench_overlap: how much dispatch and combine slow a matrix product that runs beside them, and it them, by num_sms.
 
 Each rank is a process, as in crossdock.bench, with a stream of high priority for calls and one for products; without GPUs these are threads
 on the CPU, which says nothing about GPUs. While one is timed the other runs all the time. No time is printed whose result is wrong."""
@@ -55,10 +55,10 @@ class Calls:
         self.ids = random_ids(arguments.tokens, arguments.experts, arguments.top_k, draw).to(device)
         self.distinct = distinct_ranks(self.ids, -(-arguments.experts // group.num_ranks)).to(device)
         self.dispatch(0)
-        self.plan, self.outputs, self.out = self.received.keep(), self.received.rows.clone(), torch.empty_like(self.rows)
+        self.plan, self.outputs, self.out = self.received.retain_plan(), self.received.rows.clone(), torch.empty_like(self.rows)
 
     def dispatch(self, num_sms):
-        self.received = None  # gives its place to the next
+        self.received = None  # one may be in flight
         self.received = self.exchange.dispatch(self.rows, self.ids, num_sms=num_sms)
 
     def combine(self, num_sms):
@@ -69,7 +69,7 @@ class Calls:
         so that it is not judged by what an earlier one left."""
         if op == "dispatch":
             self.exchange.combine(self.plan, self.received.rows, out=self.out)
-        right = torch.equal(self.out, (self.rows * self.distinct).bfloat16()) and self.exchange.poll()["code"] == "ok"
+        right = torch.equal(self.out, (self.rows * self.distinct).bfloat16()) and self.exchange.poll().code == "ok"
         self.rows.neg_(), self.outputs.neg_()
         return all(gathered(right))
 
@@ -79,7 +79,7 @@ def measure(case, calls, runner, products, arguments):
     seconds, line = arguments.seconds, {key: getattr(arguments, key) for key in SHAPE} | case._asdict()
     products.leave(case.num_sms)
     runner.load(lambda: getattr(calls, case.op)(case.num_sms), seconds)
-    line["num_blocks"] = calls.exchange.last_launch["num_blocks"]
+    line["num_blocks"] = calls.exchange.last_launch.num_blocks
     if not calls.are_right(case.op):
         return line | {"error": "wrong result"}
     alone = runner.alone(seconds), products.alone_s
@@ -105,7 +105,7 @@ def job(rank, device, arguments):
 
 
 def parse(arguments):
-    parser = parser_of("beside", __doc__)
+    parser = parser_of("bench_overlap", __doc__)
     parser.add_argument("--tokens", type=int, default=4096)
     parser.add_argument("--experts", type=int, default=256)
     parser.add_argument("--op", nargs="+", choices=["dispatch", "combine"], default=["dispatch", "combine"])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""python -m crossdock.beside on the CPU: all figures are there, and none whose result is wrong or beside which nothing ran."""
+"""python -m crossdock.bench_overlap on the CPU: all figures are there, and none whose result is wrong or beside which nothing ran."""
 
 import json
 import subprocess
@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from crossdock import _runners, beside
+from crossdock import _runners, bench_overlap
 
 SMALL = ["--tokens", "64", "--hidden", "256", "--matrix", "128", "--seconds", "0.01"]
 FIGURES = {"us", "us_beside", "tflops", "tflops_beside"}
@@ -18,7 +18,7 @@ FIGURES = {"us", "us_beside", "tflops", "tflops_beside"}
 # Spawned ranks run the head of the program too. Calls of rank 1 with num_sms = 8 go wrong.
 HARMED = """
 import sys
-import crossdock, crossdock.beside
+import crossdock, crossdock.bench_overlap
 
 def harmed(call, rows_of):
     def harm(self, *arguments, num_sms=0, **options):
@@ -31,7 +31,7 @@ def harmed(call, rows_of):
 crossdock.Exchange.dispatch = harmed(crossdock.Exchange.dispatch, lambda received: received.rows)
 crossdock.Exchange.combine = harmed(crossdock.Exchange.combine, lambda out: out)
 if __name__ == "__main__":
-    sys.exit(crossdock.beside.main(sys.argv[1:]))
+    sys.exit(crossdock.bench_overlap.main(sys.argv[1:]))
 """
 
 
@@ -55,12 +55,12 @@ def only_rank(tmp_path):
 
 @pytest.fixture
 def main(monkeypatch, only_rank):
-    monkeypatch.setattr(beside, "on_ranks", lambda job, arguments: job(0, torch.device("cpu"), arguments))
-    return lambda *arguments: beside.main([*SMALL, "--ranks", "1", *arguments])
+    monkeypatch.setattr(bench_overlap, "on_ranks", lambda job, arguments: job(0, torch.device("cpu"), arguments))
+    return lambda *arguments: bench_overlap.main([*SMALL, "--ranks", "1", *arguments])
 
 
 def test_every_case_has_its_four_figures():
-    status, lines = lines_of("-m", "crossdock.beside", "--num-sms", 0, 8)
+    status, lines = lines_of("-m", "crossdock.bench_overlap", "--num-sms", 0, 8)
     assert [(line["op"], line["num_sms"]) for line in lines] == [(op, n) for op in ("dispatch", "combine") for n in (0, 8)]
     assert status == 0, [line.get("error") for line in lines]
     assert all(line[key] > 0 for line in lines for key in FIGURES | {"num_blocks"}) and {line["tokens"] for line in lines} == {64}
