@@ -155,7 +155,7 @@ struct Routing {
   PyReceived* received = nullptr;
   PyPlan* plan = nullptr;
   std::int64_t num_tokens = 0;
-  std::int64_t known_rows = -1;  // received rows, where the host knows them
+  std::int64_t known_rows = -1;  // received rows, where the host has read their number; -1 elsewhere
   Framework framework = Framework::numpy;
 };
 
@@ -284,7 +284,7 @@ nb::object PyExchange::dispatch(nb::handle self, const DispatchCall& call) {
                   nb::rv_policy::take_ownership);
 }
 
-/// Rows must cover what the kernels read: the whole capacity, or the count where the host knows it.
+/// Rows must cover what the kernels read: the whole capacity, or the received rows where the host has read their number.
 void PyExchange::check_rows(const Tensor& rows, std::int64_t known_rows, const Caller& caller) const {
   const std::int64_t least = known_rows >= 0 && config.layout == Layout::token_major ? known_rows : row_capacity_;
   if (rows.shape[0] >= least && rows.shape[0] <= row_capacity_) return;

@@ -20,7 +20,7 @@ struct PyReceived {
   nanobind::object exchange;
   std::optional<Received> received;
   Framework framework;
-  std::int64_t num_tokens;  // of this rank; -1: known to the device only
+  std::int64_t num_tokens;  // of this rank; -1: a word on the device
   std::int64_t known_rows;  // received rows once the host has asked; -1 before
   nanobind::object stream;  // that the call was put on, kept alive; None: none was given
   nanobind::object scales_dtype;

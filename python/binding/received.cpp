@@ -252,7 +252,7 @@ void bind_arrays(nb::class_<PyReceived>& type) {
           "Received tokens that there is room for: rows of `topk_ids`.")
       .def_prop_ro(
           "num_tokens", [](const PyReceived& r) { return r.num_tokens; },
-          "T of this rank; -1 if only the device knows it.")
+          "T of this rank; -1 if it is a word on the device.")
       .def_prop_ro(
           "exchange", [](const PyReceived& r) { return r.exchange; }, nb::sig("def exchange(self) -> Exchange"),
           "The exchange that dispatched it.")
@@ -288,7 +288,8 @@ void bind_plan(nb::module_& module) {
       .def_prop_ro(
           "id", [](const PyPlan& p) { return p.id; }, "A number of this process, for custom operators.")
       .def_prop_ro(
-          "num_tokens", [](const PyPlan& p) { return p.num_tokens; }, "T of this rank; -1 if only the device knows it.")
+          "num_tokens", [](const PyPlan& p) { return p.num_tokens; },
+          "T of this rank; -1 if it is a word on the device.")
       .def_prop_ro(
           "exchange", [](const PyPlan& p) { return p.exchange; }, nb::sig("def exchange(self) -> Exchange"),
           "The exchange it routes for.")

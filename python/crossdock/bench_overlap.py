@@ -51,15 +51,15 @@ class Calls:
             )
         )
         draw = torch.Generator().manual_seed(1000 + group.rank)
-        self.rows = torch.randn(arguments.tokens, arguments.hidden, generator=draw).bfloat16().to(device)
-        self.ids = random_ids(arguments.tokens, arguments.experts, arguments.top_k, draw).to(device)
-        self.distinct = distinct_ranks(self.ids, -(-arguments.experts // group.num_ranks)).to(device)
+        self.x = torch.randn(arguments.tokens, arguments.hidden, generator=draw).bfloat16().to(device)
+        self.topk_ids = random_ids(arguments.tokens, arguments.experts, arguments.top_k, draw).to(device)
+        self.distinct = distinct_ranks(self.topk_ids, -(-arguments.experts // group.num_ranks)).to(device)
         self.dispatch(0)
-        self.plan, self.outputs, self.out = self.received.retain_plan(), self.received.rows.clone(), torch.empty_like(self.rows)
+        self.plan, self.outputs, self.out = self.received.retain_plan(), self.received.rows.clone(), torch.empty_like(self.x)
 
     def dispatch(self, num_sms):
         self.received = None  # one may be in flight
-        self.received = self.exchange.dispatch(self.rows, self.ids, num_sms=num_sms)
+        self.received = self.exchange.dispatch(self.x, self.topk_ids, num_sms=num_sms)
 
     def combine(self, num_sms):
         self.exchange.combine(self.plan, self.outputs, out=self.out, num_sms=num_sms)
@@ -69,8 +69,8 @@ class Calls:
         so that it is not judged by what an earlier one left."""
         if op == "dispatch":
             self.exchange.combine(self.plan, self.received.rows, out=self.out)
-        right = torch.equal(self.out, (self.rows * self.distinct).bfloat16()) and self.exchange.poll().code == "ok"
-        self.rows.neg_(), self.outputs.neg_()
+        right = torch.equal(self.out, (self.x * self.distinct).bfloat16()) and self.exchange.poll().code == "ok"
+        self.x.neg_(), self.outputs.neg_()
         return all(gathered(right))
 
 

@@ -120,11 +120,11 @@ def _own(received, tensor):
 
 @library.custom_op("crossdock::dispatch", mutates_args=())
 def _dispatch(
-    rows: torch.Tensor, ids: torch.Tensor, weights: torch.Tensor, exchange: int
+    x: torch.Tensor, topk_ids: torch.Tensor, topk_weights: torch.Tensor, exchange: int
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     mine = _exchange_of(exchange)
-    received = mine.dispatch(rows.contiguous(), ids.contiguous(), weights.contiguous())
-    offsets = ids.new_empty(0, dtype=torch.int32) if _by_token(mine) else received.offsets.clone()
+    received = mine.dispatch(x.contiguous(), topk_ids.contiguous(), topk_weights.contiguous())
+    offsets = topk_ids.new_empty(0, dtype=torch.int32) if _by_token(mine) else received.offsets.clone()
     return (
         _own(received, received.rows),
         (received.topk_weights if _by_token(mine) else received.weights).clone(),
@@ -137,19 +137,19 @@ def _dispatch(
 
 
 @_dispatch.register_fake
-def _(rows, ids, weights, exchange):
+def _(x, topk_ids, topk_weights, exchange):
     mine = _exchange_of(exchange)
     config, num_ranks, rank = mine.config, mine.group.num_ranks, mine.group.rank
     shape, tokens = config.received_shape(num_ranks, rank), config.token_capacity(num_ranks)
     local = max(0, min(per_rank := -(-config.num_experts // num_ranks), config.num_experts - rank * per_rank))
-    numbers = {"dtype": torch.int32, "device": rows.device}
+    numbers = {"dtype": torch.int32, "device": x.device}
     return (
-        rows.new_empty(shape),
-        weights.new_empty((tokens, config.top_k) if _by_token(mine) else shape[:-1]),
+        x.new_empty(shape),
+        topk_weights.new_empty((tokens, config.top_k) if _by_token(mine) else shape[:-1]),
         torch.empty((tokens, config.top_k), **numbers),
         torch.empty(local, **numbers),
         torch.empty(0 if _by_token(mine) else local + 1, **numbers),
-        torch.empty(1, dtype=torch.int64, device=rows.device),
+        torch.empty(1, dtype=torch.int64, device=x.device),
         torch.empty(1, dtype=torch.int64),
     )
 
@@ -187,16 +187,16 @@ def _(rows, row_weights, routing, exchange, num_tokens):
 
 
 @library.custom_op("crossdock::dispatch_again", mutates_args=())
-def _dispatch_again(rows: torch.Tensor, routing: torch.Tensor, exchange: int) -> torch.Tensor:
+def _dispatch_again(x: torch.Tensor, routing: torch.Tensor, exchange: int) -> torch.Tensor:
     """Other tokens along a kept plan."""
-    received = _exchange_of(exchange).dispatch(rows.contiguous(), plan=_plan_of(routing))
+    received = _exchange_of(exchange).dispatch(x.contiguous(), plan=_plan_of(routing))
     return _own(received, received.rows)
 
 
 @_dispatch_again.register_fake
-def _(rows, routing, exchange):
+def _(x, routing, exchange):
     mine = _exchange_of(exchange)
-    return rows.new_empty(mine.config.received_shape(mine.group.num_ranks, mine.group.rank))
+    return x.new_empty(mine.config.received_shape(mine.group.num_ranks, mine.group.rank))
 
 
 @library.custom_op("crossdock::combine_unweighted", mutates_args=())

@@ -7,6 +7,7 @@ import re
 import common
 
 MAX_FILE, MAX_FUNCTION, MAX_PUBLIC = 500, 60, 800
+NO_CONTRACT = "include/crossdock/retired_names.h"  # only says what no longer holds, and goes with version 0.2
 FOLDERS = ["include", "src", "oracle", "tools", "tests", "bench", "examples", "model", "python"]
 SHOWN = 3
 
@@ -104,7 +105,7 @@ def main():
         file_sizes.append((path, text.count("\n")))
         functions = python_functions(text) if path.endswith(".py") else cpp_functions(text) if path.endswith(common.CPP_ENDINGS) else []
         function_sizes += [(f"{path}: {name}", lines) for name, _, lines in functions]
-    public = sum(lines for path, lines in file_sizes if path.startswith("include/"))
+    public = sum(lines for path, lines in file_sizes if path.startswith("include/") and path != NO_CONTRACT)
 
     def longest(sizes):
         return sorted(sizes, key=lambda s: -s[1])
