@@ -3,6 +3,7 @@
 
 To hook in: register the class where SGLang chooses a dispatcher for its all-to-all backend, and the backend's name where runners ask
 whether they are served by rows of that format. tests/python/test_integrations.py runs this file against stubs of the interface."""
+
 import threading
 
 import torch
@@ -33,15 +34,38 @@ def close_groups():
 class CrossdockDispatcher(BaseDispatcher):
     """dispatch and combine, or their halves a and b: half a enqueues everything, half b only hands over what it left."""
 
-    def __init__(self, group, router_topk, permute_fusion=False, num_experts=None, num_local_experts=None, hidden_size=None, params_dtype=None,
-                 deepep_mode=None, async_finish=False, return_recv_hook=False, max_tokens_per_rank=128, quantise=None):
+    def __init__(
+        self,
+        group,
+        router_topk,
+        permute_fusion=False,
+        num_experts=None,
+        num_local_experts=None,
+        hidden_size=None,
+        params_dtype=None,
+        deepep_mode=None,
+        async_finish=False,
+        return_recv_hook=False,
+        max_tokens_per_rank=128,
+        quantise=None,
+    ):
         super().__init__()
         if getattr(deepep_mode, "value", deepep_mode) == "normal":
-            raise crossdock.UsageError("CrossdockDispatcher: deepep_mode = normal asks for rows by token; this one serves the format of low_latency "
-                                       "in prefill and decode, with max_tokens_per_rank as large as a prefill")
+            raise crossdock.UsageError(
+                "CrossdockDispatcher: deepep_mode = normal asks for rows by token; this one serves the format of low_latency "
+                "in prefill and decode, with max_tokens_per_rank as large as a prefill"
+            )
         self.group, self.quantise = group_of(group), quantise
-        members = dict(hidden=hidden_size, num_experts=num_experts, top_k=router_topk, max_tokens_per_rank=max_tokens_per_rank, layout="expert_major",
-                       dispatch_dtype=params_dtype, combine_dtype=params_dtype, max_in_flight=2)
+        members = dict(
+            hidden=hidden_size,
+            num_experts=num_experts,
+            top_k=router_topk,
+            max_tokens_per_rank=max_tokens_per_rank,
+            layout="expert_major",
+            dispatch_dtype=params_dtype,
+            combine_dtype=params_dtype,
+            max_in_flight=2,
+        )
         self.plain = crossdock.Config(**members)
         self.scaled = self.plain.replace(dispatch_dtype="fp8_e4m3", scale_bytes=4 * -(-hidden_size // GROUP_SIZE))
         self.num_sms, self.quant_config = 0, {}
@@ -74,8 +98,9 @@ class CrossdockDispatcher(BaseDispatcher):
         if self.quantise is not None:
             hidden_states, scales = self.quantise(hidden_states, GROUP_SIZE)
         self._received = exchange.dispatch(hidden_states, ids, weights, scales, num_sms=self.num_sms)
-        self._dispatched = DeepEPLLDispatchOutput(self._received.rows, self._received.scales, ids, weights, self._received.expert_counts,
-                                                  self._expected_rows(exchange.config))
+        self._dispatched = DeepEPLLDispatchOutput(
+            self._received.rows, self._received.scales, ids, weights, self._received.expert_counts, self._expected_rows(exchange.config)
+        )
 
     def _expected_rows(self, config):
         """Rows per expert that a balanced routing would give: a hint for the grouped product, known without the device."""

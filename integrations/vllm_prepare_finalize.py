@@ -4,6 +4,7 @@
 To hook in: choose CrossdockAll2AllManager where vLLM chooses its all-to-all manager, and in maybe_make_prepare_finalize return
 CrossdockPrepareAndFinalize(manager.get_handle(handle_arguments(...)), batched=...). tests/python/test_integrations.py runs this file
 against stubs of the interface."""
+
 import torch
 import vllm.model_executor.layers.fused_moe.modular_kernel as mk
 from vllm.distributed.device_communicators.base_device_communicator import All2AllManagerBase
@@ -18,8 +19,16 @@ MICRO_BATCHES = 2
 def handle_arguments(*, max_tokens_per_rank, hidden, top_k, num_experts, batched, quantised=False, group_size=128, dtype=torch.bfloat16):
     """What get_handle takes: scalars, alike on every rank. `dtype`: of the model's activations, bfloat16 or float16. `group_size`:
     elements of a row that share a float32 scale."""
-    arguments = dict(hidden=hidden, num_experts=num_experts, top_k=top_k, max_tokens_per_rank=max_tokens_per_rank, max_in_flight=MICRO_BATCHES,
-                     layout="expert_major" if batched else "token_major", dispatch_dtype=dtype, combine_dtype=dtype)
+    arguments = dict(
+        hidden=hidden,
+        num_experts=num_experts,
+        top_k=top_k,
+        max_tokens_per_rank=max_tokens_per_rank,
+        max_in_flight=MICRO_BATCHES,
+        layout="expert_major" if batched else "token_major",
+        dispatch_dtype=dtype,
+        combine_dtype=dtype,
+    )
     if quantised:
         arguments |= dict(dispatch_dtype="fp8_e4m3", scale_bytes=4 * -(-hidden // group_size))
     return arguments
@@ -83,11 +92,15 @@ class CrossdockPrepareAndFinalize(mk.FusedMoEPrepareAndFinalize):
     def _num_sms(self):
         return self.manager.num_sms if self.manager else 0
 
-    def prepare(self, a1, topk_weights, topk_ids, num_experts, expert_map, apply_router_weight_on_input, quant_config, defer_input_quant=False):
+    def prepare(
+        self, a1, topk_weights, topk_ids, num_experts, expert_map, apply_router_weight_on_input, quant_config, defer_input_quant=False
+    ):
         config = self.exchange.config
         if apply_router_weight_on_input:
             if topk_ids.shape[1] != 1:
-                raise crossdock.UsageError(f"prepare: apply_router_weight_on_input with top_k = {topk_ids.shape[1]}; only top_k = 1 has one weight a row")
+                raise crossdock.UsageError(
+                    f"prepare: apply_router_weight_on_input with top_k = {topk_ids.shape[1]}; only top_k = 1 has one weight a row"
+                )
             a1, topk_weights = a1 * topk_weights.to(a1.dtype), torch.ones_like(topk_weights)
         scales = None
         if config.scale_bytes:
@@ -97,16 +110,18 @@ class CrossdockPrepareAndFinalize(mk.FusedMoEPrepareAndFinalize):
         counts = mk.ExpertTokensMetadata(expert_num_tokens=received.expert_counts, expert_num_tokens_cpu=None)
         rows, row_scales = received.rows, received.scales
         if not config.scale_bytes and not defer_input_quant and quant_config.quant_dtype is not None:
-            rows, row_scales = moe_kernel_quantize_input(rows, quant_config.a1_scale, quant_config.quant_dtype, quant_config.per_act_token_quant,
-                                                         quant_config.block_shape)
+            rows, row_scales = moe_kernel_quantize_input(
+                rows, quant_config.a1_scale, quant_config.quant_dtype, quant_config.per_act_token_quant, quant_config.block_shape
+            )
         if self.batched:
             return rows, row_scales, counts, None, None
         return (rows, row_scales, counts, *self._routing(received, num_experts))
 
     def _quantise(self, a1, quant_config):
         """Before the wire, with one float32 per group; a scale of the whole tensor is repeated for every row."""
-        rows, scales = moe_kernel_quantize_input(a1, quant_config.a1_scale, quant_config.quant_dtype, quant_config.per_act_token_quant,
-                                                 quant_config.block_shape)
+        rows, scales = moe_kernel_quantize_input(
+            a1, quant_config.a1_scale, quant_config.quant_dtype, quant_config.per_act_token_quant, quant_config.block_shape
+        )
         groups = self.exchange.config.scale_bytes // 4
         return rows, scales.float().reshape(-1, scales.shape[-1] if scales.dim() else 1).expand(a1.shape[0], groups).contiguous()
 
@@ -114,8 +129,8 @@ class CrossdockPrepareAndFinalize(mk.FusedMoEPrepareAndFinalize):
         """Ids and weights for kernels that know no -1: such entries name an expert of another rank, with weight 0."""
         first, last = received.first_expert, received.first_expert + received.num_local_experts
         elsewhere = 0 if first > 0 else min(last, num_experts - 1)
-        missing = received.ids < 0
-        return received.ids.masked_fill(missing, elsewhere), received.weights.masked_fill(missing, 0.0)
+        missing = received.topk_ids < 0
+        return received.topk_ids.masked_fill(missing, elsewhere), received.topk_weights.masked_fill(missing, 0.0)
 
     def finalize(self, output, fused_expert_output, topk_weights, topk_ids, apply_router_weight_on_input, weight_and_reduce_impl):
         """Writes output [M, hidden]. Standard: `weight_and_reduce_impl` sums the experts of this rank for each received row first."""
@@ -123,6 +138,11 @@ class CrossdockPrepareAndFinalize(mk.FusedMoEPrepareAndFinalize):
         received, self._received[batch] = self._received[batch], None
         if not self.batched and fused_expert_output.dim() == 3:  # [rows, top_k, hidden], not reduced yet
             ids, weights = self._routing(received, self.exchange.config.num_experts)
-            fused_expert_output = weight_and_reduce_impl.apply(output=None, fused_expert_output=fused_expert_output, topk_weights=weights,
-                                                               topk_ids=ids, apply_router_weight_on_input=apply_router_weight_on_input)
+            fused_expert_output = weight_and_reduce_impl.apply(
+                output=None,
+                fused_expert_output=fused_expert_output,
+                topk_weights=weights,
+                topk_ids=ids,
+                apply_router_weight_on_input=apply_router_weight_on_input,
+            )
         self.exchange.combine(received, fused_expert_output, out=output, num_sms=self._num_sms)

@@ -81,8 +81,11 @@ SCENARIOS = [
 
 # Without an edge, or with its signal too early, some scenario must fail; they are tried in turn.
 FAULTLESS = [row for row in SCENARIOS if row.ranks == 2 and "any" not in row.calls and "LOSS" not in row.flags]
-MUTANTS = [(Row(f"mutant: {what} {edge}", 2, "", f"{what.upper()}={edge}", quick=True), FAULTLESS)
-           for what in ("without", "early") for edge in ("counts", "done", "enter", "ready")]
+MUTANTS = [
+    (Row(f"mutant: {what} {edge}", 2, "", f"{what.upper()}={edge}", quick=True), FAULTLESS)
+    for what in ("without", "early")
+    for edge in ("counts", "done", "enter", "ready")
+]
 MUTANTS += [
     (Row("mutant: without poison", 2, "", "WITHOUT=poison", quick=True), [Row("aborted", 2, "D P", "ABORT")]),
     (Row("mutant: without poison", 3, "", "WITHOUT=poison"), [Row("lost", 3, "D P", "LOSS VICTIMS=1")]),
@@ -103,24 +106,23 @@ TRAPS = [
 def flags_of(row):
     flags = [f"-D{flag}" for flag in row.flags.split()] + [f"-DW={row.ranks}"]
     if row.calls.startswith("any "):
-        return flags + ["-DANY", f"-DOPS={row.calls[4:]}"]
+        return [*flags, "-DANY", f"-DOPS={row.calls[4:]}"]
     calls = row.calls.split()
     if "2" in row.calls:
         flags.append("-DPLACES=2")
     names = [CALLS[call[0]] + ("_2" if call.endswith("2") else "") for call in calls]
-    return flags + [f"-DOPS={len(calls)}", "-DSCRIPT=" + ",".join(names)]
+    return [*flags, f"-DOPS={len(calls)}", "-DSCRIPT=" + ",".join(names)]
 
 
 def run(command, folder, limit_s=LIMIT_S):
-    return subprocess.run(
-        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=limit_s)
+    return subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=limit_s)
 
 
 def reason_of(flags, output, folder):
     """The rule that a counterexample breaks: the comment in the assertion that fails."""
     if re.search(r"pan:\d+: invalid end state", output):
         return "deadlock"
-    replay = run(["spin", "-t", "-b"] + flags + [MODEL.name], folder).stdout
+    replay = run(["spin", "-t", "-b", *flags, MODEL.name], folder).stdout
     line = re.search(r"protocol\.pml:(\d+), Error: assertion violated", replay)
     if not line:
         return "fails, and the replay does not show where"
@@ -142,7 +144,7 @@ def check(row, root):
     build = ["gcc", "-O0", "-w", "-DSAFETY", "-DMEMLIM=3000"]
     build += ["-DNOREDUCE"] if "LOSS" in row.flags else []
     try:
-        for command in (["spin", "-a"] + flags + [MODEL.name], build + ["-o", "pan", "pan.c"]):
+        for command in (["spin", "-a", *flags, MODEL.name], [*build, "-o", "pan", "pan.c"]):
             done = run(command, folder)
             if done.returncode != 0 or not (folder / "pan.c").exists():
                 return Result(None, 0, 0, "does not build: " + done.stdout.strip()[-300:], flags)

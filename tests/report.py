@@ -4,6 +4,7 @@ A part without tests of its own (or whose build failed before them) counts as on
 
 usage: report.py part FOLDER PART        one line, with what failed
        report.py all  FOLDER PART...     the table of times; the last line is `N passed, N failed`"""
+
 import os
 import sys
 import xml.etree.ElementTree
@@ -22,7 +23,8 @@ class Part:
         if os.path.exists(results):
             self.read_results(results)
         if self.status and not self.failures:
-            self.failures.append((name, tail(open(self.log, encoding="utf-8", errors="replace").read())))
+            with open(self.log, encoding="utf-8", errors="replace") as f:
+                self.failures.append((name, tail(f.read())))
         elif not self.status and not os.path.exists(results):
             self.passed = 1
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Ranks for the examples: processes under torchrun, with a GPU each if there are enough; threads on the CPU otherwise."""
+
 import os
 
 import torch

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """dispatch and combine captured once and replayed with other numbers of tokens: T is a word in device memory.
 
-    torchrun --nproc-per-node 2 examples/python/cuda_graph.py               # a CUDA graph
-    python examples/python/cuda_graph.py                                    # its stand-in of the CPU backend"""
+torchrun --nproc-per-node 2 examples/python/cuda_graph.py               # a CUDA graph
+python examples/python/cuda_graph.py                                    # its stand-in of the CPU backend"""
+
 import torch
 
 import common
@@ -41,13 +42,13 @@ class CpuGraph:
 
 def rank_job(group, device):
     exchange = group.exchange(crossdock.Config(hidden=HIDDEN, num_experts=EXPERTS, top_k=TOP_K, max_tokens_per_rank=TOKENS))
-    rows = torch.ones(TOKENS, HIDDEN, dtype=torch.bfloat16, device=device)
-    ids = torch.tensor([[0, EXPERTS - 1]] * TOKENS, dtype=torch.int32, device=device)  # the first and the last rank
+    x = torch.ones(TOKENS, HIDDEN, dtype=torch.bfloat16, device=device)
+    topk_ids = torch.tensor([[0, EXPERTS - 1]] * TOKENS, dtype=torch.int32, device=device)  # the first and the last rank
     tokens = torch.zeros(1, dtype=torch.int32, device=device)
-    out = torch.zeros_like(rows)
+    out = torch.zeros_like(x)
 
     def step():
-        received = exchange.dispatch(rows, ids, num_tokens=tokens)
+        received = exchange.dispatch(x, topk_ids, num_tokens=tokens)
         counts = received.counts
         exchange.combine(received, received.rows, out=out)
         return counts

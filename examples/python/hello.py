@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Two ranks on a laptop: one token goes to experts on both and comes home summed."""
+
 import numpy as np
 
 import crossdock

@@ -4,6 +4,7 @@ elements. Compared with the dense layer, which has all experts.
 
     python examples/python/moe_layer.py                                     # 2 ranks, threads on the CPU
     torchrun --nproc-per-node 4 examples/python/moe_layer.py                # a process per GPU"""
+
 import torch
 
 import common
@@ -14,7 +15,10 @@ HIDDEN, INNER, EXPERTS, TOP_K, TOKENS, BLOCK = 256, 64, 8, 2, 24, 128
 
 def weights_of_all():
     draw = torch.Generator().manual_seed(0)
-    make = lambda *shape: torch.randn(*shape, generator=draw) / shape[-2]**0.5
+
+    def make(*shape):
+        return torch.randn(*shape, generator=draw) / shape[-2] ** 0.5
+
     return make(HIDDEN, EXPERTS), make(EXPERTS, HIDDEN, INNER), make(EXPERTS, INNER, HIDDEN)
 
 
@@ -31,13 +35,13 @@ def dequantise(rows, scales):
 
 def layer(exchange, x, router, up, down):
     """`up` and `down` of this rank's experts: [local experts, ...]."""
-    weights, ids = (x.float() @ router).softmax(-1).topk(TOP_K)
+    topk_weights, topk_ids = (x.float() @ router).softmax(-1).topk(TOP_K)
     if exchange.config.scale_bytes:
-        rows, scales = quantise(x)
-        received = exchange.dispatch(rows, ids, weights, scales)
+        quantised, scales = quantise(x)
+        received = exchange.dispatch(quantised, topk_ids, topk_weights, scales)
         rows = dequantise(received.rows, received.scales)
     else:
-        received = exchange.dispatch(x, ids, weights)
+        received = exchange.dispatch(x, topk_ids, topk_weights)
         rows = received.rows
     outputs = torch.relu(rows @ up) @ down  # [local experts, capacity, hidden]; rows beyond the counts are nobody's
     return exchange.combine(received, outputs)

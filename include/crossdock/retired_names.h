@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Names from before version 0.1, each with its successor. A call that gets an old name raises an error with the new one.
- * Version 0.2 removes this file. No other source repeats an old name. Plain C. */
+/* Names of before 0.1, each with its successor. Whoever still uses one gets an error that says the new name. This file goes
+ * with version 0.2; nothing else repeats an old name. Plain C. */
 #ifndef CROSSDOCK_RETIRED_NAMES_H
 #define CROSSDOCK_RETIRED_NAMES_H
 
@@ -26,13 +26,37 @@
   X(decided_by, tuned_by)                     \
   X(place, buffer_set)
 
-/* keyword arguments of Exchange.dispatch, combine and combine_fused in Python */
-#define XD_RETIRED_ARGUMENTS(X)         \
-  X(ids, topk_ids)                      \
-  X(weights, topk_weights)              \
-  X(with_weights, combine_topk_weights) \
-  X(out_weights, out_topk_weights)      \
-  X(pieces, splits_per_row)
+/* Python: a call of Exchange, a keyword argument, its name now */
+#define XD_RETIRED_ARGUMENTS(X)                        \
+  X(dispatch, rows, x)                                 \
+  X(dispatch, ids, topk_ids)                           \
+  X(dispatch, weights, topk_weights)                   \
+  X(dispatch, pieces, splits_per_row)                  \
+  X(combine, weights, topk_weights)                    \
+  X(combine, with_weights, combine_topk_weights)       \
+  X(combine, out_weights, out_topk_weights)            \
+  X(combine, pieces, splits_per_row)                   \
+  X(combine_fused, with_weights, combine_topk_weights) \
+  X(combine_fused, out_weights, out_topk_weights)      \
+  X(combine_fused, pieces, splits_per_row)
+
+/* Python: a class or module, an attribute, what serves now */
+#define XD_RETIRED_ATTRIBUTES(X)                            \
+  X("Received", "ids", "Received.topk_ids")                 \
+  X("Received", "token_weights", "Received.topk_weights")   \
+  X("Received", "keep", "Received.retain_plan")             \
+  X("Received", "landing_rows", "Received.combine_slots")   \
+  X("crossdock", "Bill", "crossdock.MemoryUsage")           \
+  X("crossdock", "Team", "crossdock.ThreadTeam")            \
+  X("crossdock", "WIRES", "crossdock.COMBINE_QUANTS")       \
+  X("crossdock", "beside", "crossdock.bench_overlap")       \
+  X("crossdock", "supports", "Config.supports")             \
+  X("crossdock", "memory", "Config.memory")                 \
+  X("crossdock", "fit", "Config.fit")                       \
+  X("crossdock", "union", "Config.union")                   \
+  X("crossdock", "received_shape", "Config.received_shape") \
+  X("crossdock", "token_capacity", "Config.token_capacity") \
+  X("crossdock.torch", "Sent", "crossdock.torch.DispatchOutput")
 
 /* environment variables */
 #define XD_RETIRED_ENVIRONMENT(X) X(CROSSDOCK_SHARE, CROSSDOCK_IPC)

@@ -11,6 +11,9 @@ void bind_stream(nanobind::module_& module);
 void bind_group(nanobind::module_& module);
 void bind_exchange(nanobind::module_& module);
 
+/// A class of crossdock._results, in which answers are given.
+nanobind::object result_class(const char* name);
+
 /// A name of DTYPES from a dtype of torch, numpy or ml_dtypes; a str as it is.
 nanobind::object dtype_name_of(nanobind::handle dtype);
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Config in Python: frozen, hashable, built from keywords.
+// Config in Python: frozen, hashable, built from keywords, asked by methods.
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/string_view.h>
@@ -9,6 +9,7 @@
 #include "arguments.hpp"
 #include "binding.hpp"
 #include "enums.hpp"
+#include "retired.hpp"
 
 namespace crossdock::python {
 namespace {
@@ -62,6 +63,7 @@ struct Set {
     const nb::object text = std::is_same_v<T, Dtype> ? nb::borrow(dtype_name_of(value)) : nb::borrow(value);
     if (!nb::isinstance<nb::str>(text))
       throw UsageError(std::string("Config: ") + name + " = " + nb::repr(value).c_str() + "; must be a name");
+    if constexpr (std::is_same_v<T, CombineQuant>) refuse_old_quant(nb::cast<std::string>(text));
     config.*pointer = enum_of<T>(names, nb::cast<std::string>(text), name);
     found = true;
   }
@@ -87,15 +89,20 @@ void set_members(Config& config, nb::kwargs members) {
     const std::string name = nb::cast<std::string>(key);
     Set set{config, name.c_str(), value};
     visit([&](auto&&... member) { set(member...); });
-    if (!set.found) throw UsageError("Config: no member `" + name + "`; see help(crossdock.Config)");
+    if (set.found) continue;
+    refuse_old_member(name);
+    throw UsageError("Config: no member `" + name + "`; see help(crossdock.Config)");
   }
 }
 
+/// UsageError unless all are there that have no default. An old name among the others is said first: it may be what is missing.
 void require_members(nb::kwargs members) {
   std::string missing;
   for (const char* name : {"hidden", "num_experts", "top_k", "max_tokens_per_rank"})
     if (!members.contains(name)) missing += std::string(missing.empty() ? "" : ", ") + name;
-  if (!missing.empty()) throw UsageError("Config: " + missing + " must be given; see help(crossdock.Config)");
+  if (missing.empty()) return;
+  for (const auto [name, value] : members) refuse_old_member(nb::cast<std::string>(name));
+  throw UsageError("Config: " + missing + " must be given; see help(crossdock.Config)");
 }
 
 nb::dict members_of(const Config& config) {
@@ -118,54 +125,110 @@ struct Properties {
   }
 };
 
-nb::dict bill(nb::handle config, nb::handle num_ranks, nb::handle backend) {
-  const MemoryUsage memory = memory_of(config_of("memory", config), integer_of<int>("memory: num_ranks", num_ranks),
-                                  enum_of<BackendKind>(kBackendNames, text_of("memory: backend", backend), "backend"));
+nb::object support_of(const Config& config, nb::handle num_ranks) {
+  const Support support = supports(config, integer_of<int>("Config.supports: num_ranks", num_ranks));
+  return result_class("Support")(support.ok, support.reason);
+}
+
+nb::object memory_usage_of(const Config& config, nb::handle num_ranks, nb::handle backend) {
+  const MemoryUsage memory =
+      memory_of(config, integer_of<int>("Config.memory: num_ranks", num_ranks),
+                enum_of<BackendKind>(kBackendNames, text_of("Config.memory: backend", backend), "backend"));
   nb::dict lines;
   for (const RegionBytes& region : memory.regions) lines[region.name.c_str()] = region.bytes;
   lines["total"] = memory.total_bytes;
-  return lines;
+  return result_class("MemoryUsage")(lines);
+}
+
+/// What Config answers in Python, from the two above.
+nb::object answer(const char* function, auto&&... arguments) {
+  return nb::module_::import_("crossdock._config").attr(function)(arguments...);
 }
 
 constexpr const char* kInit =
-    "def __init__(self, *, hidden: int, num_experts: int, top_k: int, max_tokens_per_rank: int, dispatch_dtype: object "
-    "= "
-    "'bf16', "
-    "combine_dtype: object = 'bf16', combine_quant: str = 'own', scale_bytes: int = 0, layout: str = 'token_major', "
-    "row_capacity: int = 0, "
-    "expert_capacity: int = 0, alignment: int = 1, zero_padding: bool = False, overflow: str = 'drop', zero_copy: bool "
-    "= False, "
-    "fused: bool = False, combine_topk_weights: bool = False, max_in_flight: int = 1, max_kept_plans: int = 1, "
-    "trace_events: int = "
+    "def __init__(self, *, hidden: int, num_experts: int, top_k: int, max_tokens_per_rank: int, "
+    "dispatch_dtype: object = 'bf16', combine_dtype: object = 'bf16', combine_quant: str = 'none', scale_bytes: int = "
     "0, "
+    "layout: str = 'token_major', row_capacity: int = 0, expert_capacity: int = 0, alignment: int = 1, "
+    "zero_padding: bool = False, overflow: str = 'drop', zero_copy: bool = False, fused: bool = False, "
+    "combine_topk_weights: bool = False, max_in_flight: int = 1, max_kept_plans: int = 1, trace_events: int = 0, "
     "num_sms: int = 0, num_blocks: int = 0, num_warps: int = 0, splits_per_row: int = 0) -> None";
 
 constexpr const char* kDoc =
     R"(The shape of one exchange, alike on every rank. Frozen and hashable; all members are scalars.
 
-hidden          elements per row; rows of both dtypes must be multiples of 16 bytes
-num_experts     experts of the whole group; expert e lives on rank e // ceil(num_experts / num_ranks)
-top_k           experts per token, 1 to 64
-max_tokens_per_rank      the most tokens a rank passes in one call
-dispatch_dtype, combine_dtype   a name of crossdock.DTYPES, or a dtype of torch, numpy or ml_dtypes
-combine_quant    what crosses the link in combine: a name of crossdock.COMBINE_QUANTS
-scale_bytes     bytes that travel with each token of dispatch
-layout          a name of crossdock.LAYOUTS
-row_capacity    received rows, num_ranks to num_ranks * max_tokens_per_rank; 0: the worst case
-expert_capacity expert_major: rows per expert; contiguous: rows in all; 0: the worst case
-alignment       contiguous: each expert starts at a multiple of 1, 8, 16, 32 or 128 rows
-zero_padding    contiguous: padding rows are zeroed in every call
-overflow        'drop' or 'error' for rows beyond a capacity
-zero_copy       own a combine buffer that kernels may write into
-fused           combine slots for combine_fused (token_major only)
-combine_topk_weights combine can return a second result: summed rows of top_k weights
-max_in_flight       Received that may live at once, 1 to 16
-max_kept_plans      plans that may be kept at once, 0 to 64
-trace_events    time stamps kept per place
-num_sms, num_blocks, num_warps, splits_per_row   geometry of calls: most thread blocks, blocks, warps of a block, parts of a row.
-                0: a tuning file says it (CROSSDOCK_TUNING_FILE), else the library's rule. Results never depend on it
+Shape
+hidden               elements per row; rows of both dtypes must be multiples of 16 bytes
+num_experts          experts of the whole group; expert e lives on rank e // ceil(num_experts / num_ranks)
+top_k                experts per token, 1 to 64
+max_tokens_per_rank  the most tokens a rank passes in one call
 
-Only the types are checked here: `supports` says whether a group can serve it, and why not.)";
+Types
+dispatch_dtype, combine_dtype   a name of crossdock.DTYPES, or a dtype of torch, numpy or ml_dtypes
+combine_quant        what crosses the link in combine, a name of crossdock.COMBINE_QUANTS: 'none' is the rows' own type,
+                     'fp8_direct_cast' fp8 without scales, 'fp8_blockwise' fp8 with one power of two per 128 elements
+scale_bytes          bytes that travel with each token of dispatch
+
+Layout
+layout               a name of crossdock.LAYOUTS
+row_capacity         received rows, num_ranks to num_ranks * max_tokens_per_rank; 0: the worst case
+expert_capacity      expert_major: rows per expert; contiguous: rows in all; 0: the worst case
+alignment            contiguous: each expert starts at a multiple of 1, 8, 16, 32 or 128 rows
+zero_padding         contiguous: padding rows are zeroed in every call
+overflow             'drop' or 'error' for rows beyond a capacity
+
+Memory
+zero_copy            own a buffer for expert outputs, Received.combine_buffer
+fused                combine slots for combine_fused (token_major only)
+combine_topk_weights combine can return a second result: summed rows of top_k weights
+max_in_flight        Received that may live at once, 1 to 16
+max_kept_plans       plans that may be kept at once, 0 to 64
+trace_events         time stamps kept for each Received in flight; see Exchange.trace
+
+Launch
+num_sms, num_blocks, num_warps, splits_per_row   geometry of calls: most thread blocks, blocks, warps of a block, parts of a
+                     row. 0: from a tuning file (CROSSDOCK_TUNING_FILE), else the library's rule. Results never depend on it
+
+Only the types are checked here: `supports` answers whether a group can serve it, and why not.)";
+
+void bind_questions(nb::class_<Config>& type) {
+  type.def("supports", &support_of, nb::arg("num_ranks").none(),
+           nb::sig("def supports(self, num_ranks: int) -> Support"),
+           "Whether a group of `num_ranks` can serve it, and why not. No side effect, needs no device.");
+  type.def(
+      "memory", &memory_usage_of, nb::arg("num_ranks").none(), nb::arg("backend").none() = "cpu",
+      nb::sig("def memory(self, num_ranks: int, backend: str = 'cpu') -> MemoryUsage"),
+      "Bytes that one rank of such an exchange takes, by region, before anything is allocated. ConfigError with the "
+      "reason of `supports`.");
+  type.def(
+      "fit",
+      [](nb::handle self, nb::handle num_ranks, nb::handle budget_bytes, nb::handle backend) {
+        return answer("fit", self, num_ranks, budget_bytes, backend);
+      },
+      nb::arg("num_ranks").none(), nb::arg("budget_bytes").none(), nb::arg("backend").none() = "cpu",
+      nb::sig("def fit(self, num_ranks: int, budget_bytes: int, backend: str = 'cpu') -> Config"),
+      "A copy with the largest max_tokens_per_rank that takes at most `budget_bytes`. Capacities that were given stay "
+      "as "
+      "they are. ConfigError if not even one token fits.");
+  type.def(
+      "union", [](nb::handle self, nb::handle other) { return answer("union", self, other); }, nb::arg("other").none(),
+      nb::sig("def union(self, other: Config) -> Config"),
+      "The config whose memory suffices for both, so that layers of other sizes share one exchange. ConfigError where "
+      "they "
+      "differ in what cannot be joined (types, layout, experts).");
+  type.def(
+      "received_shape",
+      [](nb::handle self, nb::handle num_ranks, nb::handle rank) {
+        return answer("received_shape", self, num_ranks, rank);
+      },
+      nb::arg("num_ranks").none(), nb::arg("rank").none(),
+      nb::sig("def received_shape(self, num_ranks: int, rank: int) -> tuple[int, ...]"),
+      "Shape of Received.rows on `rank`, with `hidden` as its last axis (fp4: hidden / 2).");
+  type.def(
+      "token_capacity", [](nb::handle self, nb::handle num_ranks) { return answer("token_capacity", self, num_ranks); },
+      nb::arg("num_ranks").none(), nb::sig("def token_capacity(self, num_ranks: int) -> int"),
+      "Rows of Received.topk_ids: received tokens that there is room for.");
+}
 
 }  // namespace
 
@@ -200,15 +263,8 @@ void bind_config(nb::module_& module) {
   type.def("__reduce__", [](const Config& config) {
     return nb::make_tuple(nb::module_::import_("crossdock").attr("config_from"), nb::make_tuple(members_of(config)));
   });
-  module.def(
-      "_supports",
-      [](nb::handle config, nb::handle num_ranks) {
-        const Support support =
-            supports(config_of("supports", config), integer_of<int>("supports: num_ranks", num_ranks));
-        return nb::make_tuple(support.ok, support.reason);
-      },
-      nb::arg("config").none(), nb::arg("num_ranks").none());
-  module.def("_bill", &bill, nb::arg("config").none(), nb::arg("num_ranks").none(), nb::arg("backend").none());
+  bind_questions(type);
+  type.def("__getattr__", [](const Config&, const std::string& name) { refuse_attribute("Config", name); });
 }
 
 }  // namespace crossdock::python

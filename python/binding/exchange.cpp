@@ -46,7 +46,7 @@ TokenCount token_count(nb::handle given, std::int64_t rows, const Caller& caller
   return {static_cast<std::int32_t>(rows), static_cast<const std::int32_t*>(word.data)};
 }
 
-/// The first axis and what it holds, without the matrix's columns.
+/// One row of config.scale_bytes bytes for each token, whatever axes it has.
 void check_scales(const Tensor& scales, std::int64_t rows, const Config& config, const Caller& caller) {
   std::int64_t row_bytes = scales.item_bytes;
   for (int i = 1; i < scales.num_dims; ++i) row_bytes *= scales.shape[i];
@@ -65,27 +65,27 @@ struct Inputs {
 
 Inputs read_inputs(const DispatchCall& call, const Config& config, const Caller& caller, Framework idle, bool routed) {
   Inputs out{{}, idle, 0};
-  if (!call.rows.is_none()) {
-    const Tensor rows = read_rows(call.rows, config.dispatch_dtype, config.hidden, caller, "rows");
-    out.in.rows = rows.data;
-    out.framework = rows.framework;
-    out.rows = rows.shape[0];
+  if (!call.x.is_none()) {
+    const Tensor x = read_rows(call.x, config.dispatch_dtype, config.hidden, caller, "x");
+    out.in.tokens = x.data;
+    out.framework = x.framework;
+    out.rows = x.shape[0];
   }
-  if (routed && call.ids.is_none() && out.rows)
-    throw UsageError(caller.text("ids") + " is missing; pass [" + std::to_string(out.rows) + ", " +
+  if (routed && call.topk_ids.is_none() && out.rows)
+    throw UsageError(caller.text("topk_ids") + " is missing; pass [" + std::to_string(out.rows) + ", " +
                      std::to_string(config.top_k) + "] global expert ids, or a plan");
-  if (routed && !call.ids.is_none()) {
-    const Tensor ids = read_tensor(call.ids, caller, "ids");
-    expect_element(ids, {Element::i32, Element::i64}, caller, "ids", "global expert ids, -1 = not routed");
-    expect_matrix(ids, out.rows, config.top_k, caller, "ids", "one row per token, top_k columns");
-    out.in.ids = ids.data;
+  if (routed && !call.topk_ids.is_none()) {
+    const Tensor ids = read_tensor(call.topk_ids, caller, "topk_ids");
+    expect_element(ids, {Element::i32, Element::i64}, caller, "topk_ids", "global expert ids, -1 = not routed");
+    expect_matrix(ids, out.rows, config.top_k, caller, "topk_ids", "one row per token, top_k columns");
+    out.in.topk_ids = ids.data;
     out.in.topk_ids_are_int64 = ids.element == Element::i64;
   }
-  if (routed && !call.weights.is_none()) {
-    const Tensor weights = read_tensor(call.weights, caller, "weights");
-    expect_element(weights, {Element::f32}, caller, "weights", "routing weights");
-    expect_matrix(weights, out.rows, config.top_k, caller, "weights", "one row per token, top_k columns");
-    out.in.weights = static_cast<const float*>(weights.data);
+  if (routed && !call.topk_weights.is_none()) {
+    const Tensor weights = read_tensor(call.topk_weights, caller, "topk_weights");
+    expect_element(weights, {Element::f32}, caller, "topk_weights", "routing weights");
+    expect_matrix(weights, out.rows, config.top_k, caller, "topk_weights", "one row per token, top_k columns");
+    out.in.topk_weights = static_cast<const float*>(weights.data);
   }
   if (!call.scales.is_none()) {
     const Tensor scales = read_tensor(call.scales, caller, "scales");
@@ -96,7 +96,7 @@ Inputs read_inputs(const DispatchCall& call, const Config& config, const Caller&
   if (!tokens.device || tokens.host <= config.max_tokens_per_rank) out.in.num_tokens = tokens.host;
   out.in.num_tokens_on_device = tokens.device;
   if (tokens.device && out.rows < config.max_tokens_per_rank)
-    throw UsageError(caller.text("rows") + " has " + std::to_string(out.rows) +
+    throw UsageError(caller.text("x") + " has " + std::to_string(out.rows) +
                      " rows; with num_tokens on the device it must have max_tokens_per_rank = " +
                      std::to_string(config.max_tokens_per_rank) + ", for the host cannot know how many are read");
   return out;
@@ -117,9 +117,9 @@ nb::object stream_object(const Target& target, const nb::object& given) {
 
 /// Where results go: the caller's arrays, or fresh ones.
 struct Results {
-  nb::object rows, weights;
+  nb::object rows, topk_weights;
   CombineOutput out;
-  nb::object answer() const { return weights.is_none() ? rows : nb::object(nb::make_tuple(rows, weights)); }
+  nb::object answer() const { return topk_weights.is_none() ? rows : nb::object(nb::make_tuple(rows, topk_weights)); }
 };
 
 Results results_of(const CombineCall& call, std::int64_t num_tokens, const Config& config, const Caller& caller,
@@ -138,13 +138,15 @@ Results results_of(const CombineCall& call, std::int64_t num_tokens, const Confi
                      std::to_string(tokens) + " tokens of the dispatch");
   results.out.rows = out.data;
   if (!weights) return results;
-  results.weights =
-      call.out_weights.is_none() ? make_empty(Element::f32, tokens, config.top_k, caller, framework) : call.out_weights;
-  const Tensor second = read_tensor(results.weights, caller, "out_weights");
-  expect_element(second, {Element::f32}, caller, "out_weights", "summed weights");
-  expect_matrix(second, tokens, config.top_k, caller, "out_weights", "one row per token, top_k columns");
-  if (second.read_only) throw UsageError(caller.text("out_weights") + " is read-only; pass memory that may be written");
-  results.out.weights = static_cast<float*>(second.data);
+  results.topk_weights = call.out_topk_weights.is_none()
+                             ? make_empty(Element::f32, tokens, config.top_k, caller, framework)
+                             : call.out_topk_weights;
+  const Tensor second = read_tensor(results.topk_weights, caller, "out_topk_weights");
+  expect_element(second, {Element::f32}, caller, "out_topk_weights", "summed weights");
+  expect_matrix(second, tokens, config.top_k, caller, "out_topk_weights", "one row per token, top_k columns");
+  if (second.read_only)
+    throw UsageError(caller.text("out_topk_weights") + " is read-only; pass memory that may be written");
+  results.out.topk_weights = static_cast<float*>(second.data);
   return results;
 }
 
@@ -153,7 +155,7 @@ struct Routing {
   PyReceived* received = nullptr;
   PyPlan* plan = nullptr;
   std::int64_t num_tokens = 0;
-  std::int64_t known_rows = -1;  // received rows, where the host knows them
+  std::int64_t known_rows = -1;  // received rows, where the host has read their number; -1 elsewhere
   Framework framework = Framework::numpy;
 };
 
@@ -176,11 +178,7 @@ Routing routing_of(nb::handle object, const Caller& caller) {
   return routing;
 }
 
-}  // namespace
-
-namespace {
-
-/// A call that ran in this thread has no later: what ended it is raised now. Reports that are not fatal wait for the next call.
+/// Raises what ended a call that ran in this thread. Reports that are not fatal are raised by the next call, as for enqueued calls.
 void raise_if_ended(const Exchange& exchange, const Caller& caller, const Target& target) {
   if (caller.backend != BackendKind::cpu || target.cpu) return;
   const Status status = exchange.poll();
@@ -265,7 +263,7 @@ nb::object PyExchange::dispatch(nb::handle self, const DispatchCall& call) {
     received = kept ? exchange.dispatch(*kept, inputs.in, options) : exchange.dispatch(inputs.in, options);
   }
   raise_if_ended(exchange, caller, target);
-  hold(target, {self, call.rows, call.ids, call.weights, call.scales, call.num_tokens});
+  hold(target, {self, call.x, call.topk_ids, call.topk_weights, call.scales, call.num_tokens});
   const TokenRows shape = received->tokens();
   token_capacity_ = shape.row_capacity;
   row_capacity_ = shape.row_capacity;
@@ -286,7 +284,7 @@ nb::object PyExchange::dispatch(nb::handle self, const DispatchCall& call) {
                   nb::rv_policy::take_ownership);
 }
 
-/// Rows must cover what the kernels read: the whole capacity, or the count where the host knows it.
+/// Rows must cover what the kernels read: the whole capacity, or the received rows where the host has read their number.
 void PyExchange::check_rows(const Tensor& rows, std::int64_t known_rows, const Caller& caller) const {
   const std::int64_t least = known_rows >= 0 && config.layout == Layout::token_major ? known_rows : row_capacity_;
   if (rows.shape[0] >= least && rows.shape[0] <= row_capacity_) return;
@@ -309,12 +307,12 @@ nb::object PyExchange::combine(const CombineCall& call) {
   check_rows(rows, routing.known_rows, caller);
   CombineInput in{rows.data ? rows.data : some_memory_, call.combine_topk_weights,
                   nullptr};  // a rank without experts has no rows
-  if (!call.weights.is_none()) {
-    const Tensor weights = read_tensor(call.weights, caller, "weights");
-    expect_element(weights, {Element::f32}, caller, "weights", "rows of weights to sum");
-    expect_matrix(weights, token_capacity_, config.top_k, caller, "weights",
+  if (!call.topk_weights.is_none()) {
+    const Tensor weights = read_tensor(call.topk_weights, caller, "topk_weights");
+    expect_element(weights, {Element::f32}, caller, "topk_weights", "rows of weights to sum");
+    expect_matrix(weights, token_capacity_, config.top_k, caller, "topk_weights",
                   "one row per received token, to the capacity; top_k columns");
-    in.weights = static_cast<const float*>(weights.data);
+    in.topk_weights = static_cast<const float*>(weights.data);
     in.combine_topk_weights = true;
   }
   const Results results =
@@ -336,7 +334,7 @@ nb::object PyExchange::combine(const CombineCall& call) {
   if (routing.received) routing.received->received.reset();
   raise_if_ended(exchange, caller, target);
   debug_fill(stales, target.handle);
-  hold(target, {call.routing, call.rows, call.weights, results.rows, results.weights});
+  hold(target, {call.routing, call.rows, call.topk_weights, results.rows, results.topk_weights});
   if (!call.add.is_none()) results.rows.attr("__iadd__")(call.add);
   return results.answer();
 }
@@ -364,7 +362,7 @@ nb::object PyExchange::combine_fused(const CombineCall& call) {
   routing.received->received.reset();
   raise_if_ended(exchange, caller, target);
   debug_fill(stales, target.handle);
-  hold(target, {call.routing, results.rows, results.weights});
+  hold(target, {call.routing, results.rows, results.topk_weights});
   return results.answer();
 }
 
@@ -397,7 +395,8 @@ PyReceived::~PyReceived() {
   if (!received || owner().group().forked() || owner().group().closed() || owner().busy()) return;
   try {
     owner().debug_fill(owner().stale_of(*received, false), on);
-  } catch (...) {  // a stream that is gone, a device that has failed: nothing to tell, and nobody to tell it to
+  } catch (
+      ...) {  // a stream that is gone or a device that has failed; a destructor cannot throw, and nothing depends on the fill
   }
 }
 

@@ -20,14 +20,14 @@ struct PyReceived {
   nanobind::object exchange;
   std::optional<Received> received;
   Framework framework;
-  std::int64_t num_tokens;  // of this rank; -1: known to the device only
+  std::int64_t num_tokens;  // of this rank; -1: a word on the device
   std::int64_t known_rows;  // received rows once the host has asked; -1 before
   nanobind::object stream;  // that the call was put on, kept alive; None: none was given
   nanobind::object scales_dtype;
   std::int64_t id;
   StreamHandle on;  // stream of the dispatch
 
-  ~PyReceived();  // one that was not combined is spoilt in debug mode
+  ~PyReceived();  // debug mode fills the rows of one that was not combined
 
   const PyExchange& owner() const;
   const Received& use(const char* what) const;  // StateError once consumed
@@ -48,11 +48,11 @@ struct GeometryArguments {
   nanobind::object num_sms, num_blocks, num_warps, splits_per_row;
 };
 struct DispatchCall {
-  nanobind::object rows, ids, weights, scales, plan, num_tokens, stream;
+  nanobind::object x, topk_ids, topk_weights, scales, plan, num_tokens, stream;
   GeometryArguments geometry;
 };
 struct CombineCall {
-  nanobind::object routing, rows, out, weights, out_weights, add, num_tokens, stream;
+  nanobind::object routing, rows, out, topk_weights, out_topk_weights, add, num_tokens, stream;
   bool combine_topk_weights;
   GeometryArguments geometry;
 };

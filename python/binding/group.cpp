@@ -94,18 +94,10 @@ void PyGroup::close() {
   closed_ = true;
 }
 
-nb::dict status_of(const Status& status) {
-  nb::dict out;
+nb::object status_of(const Status& status) {
   const auto text = [](std::string_view name) { return nb::str(name.data(), name.size()); };
-  out["code"] = text(name_of(status.code));
-  out["edge"] = text(name_of(status.edge));
-  out["rank"] = status.rank;
-  out["peer"] = status.peer;
-  out["epoch_expected"] = status.epoch_expected;
-  out["epoch_seen"] = status.epoch_seen;
-  out["fatal"] = status.fatal;
-  out["text"] = nb::str(status.text.c_str());
-  return out;
+  return result_class("Status")(text(name_of(status.code)), text(name_of(status.edge)), status.rank, status.peer,
+                                status.epoch_expected, status.epoch_seen, status.fatal, status.text);
 }
 
 void bind_group(nb::module_& module) {
@@ -142,7 +134,7 @@ void bind_group(nb::module_& module) {
       .def_prop_ro("closed", &PyGroup::closed, "Whether this member has left.")
       .def(
           "poll", [](const PyGroup& g) { return status_of(g.use("Group.poll").poll()); },
-          "The first failure seen by this rank, without waiting.")
+          nb::sig("def poll(self) -> Status"), "The first failure seen by this rank, without waiting.")
       .def(
           "abort", [](const PyGroup& g, const std::string& reason) { g.use("Group.abort").abort(reason); },
           nb::arg("reason"),

@@ -38,7 +38,7 @@ class PyGroup {
   bool closed_ = false;
 };
 
-/// Status as a dict.
-nanobind::dict status_of(const Status& status);
+/// crossdock.Status.
+nanobind::object status_of(const Status& status);
 
 }  // namespace crossdock::python

@@ -10,6 +10,7 @@
 #include "binding.hpp"
 #include "enums.hpp"
 #include "errors.hpp"
+#include "retired.hpp"
 
 namespace nb = nanobind;
 using namespace crossdock;
@@ -33,6 +34,8 @@ nb::list backends() {
 
 }  // namespace
 
+nb::object python::result_class(const char* name) { return nb::module_::import_("crossdock._results").attr(name); }
+
 NB_MODULE(_core, module) {
   nb::set_leak_warnings(false);  // objects alive at the interpreter's exit are no news to a user
   module.doc() = "The C++ interface of Crossdock; import crossdock instead.";
@@ -48,6 +51,7 @@ NB_MODULE(_core, module) {
   module.def("backends", &backends,
              "Machines that can be used right now: backend, num_devices, and why there are none.");
   python::bind_errors(module);
+  python::bind_retired(module);
   python::bind_config(module);
   python::bind_stream(module);
   python::bind_group(module);

@@ -8,6 +8,7 @@
 #include "binding.hpp"
 #include "enums.hpp"
 #include "exchange.hpp"
+#include "retired.hpp"
 
 namespace crossdock::python {
 
@@ -99,7 +100,8 @@ nb::object rows_of(const PyReceived& r) {
 nb::object weights_of(const PyReceived& r) {
   const Received& received = r.use("Received.weights");
   if (!received.has_experts())
-    return by_layout(r, "Received.weights", received.tokens().weights, Element::f32, r.owner().config.top_k);
+    throw StateError(r.owner().caller("Received.weights").text("weights") +
+                     " are one for each row by expert, and the layout is token_major; use topk_weights, [rows, top_k]");
   const ExpertRows rows = received.experts();
   const Viewer view = viewer_of(r, "Received.weights");
   if (!rows.capacity_per_expert) return view(rows.weights, Element::f32, {rows.num_rows_max});
@@ -132,7 +134,7 @@ nb::object combine_buffer_of(const PyReceived& r, nb::handle dtype, nb::handle h
                    columns_of(wanted.combine_dtype, wanted.hidden));
 }
 
-nb::object landing_rows_of(const PyReceived& r, int rank) {
+nb::object combine_slots_of(const PyReceived& r, int rank) {
   const Config& config = r.owner().config;
   void* data = r.use("Received.combine_slots").combine_slots(rank);
   const std::int64_t rows = std::int64_t{config.max_tokens_per_rank} * config.top_k;
@@ -145,15 +147,16 @@ std::int64_t num_rows_of(PyReceived& r) {
              count_words_of(r, "Received.num_rows").read("Received.num_rows")[offsetof(Counts, num_rows) / 8];
 }
 
-nb::object ids_of(const PyReceived& r) {
-  const TokenRows tokens = r.use("Received.ids").tokens();
-  return viewer_of(r, "Received.ids")(tokens.ids, Element::i32, {tokens.row_capacity, r.owner().config.top_k});
+nb::object topk_ids_of(const PyReceived& r) {
+  const TokenRows tokens = r.use("Received.topk_ids").tokens();
+  return viewer_of(r, "Received.topk_ids")(tokens.topk_ids, Element::i32,
+                                           {tokens.row_capacity, r.owner().config.top_k});
 }
 
-nb::object token_weights_of(const PyReceived& r) {
-  const TokenRows tokens = r.use("Received.token_weights").tokens();
-  return viewer_of(r, "Received.token_weights")(tokens.weights, Element::f32,
-                                                {tokens.row_capacity, r.owner().config.top_k});
+nb::object topk_weights_of(const PyReceived& r) {
+  const TokenRows tokens = r.use("Received.topk_weights").tokens();
+  return viewer_of(r, "Received.topk_weights")(tokens.topk_weights, Element::f32,
+                                               {tokens.row_capacity, r.owner().config.top_k});
 }
 
 nb::object offsets_of(const PyReceived& r) {
@@ -177,15 +180,15 @@ nb::object local_ids_of(const PyReceived& r, int sentinel) {
   const TokenRows tokens = r.use("Received.local_ids").tokens();
   if (r.framework == Framework::dlpack)
     throw UsageError(
-        r.owner().caller("Received.local_ids").text("ids") +
+        r.owner().caller("Received.local_ids").text("topk_ids") +
         " are neither torch's nor numpy's, and only arrays of these are made here; subtract first_expert, " +
-        std::to_string(tokens.first_expert) + ", from `ids` in your framework");
+        std::to_string(tokens.first_expert) + ", from `topk_ids` in your framework");
   return nb::module_::import_("crossdock._views")
-      .attr("local_ids")(ids_of(r), tokens.first_expert, tokens.num_local_experts, sentinel);
+      .attr("local_ids")(topk_ids_of(r), tokens.first_expert, tokens.num_local_experts, sentinel);
 }
 
-PyPlan* keep(PyReceived& r) {
-  r.use("Received.keep");
+PyPlan* retain_plan(PyReceived& r) {
+  r.use("Received.retain_plan");
   return new PyPlan{r.exchange, r.received->retain_plan(), r.framework, r.num_tokens, next_id()};
 }
 
@@ -218,18 +221,19 @@ void bind_arrays(nb::class_<PyReceived>& type) {
           "[row_capacity, hidden]; expert_major: [local experts, capacity, hidden]; contiguous: [capacity, hidden].")
       .def_prop_ro("scales", &scales_of, nb::sig("def scales(self) -> typing.Any"),
                    "[..., scale_bytes] beside `rows`, seen as the dtype that was sent; None without scale_bytes.")
-      .def_prop_ro(
-          "weights", &weights_of, nb::sig("def weights(self) -> typing.Any"),
-          "[row_capacity, top_k] float32; layouts by expert: one weight a row. 0 beyond the count and on padding.")
+      .def_prop_ro("weights", &weights_of, nb::sig("def weights(self) -> typing.Any"),
+                   "Layouts by expert: float32 beside `rows`, the routing weight of each row; 0 beyond the count and "
+                   "on padding. "
+                   "StateError for token_major, whose weights are topk_weights.")
       .def_prop_ro(
           "sources", &sources_of, nb::sig("def sources(self) -> typing.Any"),
           "[..., 4] int32 beside `rows`: home rank, token there, combine slot, 0. Rank and token are -1 beyond "
           "the count.")
       .def_prop_ro(
-          "ids", &ids_of, nb::sig("def ids(self) -> typing.Any"),
+          "topk_ids", &topk_ids_of, nb::sig("def topk_ids(self) -> typing.Any"),
           "[row_capacity, top_k] int32 global ids of the received tokens, in every layout; -1 beyond the count.")
-      .def_prop_ro("token_weights", &token_weights_of, nb::sig("def token_weights(self) -> typing.Any"),
-                   "[row_capacity, top_k] float32 beside `ids`, in every layout.")
+      .def_prop_ro("topk_weights", &topk_weights_of, nb::sig("def topk_weights(self) -> typing.Any"),
+                   "[row_capacity, top_k] float32 beside `topk_ids`, in every layout; 0 beyond the count.")
       .def_prop_ro("offsets", &offsets_of, nb::sig("def offsets(self) -> typing.Any"),
                    "[local experts + 1] int32: first row of each expert. StateError for token_major.")
       .def_prop_ro("expert_counts", &expert_counts_of, nb::sig("def expert_counts(self) -> typing.Any"),
@@ -245,10 +249,10 @@ void bind_arrays(nb::class_<PyReceived>& type) {
           "Experts of this rank.")
       .def_prop_ro(
           "row_capacity", [](const PyReceived& r) { return r.use("Received.row_capacity").tokens().row_capacity; },
-          "Received tokens that there is room for: rows of `ids`.")
+          "Received tokens that there is room for: rows of `topk_ids`.")
       .def_prop_ro(
           "num_tokens", [](const PyReceived& r) { return r.num_tokens; },
-          "T of this rank; -1 if only the device knows it.")
+          "T of this rank; -1 if it is a word on the device.")
       .def_prop_ro(
           "exchange", [](const PyReceived& r) { return r.exchange; }, nb::sig("def exchange(self) -> Exchange"),
           "The exchange that dispatched it.")
@@ -261,27 +265,31 @@ void bind_forms(nb::class_<PyReceived>& type) {
            nb::sig("def combine_buffer(self, dtype: typing.Any = None, hidden: int | None = None) -> typing.Any"),
            "The library's buffer for expert outputs (config.zero_copy), as rows of `dtype` and `hidden`, by default "
            "the config's.")
-      .def("local_ids", &local_ids_of, nb::arg("sentinel") = -1,
-           nb::sig("def local_ids(self, sentinel: int = -1) -> typing.Any"),
-           "`ids` counted from this rank's first expert, `sentinel` for other ranks' experts and beyond the count: a "
-           "new "
-           "array.")
       .def(
-          "combine_slots", &landing_rows_of, nb::arg("rank"),
+          "local_ids", &local_ids_of, nb::arg("sentinel") = -1,
+          nb::sig("def local_ids(self, sentinel: int = -1) -> typing.Any"),
+          "`topk_ids` counted from this rank's first expert, `sentinel` for other ranks' experts and beyond the count: "
+          "a new array.")
+      .def(
+          "combine_slots", &combine_slots_of, nb::arg("rank"),
           nb::sig("def combine_slots(self, rank: int) -> typing.Any"),
           "[max_tokens_per_rank * top_k, hidden] of home rank `rank`, writable by kernels of this rank (config.fused).")
-      .def("keep", &keep, nb::rv_policy::take_ownership,
-           "The routing, kept: a Plan. StateError when config.max_kept_plans are kept, or called twice.");
+      .def("retain_plan", &retain_plan, nb::rv_policy::take_ownership,
+           "The routing, kept: a Plan, which may outlive this object. StateError when config.max_kept_plans are kept, "
+           "or "
+           "called twice.")
+      .def("__getattr__", [](const PyReceived&, const std::string& name) { refuse_attribute("Received", name); });
 }
 
 void bind_plan(nb::module_& module) {
   nb::class_<PyPlan>(module, "Plan", nb::is_weak_referenceable(),
-                     "A kept routing: dispatch(plan=...) sends other rows along it, combine(plan, ...) brings rows "
+                     "A kept routing: dispatch(x, plan=...) sends other rows along it, combine(plan, ...) brings rows "
                      "back, any number of times.")
       .def_prop_ro(
           "id", [](const PyPlan& p) { return p.id; }, "A number of this process, for custom operators.")
       .def_prop_ro(
-          "num_tokens", [](const PyPlan& p) { return p.num_tokens; }, "T of this rank; -1 if only the device knows it.")
+          "num_tokens", [](const PyPlan& p) { return p.num_tokens; },
+          "T of this rank; -1 if it is a word on the device.")
       .def_prop_ro(
           "exchange", [](const PyPlan& p) { return p.exchange; }, nb::sig("def exchange(self) -> Exchange"),
           "The exchange it routes for.")
@@ -302,8 +310,8 @@ void bind_received(nb::module_& module) {
   nb::class_<PyReceived> type(module, "Received", nb::is_weak_referenceable(),
                               R"(One use of the receive rows: what a dispatch delivered to this rank.
 
-Every array is a view of the library's memory, valid in stream order until the next dispatch that uses the same place: after combine
-has consumed this object, or after it was collected. A consumed Received raises StateError; its views keep the memory alive, not the
+Every array is a view of the library's memory, valid in stream order until the next dispatch that uses the same memory, which comes
+after combine has consumed this object or after it was collected. A consumed Received raises StateError; its views keep the memory alive, not the
 content. Arrays come in the framework of the dispatch's rows.)");
   bind_arrays(type);
   bind_forms(type);

@@ -377,7 +377,7 @@ nb::object make_view(const void* data, Element element, std::initializer_list<st
     return is_one_byte_float(element) ? view_as_torch(tensor, info.torch_name) : tensor;
   }
   if (framework == Framework::dlpack) return array_as(nb::array_api{}, memory.dtype);
-  // The buffer protocol knows no bf16: numpy gets integers of its size and looks at them as the type.
+  // The buffer protocol has no bf16: numpy gets integers of its size and views them as the type.
   const bool exotic = element == Element::bf16 || element == Element::f16;
   const nb::dlpack::dtype plain =
       exotic ? nb::dlpack::dtype{std::uint8_t(nb::dlpack::dtype_code::Int), 16, 1} : memory.dtype;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the binding knows of an array of the caller's: read without a copy, checked against what a call expects.
+// An array of the caller's: its memory, type and shape, read without a copy and checked against what a call expects.
 #pragma once
 
 #include <nanobind/nanobind.h>

@@ -2,20 +2,91 @@
 """Crossdock: dispatch and combine of mixture-of-experts tokens between the GPUs, or the CPU ranks, of one host.
 
 Importing needs no GPU, driver, torch or network, and creates no context. See help(crossdock.Exchange) and docs/python.md."""
-from crossdock._config import Bill, Support, capabilities, config_from, fit, memory, received_shape, supports, token_capacity, union
-from crossdock._core import (BACKENDS, DTYPES, LAYOUTS, MAX_RANKS, MAX_TOPK, OVERFLOWS, STATUSES, COMBINE_QUANTS, AbortedError, CapacityError, Config,
-                             ConfigError, CpuGraph, CpuStream, Error, Exchange, PeerLostError, Plan, Received, StateError, SystemError,
-                             ThreadTeam, TopologyError, UsageError, __version__, backends)
+
+import typing as _typing
+
+from crossdock import _core
+from crossdock._config import capabilities, config_from
+from crossdock._core import (
+    BACKENDS,
+    COMBINE_QUANTS,
+    DTYPES,
+    LAYOUTS,
+    MAX_RANKS,
+    MAX_TOPK,
+    OVERFLOWS,
+    STATUSES,
+    AbortedError,
+    CapacityError,
+    Config,
+    ConfigError,
+    CpuGraph,
+    CpuStream,
+    Error,
+    Exchange,
+    PeerLostError,
+    Plan,
+    Received,
+    StateError,
+    ThreadTeam,
+    TopologyError,
+    UsageError,
+    __version__,
+    backends,
+)
+from crossdock._core import SystemError as SystemError
 from crossdock._counts import Counts
 from crossdock._group import Group, run_ranks
 from crossdock._paths import cmake_dir, include_dir, library_dir
+from crossdock._results import LaunchInfo, MemoryUsage, Status, Support, TraceEvent
 
 for _kind in (Error, *Error.__subclasses__()):
     _kind.__module__ = "crossdock"
 del _kind
 
 # Without SystemError, which would hide Python's own in `from crossdock import *`.
-__all__ = ["AbortedError", "BACKENDS", "Bill", "CapacityError", "Config", "ConfigError", "Counts", "CpuGraph", "CpuStream", "DTYPES", "Error",
-           "Exchange", "Group", "LAYOUTS", "MAX_RANKS", "MAX_TOPK", "OVERFLOWS", "PeerLostError", "Plan", "Received", "STATUSES", "StateError",
-           "Support", "ThreadTeam", "TopologyError", "UsageError", "COMBINE_QUANTS", "__version__", "backends", "capabilities", "cmake_dir", "config_from",
-           "fit", "include_dir", "library_dir", "memory", "received_shape", "run_ranks", "supports", "token_capacity", "union"]
+__all__ = [
+    "BACKENDS",
+    "COMBINE_QUANTS",
+    "DTYPES",
+    "LAYOUTS",
+    "MAX_RANKS",
+    "MAX_TOPK",
+    "OVERFLOWS",
+    "STATUSES",
+    "AbortedError",
+    "CapacityError",
+    "Config",
+    "ConfigError",
+    "Counts",
+    "CpuGraph",
+    "CpuStream",
+    "Error",
+    "Exchange",
+    "Group",
+    "LaunchInfo",
+    "MemoryUsage",
+    "PeerLostError",
+    "Plan",
+    "Received",
+    "StateError",
+    "Status",
+    "Support",
+    "ThreadTeam",
+    "TopologyError",
+    "TraceEvent",
+    "UsageError",
+    "__version__",
+    "backends",
+    "capabilities",
+    "cmake_dir",
+    "config_from",
+    "include_dir",
+    "library_dir",
+    "run_ranks",
+]
+
+if not _typing.TYPE_CHECKING:  # a type checker would believe in every attribute
+
+    def __getattr__(name):
+        _core._refuse_attribute(__name__, name)

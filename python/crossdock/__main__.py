@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """python -m crossdock: the command `crossdock`, and where C++ users of the wheel find its parts."""
+
 import os
 import sys
 
-from crossdock import _paths, __version__, library_dir
+from crossdock import __version__, _paths, library_dir
 
 FOLDERS = {"--cmake-dir": _paths.cmake_dir, "--include-dir": _paths.include_dir, "--library-dir": library_dir}
-HELP = f"""usage: python -m crossdock [{' | '.join(FOLDERS)} | --version | ARGS of the command crossdock]"""
+HELP = f"""usage: python -m crossdock [{" | ".join(FOLDERS)} | --version | ARGS of the command crossdock]"""
 
 
 def main(arguments):

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Counts of a dispatch, as views by name."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -21,7 +22,7 @@ class Counts:
 
     Each attribute is a view of one word, or of one word per rank, in the framework of the dispatch's rows; `words` is all of them."""
 
-    __slots__ = ("_words", "_num_ranks")
+    __slots__ = ("_num_ranks", "_words")
 
     def __init__(self, words: _core._CountWords, num_ranks: int) -> None:
         self._words, self._num_ranks = words, num_ranks
@@ -44,5 +45,5 @@ class Counts:
     def host(self) -> dict[str, Any]:
         """All counts as ints and lists of ints. Waits for the dispatch: not for graphs."""
         words = self._words.read()
-        splits_per_row = {name: words[first:first + length] for name, (first, length) in _core._COUNTS.items()}
-        return {name: values[0] if len(values) == 1 else values[:self._num_ranks] for name, values in splits_per_row.items()}
+        slices = {name: words[first : first + length] for name, (first, length) in _core._COUNTS.items()}
+        return {name: values[0] if len(values) == 1 else values[: self._num_ranks] for name, values in slices.items()}

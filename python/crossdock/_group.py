@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """How ranks come together: threads, torch's process groups, stores, any all-gather, or a name."""
+
 from __future__ import annotations
 
+import contextlib
 import itertools
 import threading
 import weakref
-from typing import Any, Callable, Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from crossdock import _core
 from crossdock._config import check_config
@@ -18,17 +21,22 @@ class Group(_core.GroupBase):
     Options of every way to join: `backend`, a name of crossdock.BACKENDS; `device`, an ordinal as the driver counts (-1: the current
     one); `deadline`, the longest wait for a peer in seconds (None: CROSSDOCK_DEADLINE_MS, by default 30 s; 0: no limit)."""
 
-    def __init__(self, rank: int, num_ranks: int, meeting: object, *, backend: str = "automatic", device: int = -1, deadline: float | None = None):
+    def __init__(
+        self, rank: int, num_ranks: int, meeting: object, *, backend: str = "automatic", device: int = -1, deadline: float | None = None
+    ):
         super().__init__(rank, num_ranks, meeting, backend, device, deadline)
         self._exchanges = weakref.WeakValueDictionary()
         self._lock = threading.Lock()
 
     @classmethod
-    def from_torch(cls, process_group: Any = None, *, backend: str = "automatic", device: int | None = None, deadline: float | None = None) -> Group:
+    def from_torch(
+        cls, process_group: Any = None, *, backend: str = "automatic", device: int | None = None, deadline: float | None = None
+    ) -> Group:
         """Joins along a torch.distributed process group, gloo or NCCL, by default the world. Collective. torch's group is used while
         groups and exchanges are created, never in dispatch or combine."""
         import torch
         import torch.distributed as dist
+
         rank, num_ranks = dist.get_rank(process_group), dist.get_world_size(process_group)
         if device is None:
             device = torch.cuda.current_device() if torch.cuda.is_available() else -1
@@ -44,6 +52,7 @@ class Group(_core.GroupBase):
             number = next(rounds)
             store.set(f"{prefix}/{number}/{rank}", mine)
             return [bytes(store.get(f"{prefix}/{number}/{r}")) for r in range(num_ranks)]
+
         return cls(rank, num_ranks, all_gather, **options)
 
     @classmethod
@@ -67,7 +76,7 @@ class Group(_core.GroupBase):
 
     def exchange(self, config: _core.Config, *, debug: bool = False) -> _core.Exchange:
         """The exchange of `config`: the same object for equal configs while anyone holds it. Collective where it is new."""
-        check_config("Group.exchange", config)
+        check_config("Group.exchange", "config", config)
         key = (config, debug)
         with self._lock:
             found = self._exchanges.get(key)
@@ -84,11 +93,9 @@ class Group(_core.GroupBase):
         self.close()
 
     def _give_up(self, failure):
-        """Tells the other ranks why this one will not call again."""
-        try:
+        """Aborts the group with the reason why this rank will not call again."""
+        with contextlib.suppress(_core.Error):  # forked, or ended already: the failure itself is on its way
             self.abort(f"{type(failure).__name__}: {failure}"[:200])
-        except _core.Error:
-            pass  # forked, or ended already: the failure itself is on its way
 
     def __repr__(self):
         return f"Group(rank={self.rank}, num_ranks={self.num_ranks}, backend={self.backend!r}{', closed' if self.closed else ''})"
@@ -97,6 +104,7 @@ class Group(_core.GroupBase):
 def _torch_all_gather(process_group, num_ranks):
     import torch
     import torch.distributed as dist
+
     members = dist.group.WORLD if process_group is None else process_group
     device = "cpu" if any(device.type == "cpu" for device in members._device_types) else "cuda"  # NCCL alone gathers on GPUs
 
@@ -105,11 +113,14 @@ def _torch_all_gather(process_group, num_ranks):
         every = [torch.empty_like(own) for _ in range(num_ranks)]
         dist.all_gather(every, own, group=process_group)
         return [bytes(one.cpu().numpy()) for one in every]
+
     return all_gather
 
 
 def run_together(num_ranks: int, function: Callable[[int], Any]) -> list[Any]:
-    """[function(0), ..., function(num_ranks - 1)], each in a thread of its own. The first failure that is no echo of another's is raised."""
+    """[function(0), ..., function(num_ranks - 1)], each in a thread of its own.
+
+    The first failure that is no echo of another's is raised."""
     results, failures = [None] * num_ranks, [None] * num_ranks
 
     def run(rank):

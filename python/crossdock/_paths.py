@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where the C++ side of the package lies, for `python -m crossdock --cmake-dir` and its like."""
+
 import pathlib
 
 _HERE = pathlib.Path(__file__).resolve().parent

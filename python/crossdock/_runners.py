@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Steps that a rank repeats, timed alone and beside others that run all the time: for crossdock.beside."""
+"""Steps that a rank repeats, timed alone and beside others that run all the time: for crossdock.bench_overlap."""
+
 import concurrent.futures
 import math
 import threading
@@ -8,7 +9,7 @@ import time
 import torch
 import torch.distributed as dist
 
-REPLAYS = 20           # in a measurement, about: after some hundreds in a stream the thread that launches them has to wait
+REPLAYS = 20  # in a measurement, about: after some hundreds in a stream the thread that launches them has to wait
 MARGIN, TRIES = 3, 10  # what runs beside is to last so many times as long, and twice that each time it ends too soon
 
 
@@ -54,7 +55,7 @@ class Runner:
             other.start(math.ceil(other_s / other.replay_s))
             gathered()
             self.start(count, other)
-            took, covered = zip(*gathered((self.finish(), other.is_running())))
+            took, covered = zip(*gathered((self.finish(), other.is_running())), strict=True)
             other.finish()
             if all(covered):
                 return [one / count / self.batch for one in took]

@@ -3,6 +3,7 @@
 of that interface (`mori` on an AMD host), results and times side by side. No time is printed whose result is wrong.
 
 Each rank is a process; on GPUs rank r takes device r, without any the CPU backend is timed, which says nothing about GPUs."""
+
 import argparse
 import importlib
 import json
@@ -30,13 +31,19 @@ class Case(NamedTuple):
     quant_type: str = "none"
 
     def __str__(self):
-        wire = "" if self.quant_type == "none" else f" {self.quant_type}"
-        return f"{self.dispatch_dtype}->{self.combine_dtype}{wire} H={self.hidden} M={self.tokens} k={self.top_k} E={self.experts_per_rank}"
+        quant = "" if self.quant_type == "none" else f" {self.quant_type}"
+        return (
+            f"{self.dispatch_dtype}->{self.combine_dtype}{quant} H={self.hidden} M={self.tokens} k={self.top_k} E={self.experts_per_rank}"
+        )
 
 
 def cases_of(arguments):
     pairs = [("bfloat16", "bfloat16", "none"), ("float8_e4m3fn", "bfloat16", "none"), ("bfloat16", "bfloat16", "fp8_direct_cast")]
-    return [Case(d, c, arguments.hidden, tokens, arguments.top_k, arguments.experts_per_rank, q) for tokens in arguments.tokens for d, c, q in pairs]
+    return [
+        Case(d, c, arguments.hidden, tokens, arguments.top_k, arguments.experts_per_rank, q)
+        for tokens in arguments.tokens
+        for d, c, q in pairs
+    ]
 
 
 def random_ids(tokens, experts, top_k, draw):
@@ -56,10 +63,22 @@ class Run:
     def __init__(self, module, case, rank, num_ranks, device):
         ops = module.ops
         self.case, self.device = case, device
-        self.op = ops.EpDispatchCombineOp(ops.EpDispatchCombineConfig(
-            data_type=getattr(torch, case.combine_dtype), rank=rank, world_size=num_ranks, hidden_dim=case.hidden, scale_dim=0, scale_type_size=1,
-            max_token_type_size=4, max_num_inp_token_per_rank=case.tokens, num_experts_per_rank=case.experts_per_rank,
-            num_experts_per_token=case.top_k, gpu_per_node=num_ranks, quant_type=case.quant_type))
+        self.op = ops.EpDispatchCombineOp(
+            ops.EpDispatchCombineConfig(
+                data_type=getattr(torch, case.combine_dtype),
+                rank=rank,
+                world_size=num_ranks,
+                hidden_dim=case.hidden,
+                scale_dim=0,
+                scale_type_size=1,
+                max_token_type_size=4,
+                max_num_inp_token_per_rank=case.tokens,
+                num_experts_per_rank=case.experts_per_rank,
+                num_experts_per_token=case.top_k,
+                gpu_per_node=num_ranks,
+                quant_type=case.quant_type,
+            )
+        )
         draw = torch.Generator().manual_seed(1000 + rank)
         experts = case.experts_per_rank * num_ranks
         self.rows = torch.randn(case.tokens, case.hidden, generator=draw).to(getattr(torch, case.dispatch_dtype)).to(device)
@@ -74,7 +93,7 @@ class Run:
         self.outputs = self.received[0].to(getattr(torch, self.case.combine_dtype))
 
     def combine(self):
-        self.result = self.op.combine(self.outputs, None, self.ids)[0][:self.case.tokens]
+        self.result = self.op.combine(self.outputs, None, self.ids)[0][: self.case.tokens]
 
     def is_right(self):
         """Each token came home once per distinct rank that its ids name."""
@@ -133,8 +152,9 @@ def worker(rank, function, arguments, meeting, results):
     device = torch.device("cuda", rank % torch.cuda.device_count()) if torch.cuda.is_available() else torch.device("cpu")
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", init_method=f"file://{meeting}", rank=rank,
-                            world_size=arguments.ranks)
+    dist.init_process_group(
+        "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", init_method=f"file://{meeting}", rank=rank, world_size=arguments.ranks
+    )
     lines = function(rank, device, arguments)
     if rank == 0:
         with open(results, "w", encoding="utf-8") as file:
@@ -167,7 +187,9 @@ def parser_of(module, text):
 
 def parse(arguments):
     parser = parser_of("bench", __doc__)
-    parser.add_argument("--against", required=True, metavar="MODULE", help="a module of MORI's interface, e.g. mori, or crossdock.compat.mori")
+    parser.add_argument(
+        "--against", required=True, metavar="MODULE", help="a module of MORI's interface, e.g. mori, or crossdock.compat.mori"
+    )
     parser.add_argument("--tokens", type=int, nargs="+", default=[1, 128])
     parser.add_argument("--experts-per-rank", type=int, default=32)
     parser.add_argument("--repeats", type=int, default=10)
@@ -180,7 +202,10 @@ def main(arguments=None):
     if arguments.json:
         print("\n".join(map(json.dumps, lines)))
     else:
-        print(f"{'us, median of the slowest rank':<52} {'dispatch':>21} {'combine':>21}\n{'':<52} {'ours':>10} {'theirs':>10} {'ours':>10} {'theirs':>10}")
+        print(
+            f"{'us, median of the slowest rank':<52} {'dispatch':>21} {'combine':>21}\n"
+            f"{'':<52} {'ours':>10} {'theirs':>10} {'ours':>10} {'theirs':>10}"
+        )
         for line in lines:
             ours, theirs = line["ours"], line["theirs"]
             cells = " ".join(shown(side, key) for key in ("dispatch_us", "combine_us") for side in (ours, theirs))

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """dispatch and combine for training: differentiable, and opaque to torch.compile.
 
-    sent = dispatch(exchange, rows, ids, weights)
-    out = combine(sent, experts(sent.rows, ...))
+    dispatched = dispatch(exchange, x, topk_ids, topk_weights)
+    out = combine(dispatched, experts(dispatched.rows, ...))
 
 The backward of dispatch is combine, that of combine is dispatch along the same plan; routing weights get their gradients. Every rank
 must call both, and backward, in the same order. Received rows are copied out of the library's memory, since backward needs them
@@ -10,35 +10,41 @@ when other dispatches have long used it; rows beyond the count and padding are z
 
 The config needs max_kept_plans for the forward passes whose backward is to come (one a layer and micro-batch), combine_topk_weights=True if
 weights have gradients, and equal dispatch and combine dtypes."""
+
 import weakref
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy
 import torch
 from torch import library
 
-from crossdock import _config, _core
+from crossdock import _core
 
 _exchanges = weakref.WeakValueDictionary()  # by id: what custom operators can be given
 _plans = weakref.WeakValueDictionary()
 
 
-class Sent(NamedTuple):
+class DispatchOutput(NamedTuple):
     """What a dispatch delivered to this rank, as tensors of its own.
 
-    rows           as Received.rows; zero beyond the count and on padding
-    weights        as Received.weights; token_major: differentiable
-    ids            [row_capacity, top_k] int32 global ids of the received tokens
+    rows           as Received.rows; zero beyond the count and on padding; differentiable
+    topk_ids       [row_capacity, top_k] int32 global ids of the received tokens
+    topk_weights   [row_capacity, top_k] float32, differentiable; None for layouts by expert
+    weights        layouts by expert: float32, the routing weight of each row, which combine applies; None for token_major
     expert_counts  [local experts] int32
     offsets        [local experts + 1] int32 first row of each expert; empty for token_major
-    num_rows       [1] int64"""
+    num_rows       [1] int64
+
+    What follows in the tuple is combine's."""
+
     rows: torch.Tensor
-    weights: torch.Tensor
-    ids: torch.Tensor
+    topk_ids: torch.Tensor
+    topk_weights: torch.Tensor | None
+    weights: torch.Tensor | None
     expert_counts: torch.Tensor
     offsets: torch.Tensor
     num_rows: torch.Tensor
-    routing: torch.Tensor       # one int64 on the CPU, whose memory owns the plan
+    routing: torch.Tensor  # one int64 on the CPU, whose memory owns the plan
     home_weights: torch.Tensor  # of this rank's tokens, for their gradient
     exchange: int
     num_tokens: int
@@ -48,25 +54,31 @@ def register(exchange: _core.Exchange) -> int:
     """The number under which operators know `exchange`: what to pass to dispatch inside torch.compile. Keep the exchange alive."""
     config = exchange.config
     if config.dispatch_dtype != config.combine_dtype:
-        raise _core.UsageError(f"crossdock.torch: dispatch_dtype is {config.dispatch_dtype}, combine_dtype {config.combine_dtype}; "
-                               "backward swaps the two operators, so they must be equal")
+        raise _core.UsageError(
+            f"crossdock.torch: dispatch_dtype is {config.dispatch_dtype}, combine_dtype {config.combine_dtype}; "
+            "backward swaps the two operators, so they must be equal"
+        )
     _exchanges[exchange.id] = exchange
     return exchange.id
 
 
-def dispatch(exchange: _core.Exchange | int, rows: torch.Tensor, ids: torch.Tensor, weights: torch.Tensor | None = None) -> Sent:
-    """Sends rows [T, hidden] to the experts named by ids [T, top_k] with weights [T, top_k] float32 (None: ones). `exchange` is an
-    Exchange, or the number that `register` gave."""
+def dispatch(
+    exchange: _core.Exchange | int, x: torch.Tensor, topk_ids: torch.Tensor, topk_weights: torch.Tensor | None = None
+) -> DispatchOutput:
+    """Sends tokens x [T, hidden] to the experts named by topk_ids [T, top_k] with topk_weights [T, top_k] float32 (None: ones).
+    `exchange` is an Exchange, or the number that `register` gave."""
     number = exchange if isinstance(exchange, int) else register(exchange)
-    if weights is None:
-        weights = torch.ones(ids.shape, dtype=torch.float32, device=rows.device)
-    received = torch.ops.crossdock.dispatch(rows, ids, weights, number)
-    return Sent(*received, weights, number, rows.shape[0])
+    if topk_weights is None:
+        topk_weights = torch.ones(topk_ids.shape, dtype=torch.float32, device=x.device)
+    rows, weights, ids, counts, offsets, num_rows, routing = torch.ops.crossdock.dispatch(x, topk_ids, topk_weights, number)
+    of_tokens, of_rows = (weights, None) if offsets.shape[0] == 0 else (None, weights)
+    return DispatchOutput(rows, ids, of_tokens, of_rows, counts, offsets, num_rows, routing, topk_weights, number, x.shape[0])
 
 
-def combine(sent: Sent, rows: torch.Tensor) -> torch.Tensor:
-    """Brings expert outputs `rows`, of the shape of sent.rows, home: [T, hidden]. Layouts by expert apply the routing weights."""
-    return torch.ops.crossdock.combine(rows, sent.home_weights, sent.weights, sent.ids, sent.routing, sent.exchange, sent.num_tokens)
+def combine(dispatched: DispatchOutput, rows: torch.Tensor) -> torch.Tensor:
+    """Brings expert outputs `rows`, of the shape of dispatched.rows, home: [T, hidden]. Layouts by expert apply the routing weights."""
+    d, weights = dispatched, dispatched.topk_weights if dispatched.weights is None else dispatched.weights
+    return torch.ops.crossdock.combine(rows, d.home_weights, weights, d.topk_ids, d.routing, d.exchange, d.num_tokens)
 
 
 # ---- what the operators share ------------------------------------------------------------------------------------------
@@ -74,6 +86,7 @@ def combine(sent: Sent, rows: torch.Tensor) -> torch.Tensor:
 
 class _Number(numpy.ndarray):
     """The memory of a routing tensor: as long as any tensor uses it, the plan is kept."""
+
     plan = None
 
 
@@ -106,31 +119,51 @@ def _own(received, tensor):
 
 
 @library.custom_op("crossdock::dispatch", mutates_args=())
-def _dispatch(rows: torch.Tensor, ids: torch.Tensor, weights: torch.Tensor,
-              exchange: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+def _dispatch(
+    x: torch.Tensor, topk_ids: torch.Tensor, topk_weights: torch.Tensor, exchange: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     mine = _exchange_of(exchange)
-    received = mine.dispatch(rows.contiguous(), ids.contiguous(), weights.contiguous())
-    offsets = ids.new_empty(0, dtype=torch.int32) if _by_token(mine) else received.offsets.clone()
-    return (_own(received, received.rows), received.weights.clone(), received.ids.clone(), received.expert_counts.clone(), offsets,
-            received.counts.num_rows.clone(), _routing_of(received.keep()))
+    received = mine.dispatch(x.contiguous(), topk_ids.contiguous(), topk_weights.contiguous())
+    offsets = topk_ids.new_empty(0, dtype=torch.int32) if _by_token(mine) else received.offsets.clone()
+    return (
+        _own(received, received.rows),
+        (received.topk_weights if _by_token(mine) else received.weights).clone(),
+        received.topk_ids.clone(),
+        received.expert_counts.clone(),
+        offsets,
+        received.counts.num_rows.clone(),
+        _routing_of(received.retain_plan()),
+    )
 
 
 @_dispatch.register_fake
-def _(rows, ids, weights, exchange):
+def _(x, topk_ids, topk_weights, exchange):
     mine = _exchange_of(exchange)
     config, num_ranks, rank = mine.config, mine.group.num_ranks, mine.group.rank
-    shape, tokens = _config.received_shape(config, num_ranks, rank), _config.token_capacity(config, num_ranks)
+    shape, tokens = config.received_shape(num_ranks, rank), config.token_capacity(num_ranks)
     local = max(0, min(per_rank := -(-config.num_experts // num_ranks), config.num_experts - rank * per_rank))
-    numbers = {"dtype": torch.int32, "device": rows.device}
-    return (rows.new_empty(shape), weights.new_empty((tokens, config.top_k) if _by_token(mine) else shape[:-1]),
-            torch.empty((tokens, config.top_k), **numbers), torch.empty(local, **numbers),
-            torch.empty(0 if _by_token(mine) else local + 1, **numbers), torch.empty(1, dtype=torch.int64, device=rows.device),
-            torch.empty(1, dtype=torch.int64))
+    numbers = {"dtype": torch.int32, "device": x.device}
+    return (
+        x.new_empty(shape),
+        topk_weights.new_empty((tokens, config.top_k) if _by_token(mine) else shape[:-1]),
+        torch.empty((tokens, config.top_k), **numbers),
+        torch.empty(local, **numbers),
+        torch.empty(0 if _by_token(mine) else local + 1, **numbers),
+        torch.empty(1, dtype=torch.int64, device=x.device),
+        torch.empty(1, dtype=torch.int64),
+    )
 
 
 @library.custom_op("crossdock::combine", mutates_args=())
-def _combine(rows: torch.Tensor, home_weights: torch.Tensor, weights: torch.Tensor, ids: torch.Tensor, routing: torch.Tensor, exchange: int,
-             num_tokens: int) -> torch.Tensor:
+def _combine(
+    rows: torch.Tensor,
+    home_weights: torch.Tensor,
+    weights: torch.Tensor,
+    ids: torch.Tensor,
+    routing: torch.Tensor,
+    exchange: int,
+    num_tokens: int,
+) -> torch.Tensor:
     return _exchange_of(exchange).combine(_plan_of(routing), rows.contiguous())
 
 
@@ -140,10 +173,11 @@ def _(rows, home_weights, weights, ids, routing, exchange, num_tokens):
 
 
 @library.custom_op("crossdock::combine_both", mutates_args=())
-def _combine_both(rows: torch.Tensor, row_weights: torch.Tensor, routing: torch.Tensor, exchange: int,
-                  num_tokens: int) -> tuple[torch.Tensor, torch.Tensor]:
+def _combine_both(
+    rows: torch.Tensor, row_weights: torch.Tensor, routing: torch.Tensor, exchange: int, num_tokens: int
+) -> tuple[torch.Tensor, torch.Tensor]:
     """combine, and rows of weights [row_capacity, top_k] summed alike."""
-    out, out_weights = _exchange_of(exchange).combine(_plan_of(routing), rows.contiguous(), weights=row_weights.contiguous())
+    out, out_weights = _exchange_of(exchange).combine(_plan_of(routing), rows.contiguous(), topk_weights=row_weights.contiguous())
     return out, out_weights
 
 
@@ -153,16 +187,16 @@ def _(rows, row_weights, routing, exchange, num_tokens):
 
 
 @library.custom_op("crossdock::dispatch_again", mutates_args=())
-def _dispatch_again(rows: torch.Tensor, routing: torch.Tensor, exchange: int) -> torch.Tensor:
-    """Other rows along a kept plan."""
-    received = _exchange_of(exchange).dispatch(rows.contiguous(), plan=_plan_of(routing))
+def _dispatch_again(x: torch.Tensor, routing: torch.Tensor, exchange: int) -> torch.Tensor:
+    """Other tokens along a kept plan."""
+    received = _exchange_of(exchange).dispatch(x.contiguous(), plan=_plan_of(routing))
     return _own(received, received.rows)
 
 
 @_dispatch_again.register_fake
-def _(rows, routing, exchange):
+def _(x, routing, exchange):
     mine = _exchange_of(exchange)
-    return rows.new_empty(_config.received_shape(mine.config, mine.group.num_ranks, mine.group.rank))
+    return x.new_empty(mine.config.received_shape(mine.group.num_ranks, mine.group.rank))
 
 
 @library.custom_op("crossdock::combine_unweighted", mutates_args=())
@@ -184,7 +218,7 @@ def _(rows, ids, exchange):
 
 
 def _keep_dispatch(ctx, inputs, output):
-    _, ids, weights, ctx.exchange = inputs
+    _, ids, _, ctx.exchange = inputs
     ctx.num_tokens = ids.shape[0]
     ctx.save_for_backward(ids, output[6], output[1])
     ctx.mark_non_differentiable(*output[2:], *(() if _by_token(_exchange_of(ctx.exchange)) else (output[1],)))
@@ -233,7 +267,9 @@ def _to_tokens(exchange, values, ids):
         return torch.zeros(ids.shape, dtype=torch.float32, device=ids.device)
     local = torch.where(here, local, 0)
     # Rows of an expert are in the order of the received tokens: the n-th token that names it has its n-th row.
-    named = torch.zeros(ids.shape[0], per_rank, dtype=torch.int64, device=ids.device).scatter_add_(1, local, here.to(torch.int64)).clamp(max=1)
+    named = (
+        torch.zeros(ids.shape[0], per_rank, dtype=torch.int64, device=ids.device).scatter_add_(1, local, here.to(torch.int64)).clamp(max=1)
+    )
     nth = (named.cumsum(0) - 1).gather(1, local)
     if values.dim() == 2:  # [experts, capacity]
         kept, flat = nth < values.shape[1], local * values.shape[1] + nth
@@ -247,3 +283,8 @@ def _to_tokens(exchange, values, ids):
 
 _dispatch.register_autograd(_dispatch_backward, setup_context=_keep_dispatch)
 _combine.register_autograd(_combine_backward, setup_context=_keep_combine)
+
+if not TYPE_CHECKING:  # a type checker would believe in every attribute
+
+    def __getattr__(name):
+        _core._refuse_attribute(__name__, name)

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a person sees of `crossdock check` and `crossdock bench`: verdicts, exit codes, lines for machines, bad input."""
+
+import itertools
 import json
 import os
 import re
@@ -11,8 +13,10 @@ import unittest
 import unittest.mock
 
 COMMAND = os.environ["COMMAND_UNDER_TEST"]
-KEYS = ("op ranks tokens hidden experts topk dtype scale_bytes layout path wire routing num_sms mode commit us_median us_p99 "
-        "wire_bytes wire_gbps limit_gbps bit_exact host driver date").split()
+KEYS = (
+    "op ranks tokens hidden experts topk dtype scale_bytes layout path wire routing num_sms mode commit us_median us_p99 "
+    "wire_bytes wire_gbps limit_gbps bit_exact host driver date"
+).split()
 ALL_OPS = "dispatch,combine,pair,replay"
 SMALL = {"world_size": 2, "max_tokens_per_rank": 8, "hidden_dim": 64, "k": 2, "num_experts_per_rank": 4}
 REFUSED = {**SMALL, "name": "refused", "quant_type": "fp8_direct_cast", "zero_copy": True}
@@ -68,14 +72,20 @@ class Check(Folder):
 
     def test_parts_share_a_file(self):
         cases = [{**SMALL, "name": name} for name in "abcde"]
-        names = lambda part: [json.loads(line)["name"] for line in self.check(cases, "--json", "--part", part)[1].splitlines()]
+
+        def names(part):
+            return [json.loads(line)["name"] for line in self.check(cases, "--json", "--part", part)[1].splitlines()]
+
         self.assertEqual((names("0/2"), names("1/2"), names("0/1")), (["a", "c", "e"], ["b", "d"], list("abcde")))
         for part in ("2/2", "x", "1/2/3", "-1/2"):
             self.assertEqual(self.check(cases, "--part=" + part)[0], 2)
 
     def test_random_fields_depend_on_the_seed_alone(self):
         case = [{**SMALL, "name": "a", "_random_fields": {"zero_copy": [False, True]}}]
-        drawn = lambda seed: json.loads(self.check(case, "--json", "--seed", str(seed))[1])["path"]
+
+        def drawn(seed):
+            return json.loads(self.check(case, "--json", "--seed", str(seed))[1])["path"]
+
         self.assertEqual(drawn(1), drawn(1))
         self.assertEqual({drawn(seed) for seed in range(12)}, {"staged", "zero_copy"})
 
@@ -84,8 +94,11 @@ class Check(Folder):
         script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "gpu", "each_rank.sh")
         done = subprocess.run(["bash", script, "2", COMMAND, "check", "--cases", cases], capture_output=True, text=True, timeout=60)
         self.assertEqual((done.returncode, done.stdout.count("2 cases, 0 failed")), (0, 2), done.stdout + done.stderr)
-        for arguments, says in [(["--rank", "0"], "belong together"), (["--meeting", "m"], "belong together"),
-                                (["--rank", "2", "--meeting", "m"], "has 2 ranks")]:
+        for arguments, says in [
+            (["--rank", "0"], "belong together"),
+            (["--meeting", "m"], "belong together"),
+            (["--rank", "2", "--meeting", "m"], "has 2 ranks"),
+        ]:
             code, _, err = run("check", "--cases", cases, *arguments)
             self.assertEqual((code, says in err), (2, True), err)
 
@@ -96,18 +109,19 @@ class Check(Folder):
 
     def test_bad_input(self):
         for cases, says in [
-                ([{**SMALL, "name": "a", "hiden_dim": 3}], "unknown key `hiden_dim`"),
-                ([{**SMALL, "name": "a", "routing": "nowhere"}], "unknown routing `nowhere`"),
-                ([{**SMALL, "name": "a", "dtype": "int8"}], "unknown dtype `int8`"),
-                ([{**SMALL, "name": "a", "k": "two"}], "k must be a whole number"),
-                ([{**SMALL, "name": "a", "zero_copy": 1}], "zero_copy must be true or false"),
-                ([{**SMALL, "name": "a", "_random_fields": {"k": []}}], "k must be a list that is not empty"),
-                ([{**SMALL, "name": "a", "_random_fields": {"nothing": [1]}}], "unknown key `nothing`"),
-                ([{**SMALL, "name": "a"}, {**SMALL, "name": "a"}], "two cases `a`"),
-                ([SMALL], "a string `name`"),
-                ({"name": "a"}, "must be a list"),
-                ("[{", "is no JSON"),
-                ([], "has no case")]:
+            ([{**SMALL, "name": "a", "hiden_dim": 3}], "unknown key `hiden_dim`"),
+            ([{**SMALL, "name": "a", "routing": "nowhere"}], "unknown routing `nowhere`"),
+            ([{**SMALL, "name": "a", "dtype": "int8"}], "unknown dtype `int8`"),
+            ([{**SMALL, "name": "a", "k": "two"}], "k must be a whole number"),
+            ([{**SMALL, "name": "a", "zero_copy": 1}], "zero_copy must be true or false"),
+            ([{**SMALL, "name": "a", "_random_fields": {"k": []}}], "k must be a list that is not empty"),
+            ([{**SMALL, "name": "a", "_random_fields": {"nothing": [1]}}], "unknown key `nothing`"),
+            ([{**SMALL, "name": "a"}, {**SMALL, "name": "a"}], "two cases `a`"),
+            ([SMALL], "a string `name`"),
+            ({"name": "a"}, "must be a list"),
+            ("[{", "is no JSON"),
+            ([], "has no case"),
+        ]:
             code, out, err = self.check(cases)
             self.assertEqual((code, out), (2, ""), err)
             self.assertIn(says, err)
@@ -116,8 +130,7 @@ class Check(Folder):
 
 
 class Bench(Folder):
-    ARGUMENTS = ["bench", "--ranks", "2", "--tokens", "8", "--hidden", "64", "--experts", "8", "--topk", "2", "--repeat", "2",
-                 "--copy-mib", "4"]
+    ARGUMENTS = (*"bench --ranks 2 --tokens 8 --hidden 64 --experts 8 --topk 2 --repeat 2 --copy-mib 4".split(),)
 
     def lines(self, *arguments):
         code, out, err = run(*self.ARGUMENTS, "--jsonl", self.path("times.jsonl"), *arguments)
@@ -127,8 +140,9 @@ class Bench(Folder):
 
     def test_lines_have_all_keys(self):
         lines = self.lines("--dtype", "fp8_e4m3", "--combine-dtype", "bf16")
-        self.assertEqual([(line["op"], line["dtype"]) for line in lines],
-                         [("dispatch", "fp8_e4m3"), ("combine", "bf16"), ("pair", "fp8_e4m3")])
+        self.assertEqual(
+            [(line["op"], line["dtype"]) for line in lines], [("dispatch", "fp8_e4m3"), ("combine", "bf16"), ("pair", "fp8_e4m3")]
+        )
         for line in lines:
             self.assertFalse([key for key in KEYS if key not in line])
             self.assertTrue(line["bit_exact"] and line["us_p99"] >= line["us_median"] > 0)
@@ -147,10 +161,15 @@ class Bench(Folder):
         self.assertEqual(dispatch["wire_bytes"] - replay["wire_bytes"], rows * (2 * 8 + 16) + 4 * 4)  # ids, weights, sources, counts
 
     def test_every_form_is_exact_in_every_mode(self):
-        code, out, err = run("bench", "--ranks", "1,3", "--tokens", "9", "--hidden", "256", "--experts", "12", "--topk", "3",
-                             "--layout", "token_major,expert_major,contiguous", "--path", "staged,zero_copy,fused",
-                             "--combine-quant", "none,fp8_blockwise", "--mode", "eager,graph,graph1", "--op", ALL_OPS, "--repeat", "2", "--copy-mib",
-                             "4")
+        code, out, err = run(
+            *"bench --ranks 1,3 --tokens 9 --hidden 256 --experts 12 --topk 3 --layout token_major,expert_major,contiguous".split(),
+            *"--path staged,zero_copy,fused --combine-quant none,fp8_blockwise --mode eager,graph,graph1 --op".split(),
+            ALL_OPS,
+            "--repeat",
+            "2",
+            "--copy-mib",
+            "4",
+        )
         self.assertEqual(code, 0, err + out)
         rows = [line for line in out.splitlines() if line and line[0] not in "#o"]
         self.assertEqual(len(rows), 2 * 3 * 3 * 2 * 3 * 4)
@@ -167,7 +186,7 @@ class Bench(Folder):
         lines = self.lines("--layout", "contiguous,token_major", "--combine-topk-weights", "yes,no", "--op", "dispatch,combine")
         self.assertEqual(len(lines), 8)
         for line in lines:
-            plain, = [p for p in lines if (p["op"], p["layout"], p["combine_topk_weights"]) == (line["op"], "token_major", False)]
+            (plain,) = [p for p in lines if (p["op"], p["layout"], p["combine_topk_weights"]) == (line["op"], "token_major", False)]
             if line is plain:
                 self.assertEqual((line["over_us"], line["over_share"]), (None, None))
                 continue
@@ -204,7 +223,7 @@ class Bench(Folder):
             floor_us = (2 if line["op"] == "pair" else 1) * signal_us + line["wire_bytes"] / line["pattern_gbps"] / 1e3
             self.assertAlmostEqual(line["floor_us"], floor_us, delta=0.03)  # of figures with two or three digits
             allowed = 1.15 * line["floor_us"] + 5
-            told, = re.findall(rf"^{line['op']} .* all_to_one .* allowed (\S+), bare copy (\S+) GB/s(  MISS)?$", out, re.M)
+            (told,) = re.findall(rf"^{line['op']} .* all_to_one .* allowed (\S+), bare copy (\S+) GB/s(  MISS)?$", out, re.MULTILINE)
             self.assertAlmostEqual(float(told[0]), allowed, delta=0.1)
             self.assertAlmostEqual(float(told[1]), line["pattern_gbps"], delta=0.006)
             if abs(line["us_median"] - allowed) > 0.1:
@@ -215,8 +234,10 @@ class Bench(Folder):
         began = time.monotonic()
         lines = self.lines("--create", "--csv", self.path("times.csv"))
         took_us = (time.monotonic() - began) * 1e6
-        self.assertEqual([(line["op"], line["mode"], line["repeat"], line["bit_exact"]) for line in lines],
-                         [("group", "processes", 2, None), ("exchange", "processes", 2, None)])
+        self.assertEqual(
+            [(line["op"], line["mode"], line["repeat"], line["bit_exact"]) for line in lines],
+            [("group", "processes", 2, None), ("exchange", "processes", 2, None)],
+        )
         for line in lines:
             self.assertFalse([key for key in KEYS if key not in line])
             self.assertTrue(10 < line["us_min"] <= line["us_median"] <= line["us_p99"] < took_us, line)
@@ -246,8 +267,8 @@ class Bench(Folder):
         ids, weights = [[0, 1], [2, 3], [-1, -1], [5, 6], [7, 1]], [0.5, 0.25] * 5  # 3 tokens of rank 0, 2 of rank 1, 4 experts each
         with open(trace, "wb") as f:
             header = {"format": "crossdock-trace", "version": 1, "experts": 8, "top_k": 2, "tokens": [3, 2]}
-            f.write(json.dumps(header).encode() + b"\n" + struct.pack("<10i10f", *sum(ids, []), *weights))
-        arguments = ["bench", "--routing", "trace", "--trace", trace, "--hidden", "64", "--op", "dispatch", "--repeat", "2", "--copy-mib", "4"]
+            f.write(json.dumps(header).encode() + b"\n" + struct.pack("<10i10f", *itertools.chain(*ids), *weights))
+        arguments = ["bench", "--routing", "trace", "--trace", trace, *"--hidden 64 --op dispatch --repeat 2 --copy-mib 4".split()]
         row = 64 * 2 + 2 * 8 + 16  # of bf16, ids, weights, source
         for tokens, sent in (3, 1), (1, 0):  # one token leaves its rank: the last of rank 1
             path = self.path(f"{tokens}.jsonl")
@@ -258,8 +279,10 @@ class Bench(Folder):
             keys = ("routing", "ranks", "experts", "topk", "tokens", "bit_exact")
             self.assertEqual([line[key] for key in keys], ["trace", 2, 8, 2, tokens, True])
             self.assertEqual(line["wire_bytes"], sent * row + 4 * 4)  # and counts
-        for more, says in ((["--ranks", "4"], f"--ranks 4: the trace {trace} was recorded with 2"),
-                           (["--experts", "8,16"], f"--experts 16: the trace {trace} was recorded with 8")):
+        for more, says in (
+            (["--ranks", "4"], f"--ranks 4: the trace {trace} was recorded with 2"),
+            (["--experts", "8,16"], f"--experts 16: the trace {trace} was recorded with 8"),
+        ):
             code, _, err = run(*arguments, *more)
             self.assertEqual((code, says in err), (2, True), err)
         for half in ["--routing", "trace"], ["--trace", trace]:
@@ -273,10 +296,15 @@ class Bench(Folder):
         self.assertEqual(len(lines), 4)
 
     def test_bad_input(self):
-        for arguments, says in [(["--op", "gather"], "no `gather`; there are dispatch, combine, pair, replay"),
-                                (["--layout", "x"], "--layout: there is no `x`"), (["--combine-topk-weights", "x"], "there are no, yes"),
-                                 (["--routing", "x"], "--routing: there is no `x`"),
-                                (["--tokens", "x"], "x"), (["--repeat", "0"], "--repeat"), (["--csv", "/nowhere/x"], "/nowhere/x")]:
+        for arguments, says in [
+            (["--op", "gather"], "no `gather`; there are dispatch, combine, pair, replay"),
+            (["--layout", "x"], "--layout: there is no `x`"),
+            (["--combine-topk-weights", "x"], "there are no, yes"),
+            (["--routing", "x"], "--routing: there is no `x`"),
+            (["--tokens", "x"], "x"),
+            (["--repeat", "0"], "--repeat"),
+            (["--csv", "/nowhere/x"], "/nowhere/x"),
+        ]:
             code, _, err = run(*self.ARGUMENTS, *arguments)
             self.assertEqual(code, 2, err)
             self.assertIn(says, err)
@@ -289,10 +317,15 @@ class Queues(Folder):
     """The way of GPUs, by marks in queues, on the CPU."""
 
     def test_every_form_is_exact_in_every_mode(self):
-        code, out, err = run("bench", "--by-queues", "--ranks", "2", "--tokens", "9", "--hidden", "256", "--experts", "12", "--topk", "3",
-                             "--layout", "token_major,expert_major,contiguous", "--path", "staged,zero_copy,fused",
-                             "--mode", "eager,graph,graph1", "--num-sms", "0,8", "--op", ALL_OPS, "--combine-topk-weights", "no,yes",
-                             "--repeat", "3")
+        code, out, err = run(
+            *"bench --by-queues --ranks 2 --tokens 9 --hidden 256 --experts 12 --topk 3 --layout".split(),
+            *"token_major,expert_major,contiguous --path staged,zero_copy,fused --mode eager,graph,graph1 --num-sms 0,8 --op".split(),
+            ALL_OPS,
+            "--combine-topk-weights",
+            "no,yes",
+            "--repeat",
+            "3",
+        )
         self.assertEqual(code, 0, err + out)
         rows = [line for line in out.splitlines() if line and line[0] not in "#o"]
         self.assertEqual(len(rows), 3 * 3 * 3 * 4 * 2 * 2)
@@ -300,13 +333,16 @@ class Queues(Folder):
 
     def test_lines_have_all_keys(self):
         path = self.path("times.jsonl")
-        code, out, err = run("bench", "--by-queues", "--ranks", "2", "--tokens", "4", "--hidden", "64", "--experts", "8", "--topk", "2",
-                             "--num-sms", "0,16", "--jsonl", path)
+        code, out, err = run(
+            *"bench --by-queues --ranks 2 --tokens 4 --hidden 64 --experts 8 --topk 2 --num-sms 0,16 --jsonl".split(), path
+        )
         self.assertEqual(code, 0, err + out)
         with open(path, encoding="utf-8") as f:
             lines = [json.loads(line) for line in f]
-        self.assertEqual([(line["op"], line["num_sms"], line["mode"], line["repeat"]) for line in lines],
-                         [(op, n, "graph", 200) for op in ("dispatch", "combine", "pair") for n in (0, 16)])
+        self.assertEqual(
+            [(line["op"], line["num_sms"], line["mode"], line["repeat"]) for line in lines],
+            [(op, n, "graph", 200) for op in ("dispatch", "combine", "pair") for n in (0, 16)],
+        )
         self.assertFalse([key for line in lines for key in KEYS if key not in line])
 
     def test_limits_have_lines_with_keys_that_stay(self):
@@ -316,7 +352,9 @@ class Queues(Folder):
         with open(path, encoding="utf-8") as f:
             lines = [json.loads(line) for line in f]
         self.assertEqual([(line["limit"], line["ranks"]) for line in lines], [("memcpy", n) for n in (1, 1, 1, 1, 2, 2)])
-        self.assertEqual(list(lines[0]), ["limit", "what", "ranks", "blocks", "row_bytes", "gbps", "us", "commit", "host", "driver", "date"])
+        self.assertEqual(
+            list(lines[0]), ["limit", "what", "ranks", "blocks", "row_bytes", "gbps", "us", "commit", "host", "driver", "date"]
+        )
         self.assertTrue(all(line["gbps"] > 0 and line["us"] is None and line["what"] in out for line in lines), lines)
         self.assertIn("--ranks: 9; must be 1 to 8", run("bench", "--limits", "--ranks", "9")[2])
 
@@ -340,8 +378,9 @@ class Limit(unittest.TestCase):
 class Timeline(Folder):
     def test_phases_of_all_ranks_lie_inside_of_their_operations(self):
         path = self.path("t.json")
-        code, out, err = run("trace", "--ranks", "3", "--tokens", "16", "--hidden", "256", "--experts", "12", "--topk", "3", "--blocks",
-                             "--out", path)
+        code, out, err = run(
+            "trace", "--ranks", "3", "--tokens", "16", "--hidden", "256", "--experts", "12", "--topk", "3", "--blocks", "--out", path
+        )
         self.assertEqual(code, 0, out + err)
         with open(path, encoding="utf-8") as f:
             events = json.load(f)["traceEvents"]
@@ -358,7 +397,7 @@ class Timeline(Folder):
                 for e in inside:
                     self.assertGreaterEqual(e["ts"] + 1e-3, operation["ts"])
                     self.assertLessEqual(e["ts"] + e["dur"], operation["ts"] + operation["dur"] + 1e-3)
-            for before, after in zip(operations, operations[1:]):
+            for before, after in itertools.pairwise(operations):
                 self.assertLessEqual(before["ts"] + before["dur"], after["ts"] + 1e-3)
 
     def test_bad_input(self):
@@ -370,8 +409,7 @@ class Timeline(Folder):
 class Profile(Folder):
     def test_a_file_a_rank_adds_up(self):
         folder = self.path("profile")
-        code, out, err = run("profile", "--ranks", "2", "--tokens", "8", "--hidden", "256", "--experts", "12", "--topk", "3",
-                             "--repeat", "20", "--out", folder)
+        code, out, err = run(*"profile --ranks 2 --tokens 8 --hidden 256 --experts 12 --topk 3 --repeat 20 --out".split(), folder)
         self.assertEqual(code, 0, out + err)
         self.assertEqual(len([line for line in out.splitlines() if line.startswith(("eager", "graph "))]), 4, out)
         for rank in range(2):

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command as a person meets it: exit codes, words on stderr, and results that must agree with each other.
 COMMAND_UNDER_TEST names the program; standard library only."""
+
 import json
 import os
 import signal
@@ -41,8 +42,14 @@ class Case(unittest.TestCase):
             return file.read()
 
     def crossdock(self, *arguments, code=OK, environment=None):
-        done = subprocess.run([COMMAND, *arguments], cwd=self.folder.name, capture_output=True, text=True, timeout=200,
-                              env={**os.environ, **(environment or {})})
+        done = subprocess.run(
+            [COMMAND, *arguments],
+            cwd=self.folder.name,
+            capture_output=True,
+            text=True,
+            timeout=200,
+            env={**os.environ, **(environment or {})},
+        )
         self.assertEqual(done.returncode, code, f"crossdock {' '.join(arguments)}\n{done.stdout}{done.stderr}")
         return done
 
@@ -61,14 +68,14 @@ class Run(Case):
     def test_json_adds_up(self):
         result = self.run_json("--text", "README.md")
         rows = result["rows"]
-        self.assertEqual([sum(column) for column in zip(*rows["sent"])], rows["received"])
+        self.assertEqual([sum(column) for column in zip(*rows["sent"], strict=True)], rows["received"])
         self.assertEqual(sum(rows["received"]), rows["sum"])
         self.assertEqual(result["dispatch"]["bytes"], rows["sum"] * rows["row_bytes"])
         self.assertEqual(result["combine"]["bytes"], rows["sum"] * rows["wire_row_bytes"])
         tokens = result["config"]["tokens"]
         self.assertEqual(tokens, [512] * 4)
         self.assertEqual(result["experts"]["pairs"], sum(tokens) * result["config"]["top_k"])
-        for sent, count in zip(rows["sent"], tokens):
+        for sent, count in zip(rows["sent"], tokens, strict=True):
             self.assertTrue(all(n <= count for n in sent))
         self.assertTrue(result["check"]["ok"])
         self.assertEqual(result["check"]["tokens_different"], 0)
@@ -141,8 +148,13 @@ class Processes(Case):
 
     def killed(self, rank, deadline_ms):
         """(seconds until the end, stderr) of a job one of whose ranks is killed while it exchanges."""
-        job = subprocess.Popen([COMMAND, "run", *LONG, "--processes", "--deadline-ms", str(deadline_ms)],
-                               cwd=self.folder.name, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        job = subprocess.Popen(
+            [COMMAND, "run", *LONG, "--processes", "--deadline-ms", str(deadline_ms)],
+            cwd=self.folder.name,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         children, until = [], time.monotonic() + 60
         while len(children) < 4 and time.monotonic() < until:
             time.sleep(0.05)
@@ -164,72 +176,9 @@ class Processes(Case):
             self.assertLess(seconds, 4 + 20, error)
 
 
-def read_trace(content):
-    """(header, ids, weights) as docs/traces.md says, without numpy."""
-    line, arrays = content.split(b"\n", 1)
-    header = json.loads(line)
-    count = sum(header["tokens"]) * header["top_k"]
-    assert len(arrays) == 8 * count
-    return header, struct.unpack(f"<{count}i", arrays[:4 * count]), struct.unpack(f"<{count}f", arrays[4 * count:])
-
-
-def python_with_numpy():
-    """This interpreter or Debian's: the one that has numpy."""
-    for python in sys.executable, "/usr/bin/python3":
-        if subprocess.run([python, "-c", "import numpy"], capture_output=True).returncode == 0:
-            return python
-    raise AssertionError("numpy is missing: apt-get install python3-numpy")
-
-
 def make_trace(tokens, top_k, experts, ids, weights):
     header = {"format": "crossdock-trace", "version": 1, "experts": experts, "top_k": top_k, "tokens": tokens}
     return json.dumps(header).encode() + b"\n" + struct.pack(f"<{len(ids)}i", *ids) + struct.pack(f"<{len(weights)}f", *weights)
-
-
-class Traces(Case):
-    def test_replay_is_the_same_traffic(self):
-        recorded = self.run_json(*SMALL, "--record", "a.trace")
-        replayed = self.run_json(*SMALL[:4], "--trace", "a.trace", "--record", "b.trace")
-        for key in "rows", "experts", "result_digest":
-            self.assertEqual(recorded[key], replayed[key])
-        self.assertEqual(self.read("a.trace"), self.read("b.trace"))
-        for more in ["--processes"], ["--seed", "9"], ["--layout", "contiguous"], ["--hidden", "512"]:
-            self.assertEqual(self.run_json(*SMALL[:4], "--trace", "a.trace", *more)["rows"]["sent"], recorded["rows"]["sent"])
-
-    def test_content(self):
-        result = self.run_json(*SMALL, "--record", "a.trace")
-        header, ids, weights = read_trace(self.read("a.trace"))
-        self.assertEqual((header["format"], header["version"], header["tokens"]), ("crossdock-trace", 1, [24] * 4))
-        experts, top_k = header["experts"], header["top_k"]
-        sent = [[0] * 4 for _ in range(4)]
-        for token in range(96):
-            mine = ids[token * top_k:(token + 1) * top_k]
-            self.assertEqual(len(set(mine)), top_k)
-            self.assertAlmostEqual(sum(weights[token * top_k:(token + 1) * top_k]), 2.5, places=4)
-            for rank in {e // (experts // 4) for e in mine}:
-                sent[token // 24][rank] += 1
-        self.assertEqual(sent, result["rows"]["sent"])
-        counts = [ids.count(e) for e in range(experts)]
-        self.assertEqual(result["experts"]["hottest"], counts.index(max(counts)))
-
-    def test_odd_ids(self):
-        ids = [3, 3, -1, 7, 0, 3, -1, -1, -1, 99, -7, 5, 1, 2, 1]  # repeated, not routed, out of range
-        self.write("odd.trace", make_trace([3, 2], 3, 8, ids, [0.5 + n for n in range(15)]))
-        for layout in "token_major", "expert_major", "contiguous":
-            result = self.run_json(*SMALL[:4], "--trace", "odd.trace", "--layout", layout)
-            self.assertTrue(result["check"]["ok"])
-            self.assertEqual(result["experts"]["bad_ids"], 2)
-            self.assertEqual(result["rows"]["sent"], [[2, 1], [1, 1]])
-
-    def test_numpy_reads_it_as_the_docs_say(self):
-        self.run_json(*SMALL, "--record", "routing.trace")
-        with open(os.path.join(SOURCE, "docs", "traces.md")) as file:
-            snippets = [block.split("```")[0] for block in file.read().split("```python\n")[1:]]
-        code = "".join(snippets) + "print('load', int(load.sum()))"
-        done = subprocess.run([python_with_numpy(), "-c", code], cwd=self.folder.name, capture_output=True, text=True)
-        self.assertEqual(done.returncode, 0, done.stderr)
-        self.assertIn(f"load {96 * 8}", done.stdout)
-        self.crossdock("run", *SMALL[:4], "--trace", "mine.trace")
 
 
 class BadInput(Case):
@@ -252,13 +201,21 @@ class BadInput(Case):
 
     def test_traces(self):
         good = make_trace([2], 2, 8, [0, 1, 2, 3], [1, 1, 1, 1])
-        cases = {"no such file": None, "is empty": b"", "is no trace": b"{}\n", "truncated within its first line": good[:30],
-                 "is truncated: 31 bytes follow the header, which promises 32": good[:-1], "is too long: 33 bytes": good + b"x",
-                 "has version 2": good.replace(b'"version": 1', b'"version": 2'),
-                 "`top_k` is 65": good.replace(b'"top_k": 2', b'"top_k": 65'),
-                 "`experts` is 0": good.replace(b'"experts": 8', b'"experts": 0'),
-                 "`tokens` is []": good.replace(b"[2]", b"[]"), "`tokens` is -1": good.replace(b"[2]", b"[-1]"),
-                 "`tokens` is null": good.replace(b'"tokens"', b'"token"'), "has no tokens": good.replace(b"[2]", b"[0]")}
+        cases = {
+            "no such file": None,
+            "is empty": b"",
+            "is no trace": b"{}\n",
+            "truncated within its first line": good[:30],
+            "is truncated: 31 bytes follow the header, which promises 32": good[:-1],
+            "is too long: 33 bytes": good + b"x",
+            "has version 2": good.replace(b'"version": 1', b'"version": 2'),
+            "`top_k` is 65": good.replace(b'"top_k": 2', b'"top_k": 65'),
+            "`experts` is 0": good.replace(b'"experts": 8', b'"experts": 0'),
+            "`tokens` is []": good.replace(b"[2]", b"[]"),
+            "`tokens` is -1": good.replace(b"[2]", b"[-1]"),
+            "`tokens` is null": good.replace(b'"tokens"', b'"token"'),
+            "has no tokens": good.replace(b"[2]", b"[0]"),
+        }
         for number, (words, content) in enumerate(cases.items()):
             name = f"bad{number}.trace"
             if content is not None:
@@ -321,8 +278,12 @@ class Mem(Case):
         self.assertIn("at most", self.crossdock("mem", "--fit", "24GiB").stdout)
 
     def test_bad_input(self):
-        for words, flags in (("already", ["--fit", "1KiB"]), ("no number of bytes", ["--fit", "lots"]),
-                             ("Nearest sizes", ["--hidden", "100"]), ("row_capacity = 3", ["--row-capacity", "3"])):
+        for words, flags in (
+            ("already", ["--fit", "1KiB"]),
+            ("no number of bytes", ["--fit", "lots"]),
+            ("Nearest sizes", ["--hidden", "100"]),
+            ("row_capacity = 3", ["--row-capacity", "3"]),
+        ):
             self.assertIn(words, self.crossdock("mem", *flags, code=BAD_INPUT).stderr)
 
 
@@ -335,8 +296,11 @@ class Doctor(Case):
         self.assertGreater(report["machine"]["page_bytes"], 0)
 
     def test_environment(self):
-        report = json.loads(self.crossdock("doctor", "--json", code=FAILED,
-                                           environment={"CROSSDOCK_DEDLINE_MS": "1", "CROSSDOCK_DEADLINE_MS": "7000"}).stdout)
+        report = json.loads(
+            self.crossdock(
+                "doctor", "--json", code=FAILED, environment={"CROSSDOCK_DEDLINE_MS": "1", "CROSSDOCK_DEADLINE_MS": "7000"}
+            ).stdout
+        )
         self.assertTrue(any("CROSSDOCK_DEDLINE_MS" in problem for problem in report["problems"]), report["problems"])
         self.assertIn("7000", [v["value"] for v in report["environment"]])
         report = json.loads(self.crossdock("doctor", "--json", code=FAILED, environment={"CROSSDOCK_BACKEND": "abacus"}).stdout)
@@ -370,7 +334,7 @@ class Doctor(Case):
 
 
 class Tune(Case):
-    SHAPE = ["--ranks", "3", "--hidden", "256", "--experts", "10", "--topk", "3"]
+    SHAPE = ("--ranks", "3", "--hidden", "256", "--experts", "10", "--topk", "3")
 
     def lines(self, name):
         return [line for line in self.read(name).decode().splitlines() if not line.startswith("#")]
@@ -380,8 +344,10 @@ class Tune(Case):
         title, *entries = self.lines("t")
         self.assertRegex(title, r"^crossdock-tuning 1 version=\d+\.\d+\.\d+ ranks=3 device=.+")
         shape = "dtype=bf16 hidden=256 topk=3 experts_per_rank=4 tokens="
-        self.assertEqual([entry[:entry.index("tokens=") + 8] for entry in entries],
-                         [f"op=combine path=staged {shape}{n}" for n in (1, 9)] + [f"op=dispatch {shape}{n}" for n in (1, 9)])
+        self.assertEqual(
+            [entry[: entry.index("tokens=") + 8] for entry in entries],
+            [f"op=combine path=staged {shape}{n}" for n in (1, 9)] + [f"op=dispatch {shape}{n}" for n in (1, 9)],
+        )
         self.assertIn("of 4 calls are faster than by the rule", done.stdout)
         self.assertEqual(len([line for line in done.stdout.splitlines() if " tokens  rule " in line]), 4, done.stdout)
 
@@ -398,9 +364,13 @@ class Tune(Case):
         self.assertEqual(len(self.lines("t")), 1)
 
     def test_bad_input(self):
-        for words, flags in (("--out is required", []), ("cannot write", ["-o", "/no/such/folder/t"]),
-                             ("Nearest sizes", ["-o", "t", "--hidden", "100"]), ("--tokens", ["-o", "t", "--tokens", "0"]),
-                             ("none of bf16", ["-o", "t", "--dtype", "int8"])):
+        for words, flags in (
+            ("--out is required", []),
+            ("cannot write", ["-o", "/no/such/folder/t"]),
+            ("Nearest sizes", ["-o", "t", "--hidden", "100"]),
+            ("--tokens", ["-o", "t", "--tokens", "0"]),
+            ("none of bf16", ["-o", "t", "--dtype", "int8"]),
+        ):
             done = self.crossdock("tune", *flags, code=BAD_INPUT)
             self.assertIn(words, done.stderr)
 
@@ -408,7 +378,9 @@ class Tune(Case):
         path = self.path("lines.jsonl")
         if os.path.exists(path):
             os.remove(path)
-        self.crossdock("bench", *self.SHAPE, "--by-queues", "--repeat", "2", "--op", "dispatch,combine", "--jsonl", path, *arguments, **more)
+        self.crossdock(
+            "bench", *self.SHAPE, "--by-queues", "--repeat", "2", "--op", "dispatch,combine", "--jsonl", path, *arguments, **more
+        )
         with open(path) as file:
             return [json.loads(line) for line in file]
 
@@ -416,7 +388,10 @@ class Tune(Case):
         self.crossdock("tune", *self.SHAPE, "--tokens", "4", "--time-limit-s", "0", "-o", "t")
         with open(self.path("t"), "a") as file:
             file.write("op=dispatch dtype=bf16 hidden=256 topk=3 experts_per_rank=4 tokens=4 splits_per_row=2\n")
-        who = lambda *more, **environment: [line["tuned_by"] for line in self.bench(*more, environment=environment)]
+
+        def who(*more, **environment):
+            return [line["tuned_by"] for line in self.bench(*more, environment=environment)]
+
         self.assertEqual(who("--tokens", "4"), ["rule", "rule"])
         self.assertEqual(who("--tokens", "4", "--tuning", "t"), ["file", "rule"])
         self.assertEqual(who("--tokens", "4", CROSSDOCK_TUNING_FILE="t"), ["file", "rule"])
@@ -426,8 +401,8 @@ class Tune(Case):
 
 
 class Compare(Case):
-    BENCH = ["bench", "--ranks", "2", "--experts", "8", "--topk", "2", "--op", "pair", "--repeat", "3", "--by-queues"]
-    ONE = [*BENCH, "--hidden", "256", "--tokens", "4"]
+    BENCH = ("bench", "--ranks", "2", "--experts", "8", "--topk", "2", "--op", "pair", "--repeat", "3", "--by-queues")
+    ONE = (*BENCH, "--hidden", "256", "--tokens", "4")
 
     def baseline(self, us):
         """The lines of a run, as an older file might hold them: another time, and the keys that every line has."""
@@ -447,8 +422,7 @@ class Compare(Case):
         self.assertIn("1 lines compared, 0 regressions", self.crossdock(*self.ONE, "--compare", self.baseline(1e9)).stdout)
 
     def test_nothing_to_compare(self):
-        done = self.crossdock(*self.BENCH, "--hidden", "256", "--tokens", "5", "--compare", self.baseline(1),
-                              code=BAD_INPUT)
+        done = self.crossdock(*self.BENCH, "--hidden", "256", "--tokens", "5", "--compare", self.baseline(1), code=BAD_INPUT)
         self.assertIn("has no line about any of these calls", done.stderr)
 
     def test_nothing_timed(self):
@@ -458,7 +432,7 @@ class Compare(Case):
 
 
 class Report(Case):
-    LINES = [os.path.join(SOURCE, "bench", "baselines", name) for name in ("h200x4.jsonl", "h200x2.jsonl")]
+    LINES = tuple(os.path.join(SOURCE, "bench", "baselines", name) for name in ("h200x4.jsonl", "h200x2.jsonl"))
 
     def test_page(self):
         self.crossdock("report", *self.LINES, "-o", "report.html")
@@ -488,9 +462,13 @@ class Report(Case):
 
     def test_bad_input(self):
         self.write("bad.jsonl", b"{}\n")
-        for words, flags in (("bad.jsonl line 1 is no line", ["bad.jsonl", "-o", "r"]), ("cannot read", ["missing", "-o", "r"]),
-                             ("--out is required", self.LINES), ("cannot write", [*self.LINES, "-o", "/no/such/folder/r"]),
-                             ("bad.jsonl: ", [*self.LINES, "--peers", "bad.jsonl", "-o", "r"])):
+        for words, flags in (
+            ("bad.jsonl line 1 is no line", ["bad.jsonl", "-o", "r"]),
+            ("cannot read", ["missing", "-o", "r"]),
+            ("--out is required", self.LINES),
+            ("cannot write", [*self.LINES, "-o", "/no/such/folder/r"]),
+            ("bad.jsonl: ", [*self.LINES, "--peers", "bad.jsonl", "-o", "r"]),
+        ):
             self.assertIn(words, self.crossdock("report", *flags, code=BAD_INPUT).stderr)
 
 

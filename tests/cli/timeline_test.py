@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """`crossdock trace` as a person meets it: instants and waits by peer, and a picture of one step."""
+
 import json
 import re
 import unittest
@@ -11,13 +12,13 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 
 class Timeline(Case):
-    SHAPE = ["trace", "--ranks", "3", "--tokens", "8", "--hidden", "256", "--experts", "6", "--topk", "2"]
+    SHAPE = ("trace", "--ranks", "3", "--tokens", "8", "--hidden", "256", "--experts", "6", "--topk", "2")
 
     def test_a_timeline_and_the_waits_by_peer(self):
         out = self.crossdock(*self.SHAPE, "--out", "a.json").stdout
         for phase in ("wait_counts", "wait_done", "wait_ready"):
             for rank in range(3):
-                row = re.search(rf"^{phase} +by rank {rank}((?: +\d+\.\d+)+)$", out, re.M)
+                row = re.search(rf"^{phase} +by rank {rank}((?: +\d+\.\d+)+)$", out, re.MULTILINE)
                 self.assertTrue(row and len(row[1].split()) == 3, out)
         events = json.loads(self.read("a.json"))["traceEvents"]
         for rank in range(3):
@@ -26,8 +27,15 @@ class Timeline(Case):
             waits = [e for e in events if e["ph"] == "X" and e["pid"] == rank and e["name"].startswith("wait_")]
             for e in events:
                 if e["ph"] == "i" and e["pid"] == rank:
-                    self.assertTrue(any(w["ts"] <= e["ts"] <= w["ts"] + w["dur"] + 1e-6 and w["args"]["epoch"] == e["args"]["epoch"]
-                                        and w["name"] == "wait_" + e["name"].split()[0] for w in waits), e)
+                    self.assertTrue(
+                        any(
+                            w["ts"] <= e["ts"] <= w["ts"] + w["dur"] + 1e-6
+                            and w["args"]["epoch"] == e["args"]["epoch"]
+                            and w["name"] == "wait_" + e["name"].split()[0]
+                            for w in waits
+                        ),
+                        e,
+                    )
 
     def test_a_picture_of_one_step(self):
         self.crossdock(*self.SHAPE, "--svg", "a.svg")

@@ -2,6 +2,7 @@
 """Compiles and runs every program that a document shows, and compares what it prints with what the document says.
 usage: check_programs.py --root REPOSITORY --library FILE --cxx COMPILER --cc COMPILER --out FOLDER [--update]
 --update writes what the programs print into the documents."""
+
 import argparse
 import os
 import subprocess
@@ -30,8 +31,19 @@ class Programs:
         compiler = [a.cc, "-std=c11", "-pthread"] if source.endswith(".c") else [a.cxx, "-std=c++20", "-pthread"]
         program = os.path.join(a.out, os.path.basename(source) + ".out")
         folder = os.path.dirname(a.library)
-        command = [*compiler, "-Wall", "-Wextra", "-Werror", "-ffp-contract=off", source, "-I" + os.path.join(a.root, "include"),
-                   a.library, "-Wl,-rpath," + folder, "-o", program]
+        command = [
+            *compiler,
+            "-Wall",
+            "-Wextra",
+            "-Werror",
+            "-ffp-contract=off",
+            source,
+            "-I" + os.path.join(a.root, "include"),
+            a.library,
+            "-Wl,-rpath," + folder,
+            "-o",
+            program,
+        ]
         if a.library.endswith(".a"):
             command.append("-lstdc++")
         done = subprocess.run(command, capture_output=True, text=True)
@@ -55,7 +67,7 @@ class Programs:
 
     def update(self, block, printed):
         lines = markdown.read(self.args.root, block.path).split("\n")
-        lines[block.line - 1:block.line - 1 + block.text.count("\n")] = printed.rstrip("\n").split("\n")
+        lines[block.line - 1 : block.line - 1 + block.text.count("\n")] = printed.rstrip("\n").split("\n")
         with open(os.path.join(self.args.root, block.path), "w", encoding="utf-8") as f:
             f.write("\n".join(lines))
         print(f"{block.path}:{block.line}: updated")

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Documents agree with the sources: paths and links lead somewhere, named functions are in the named files, excerpts are
 verbatim, tables of enumerations hold every member. usage: check_text.py --root REPOSITORY"""
+
 import argparse
+import functools
 import os
 import re
 import sys
@@ -22,7 +24,7 @@ def anchor_of(title):
 
 
 def anchors(text):
-    return {anchor_of(title) for title in re.findall(r"^#+ (.*)$", text, re.M)}
+    return {anchor_of(title) for title in re.findall(r"^#+ (.*)$", text, re.MULTILINE)}
 
 
 def check_links(root, path, text):
@@ -47,12 +49,15 @@ def check_paths(root, text):
                 yield f"`{named}` does not name {identifier}"
 
 
-def check_tests(root, text, sources=[]):
-    if not sources:
-        folder = os.path.join(root, "tests")
-        sources.append("".join(markdown.read(at, file) for at, _, files in os.walk(folder) for file in files if file.endswith(".cpp")))
+@functools.cache
+def sources_of_tests(root):
+    folder = os.path.join(root, "tests")
+    return "".join(markdown.read(at, file) for at, _, files in os.walk(folder) for file in files if file.endswith(".cpp"))
+
+
+def check_tests(root, text):
     for suite, test in TEST.findall(text):
-        if not re.search(rf"\(\s*{suite},\s*{test}\s*\)", sources[0]):
+        if not re.search(rf"\(\s*{suite},\s*{test}\s*\)", sources_of_tests(root)):
             yield f"`{suite}.{test}`: there is no such test"
 
 
@@ -69,33 +74,41 @@ def check_block(root, block):
     if must and block.language in ("cpp", "c") and not block.mark:
         yield "a block of code without a mark; see tests/docs/markdown.py"
     if what == "from":
-        squeeze = lambda s: re.sub(r"\s+", " ", s).strip()
+
+        def squeeze(s):
+            return re.sub(r"\s+", " ", s).strip()
+
         if not os.path.exists(os.path.join(root, argument)):
             yield f"an excerpt from {argument}, which is not in the repository"
         elif squeeze(block.text) not in squeeze(markdown.read(root, argument)):
             yield f"an excerpt that does not stand in {argument}"
     if what == "list":
         members = members_of(root, argument)
-        shown = re.findall(r"^\| `(\w+)` \|(.*)\|$", block.text, re.M)
+        shown = re.findall(r"^\| `(\w+)` \|(.*)\|$", block.text, re.MULTILINE)
         if members is None:
             yield f"a table of {argument}, which is not in lists.h"
         elif [name for name, _ in shown] != [name for name, _ in members]:
             yield f"a table of {argument} shows {[n for n, _ in shown]}; the list has {[n for n, _ in members]}"
         else:
-            yield from (f"row `{name}` of {argument} should say \"{says}\"" for (name, says), (_, row) in zip(members, shown)
-                        if says.replace("`", "") not in row.replace("`", ""))
+            yield from (
+                f'row `{name}` of {argument} should say "{says}"'
+                for (name, says), (_, row) in zip(members, shown, strict=True)
+                if says.replace("`", "") not in row.replace("`", "")
+            )
 
 
 def check(root, path):
     text = markdown.read(root, path)
     blocks = markdown.blocks_of(path, text)
-    prose = re.sub(r"^```.*?^```", "", text, flags=re.S | re.M)
+    prose = re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
     problems = [f"{path}: {p}" for p in [*check_links(root, path, prose), *check_paths(root, prose), *check_tests(root, prose)]]
     return problems + [f"{path}:{b.line}: {p}" for b in blocks for p in check_block(root, b)]
 
 
 def self_test(root):
-    text = "# A b\n<!-- run -->\n```cpp\nint x;\n```\n\n```c\ny\n```\n<!-- list XD_PATHS -->\n\n| a | b |\n|---|---|\n| `staged` | x |\nend\n"
+    text = (
+        "# A b\n<!-- run -->\n```cpp\nint x;\n```\n\n```c\ny\n```\n<!-- list XD_PATHS -->\n\n| a | b |\n|---|---|\n| `staged` | x |\nend\n"
+    )
     blocks = markdown.blocks_of("docs/x.md", text)
     assert [(b.mark, b.language) for b in blocks] == [("run", "cpp"), ("", "c"), ("list XD_PATHS", "table")], blocks
     assert blocks[0].text == "int x;\n" and blocks[0].line == 4

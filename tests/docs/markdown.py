@@ -9,6 +9,7 @@ A mark is a comment on the line before a fenced block or a table:
   <!-- list XD_NAME -->  a table whose first column names the members of that list of lists.h, in order
   <!-- sketch -->        code that is shown, not checked
 Every cpp and c block of README.md, HACKING.md and docs/ carries a mark."""
+
 import dataclasses
 import os
 import re
@@ -21,8 +22,8 @@ FENCE = re.compile(r"^(```+)(\w*)$")
 @dataclasses.dataclass
 class Block:
     path: str
-    line: int      # of its first line of text
-    mark: str      # "" if there is none
+    line: int  # of its first line of text
+    mark: str  # "" if there is none
     language: str  # "table" for tables
     text: str
 
@@ -53,12 +54,12 @@ def blocks_of(path, text):
         if fence:
             while i + 1 < len(lines) and lines[i + 1] != fence[1]:
                 i += 1
-            blocks.append(Block(path, first + 1, mark, fence[2], "".join(line + "\n" for line in lines[first:i + 1])))
+            blocks.append(Block(path, first + 1, mark, fence[2], "".join(line + "\n" for line in lines[first : i + 1])))
             i += 1
         elif mark.startswith("list ") and lines[i].startswith("|"):
             while i + 1 < len(lines) and lines[i + 1].startswith("|"):
                 i += 1
-            blocks.append(Block(path, first, mark, "table", "\n".join(lines[first - 1:i + 1]) + "\n"))
+            blocks.append(Block(path, first, mark, "table", "\n".join(lines[first - 1 : i + 1]) + "\n"))
         elif marked or not lines[i].strip():
             mark = marked[1] if marked else mark
             i += 1

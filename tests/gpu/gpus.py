@@ -2,6 +2,7 @@
 """Which GPUs this host has, and what differs between the vendors for `./dev gpu`. As a program: prints the backend.
 
 usage: gpus.py"""
+
 import collections
 import glob
 import os
@@ -12,8 +13,10 @@ import sys
 # backend, variable that lists the devices of a process, how many hardware queues a process may have, and what a name of a GPU
 # says beside its model
 Vendor = collections.namedtuple("Vendor", "backend visible queues chatter")
-VENDORS = [Vendor("cuda", "CUDA_VISIBLE_DEVICES", {"CUDA_DEVICE_MAX_CONNECTIONS": "32"}, r"nvidia"),
-           Vendor("hip", "HIP_VISIBLE_DEVICES", {"GPU_MAX_HW_QUEUES": "16"}, r"amd|instinct|radeon|oam|vf")]
+VENDORS = [
+    Vendor("cuda", "CUDA_VISIBLE_DEVICES", {"CUDA_DEVICE_MAX_CONNECTIONS": "32"}, r"nvidia"),
+    Vendor("hip", "HIP_VISIBLE_DEVICES", {"GPU_MAX_HW_QUEUES": "16"}, r"amd|instinct|radeon|oam|vf"),
+]
 TOPOLOGY = "/sys/class/kfd/kfd/topology/nodes"  # what AMD's kernel driver says
 
 
@@ -36,9 +39,9 @@ def nvidia_names():
 
 def amd_names(topology=TOPOLOGY):
     names = []
-    for agent in re.split(r"^\*+\s*$\s*^Agent \d+\s*$", _output("rocminfo"), flags=re.M):
-        if re.search(r"^\s*Device Type:\s*GPU\s*$", agent, re.M):
-            marketing, name = (re.search(rf"^\s*{what}:[ \t]*(\S.*?)\s*$", agent, re.M) for what in ("Marketing Name", "Name"))
+    for agent in re.split(r"^\*+\s*$\s*^Agent \d+\s*$", _output("rocminfo"), flags=re.MULTILINE):
+        if re.search(r"^\s*Device Type:\s*GPU\s*$", agent, re.MULTILINE):
+            marketing, name = (re.search(rf"^\s*{what}:[ \t]*(\S.*?)\s*$", agent, re.MULTILINE) for what in ("Marketing Name", "Name"))
             names.append((marketing or name).group(1) if marketing or name else "AMD GPU")
     return names or _names_of_driver(topology)
 
@@ -48,7 +51,7 @@ def _names_of_driver(topology):
     names = []
     for properties in sorted(glob.glob(os.path.join(topology, "*", "properties"))):
         with open(properties, encoding="utf-8") as f:
-            version = int((re.search(r"^gfx_target_version (\d+)$", f.read(), re.M) or [0, "0"])[1])
+            version = int((re.search(r"^gfx_target_version (\d+)$", f.read(), re.MULTILINE) or [0, "0"])[1])
         if version:  # a CPU has 0
             names.append(f"gfx{version // 10000}{version // 100 % 100:x}{version % 100:x}")
     return names
@@ -64,7 +67,7 @@ def visible_to_caller(backend, count):
     if listed is None:
         return [str(gpu) for gpu in range(count)]
     names = [name.strip() for name in listed.split(",")]
-    return names[:next((i for i, name in enumerate(names) if name in ("", "-1")), len(names))]
+    return names[: next((i for i, name in enumerate(names) if name in ("", "-1")), len(names))]
 
 
 def backend_here():

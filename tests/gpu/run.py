@@ -5,6 +5,7 @@ of each that failed; leaves logs, results, the table of faults and a baseline in
 
 usage: run.py --build DIR [--out DIR] [--gpus N] [--long | --all] [--only NAME,...] [--limit S] [--list] [--backend cuda|hip|cpu]
               [--baseline]"""
+
 import argparse
 import json
 import os
@@ -33,18 +34,24 @@ class Running:
         # Ranks that share a device need hardware queues of their own: a kernel that waits for its stream's turn would hold
         # up the peer's kernel that it waits for.
         vendor = known.vendor_of(args.backend)
-        env = {**os.environ, "CROSSDOCK_BACKEND": args.backend, **vendor.queues,
-               "CROSSDOCK_PLUGIN_DIR": os.path.join(args.build, "lib"),
-               "PATH": os.environ.get("PATH", "") + ":/usr/local/cuda/bin:/opt/rocm/bin", **step.env,
-               vendor.visible: ",".join(args.devices[gpu] for gpu in gpus)}
+        env = {
+            **os.environ,
+            "CROSSDOCK_BACKEND": args.backend,
+            **vendor.queues,
+            "CROSSDOCK_PLUGIN_DIR": os.path.join(args.build, "lib"),
+            "PATH": os.environ.get("PATH", "") + ":/usr/local/cuda/bin:/opt/rocm/bin",
+            **step.env,
+            vendor.visible: ",".join(args.devices[gpu] for gpu in gpus),
+        }
         with open(self.log, "w", encoding="utf-8") as log:
             command = shlex.split(step.command.format(**words))
             log.write(" ".join(command) + "\n")
             log.flush()
             try:
                 # a session of its own, so that the ranks it has started can be ended with it
-                self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=env, cwd=args.out,
-                                                start_new_session=True)
+                self.process = subprocess.Popen(
+                    command, stdout=log, stderr=subprocess.STDOUT, env=env, cwd=args.out, start_new_session=True
+                )
             except OSError as error:
                 log.write(str(error) + "\n")
                 self.process = None
@@ -86,9 +93,10 @@ def gpus_for(step, args, running):
 
     def load(gpu):
         return sum(1 if r.step.company == plan.LIGHT else 2 for r in running if gpu in r.gpus)
+
     room = 1 if step.company == plan.LIGHT else 0
     free = sorted((gpu for gpu in range(args.gpus) if load(gpu) <= room), key=load)
-    return sorted(free[:step.gpus]) if len(free) >= step.gpus else None
+    return sorted(free[: step.gpus]) if len(free) >= step.gpus else None
 
 
 def run_all(steps, args, report):
@@ -126,12 +134,12 @@ def text_of(log):
 
 def passed_in(text):
     """Tests that a suite says have passed; None: it is no suite, or has not come to its end."""
-    found = re.findall(r"^\[  PASSED  \] (\d+) tests?", text, re.M)
+    found = re.findall(r"^\[  PASSED  \] (\d+) tests?", text, re.MULTILINE)
     return int(found[-1]) if found else None
 
 
 def skipped_in(text):
-    found = re.findall(r"^\[  SKIPPED \] (\d+) tests?, listed below|^\d+ cases, \d+ failed, (\d+) not for CI", text, re.M)
+    found = re.findall(r"^\[  SKIPPED \] (\d+) tests?, listed below|^\d+ cases, \d+ failed, (\d+) not for CI", text, re.MULTILINE)
     return sum(int(number) for numbers in found for number in numbers if number)
 
 
@@ -143,9 +151,8 @@ def summary_of(log):
 
 
 def said_in(text):
-    for pattern in (r"\d+ cases, \d+ failed.*", r"\[  PASSED  \] \d+ tests?", r"ERROR SUMMARY: .*", r"\d+ tests? ran.*",
-                    r"^\d+ edges.*"):
-        found = re.findall(pattern, text, re.M)
+    for pattern in (r"\d+ cases, \d+ failed.*", r"\[  PASSED  \] \d+ tests?", r"ERROR SUMMARY: .*", r"\d+ tests? ran.*", r"^\d+ edges.*"):
+        found = re.findall(pattern, text, re.MULTILINE)
         if found:
             return found[-1].strip().rstrip(".")
     return ""
@@ -170,16 +177,14 @@ def write_baseline(args, names, steps, ended_well):
             continue
         to = os.path.join(folder, f"{model}x{n}.jsonl")
         with open(to, "w", encoding="utf-8") as baseline:
-            for step in benches:
-                baseline.write(text_of(os.path.join(args.out, step.figures)))
+            baseline.writelines(text_of(os.path.join(args.out, step.figures)) for step in benches)
         print("baseline:", os.path.relpath(to, ROOT))
     return partial
 
 
 def write_faults(args, names_of_steps):
     """The rows that the fault tests print, as one table in --out/faults.md."""
-    rows = [line for name in names_of_steps for line in text_of(os.path.join(args.out, name + ".log")).splitlines()
-            if line.startswith("|")]
+    rows = [line for name in names_of_steps for line in text_of(os.path.join(args.out, name + ".log")).splitlines() if line.startswith("|")]
     if rows:
         with open(os.path.join(args.out, "faults.md"), "w", encoding="utf-8") as f:
             f.write("\n".join(["| injected | reported |", "|---|---|", *rows]) + "\n")
@@ -201,14 +206,17 @@ def chosen(plans, args):
         if any(s.name.startswith(name) for s in steps):
             continue
         other = [plan for plan, its in everywhere.items() if any(s.name.startswith(name) for s in its)]
-        sys.exit(f"--only {name}: no step of this plan ({args.plan}) begins so; " +
-                 (f"ask for it with {' or '.join(plan_flag(p) for p in other)}" if other else
-                  "there are " + ", ".join(s.name for s in steps)))
+        sys.exit(
+            f"--only {name}: no step of this plan ({args.plan}) begins so; "
+            + (f"ask for it with {' or '.join(plan_flag(p) for p in other)}" if other else "there are " + ", ".join(s.name for s in steps))
+        )
     picked = [s for s in steps if not wanted or any(s.name.startswith(w) for w in wanted)]
     left_out = [s.name for s in steps if s.figures and s not in picked]
     if args.baseline and (left_out or not any(s.figures for s in picked)):
-        sys.exit("--baseline replaces whole files, and this selection is not all benches of the plan; it leaves out "
-                 + (", ".join(left_out) or "every bench"))
+        sys.exit(
+            "--baseline replaces whole files, and this selection is not all benches of the plan; it leaves out "
+            + (", ".join(left_out) or "every bench")
+        )
     return [s._replace(limit_s=min(s.limit_s, args.limit)) for s in picked]
 
 
@@ -224,8 +232,7 @@ def arguments():
     which = parser.add_mutually_exclusive_group()
     for name in ("long", "all"):
         which.add_argument("--" + name, dest="plan", action="store_const", const=name, default="quick")
-    parser.add_argument("--minutes", type=float, default=0,
-                        help="no step starts later than this; without it 9, and 30 with --all")
+    parser.add_argument("--minutes", type=float, default=0, help="no step starts later than this; without it 9, and 30 with --all")
     parser.add_argument("--limit", type=float, default=600.0, help="seconds that no step may exceed, whatever its own limit")
     parser.add_argument("--only", default="")
     parser.add_argument("--list", action="store_true")
@@ -246,8 +253,10 @@ def main():
     if args.backend == "cpu":
         args.devices = [str(gpu) for gpu in range(args.gpus)]
     if args.gpus < 1 or (len(args.devices) < args.gpus and not args.list):
-        sys.exit(f"{len(args.devices)} GPUs found for backend {args.backend}, {max(args.gpus, 1)} wanted; nvidia-smi -L or rocminfo "
-                 f"lists them, {known.vendor_of(args.backend).visible} may hide some")
+        sys.exit(
+            f"{len(args.devices)} GPUs found for backend {args.backend}, {max(args.gpus, 1)} wanted; nvidia-smi -L or rocminfo "
+            f"lists them, {known.vendor_of(args.backend).visible} may hide some"
+        )
     steps = chosen({name: make(args.gpus, args.backend) for name, make in plan.PLANS.items()}, args)
     if args.list:
         return print("\n".join(f"{s.name:24} {s.gpus} GPU(s) {s.limit_s:4} s  {s.command}" for s in steps))
@@ -275,8 +284,10 @@ def run_and_tell(steps, args, names):
     write_faults(args, [r["step"] for r in results if r["step"].startswith("faults")])
     print("all logs:", os.path.relpath(shutil.make_archive(args.out, "gztar", args.out), ROOT))
     failed = [r["step"] for r in results if r["status"] != 0]
-    print(f"{len(results)} of {len(steps)} steps in {time.monotonic() - began:.0f} s, {len(failed)} failed"
-          f"{': ' + ', '.join(failed) if failed else ''}, {sum(r['skipped'] for r in results)} tests skipped")
+    print(
+        f"{len(results)} of {len(steps)} steps in {time.monotonic() - began:.0f} s, {len(failed)} failed"
+        f"{': ' + ', '.join(failed) if failed else ''}, {sum(r['skipped'] for r in results)} tests skipped"
+    )
     if args.baseline and partial:
         print("no baseline of " + ", ".join(f"{n} ranks" for n in partial) + ": a bench failed or did not run")
     return len(ended_well) == len(steps)

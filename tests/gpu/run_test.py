@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The runner of `./dev gpu` with steps that need no GPU."""
+
 import json
 import os
 import re
@@ -9,17 +10,20 @@ import sys
 import tempfile
 import time
 import types
+import typing
 import unittest
 import unittest.mock
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-import gpus as known  # noqa: E402
-import run as runner  # noqa: E402
-import steps as plan  # noqa: E402
+import gpus as known
+import run as runner
+import steps as plan
 
 BUILD = os.environ.get("BUILD_DIR", "")
-SLEEPER = (sys.executable + " -c \"import os,time; t=time.time(); time.sleep(0.3); "
-           "print('SPAN', os.environ['CUDA_VISIBLE_DEVICES'], t, time.time())\"")
+SLEEPER = (
+    sys.executable + ' -c "import os,time; t=time.time(); time.sleep(0.3); '
+    "print('SPAN', os.environ['CUDA_VISIBLE_DEVICES'], t, time.time())\""
+)
 
 
 NVIDIA_SMI = "echo 'NVIDIA H200'; echo 'NVIDIA H200'"
@@ -31,8 +35,12 @@ Agent {number}
   Marketing Name:          {marketing}
   Device Type:             {kind}
 """
-ROCMINFO = "cat <<'END'\nROCk module is loaded\n" + AGENT.format(number=1, name="AMD EPYC", marketing="AMD EPYC 9575F", kind="CPU") + "".join(
-    AGENT.format(number=n, name="gfx942", marketing="AMD Instinct MI300X", kind="GPU") for n in (2, 3)) + "END"
+ROCMINFO = (
+    "cat <<'END'\nROCk module is loaded\n"
+    + AGENT.format(number=1, name="AMD EPYC", marketing="AMD EPYC 9575F", kind="CPU")
+    + "".join(AGENT.format(number=n, name="gfx942", marketing="AMD Instinct MI300X", kind="GPU") for n in (2, 3))
+    + "END"
+)
 
 
 class StandIns:
@@ -61,12 +69,14 @@ def play(steps, gpus=4, minutes=1.0, backend="cpu", devices=None):
     """Runs steps; (name, status, log) of each in the order in which they ended."""
     ended = []
     with tempfile.TemporaryDirectory() as folder:
-        args = types.SimpleNamespace(build=BUILD, out=folder, gpus=gpus, devices=devices or [str(g) for g in range(gpus)],
-                                     backend=backend, minutes=minutes)
+        args = types.SimpleNamespace(
+            build=BUILD, out=folder, gpus=gpus, devices=devices or [str(g) for g in range(gpus)], backend=backend, minutes=minutes
+        )
 
         def report(r):
             with open(r.log, encoding="utf-8") as f:
                 ended.append((r.step.name, r.status(), f.read()))
+
         runner.run_all(steps, args, report)
     return ended
 
@@ -77,14 +87,24 @@ class Runner(unittest.TestCase):
         spans = {}
         for name, status, log in play(steps):
             self.assertEqual(status, 0, log)
-            gpus, begin, end = re.search(r"^SPAN (\S+) (\S+) (\S+)$", log, re.M).groups()
+            gpus, begin, end = re.search(r"^SPAN (\S+) (\S+) (\S+)$", log, re.MULTILINE).groups()
             spans[name] = (set(gpus.split(",")), float(begin), float(end))
         self.assertEqual({name: len(s[0]) for name, s in spans.items()}, {s.name: s.gpus for s in steps})
         return spans
 
     def test_gpus_are_shared_out(self):
-        needs = [("b0", 2, plan.BUSY), ("b1", 2, plan.BUSY), ("b2", 4, plan.BUSY), ("l0", 4, plan.LIGHT), ("alone", 1, plan.ALONE),
-                 ("l1", 4, plan.LIGHT), ("q0", 2, plan.QUIET), ("q1", 2, plan.QUIET), ("b3", 1, plan.BUSY), ("b4", 2, plan.BUSY)]
+        needs = [
+            ("b0", 2, plan.BUSY),
+            ("b1", 2, plan.BUSY),
+            ("b2", 4, plan.BUSY),
+            ("l0", 4, plan.LIGHT),
+            ("alone", 1, plan.ALONE),
+            ("l1", 4, plan.LIGHT),
+            ("q0", 2, plan.QUIET),
+            ("q1", 2, plan.QUIET),
+            ("b3", 1, plan.BUSY),
+            ("b4", 2, plan.BUSY),
+        ]
         company = {name: c for name, _, c in needs}
         spans = self.spans([plan.Step(name, need, 10, SLEEPER, {}, c) for name, need, c in needs])
         together = set()
@@ -103,8 +123,14 @@ class Runner(unittest.TestCase):
         self.assertGreaterEqual(spans["l2"][1], min(spans["l0"][2], spans["l1"][2]))
 
     def test_failures_hangs_and_missing_programs_are_noticed(self):
-        ended = play([plan.Step("bad", 1, 10, "false"), plan.Step("hangs", 1, 0.5, "sleep 60"),
-                      plan.Step("missing", 1, 10, "{bin}/no-such-program"), plan.Step("good", 1, 10, "true")])
+        ended = play(
+            [
+                plan.Step("bad", 1, 10, "false"),
+                plan.Step("hangs", 1, 0.5, "sleep 60"),
+                plan.Step("missing", 1, 10, "{bin}/no-such-program"),
+                plan.Step("good", 1, 10, "true"),
+            ]
+        )
         statuses = {name: status for name, status, _ in ended}
         self.assertEqual((statuses["bad"], statuses["good"], statuses["missing"]), (1, 0, 127))
         self.assertLess(statuses["hangs"], 0)
@@ -115,19 +141,19 @@ class Runner(unittest.TestCase):
 
     def test_a_step_that_is_killed_takes_its_children_with_it(self):
         with tempfile.NamedTemporaryFile("r") as word:
-            (_, status, _), = play([plan.Step("hangs", 1, 0.5, f"bash -c '(sleep 1.5; echo alive > {word.name}) & wait'")])
+            ((_, status, _),) = play([plan.Step("hangs", 1, 0.5, f"bash -c '(sleep 1.5; echo alive > {word.name}) & wait'")])
             self.assertLess(status, 0)
             time.sleep(2)
             self.assertEqual(word.read(), "")
 
     def test_a_suite_that_runs_nothing_has_failed(self):
         for said, right in (("0 tests.", 1), ("1 test.", 0), ("12 tests.", 0)):
-            (_, status, _), = play([plan.Step("suite", 1, 10, f"echo '[  PASSED  ] {said}'")])
+            ((_, status, _),) = play([plan.Step("suite", 1, 10, f"echo '[  PASSED  ] {said}'")])
             self.assertEqual(status, right, said)
 
     def test_a_step_sees_the_gpus_that_the_caller_has(self):
         show = sys.executable + " -c \"import os; print('SEES', os.environ['CUDA_VISIBLE_DEVICES'])\""
-        (_, _, log), = play([plan.Step("show", 2, 10, show)], gpus=2, devices=["5", "GPU-3"])
+        ((_, _, log),) = play([plan.Step("show", 2, 10, show)], gpus=2, devices=["5", "GPU-3"])
         self.assertIn("SEES 5,GPU-3\n", log)
         for listed, visible in (("5,GPU-3", ["5", "GPU-3"]), ("2,-1,3", ["2"]), ("", []), (None, ["0", "1", "2"])):
             with unittest.mock.patch.dict(os.environ, {} if listed is None else {"CUDA_VISIBLE_DEVICES": listed}):
@@ -136,17 +162,31 @@ class Runner(unittest.TestCase):
                 self.assertEqual(known.visible_to_caller("cuda", 3), visible)
 
     def test_summaries(self):
-        for text, summary in [("58 cases, 0 failed\n", "58 cases, 0 failed"), ("[  PASSED  ] 12 tests.\n", "[  PASSED  ] 12 tests"),
-                              ("[  PASSED  ] 1 test.\n[  SKIPPED ] 2 tests, listed below:\n[  SKIPPED ] A.b\n[  SKIPPED ] A.c\n",
-                               "[  PASSED  ] 1 test, 2 skipped"), ("nothing\n", "")]:
+        for text, summary in [
+            ("58 cases, 0 failed\n", "58 cases, 0 failed"),
+            ("[  PASSED  ] 12 tests.\n", "[  PASSED  ] 12 tests"),
+            (
+                "[  PASSED  ] 1 test.\n[  SKIPPED ] 2 tests, listed below:\n[  SKIPPED ] A.b\n[  SKIPPED ] A.c\n",
+                "[  PASSED  ] 1 test, 2 skipped",
+            ),
+            ("nothing\n", ""),
+        ]:
             with tempfile.NamedTemporaryFile("w", suffix=".log") as f:
                 f.write(text)
                 f.flush()
                 self.assertEqual(runner.summary_of(f.name), summary)
 
     def test_every_step_names_what_there_is(self):
-        programs = {"backend_tests", "device_tests", "multirank_tests", "property_tests", "fuzz_tests", "hip_machine_tests", "crossdock",
-                    "litmus"}
+        programs = {
+            "backend_tests",
+            "device_tests",
+            "multirank_tests",
+            "property_tests",
+            "fuzz_tests",
+            "hip_machine_tests",
+            "crossdock",
+            "litmus",
+        }
         helps = {}
         for step in [step for make in plan.PLANS.values() for backend in ("cuda", "hip") for step in make(4, backend)]:
             words = [w for w in shlex.split(step.command) if w.startswith("{bin}/")]
@@ -166,9 +206,13 @@ class Runner(unittest.TestCase):
         program = os.path.join(BUILD, "bin", "litmus")
         if not os.path.exists(program):
             self.skipTest("this build has none")
-        for words, code, said in ((["--help"], 0, "usage:"), (["--round", "5"], 2, "there is no `--round`"),
-                                  (["--rounds", "5x"], 2, "`5x`"), (["--rounds"], 2, "needs a number"),
-                                  (["--channels", "0"], 2, "--channels 1 to")):
+        for words, code, said in (
+            (["--help"], 0, "usage:"),
+            (["--round", "5"], 2, "there is no `--round`"),
+            (["--rounds", "5x"], 2, "`5x`"),
+            (["--rounds"], 2, "needs a number"),
+            (["--channels", "0"], 2, "--channels 1 to"),
+        ):
             done = subprocess.run([program, *words], capture_output=True, text=True)
             self.assertEqual(done.returncode, code, words)
             self.assertIn(said, done.stdout + done.stderr)
@@ -183,8 +227,9 @@ class Runner(unittest.TestCase):
         for (program, wanted), name in suites.items():
             positive, _, negative = wanted.removeprefix("--gtest_filter=").partition("-")
             for part in positive.split(":") if os.path.exists(program) else []:  # each part of it
-                listed = subprocess.run([program, "--gtest_list_tests", f"--gtest_filter={part}-{negative}"], capture_output=True,
-                                        text=True, check=True)
+                listed = subprocess.run(
+                    [program, "--gtest_list_tests", f"--gtest_filter={part}-{negative}"], capture_output=True, text=True, check=True
+                )
                 self.assertRegex(listed.stdout, r"(?m)^  \S", f"{name}: nothing is called {part}")
 
     def test_names_of_steps_are_unique_and_two_gpus_do(self):
@@ -200,8 +245,11 @@ class Runner(unittest.TestCase):
             cases = json.load(f)
         with open(os.path.join(runner.ROOT, "include", "crossdock", "lists.h"), encoding="utf-8") as f:
             lists = f.read()
-        seen = {"layout": {c.get("layout", "token_major") for c in cases}, "combine_quant": {c.get("combine_quant", "none") for c in cases},
-                "path": {"zero_copy" if c.get("zero_copy") else c.get("path", "staged") for c in cases}}
+        seen = {
+            "layout": {c.get("layout", "token_major") for c in cases},
+            "combine_quant": {c.get("combine_quant", "none") for c in cases},
+            "path": {"zero_copy" if c.get("zero_copy") else c.get("path", "staged") for c in cases},
+        }
         for key, names in seen.items():
             rows = re.search(rf"#define XD_{key.upper()}S\(X\)((?:.*\\\n)*.*)", lists).group(1)
             self.assertEqual(names, set(re.findall(r"X\((\w+)", rows)), key)
@@ -213,8 +261,10 @@ class Runner(unittest.TestCase):
 
     def test_shapes_of_the_whole_host_are_judged(self):
         commands = [step.command for step in plan.whole_host(4) if "--floor tell" in step.command]
-        tried = {flag: {v for c in commands for values in re.findall(rf"{flag} (\S+)", c) for v in values.split(",")}
-                 for flag in ("--hidden", "--topk", "--experts", "--tokens", "--ranks")}
+        tried = {
+            flag: {v for c in commands for values in re.findall(rf"{flag} (\S+)", c) for v in values.split(",")}
+            for flag in ("--hidden", "--topk", "--experts", "--tokens", "--ranks")
+        }
         self.assertLessEqual({"2048", "2880", "4096", "5120", "6144"}, tried["--hidden"])
         self.assertLessEqual({"1", "4", "6", "16"}, tried["--topk"])
         self.assertLessEqual({"64", "128", "384"}, tried["--experts"])
@@ -224,9 +274,15 @@ class Runner(unittest.TestCase):
 
 class Selections(unittest.TestCase):
     """What --only, --baseline and a second run do."""
-    PLANS = {"quick": [plan.Step("suite", 1, 9, ""), plan.Step("one_2", 2, 9, "", figures="one.jsonl"),
-                       plan.Step("two_2", 2, 9, "", figures="two.jsonl")],
-             "long": [plan.Step("litmus", 1, 9, "")]}
+
+    PLANS: typing.ClassVar = {
+        "quick": [
+            plan.Step("suite", 1, 9, ""),
+            plan.Step("one_2", 2, 9, "", figures="one.jsonl"),
+            plan.Step("two_2", 2, 9, "", figures="two.jsonl"),
+        ],
+        "long": [plan.Step("litmus", 1, 9, "")],
+    }
 
     def chosen(self, only="", baseline=False, which="quick"):
         args = types.SimpleNamespace(gpus=2, plan=which, only=only, baseline=baseline, limit=5)
@@ -267,8 +323,10 @@ class Selections(unittest.TestCase):
             with open(os.path.join(folder, "faults_2.log"), "w", encoding="utf-8") as f:
                 f.write("[ RUN ]\n| rank 1 late | rank 0: peer_lost |\nmore\n")
             runner.write_faults(types.SimpleNamespace(out=folder), ["faults_2"])
-            self.assertEqual(runner.text_of(os.path.join(folder, "faults.md")),
-                             "| injected | reported |\n|---|---|\n| rank 1 late | rank 0: peer_lost |\n")
+            self.assertEqual(
+                runner.text_of(os.path.join(folder, "faults.md")),
+                "| injected | reported |\n|---|---|\n| rank 1 late | rank 0: peer_lost |\n",
+            )
 
 
 class Vendors(unittest.TestCase):
@@ -291,15 +349,19 @@ class Vendors(unittest.TestCase):
             self.assertEqual(known.amd_names(nodes), ["gfx942", "gfx950"])
 
     def test_names_of_baselines(self):
-        for backend, name, model in [("cuda", "NVIDIA H200", "h200"), ("cuda", "NVIDIA H100 80GB HBM3", "h10080gbhbm3"),
-                                     ("hip", "AMD Instinct MI300X", "mi300x"), ("hip", "AMD Instinct MI355X OAM", "mi355x"),
-                                     ("hip", "gfx950", "gfx950")]:
+        for backend, name, model in [
+            ("cuda", "NVIDIA H200", "h200"),
+            ("cuda", "NVIDIA H100 80GB HBM3", "h10080gbhbm3"),
+            ("hip", "AMD Instinct MI300X", "mi300x"),
+            ("hip", "AMD Instinct MI355X OAM", "mi355x"),
+            ("hip", "gfx950", "gfx950"),
+        ]:
             self.assertEqual(known.model_of(backend, name), model)
 
     def test_a_step_sees_the_gpus_of_its_vendor(self):
         show = sys.executable + " -c \"import os; print([os.environ.get(n) for n in ('CROSSDOCK_BACKEND', '{}')])\""
         for backend, variable in (("cuda", "CUDA_VISIBLE_DEVICES"), ("hip", "HIP_VISIBLE_DEVICES")):
-            (_, status, log), = play([plan.Step("show", 2, 10, show.format(variable))], backend=backend)
+            ((_, status, log),) = play([plan.Step("show", 2, 10, show.format(variable))], backend=backend)
             self.assertEqual(status, 0, log)
             self.assertIn(f"['{backend}', '0,1']", log)
 
@@ -312,8 +374,12 @@ class Vendors(unittest.TestCase):
         for preset, stand_in in (("hip", {"rocminfo": ROCMINFO}), ("cuda", {"nvidia_smi": NVIDIA_SMI})):
             with StandIns(cmake='echo "cmake $*" >> "$CALLS"', **stand_in) as folder:
                 calls, out = os.path.join(folder, "calls"), os.path.join(folder, "out")
-                done = subprocess.run(["bash", os.path.join(runner.ROOT, "dev"), "gpu", "--only", "doctor", "--out", out],
-                                      capture_output=True, text=True, env={**os.environ, "CALLS": calls})
+                done = subprocess.run(
+                    ["bash", os.path.join(runner.ROOT, "dev"), "gpu", "--only", "doctor", "--out", out],
+                    capture_output=True,
+                    text=True,
+                    env={**os.environ, "CALLS": calls},
+                )
                 with open(calls, encoding="utf-8") as f:
                     self.assertEqual(f.read().splitlines()[0], f"cmake --preset {preset} -DCROSSDOCK_WERROR=OFF", done.stderr)
                 with open(os.path.join(out, "doctor.log"), encoding="utf-8") as f:

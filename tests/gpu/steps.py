@@ -2,11 +2,12 @@
 """What `./dev gpu` runs: name, number of GPUs, seconds it may take, command, how it bears company, and the file in `{out}` to
 which it adds its figures. `{bin}`, `{root}` and `{out}` are filled in. Steps that need fewer GPUs than there are run beside each
 other, on GPUs of their own."""
+
 import collections
 import math
 import shlex
 
-BUSY = "busy"    # takes its GPUs for itself
+BUSY = "busy"  # takes its GPUs for itself
 LIGHT = "light"  # leaves them idle most of the time, for the oracle's sake: two may share a GPU
 QUIET = "quiet"  # measures: beside it only what measures too, on other GPUs
 ALONE = "alone"  # measures what the machine can do: nothing beside it
@@ -15,8 +16,12 @@ Step = collections.namedtuple("Step", "name gpus limit_s command env company fig
 # Suites of host-only or CPU-only parts say nothing about a GPU.
 CPU_ONLY = "Fibers.*:*OnFibers*:FiberMachine.*"
 # Those that fork must find a process in which nobody has spoken to the driver.
-IN_ONE_PROCESS = ":".join(f"{name}.*" for name in (
-    "Shapes Ids Capacity Plans SeedGaps Usage Trace Lifetimes Agreement Streams Graphs Lost Manners Abort Tuning Packets").split())
+IN_ONE_PROCESS = ":".join(
+    f"{name}.*"
+    for name in (
+        "Shapes Ids Capacity Plans SeedGaps Usage Trace Lifetimes Agreement Streams Graphs Lost Manners Abort Tuning Packets"
+    ).split()
+)
 MOST_RANKS = 8
 SIZES = "1,8,32,64,128,256,512,1024,2048,4096,8192"
 DECODE = "--tokens 1,128,4096"
@@ -34,7 +39,7 @@ def suite(name, gpus, program, wanted="*", limit_s=240, **env):
 def num_points(arguments):
     """How many times a bench takes: the product of the lengths of its lists, of three operations by default."""
     words = shlex.split(arguments)
-    lists = {flag: value.split(",") for flag, value in zip(words[::2], words[1::2])}
+    lists = {flag: value.split(",") for flag, value in zip(words[::2], words[1::2], strict=False)}
     return math.prod(len(values) for values in {"--op": [None] * 3, **lists}.values())
 
 
@@ -52,8 +57,13 @@ def cases(name, gpus, file, arguments="", limit_s=240):
 
 def mem(ranks, backend):
     """Four ranks must stay below 0.75 GB each, and rows grow with the number of ranks."""
-    return Step(f"mem_{ranks}", 1, 30, f"{{bin}}/crossdock mem --backend {backend} --ranks {ranks} --tokens 4096 --hidden 7168 "
-                f"--experts 256 --topk 8 --in-flight 1 --layout token_major --limit {0.1875 * ranks:g}GB")
+    return Step(
+        f"mem_{ranks}",
+        1,
+        30,
+        f"{{bin}}/crossdock mem --backend {backend} --ranks {ranks} --tokens 4096 --hidden 7168 "
+        f"--experts 256 --topk 8 --in-flight 1 --layout token_major --limit {0.1875 * ranks:g}GB",
+    )
 
 
 # What only one vendor has.
@@ -62,13 +72,14 @@ OTHER_SHARE = {"cuda": "ipc", "hip": "vmm"}  # how processes share memory if not
 
 
 def backend_suites(n):
-    return [suite("backend", n, "backend_tests", "Matrix.EveryCellRuns*:Case.*"),
-            suite("backend_processes", n, "backend_tests", "Matrix.EveryCellAsProcesses")]
+    return [
+        suite("backend", n, "backend_tests", "Matrix.EveryCellRuns*:Case.*"),
+        suite("backend_processes", n, "backend_tests", "Matrix.EveryCellAsProcesses"),
+    ]
 
 
 def seed_cases(n):
-    return [cases("seed_a", n, "seed", f"--ranks {n} --part 0/2"),
-            cases("seed_b", n, "seed", f"--ranks {n} --part 1/2")]
+    return [cases("seed_a", n, "seed", f"--ranks {n} --part 0/2"), cases("seed_b", n, "seed", f"--ranks {n} --part 1/2")]
 
 
 def seed_as_processes(n):
@@ -86,28 +97,36 @@ def sms(gpus):
 
 
 def routing_benches(gpus):
-    return [bench("routings", gpus, "--tokens 128 --routing hot_spot,soft_hot --floor tell"),
-            bench("skewed", gpus, "--tokens 128,4096 --routing zipf,all_to_one --floor tell"),
-            bench("skewed_fp8", gpus, f"--tokens 128,4096 --routing zipf,all_to_one {FP8} --op dispatch,pair --floor tell")]
+    return [
+        bench("routings", gpus, "--tokens 128 --routing hot_spot,soft_hot --floor tell"),
+        bench("skewed", gpus, "--tokens 128,4096 --routing zipf,all_to_one --floor tell"),
+        bench("skewed_fp8", gpus, f"--tokens 128,4096 --routing zipf,all_to_one {FP8} --op dispatch,pair --floor tell"),
+    ]
 
 
 def form_benches(gpus):
-    return [bench("modes", gpus, f"{DECODE} --mode graph,graph1,eager --path staged,zero_copy"),
-            bench("layouts", gpus, f"{DECODE} --layout token_major,expert_major,contiguous"),
-            bench("weights", gpus, f"{DECODE} --combine-topk-weights no,yes --path staged,zero_copy --op combine"),
-            bench("wires", gpus, f"{DECODE} --combine-quant none,fp8_direct_cast,fp8_blockwise --op combine,pair")]
+    return [
+        bench("modes", gpus, f"{DECODE} --mode graph,graph1,eager --path staged,zero_copy"),
+        bench("layouts", gpus, f"{DECODE} --layout token_major,expert_major,contiguous"),
+        bench("weights", gpus, f"{DECODE} --combine-topk-weights no,yes --path staged,zero_copy --op combine"),
+        bench("wires", gpus, f"{DECODE} --combine-quant none,fp8_direct_cast,fp8_blockwise --op combine,pair"),
+    ]
 
 
 def sweeps(gpus, more=""):
-    return [bench("bf16", gpus, f"--tokens {SIZES} --path staged,zero_copy {more}".rstrip()),
-            bench("fp8", gpus, f"--tokens {SIZES} {FP8} --op dispatch,pair {more}".rstrip()),
-            bench("replay", gpus, f"--tokens {SIZES} --op replay")]
+    return [
+        bench("bf16", gpus, f"--tokens {SIZES} --path staged,zero_copy {more}".rstrip()),
+        bench("fp8", gpus, f"--tokens {SIZES} {FP8} --op dispatch,pair {more}".rstrip()),
+        bench("replay", gpus, f"--tokens {SIZES} --op replay"),
+    ]
 
 
 def packets(gpus):
     """What docs/adr/0014-one-hop.md predicts; compared with the oracle as all times are."""
-    return [bench("packets", gpus, "--tokens 1,8,16,32 --path staged,zero_copy", **IN_PACKETS),
-            bench("packets_fp8", gpus, f"--tokens 1,8,16,32 {FP8} --op dispatch,pair", **IN_PACKETS)]
+    return [
+        bench("packets", gpus, "--tokens 1,8,16,32 --path staged,zero_copy", **IN_PACKETS),
+        bench("packets_fp8", gpus, f"--tokens 1,8,16,32 {FP8} --op dispatch,pair", **IN_PACKETS),
+    ]
 
 
 def creation(gpus):
@@ -118,12 +137,14 @@ def shapes(gpus):
     """Around the usual shape one axis at a time, then its corners; lines above 1.25 x floor + 3 us are told, and fail nothing."""
     tokens = "--tokens 3,7,100,1000,4096"
     ends = "--op dispatch,combine --floor tell"
-    return [bench("hidden", gpus, f"{tokens} --hidden 2048,2880,4096,5120,6144 {ends}"),
-            bench("topk", gpus, f"{tokens} --topk 1,4,6,16 {ends}"),
-            bench("experts", gpus, f"{tokens} --experts 64,128,384 {ends}"),
-            bench("odd_tokens", gpus, f"--tokens 3,7,100,1000 --path staged,zero_copy {ends}"),
-            bench("corners", gpus, f"--tokens 7,1000 --hidden 2048,6144 --topk 1,16 --experts 64,384 {ends}"),
-            *([bench("three", 3, f"--tokens 1,3,7,100,128,1000,4096,8192 {ends}")] if gpus > 3 else [])]
+    return [
+        bench("hidden", gpus, f"{tokens} --hidden 2048,2880,4096,5120,6144 {ends}"),
+        bench("topk", gpus, f"{tokens} --topk 1,4,6,16 {ends}"),
+        bench("experts", gpus, f"{tokens} --experts 64,128,384 {ends}"),
+        bench("odd_tokens", gpus, f"--tokens 3,7,100,1000 --path staged,zero_copy {ends}"),
+        bench("corners", gpus, f"--tokens 7,1000 --hidden 2048,6144 --topk 1,16 --experts 64,384 {ends}"),
+        *([bench("three", 3, f"--tokens 1,3,7,100,128,1000,4096,8192 {ends}")] if gpus > 3 else []),
+    ]
 
 
 def limits(gpus):
@@ -153,10 +174,14 @@ def quick(gpus, backend="cuda"):
         ]
     for n in groups:
         steps += sweeps(n)
-    return steps + [
+    return [
+        *steps,
         bench("distinct", gpus, "--tokens 1,128,1024,4096 --path staged,zero_copy --routing distinct_ranks"),
         bench("distinct_fp8", gpus, f"--tokens 1,128,1024,4096 {FP8} --op dispatch,pair --routing distinct_ranks"),
-        *form_benches(gpus), creation(gpus), sms(gpus), *routing_benches(gpus),
+        *form_benches(gpus),
+        creation(gpus),
+        sms(gpus),
+        *routing_benches(gpus),
         Step("trace", gpus, 60, f"{{bin}}/crossdock trace --ranks {gpus} --tokens 128 --out {{out}}/decode.json --svg {{out}}/decode.svg"),
         Step("profile", gpus, 120, f"{{bin}}/crossdock profile --ranks {gpus} --tokens 128 --out {{out}}/profile"),
         *(mem(ranks, backend) for ranks in sorted({4, gpus})),
@@ -165,8 +190,10 @@ def quick(gpus, backend="cuda"):
 
 def sanitizer(tool, limit_s=450):
     """One process a rank, each under the tool: within a process it runs one kernel at a time, and ranks would wait for ever."""
-    command = (f"bash {{root}}/tests/gpu/each_rank.sh 2 compute-sanitizer --tool {tool} --error-exitcode 86 "
-               "{bin}/crossdock check --cases {root}/tests/gpu/sanitizer_cases.json --deadline-ms 200000")
+    command = (
+        f"bash {{root}}/tests/gpu/each_rank.sh 2 compute-sanitizer --tool {tool} --error-exitcode 86 "
+        "{bin}/crossdock check --cases {root}/tests/gpu/sanitizer_cases.json --deadline-ms 200000"
+    )
     return Step(tool, 2, limit_s, command)
 
 
@@ -181,7 +208,8 @@ def long(gpus, backend="cuda"):
     steps = [sanitizer(tool) for tool in SANITIZERS.get(backend, ())]
     share = OTHER_SHARE.get(backend, "automatic")
     backwards = ",".join(str(gpu) for gpu in reversed(range(gpus)))
-    return steps + [
+    return [
+        *steps,
         shared(gpus),
         cases("harder_processes", gpus, "harder", f"--ranks {gpus} --processes"),
         suite("device_reversed", gpus, "device_tests", CROSSDOCK_TEST_DEVICES=backwards),
@@ -202,12 +230,29 @@ def long(gpus, backend="cuda"):
 def whole_host(gpus, backend="cuda"):
     """All that a host must show with all its GPUs: that every bit is right, also in odd groups, and losses are noticed; then figures."""
     odd = [cases("seed_some", w, "seed", f"--ranks {w} --part 0/4") for w in range(5, gpus)]
-    fp8 = [bench("modes_fp8", gpus, f"{DECODE} --mode graph,graph1,eager {FP8} --op dispatch,pair"),
-           bench("sms_fp8", gpus, f"--tokens 128,4096 --num-sms 0,8,16,24,32,64 {FP8} --op dispatch")]
-    return [doctor(gpus), *backend_suites(gpus), *seed_cases(gpus), seed_as_processes(gpus), *odd,
-            cases("harder", gpus, "harder", "--rounds 2"), shared(gpus), faults(gpus), limits(gpus),
-            *sweeps(gpus, BOTH_ROUTINGS), creation(gpus), sms(gpus), *routing_benches(gpus), *form_benches(gpus), *fp8, *shapes(gpus),
-            *(mem(ranks, backend) for ranks in sorted({4, gpus}))]
+    fp8 = [
+        bench("modes_fp8", gpus, f"{DECODE} --mode graph,graph1,eager {FP8} --op dispatch,pair"),
+        bench("sms_fp8", gpus, f"--tokens 128,4096 --num-sms 0,8,16,24,32,64 {FP8} --op dispatch"),
+    ]
+    return [
+        doctor(gpus),
+        *backend_suites(gpus),
+        *seed_cases(gpus),
+        seed_as_processes(gpus),
+        *odd,
+        cases("harder", gpus, "harder", "--rounds 2"),
+        shared(gpus),
+        faults(gpus),
+        limits(gpus),
+        *sweeps(gpus, BOTH_ROUTINGS),
+        creation(gpus),
+        sms(gpus),
+        *routing_benches(gpus),
+        *form_benches(gpus),
+        *fp8,
+        *shapes(gpus),
+        *(mem(ranks, backend) for ranks in sorted({4, gpus})),
+    ]
 
 
 PLANS = {"quick": quick, "long": long, "all": whole_host}

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Arrows point down: reads every #include against the table of rooms below and names each that does not fit."""
+
 import fnmatch
 import os
 import re
@@ -11,8 +12,18 @@ LEAVES = ["crossdock/lists.h", "crossdock/types.hpp", "platform/attributes.hpp"]
 MACHINE = ["platform/*.hpp"]  # the vocabulary, not a twin folder: `*` does not cross a slash here
 RAISE = ["crossdock/error.hpp"]
 
-KERNEL_PARTS = ["types/*", *MACHINE, "route/*", "layout/*", "codec/*", "wire/*", "sync/*", "memory/peers.hpp",
-                "memory/regions.hpp", "crossdock/exchange.hpp"]
+KERNEL_PARTS = [
+    "types/*",
+    *MACHINE,
+    "route/*",
+    "layout/*",
+    "codec/*",
+    "wire/*",
+    "sync/*",
+    "memory/peers.hpp",
+    "memory/regions.hpp",
+    "crossdock/exchange.hpp",
+]
 # room -> what it may include besides its own files, its LEAVES and the standard library.
 SRC = {
     "types": [],
@@ -26,16 +37,26 @@ SRC = {
     "platform/hip": ["types/*", *MACHINE, *RAISE],
     "codec": ["types/*", *MACHINE],
     "sync": ["types/*", *MACHINE],
-    "memory": ["types/*", *MACHINE, "platform/system/*", *RAISE, "crossdock/config.hpp", "crossdock/exchange.hpp",
-               "crossdock/group.hpp"],
+    "memory": ["types/*", *MACHINE, "platform/system/*", *RAISE, "crossdock/config.hpp", "crossdock/exchange.hpp", "crossdock/group.hpp"],
     "wire": ["types/*", *MACHINE, "memory/peers.hpp"],
     "kernels/common": KERNEL_PARTS,
     "kernels/dispatch": [*KERNEL_PARTS, "kernels/common/*"],
     "kernels/expert_rows": [*KERNEL_PARTS, "kernels/common/*"],
     "kernels/combine": [*KERNEL_PARTS, "kernels/common/*"],
     "kernels/launch": ["types/*", *MACHINE, "memory/regions.hpp", "kernels/*/*"],
-    "op": ["types/*", *MACHINE, "platform/system/*", "memory/*", "tuning/*", "route/*", "layout/*", "codec/*", "sync/*",
-           "kernels/*/*", "crossdock/*"],
+    "op": [
+        "types/*",
+        *MACHINE,
+        "platform/system/*",
+        "memory/*",
+        "tuning/*",
+        "route/*",
+        "layout/*",
+        "codec/*",
+        "sync/*",
+        "kernels/*/*",
+        "crossdock/*",
+    ],
 }
 # Files where the machines meet: launch files join the bodies with one, platform itself lists them all.
 JOINTS = {"src/kernels/launch/*": ["platform/*/*", *RAISE], "src/platform/*.cpp": ["platform/*/*"]}
@@ -68,8 +89,12 @@ FREE = ("tools", "bench", "examples", "python")  # may use libraries of theirs
 # Rooms that speak to the operating system or a driver; the others use the standard library only.
 SYSTEM_HEADERS = {"platform", "platform/system", "platform/cpu", "platform/cuda", "platform/hip", "memory", "op"}
 # Headers of a vendor, by how they start, and the only files that may include them.
-VENDOR = {"cuda": ("src/platform/cuda/", "src/kernels/launch/launch_cuda", "tools/cuda/"), "nv": ("src/platform/cuda/",),
-          "hip": ("src/platform/hip/", "src/kernels/launch/launch_hip", "tools/hip/"), "rocm": ("src/platform/hip/",)}
+VENDOR = {
+    "cuda": ("src/platform/cuda/", "src/kernels/launch/launch_cuda", "tools/cuda/"),
+    "nv": ("src/platform/cuda/",),
+    "hip": ("src/platform/hip/", "src/kernels/launch/launch_hip", "tools/hip/"),
+    "rocm": ("src/platform/hip/",),
+}
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')
 
@@ -97,10 +122,9 @@ def why_not(path, quote, target, exists):
     beside = os.path.normpath(os.path.join(os.path.dirname(path), target))
     if quote == '"' and exists(beside):
         for base in ("src/", "include/", "tools/"):
-            beside = beside[len(base):] if beside.startswith(base) else beside
+            beside = beside.removeprefix(base)
         target = beside
-    known = [f"{base}{target}" for base in ("include/", "src/", "", *(["tools/"] if area == "tools" else []))
-             if exists(base + target)]
+    known = [f"{base}{target}" for base in ("include/", "src/", "", *(["tools/"] if area == "tools" else [])) if exists(base + target)]
     if quote == "<" and not known:
         return why_not_system(path, area, room, target)
     if not known and (area in FREE or target in GENERATED):
@@ -144,21 +168,54 @@ def check(path, text, exists):
 
 
 def self_test():
-    present = {"src/op/a.hpp", "src/types/shape.hpp", "src/memory/peers.hpp", "src/memory/heap.hpp", "src/wire/put.hpp",
-               "src/platform/machine.hpp", "src/platform/cpu/scalar.hpp", "src/platform/system/fd.hpp", "include/crossdock/types.hpp",
-               "include/crossdock/group.hpp", "src/route/r.hpp", "src/layout/l.hpp", "oracle/answer.hpp",
-               "tools/command/flags.hpp", "tools/verbs/bench.hpp"}
-    bad = [("src/types/shape.hpp", '"op/a.hpp"'), ("src/route/r.hpp", '"layout/l.hpp"'), ("src/wire/put.hpp", '"memory/heap.hpp"'),
-           ("src/kernels/body.hpp", '"platform/cpu/scalar.hpp"'), ("oracle/answer.cpp", '"types/shape.hpp"'),
-           ("src/codec/c.hpp", "<cuda_fp8.h>"), ("src/route/r.hpp", "<unistd.h>"), ("src/op/a.cpp", '"op/missing.hpp"'),
-           ("tools/main.cpp", '"op/a.hpp"'), ("tools/command/text.cpp", '"verbs/bench.hpp"'), ("tools/new/a.cpp", '"command/flags.hpp"'),
-           ("src/memory/heap.hpp", '"platform/cpu/scalar.hpp"'), ("src/platform/system/fd.hpp", '"platform/cpu/scalar.hpp"'),
-           ("src/route/r.hpp", '"../op/a.hpp"'), ("src/types/shape.hpp", '"crossdock/group.hpp"')]
-    good = [("src/op/a.cpp", '"op/a.hpp"'), ("src/wire/put.hpp", '"memory/peers.hpp"'), ("src/op/a.cpp", "<sys/mman.h>"),
-            ("src/kernels/launch/launch_cpu.cpp", '"platform/cpu/scalar.hpp"'), ("src/codec/c.hpp", '"platform/machine.hpp"'),
-            ("oracle/answer.cpp", '"oracle/answer.hpp"'), ("src/route/r.hpp", "<cstdint>"), ("tools/main.cpp", "<CLI/CLI.hpp>"),
-            ("tools/main.cpp", '"command/flags.hpp"'), ("tools/verbs/bench.cpp", '"command/flags.hpp"'),
-            ("src/memory/heap.hpp", '"platform/system/fd.hpp"'), ("src/platform/cuda/m_device.hpp", "<cuda_runtime.h>")]
+    present = {
+        "src/op/a.hpp",
+        "src/types/shape.hpp",
+        "src/memory/peers.hpp",
+        "src/memory/heap.hpp",
+        "src/wire/put.hpp",
+        "src/platform/machine.hpp",
+        "src/platform/cpu/scalar.hpp",
+        "src/platform/system/fd.hpp",
+        "include/crossdock/types.hpp",
+        "include/crossdock/group.hpp",
+        "src/route/r.hpp",
+        "src/layout/l.hpp",
+        "oracle/answer.hpp",
+        "tools/command/flags.hpp",
+        "tools/verbs/bench.hpp",
+    }
+    bad = [
+        ("src/types/shape.hpp", '"op/a.hpp"'),
+        ("src/route/r.hpp", '"layout/l.hpp"'),
+        ("src/wire/put.hpp", '"memory/heap.hpp"'),
+        ("src/kernels/body.hpp", '"platform/cpu/scalar.hpp"'),
+        ("oracle/answer.cpp", '"types/shape.hpp"'),
+        ("src/codec/c.hpp", "<cuda_fp8.h>"),
+        ("src/route/r.hpp", "<unistd.h>"),
+        ("src/op/a.cpp", '"op/missing.hpp"'),
+        ("tools/main.cpp", '"op/a.hpp"'),
+        ("tools/command/text.cpp", '"verbs/bench.hpp"'),
+        ("tools/new/a.cpp", '"command/flags.hpp"'),
+        ("src/memory/heap.hpp", '"platform/cpu/scalar.hpp"'),
+        ("src/platform/system/fd.hpp", '"platform/cpu/scalar.hpp"'),
+        ("src/route/r.hpp", '"../op/a.hpp"'),
+        ("src/types/shape.hpp", '"crossdock/group.hpp"'),
+    ]
+    good = [
+        ("src/op/a.cpp", '"op/a.hpp"'),
+        ("src/wire/put.hpp", '"memory/peers.hpp"'),
+        ("src/op/a.cpp", "<sys/mman.h>"),
+        ("src/kernels/launch/launch_cpu.cpp", '"platform/cpu/scalar.hpp"'),
+        ("src/codec/c.hpp", '"platform/machine.hpp"'),
+        ("oracle/answer.cpp", '"oracle/answer.hpp"'),
+        ("src/route/r.hpp", "<cstdint>"),
+        ("tools/main.cpp", "<CLI/CLI.hpp>"),
+        ("tools/main.cpp", '"command/flags.hpp"'),
+        ("tools/verbs/bench.cpp", '"command/flags.hpp"'),
+        ("src/memory/heap.hpp", '"platform/system/fd.hpp"'),
+        ("src/platform/cuda/m_device.hpp", "<cuda_runtime.h>"),
+    ]
     for path, include in bad:
         assert check(path, f"// one\n#include {include}\n", present.__contains__), f"missed: {path} {include}"
     for path, include in good:

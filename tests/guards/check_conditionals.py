@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """No body knows a machine. Outside src/platform and the vendors' folders of the tools there is no #if but include guards and
 __cplusplus, and no `if constexpr` on platform, architecture or warp width."""
+
 import re
 
 import common
@@ -11,8 +12,11 @@ MACHINES = ("src/platform/", "tools/cuda/", "tools/hip/")
 CONDITIONAL = re.compile(r"^\s*#\s*(if|ifdef|ifndef|elif)\b(.*)$")
 ALLOWED = re.compile(r"^\s*\(?\s*(defined\s*\(?\s*)?__cplusplus\b[\s\d<>=L)]*$")
 CONSTEXPR = re.compile(r"\bif\s+constexpr\s*\(")
-MACHINE_WORDS = re.compile(r"kWidth|kWarp\w*|warp_?size|BackendKind|platform::|kIs(Cuda|Hip|Cpu|Gpu)\w*|is_(cuda|hip|cpu|gpu)\w*|"
-                           r"kArch\w*|__CUDA\w*|__HIP\w*|sm_\d+|gfx\d+", re.I)
+MACHINE_WORDS = re.compile(
+    r"kWidth|kWarp\w*|warp_?size|BackendKind|platform::|kIs(Cuda|Hip|Cpu|Gpu)\w*|is_(cuda|hip|cpu|gpu)\w*|"
+    r"kArch\w*|__CUDA\w*|__HIP\w*|sm_\d+|gfx\d+",
+    re.IGNORECASE,
+)
 
 
 def is_include_guard(lines, index, condition):
@@ -23,7 +27,7 @@ def is_include_guard(lines, index, condition):
 
 def condition_of(lines, index, column):
     """Text between the parentheses of an `if constexpr (` whose `(` ends at column."""
-    text, depth = "\n".join([lines[index][column:], *lines[index + 1:index + 6]]), 1
+    text, depth = "\n".join([lines[index][column:], *lines[index + 1 : index + 6]]), 1
     for i, c in enumerate(text):
         depth += (c == "(") - (c == ")")
         if depth == 0:
@@ -46,10 +50,18 @@ def check(path, text):
 
 
 def self_test():
-    good = ["/* x */\n#ifndef A_H\n#define A_H\n#ifdef __cplusplus\n#endif\n#endif\n", "#pragma once\n// #if 0\n",
-            "if constexpr (kWeights) f();\n"]
-    bad = ["#if defined(__CUDACC__)\n#endif\n", "#ifdef __x86_64__\n#endif\n", "if constexpr (M::kWidth == 1) f();\n",
-           "#if 0\n#endif\n", "if constexpr (f(a) &&\n  is_hip_v<M>) f();\n"]
+    good = [
+        "/* x */\n#ifndef A_H\n#define A_H\n#ifdef __cplusplus\n#endif\n#endif\n",
+        "#pragma once\n// #if 0\n",
+        "if constexpr (kWeights) f();\n",
+    ]
+    bad = [
+        "#if defined(__CUDACC__)\n#endif\n",
+        "#ifdef __x86_64__\n#endif\n",
+        "if constexpr (M::kWidth == 1) f();\n",
+        "#if 0\n#endif\n",
+        "if constexpr (f(a) &&\n  is_hip_v<M>) f();\n",
+    ]
     for text in good:
         assert not check("x.hpp", text), text
     for text in bad:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """C and C++ stand as `./dev fmt` leaves them. Lists (lists.h) are tables, aligned by hand."""
+
 import os
 import subprocess
 

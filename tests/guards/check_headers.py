@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Each public header compiles alone, as the first line of a file, with g++ and clang++; .h files as C11 too."""
+
 import concurrent.futures
 import os
 import subprocess
@@ -13,7 +14,7 @@ C = [["gcc", "-std=c11", "-x", "c"], ["clang", "-std=c11", "-x", "c"]]
 
 def compile_alone(root, header, compiler):
     """None, or what the compiler said."""
-    name = header[len("include/"):]
+    name = header[len("include/") :]
     command = [*compiler, *WARNINGS, "-I", os.path.join(root, "include"), "-"]
     try:
         done = subprocess.run(command, input=f'#include "{name}"\nextern int unused;\n', capture_output=True, text=True)

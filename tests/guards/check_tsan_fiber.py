@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """ThreadSanitizer on fibers reports every barrier or order that is taken out of a kernel body, and nothing else.
 Compiles tsan_fiber.cpp with the fiber machine and runs each of its bodies."""
+
 import os
 import subprocess
 import tempfile

@@ -1,19 +1,38 @@
 # SPDX-License-Identifier: Apache-2.0
 """No line names a package registry's host or a path of the machine it was written on: neither is there for others."""
+
 import re
 
 import common
 
 # Written so that this file does not find itself.
-WORDS = re.compile("|".join([
-    r"/wor[k]/", r"/far[m]/", r"/hom[e]/\w", r"/roo[t]/", r"bash_job[s]", r"/\.librar[y]", r"farm-(studi[o]|benc[h])",
-    r"pypi[.]org", r"pythonhosted[.]org", r"(deb|security|ftp)[.]debian[.]org", r"registry[.]npmjs", r"crates[.]io",
-    r"proxy[.]golang", r"conda[.]anaconda", r"pypi[.]nvidia"]))
+FORBIDDEN = [
+    r"/wor[k]/",
+    r"/far[m]/",
+    r"/hom[e]/\w",
+    r"/roo[t]/",
+    r"bash_job[s]",
+    r"/\.librar[y]",
+    r"farm-(studi[o]|benc[h])",
+    r"pypi[.]org",
+    r"pythonhosted[.]org",
+    r"(deb|security|ftp)[.]debian[.]org",
+    r"registry[.]npmjs",
+    r"crates[.]io",
+    r"proxy[.]golang",
+    r"conda[.]anaconda",
+    r"pypi[.]nvidia",
+]
+WORDS = re.compile("|".join(FORBIDDEN))
 
 
 def check(path, text):
-    return [f"{path}:{number}: names `{match.group(0)}`"
-            for number, line in enumerate(text.split("\n"), 1) for match in [WORDS.search(line)] if match]
+    return [
+        f"{path}:{number}: names `{match.group(0)}`"
+        for number, line in enumerate(text.split("\n"), 1)
+        for match in [WORDS.search(line)]
+        if match
+    ]
 
 
 def self_test():

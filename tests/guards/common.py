@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What every guard needs: the files of the repository, C++ text without comments, and one way to report."""
+
 import argparse
 import os
 import re
@@ -29,8 +30,7 @@ def files(root, folders=("",), endings=("",)):
             subfolders[:] = [s for s in subfolders if s not in NOT_OURS]
             found += [os.path.relpath(os.path.join(folder, name), root) for name in names]
     prefixes = tuple(f + "/" if f else "" for f in folders)
-    return sorted(f for f in set(found)
-                  if f.startswith(prefixes) and f.endswith(tuple(endings)) and os.path.isfile(os.path.join(root, f)))
+    return sorted(f for f in set(found) if f.startswith(prefixes) and f.endswith(tuple(endings)) and os.path.isfile(os.path.join(root, f)))
 
 
 def read(root, path):
@@ -38,17 +38,22 @@ def read(root, path):
         return f.read()
 
 
-_TOKENS = re.compile(r'//[^\n]*|/\*.*?\*/|R"(?P<tag>[^()\s\\]*)\(.*?\)(?P=tag)"|"(?:\\.|[^"\\\n])*"|'
-                     r"(?<![0-9a-zA-Z])'(?:\\.|[^'\\\n])+'", re.S)
+_TOKENS = re.compile(
+    r'//[^\n]*|/\*.*?\*/|R"(?P<tag>[^()\s\\]*)\(.*?\)(?P=tag)"|"(?:\\.|[^"\\\n])*"|'
+    r"(?<![0-9a-zA-Z])'(?:\\.|[^'\\\n])+'",
+    re.DOTALL,
+)
 
 
 def without_comments(text, strings=True):
     """C++ text with comments (and, unless strings is False, literals) blanked; lines keep their numbers."""
+
     def blank(match):
         token = match.group(0)
         if token[0] != "/" and not strings:
             return token
         return '""' + "\n" * token.count("\n") if token[0] != "/" else " " + "\n" * token.count("\n")
+
     return _TOKENS.sub(blank, text)
 
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command `crossdock` on AMD GPUs that the fake runtime pretends: every verb that runs ranks, and what it says without any."""
+
 import json
 import os
 import re
@@ -8,13 +9,28 @@ import tempfile
 import unittest
 
 COMMAND = os.environ["COMMAND_UNDER_TEST"]
-CASES = [{"name": "plain", "world_size": 2, "max_tokens_per_rank": 16, "hidden_dim": 256, "k": 2, "num_experts_per_rank": 4},
-         {"name": "odd_rows", "world_size": 3, "max_tokens_per_rank": 8, "hidden_dim": 144, "k": 2, "num_experts_per_rank": 2, "zero_copy": True}]
+CASES = [
+    {"name": "plain", "world_size": 2, "max_tokens_per_rank": 16, "hidden_dim": 256, "k": 2, "num_experts_per_rank": 4},
+    {
+        "name": "odd_rows",
+        "world_size": 3,
+        "max_tokens_per_rank": 8,
+        "hidden_dim": 144,
+        "k": 2,
+        "num_experts_per_rank": 2,
+        "zero_copy": True,
+    },
+]
 
 
 def crossdock(*arguments, devices=2, pretend="", **env):
-    return subprocess.run([COMMAND, *arguments], capture_output=True, text=True, timeout=120,
-                          env={**os.environ, "CROSSDOCK_BACKEND": "hip", "FAKE_HIP": f"devices={devices} {pretend}", **env})
+    return subprocess.run(
+        [COMMAND, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "CROSSDOCK_BACKEND": "hip", "FAKE_HIP": f"devices={devices} {pretend}", **env},
+    )
 
 
 class Tools(unittest.TestCase):
@@ -34,7 +50,9 @@ class Tools(unittest.TestCase):
             self.assertIn("64 of 64 tokens equal bit for bit", out)
 
     def test_automatic_takes_them(self):
-        self.assertIn("AMD Instinct of cardboard", self.done("trace", "--ranks", "2", "--tokens", "8", "--out", os.devnull, CROSSDOCK_BACKEND=""))
+        self.assertIn(
+            "AMD Instinct of cardboard", self.done("trace", "--ranks", "2", "--tokens", "8", "--out", os.devnull, CROSSDOCK_BACKEND="")
+        )
 
     def test_check(self):
         with tempfile.NamedTemporaryFile("w", suffix=".json") as f:
@@ -60,7 +78,7 @@ class Tools(unittest.TestCase):
         with tempfile.NamedTemporaryFile("r", suffix=".jsonl") as f:
             done = crossdock("bench", *shape, "--routing", "all_to_one", "--floor", "fail", "--jsonl", f.name, pretend="cus=8")
             line = json.loads(f.read())
-        (gbps, miss), = re.findall(r", bare copy (\S+) GB/s(  MISS)?$", done.stdout, re.M)
+        ((gbps, miss),) = re.findall(r", bare copy (\S+) GB/s(  MISS)?$", done.stdout, re.MULTILINE)
         self.assertAlmostEqual(float(gbps), line["pattern_gbps"], delta=0.006)
         self.assertGreater(line["pattern_gbps"], 0)
         told = miss != "", "1 lines miss the floor" in done.stderr  # nearly always: a busy machine may take even longer to signal
@@ -73,9 +91,10 @@ class Tools(unittest.TestCase):
 
     def test_refusals(self):
         for arguments, env, words in [
-                (["bench", "--limits", "--ranks", "2"], {"devices": 0}, "backend hip: no HIP device; choose cpu"),
-                (["bench", "--ranks", "2", "--devices", "5"], {}, "no device 5; there are 0 to 1, as HIP_VISIBLE_DEVICES"),
-                (["bench", "--ranks", "2"], {"CROSSDOCK_PLUGIN_DIR": "/nonexistent"}, "no libcrossdock_hip.so in /nonexistent")]:
+            (["bench", "--limits", "--ranks", "2"], {"devices": 0}, "backend hip: no HIP device; choose cpu"),
+            (["bench", "--ranks", "2", "--devices", "5"], {}, "no device 5; there are 0 to 1, as HIP_VISIBLE_DEVICES"),
+            (["bench", "--ranks", "2"], {"CROSSDOCK_PLUGIN_DIR": "/nonexistent"}, "no libcrossdock_hip.so in /nonexistent"),
+        ]:
             done = crossdock(*arguments, **env)
             self.assertEqual(done.returncode, 2, done.stdout + done.stderr)
             self.assertIn(words, done.stderr)

@@ -5,6 +5,7 @@ Usage: python cuda_stand_ins.py, with the environment's Python, after `pip insta
 torch's own libraries link them, but a program on the CPU calls none of them (but the CUDA runtime, which is small and
 installed for real). For each of the others this writes a library beside torch's with the functions that torch names,
 each of which answers 1, an error in all of these interfaces. For tests on the CPU only."""
+
 import importlib.util
 import pathlib
 import re
@@ -13,8 +14,16 @@ import sys
 import tempfile
 
 # Where a symbol without a version belongs, by how it starts; a version that is no library's name belongs likewise.
-BY_PREFIX = {"cusparseLt": "libcusparseLt.so.0", "cufft": "libcufft.so.12", "cuFile": "libcufile.so.0", "nccl": "libnccl.so.2",
-             "pnccl": "libnccl.so.2", "curand": "libcurand.so.10", "cudnn": "libcudnn.so.9", "nvshmem": "libnvshmem_host.so.3"}
+BY_PREFIX = {
+    "cusparseLt": "libcusparseLt.so.0",
+    "cufft": "libcufft.so.12",
+    "cuFile": "libcufile.so.0",
+    "nccl": "libnccl.so.2",
+    "pnccl": "libnccl.so.2",
+    "curand": "libcurand.so.10",
+    "cudnn": "libcudnn.so.9",
+    "nvshmem": "libnvshmem_host.so.3",
+}
 REAL = ("libcudart.", "libcuda.")  # installed, or the driver's own
 OURS = re.compile(r"lib(cu|nccl|nv).*\.so\.\d+$")
 
@@ -24,8 +33,7 @@ def readelf(*arguments):
 
 
 def needed_by(library):
-    return {name for name in re.findall(r"\(NEEDED\).*\[(.+)\]", readelf("-d", library))
-            if OURS.match(name) and not name.startswith(REAL)}
+    return {name for name in re.findall(r"\(NEEDED\).*\[(.+)\]", readelf("-d", library)) if OURS.match(name) and not name.startswith(REAL)}
 
 
 def undefined_in(library):
@@ -52,8 +60,9 @@ def write_library(path, symbols, scratch):
         versions.setdefault(version, []).append(name)
     script.write_text("".join(f"{version} {{ global: {'; '.join(names)}; }};\n" for version, names in versions.items() if version))
     versioned = [f"-Wl,--version-script={script}"] if any(versions) else []
-    subprocess.run(["cc", "-w", "-shared", "-fPIC", "-fno-builtin", str(source), f"-Wl,-soname,{path.name}", *versioned, "-o", str(path)],
-                   check=True)
+    subprocess.run(
+        ["cc", "-w", "-shared", "-fPIC", "-fno-builtin", str(source), f"-Wl,-soname,{path.name}", *versioned, "-o", str(path)], check=True
+    )
 
 
 def main():

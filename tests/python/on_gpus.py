@@ -4,6 +4,7 @@
 Needs a torch with CUDA, pytest, ml_dtypes, and the package built with nvcc (`pip install .`). Where there are fewer GPUs than ranks,
 `--share` lets processes share them: no times are judged then, and nothing goes over NCCL, which refuses that. Without GPUs `--rehearse`
 runs, on the CPU backend, what does not need a GPU itself: it shows that the programs are sound, and nothing of GPUs."""
+
 import argparse
 import os
 import pathlib
@@ -32,9 +33,19 @@ def main():
             continue
         marks = "gpu" + " and not needs_cuda" * options.rehearse + " and not needs_own_gpu" * sharing
         print(f"== {ranks} ranks" + f" that share {devices} GPUs" * sharing, flush=True)
-        done = subprocess.run([sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={ranks}", "--rdzv-backend=c10d",
-                               "--rdzv-endpoint=localhost:0", "-m", "pytest", "-q", "-x", "-m", marks, str(FOLDER / "gpus"), *arguments],
-                              env={**os.environ, "OMP_NUM_THREADS": "1", "CROSSDOCK_TEST_DEVICE": "cpu" if options.rehearse else "cuda"})
+        done = subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "torch.distributed.run",
+                f"--nproc-per-node={ranks}",
+                *"--rdzv-backend=c10d --rdzv-endpoint=localhost:0 -m pytest -q -x -m".split(),
+                marks,
+                str(FOLDER / "gpus"),
+                *arguments,
+            ],
+            env={**os.environ, "OMP_NUM_THREADS": "1", "CROSSDOCK_TEST_DEVICE": "cpu" if options.rehearse else "cuda"},
+        )
         if done.returncode:
             sys.exit(f"on_gpus: failed with {ranks} ranks" + (": no test ran" if done.returncode == NOTHING_RAN else ""))
 

@@ -1,10 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """The answer in numpy: plain loops from the contract, sharing no line with the library. Types by ml_dtypes, sums in float32."""
+
 import ml_dtypes
 import numpy as np
 
-DTYPES = {"bf16": ml_dtypes.bfloat16, "f16": np.float16, "f32": np.float32, "fp8_e4m3": ml_dtypes.float8_e4m3fn,
-          "fp8_e4m3fnuz": ml_dtypes.float8_e4m3fnuz}
+DTYPES = {
+    "bf16": ml_dtypes.bfloat16,
+    "f16": np.float16,
+    "f32": np.float32,
+    "fp8_e4m3": ml_dtypes.float8_e4m3fn,
+    "fp8_e4m3fnuz": ml_dtypes.float8_e4m3fnuz,
+}
 LARGEST = {"fp8_e4m3": 448.0, "fp8_e4m3fnuz": 240.0}
 
 

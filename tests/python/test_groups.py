@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """How ranks come together, part, and are lost. Programs that must end by themselves run as processes with a time limit."""
+
 import os
 import pathlib
 import subprocess
@@ -31,8 +32,13 @@ def expected(num_ranks):
 
 def run(*arguments, limit=60, **environment):
     """A program of this folder or a module, in processes of its own."""
-    return subprocess.run([sys.executable, *map(str, arguments)], capture_output=True, text=True, timeout=limit,
-                          env={**os.environ, "OMP_NUM_THREADS": "1", **environment})
+    return subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=limit,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+    )
 
 
 @pytest.mark.parametrize("num_ranks", range(1, 9))
@@ -42,6 +48,7 @@ def test_threads(num_ranks, crossdock_ranks):
 
 def test_from_callback_and_from_store():
     from torch.distributed import HashStore
+
     meeting, parts, store = threading.Barrier(2), {}, HashStore()
 
     def all_gather_of(rank):
@@ -51,6 +58,7 @@ def test_from_callback_and_from_store():
             every = [parts[0], parts[1]]
             meeting.wait()
             return every
+
         return all_gather
 
     def by_callback(rank):
@@ -60,11 +68,13 @@ def test_from_callback_and_from_store():
     def by_store(rank):
         with crossdock.Group.from_store(store, rank, 2, prefix="a", backend="cpu") as group:
             return round_trip(group)
+
     assert crossdock._group.run_together(2, by_callback) == crossdock._group.run_together(2, by_store) == expected(2)
 
 
 def from_torch(rank, num_ranks, folder, backend):
     import torch.distributed as dist
+
     dist.init_process_group(backend, init_method=f"file://{folder}/meeting", rank=rank, world_size=num_ranks)
     with crossdock.Group.from_torch(backend="cpu") as group:
         pathlib.Path(folder, str(rank)).write_text(repr(round_trip(group)))
@@ -83,14 +93,21 @@ def test_processes_that_share_nothing_but_a_name():
 
 
 def test_torchrun_and_a_group_of_some_ranks(tmp_path):
-    done = run("-m", "torch.distributed.run", "--nproc-per-node=3", "--master-port=0", "--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0",
-               PROGRAMS / "some_ranks.py", tmp_path)
+    done = run(
+        *"-m torch.distributed.run --nproc-per-node=3 --master-port=0 --rdzv-backend=c10d --rdzv-endpoint=localhost:0".split(),
+        PROGRAMS / "some_ranks.py",
+        tmp_path,
+    )
     assert done.returncode == 0, done.stderr
     assert sorted(p.read_text() for p in tmp_path.iterdir()) == ["1 of 2: 1.0", "2 of 2: 2.0"]
 
 
 def test_a_bad_all_gather_is_a_usage_error():
-    for answer, words in ((lambda mine: [mine], "1 entries"), (lambda mine: [mine, mine[:-1]], "for rank 1"), (lambda mine: [mine, "text"], "for rank 1")):
+    for answer, words in (
+        (lambda mine: [mine], "1 entries"),
+        (lambda mine: [mine, mine[:-1]], "for rank 1"),
+        (lambda mine: [mine, "text"], "for rank 1"),
+    ):
         with pytest.raises(crossdock.UsageError, match=words):
             crossdock.Group.from_callback(0, 2, answer, backend="cpu")
     with pytest.raises(ZeroDivisionError):
@@ -103,9 +120,16 @@ def test_bad_ranks(arguments, words):
         crossdock.Group.from_callback(*arguments, lambda mine: [mine], backend="cpu")
 
 
-@pytest.mark.parametrize("options, words", [
-    (dict(deadline="5"), "deadline = '5'; must be a number of seconds"), (dict(device="cuda:0"), "device = 'cuda:0'; must be an integer"),
-    (dict(backend=3), "backend = 3; must be a name"), (dict(deadline=float("nan")), "must be 0"), (dict(deadline=-1), "must be 0")])
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        (dict(deadline="5"), "deadline = '5'; must be a number of seconds"),
+        (dict(device="cuda:0"), "device = 'cuda:0'; must be an integer"),
+        (dict(backend=3), "backend = 3; must be a name"),
+        (dict(deadline=float("nan")), "must be 0"),
+        (dict(deadline=-1), "must be 0"),
+    ],
+)
 def test_bad_options_are_usage_errors(options, words):
     with pytest.raises(crossdock.UsageError, match=words):
         crossdock.Group.from_callback(0, 1, lambda mine: [mine], **{"backend": "cpu", **options})
@@ -120,9 +144,10 @@ def test_a_missing_backend_says_why():
 
 def test_ranks_that_disagree_on_the_config_all_learn_it(crossdock_ranks):
     def job(group):
-        with pytest.raises(crossdock.ConfigError, match="hidden|refused"):
+        with pytest.raises(crossdock.ConfigError, match=r"hidden|refused"):
             group.exchange(CONFIG.replace(hidden=4 + 4 * (group.rank == 1)))
         return True
+
     assert all(crossdock_ranks(3)(job))
 
 
@@ -131,6 +156,7 @@ def test_equal_configs_share_an_exchange(crossdock_ranks):
         first = group.exchange(CONFIG)
         same = group.exchange(CONFIG.replace()) is first
         return same, group.exchange(CONFIG.replace(top_k=2)) is first
+
     assert crossdock_ranks(2)(job) == [(True, False)] * 2
 
 
@@ -144,6 +170,7 @@ def test_after_close_every_call_says_so(crossdock_ranks):
             with pytest.raises(crossdock.StateError, match="the group is closed"):
                 use()
         return True
+
     assert all(crossdock_ranks(2)(job))
 
 
@@ -159,6 +186,7 @@ def test_a_rank_that_raises_ends_the_others_at_once(crossdock_ranks):
         except crossdock.AbortedError as error:
             seen.append(str(error))
             raise
+
     began = time.monotonic()
     with pytest.raises(KeyError, match="a bug"):
         crossdock_ranks(3)(job)
@@ -172,6 +200,7 @@ def test_an_exception_that_leaves_the_block_is_told_to_the_others():
         with groups[rank] as group:
             exchange = group.exchange(CONFIG)
             exchange.dispatch(np.ones((1, 4), np.float32), np.zeros((1, 1), np.float32 if rank else np.int32))
+
     with pytest.raises(crossdock.UsageError, match="ids is of float32"):
         crossdock._group.run_together(2, job)
     with pytest.raises(crossdock.StateError, match="closed"):
@@ -185,8 +214,9 @@ def test_a_peer_that_never_calls_is_named(crossdock_ranks):
         if group.rank == 0:
             with pytest.raises(crossdock.PeerLostError, match="rank 1"):
                 exchange.dispatch()
-            assert exchange.poll()["code"] == "peer_lost" and exchange.poll()["peer"] == 1
+            assert exchange.poll().code == "peer_lost" and exchange.poll().peer == 1
         return True
+
     assert all(crossdock_ranks(2, deadline=0.3)(job))
 
 
@@ -203,6 +233,7 @@ def test_abort_carries_its_reason_and_deadlines_are_checked(crossdock_ranks):
             while True:
                 exchange.dispatch()
         return True
+
     assert all(crossdock_ranks(2)(job))
 
 
@@ -226,5 +257,13 @@ def test_a_killed_process_is_missed_by_the_others():
 
 
 def test_the_programs_for_gpus_run_on_the_cpu():
-    done = run(pathlib.Path(__file__).with_name("on_gpus.py"), "--rehearse", "--ranks", "2", "-c", PROGRAMS.parents[2] / "pyproject.toml", limit=170)
+    done = run(
+        pathlib.Path(__file__).with_name("on_gpus.py"),
+        "--rehearse",
+        "--ranks",
+        "2",
+        "-c",
+        PROGRAMS.parents[2] / "pyproject.toml",
+        limit=170,
+    )
     assert done.returncode == 0 and " passed" in done.stdout, done.stdout + done.stderr

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The adapters of integrations/, against stubs of the engines' interfaces, on the CPU backend."""
+
 import enum
 import importlib.util
 import pathlib
@@ -26,7 +27,7 @@ def stub(monkeypatch, name, **members):
         if package not in sys.modules:
             monkeypatch.setitem(sys.modules, package, types.ModuleType(package))
         if i > 1:
-            setattr(sys.modules[".".join(parts[:i - 1])], parts[i - 1], sys.modules[package])
+            setattr(sys.modules[".".join(parts[: i - 1])], parts[i - 1], sys.modules[package])
     vars(sys.modules[name]).update(members)
 
 
@@ -110,11 +111,19 @@ UBATCH = threading.local()
 
 @pytest.fixture
 def vllm(monkeypatch):
-    stub(monkeypatch, "vllm.model_executor.layers.fused_moe.modular_kernel", FusedMoEPrepareAndFinalize=object, FusedMoEActivationFormat=Format,
-         ExpertTokensMetadata=Metadata)
+    stub(
+        monkeypatch,
+        "vllm.model_executor.layers.fused_moe.modular_kernel",
+        FusedMoEPrepareAndFinalize=object,
+        FusedMoEActivationFormat=Format,
+        ExpertTokensMetadata=Metadata,
+    )
     stub(monkeypatch, "vllm.distributed.device_communicators.base_device_communicator", All2AllManagerBase=Manager)
-    stub(monkeypatch, "vllm.model_executor.layers.fused_moe.utils",
-         moe_kernel_quantize_input=lambda rows, scale, dtype, per_token, block: quantise_per_128(rows))
+    stub(
+        monkeypatch,
+        "vllm.model_executor.layers.fused_moe.utils",
+        moe_kernel_quantize_input=lambda rows, scale, dtype, per_token, block: quantise_per_128(rows),
+    )
     stub(monkeypatch, "vllm.v1.worker.ubatching", dbo_current_ubatch_id=lambda: getattr(UBATCH, "id", 0))
     return load("vllm_prepare_finalize", monkeypatch)
 
@@ -123,7 +132,7 @@ def vllm_experts(rows, scales, meta, ids, first, apply_weights):
     """What vLLM's expert kernels answer: batched [experts, rows, hidden], or [rows, top_k, hidden] with zeros for other ranks' experts."""
     rows = widened(rows, scales)
     if ids is None:
-        return rows * FACTORS[first:first + rows.shape[0]].reshape(-1, 1, 1).bfloat16()
+        return rows * FACTORS[first : first + rows.shape[0]].reshape(-1, 1, 1).bfloat16()
     here = (ids >= first) & (ids < first + len(meta.expert_num_tokens))
     factors = FACTORS[ids.long()] * here
     return (rows.float().nan_to_num().unsqueeze(1) * factors.unsqueeze(-1)).bfloat16()
@@ -135,8 +144,9 @@ def vllm_experts(rows, scales, meta, ids, first, apply_weights):
 def test_vllm_prepare_and_finalize(vllm, batched, quantised, dtype, crossdock_ranks):
     def job(group):
         manager = vllm.CrossdockAll2AllManager(group)
-        arguments = vllm.handle_arguments(max_tokens_per_rank=TOKENS, hidden=HIDDEN, top_k=TOP_K, num_experts=EXPERTS, batched=batched, quantised=quantised,
-                                          dtype=dtype)
+        arguments = vllm.handle_arguments(
+            max_tokens_per_rank=TOKENS, hidden=HIDDEN, top_k=TOP_K, num_experts=EXPERTS, batched=batched, quantised=quantised, dtype=dtype
+        )
         exchange = manager.get_handle(arguments)
         assert manager.get_handle(dict(arguments)) is exchange and manager.max_sms_used() is None
         layer = vllm.CrossdockPrepareAndFinalize(exchange, batched, manager)
@@ -163,17 +173,23 @@ def test_vllm_prepare_and_finalize(vllm, batched, quantised, dtype, crossdock_ra
             assert torch.allclose(output.float(), dense(x, weights, ids), rtol=tolerance, atol=tolerance * 4), batch
         manager.destroy()
         return True
+
     assert all(crossdock_ranks(RANKS)(job))
 
 
 def test_vllm_weights_on_the_input_need_one_expert_a_token(vllm, crossdock_ranks):
     def job(group):
         manager = vllm.CrossdockAll2AllManager(group)
-        layer = vllm.CrossdockPrepareAndFinalize(manager.get_handle(vllm.handle_arguments(
-            max_tokens_per_rank=TOKENS, hidden=HIDDEN, top_k=TOP_K, num_experts=EXPERTS, batched=False)), False)
+        layer = vllm.CrossdockPrepareAndFinalize(
+            manager.get_handle(
+                vllm.handle_arguments(max_tokens_per_rank=TOKENS, hidden=HIDDEN, top_k=TOP_K, num_experts=EXPERTS, batched=False)
+            ),
+            False,
+        )
         with pytest.raises(crossdock.UsageError, match="top_k = 2"):
             layer.prepare(*inputs_of(0), EXPERTS, None, True, Quant())
         return True
+
     assert all(crossdock_ranks(1)(job))
 
 
@@ -205,8 +221,18 @@ def sglang(monkeypatch):
 def test_sglang_dispatchers_of_two_halves(sglang, quantised, crossdock_ranks):
     def job(group):
         x, weights, ids = inputs_of(group.rank)
-        halves = [sglang.CrossdockDispatcher(group, TOP_K, num_experts=EXPERTS, hidden_size=HIDDEN, params_dtype=torch.bfloat16, max_tokens_per_rank=TOKENS,
-                                             quantise=quantise_per_128 if quantised else None) for _ in range(2)]
+        halves = [
+            sglang.CrossdockDispatcher(
+                group,
+                TOP_K,
+                num_experts=EXPERTS,
+                hidden_size=HIDDEN,
+                params_dtype=torch.bfloat16,
+                max_tokens_per_rank=TOKENS,
+                quantise=quantise_per_128 if quantised else None,
+            )
+            for _ in range(2)
+        ]
         for half in halves:
             half.set_quant_config({"weight_dtype": torch.bfloat16})
             half.dispatch_a(x, TopK(weights, ids))
@@ -214,23 +240,26 @@ def test_sglang_dispatchers_of_two_halves(sglang, quantised, crossdock_ranks):
             halves[0].dispatch_a(x, TopK(weights, ids))
         for half in halves:
             sent = half.dispatch_b()
-            assert sent.hidden_states.shape == crossdock.received_shape(half._exchange().config, RANKS, group.rank)
+            assert sent.hidden_states.shape == half._exchange().config.received_shape(RANKS, group.rank)
             assert sent.masked_m.dtype == torch.int32 and sent.expected_m == -(-TOKENS * RANKS * TOP_K // EXPERTS)
             first = group.rank * -(-EXPERTS // RANKS)
             rows = widened(sent.hidden_states, sent.hidden_states_scale)
-            half.combine_a(types.SimpleNamespace(hidden_states=rows * FACTORS[first:first + len(rows)].reshape(-1, 1, 1).bfloat16()))
+            half.combine_a(types.SimpleNamespace(hidden_states=rows * FACTORS[first : first + len(rows)].reshape(-1, 1, 1).bfloat16()))
             tolerance = 0.15 if quantised else 0.05
             assert torch.allclose(half.combine_b().float(), dense(x, weights, ids), rtol=tolerance, atol=tolerance * 4)
         for call in (halves[0].dispatch_b, halves[0].combine_b, lambda: halves[0].combine_a(None)):
             with pytest.raises(crossdock.StateError):
                 call()
         return True
+
     assert all(crossdock_ranks(RANKS)(job))
 
 
 def test_sglangs_modes_and_groups(sglang, crossdock_ranks):
     def dispatcher(group, mode):
-        return sglang.CrossdockDispatcher(group, TOP_K, num_experts=EXPERTS, hidden_size=HIDDEN, params_dtype=torch.bfloat16, deepep_mode=mode)
+        return sglang.CrossdockDispatcher(
+            group, TOP_K, num_experts=EXPERTS, hidden_size=HIDDEN, params_dtype=torch.bfloat16, deepep_mode=mode
+        )
 
     def job(group):
         for mode in ("normal", types.SimpleNamespace(value="normal")):
@@ -240,4 +269,5 @@ def test_sglangs_modes_and_groups(sglang, crossdock_ranks):
         assert dispatcher(group, None).group is joined and not joined.closed
         sglang.close_groups()
         return joined.closed and not sglang._groups
+
     assert crossdock_ranks(1)(job) == [True]

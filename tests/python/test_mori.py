@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What MORI's users rely on, through crossdock.compat.mori, on the CPU backend."""
+
 import copy
 import json
 import pickle
@@ -17,9 +18,20 @@ W, E, K, M, H = 4, 8, 3, 6, 256
 
 
 def config_of(group, **members):
-    values = dict(data_type=torch.bfloat16, rank=group.rank, world_size=group.num_ranks, hidden_dim=H, scale_dim=0, scale_type_size=1,
-                  max_token_type_size=4, max_num_inp_token_per_rank=M, num_experts_per_rank=E, num_experts_per_token=K, block_num=64,
-                  warp_num_per_block=4)
+    values = dict(
+        data_type=torch.bfloat16,
+        rank=group.rank,
+        world_size=group.num_ranks,
+        hidden_dim=H,
+        scale_dim=0,
+        scale_type_size=1,
+        max_token_type_size=4,
+        max_num_inp_token_per_rank=M,
+        num_experts_per_rank=E,
+        num_experts_per_token=K,
+        block_num=64,
+        warp_num_per_block=4,
+    )
     return mori.ops.EpDispatchCombineConfig(**{**values, **members})
 
 
@@ -51,6 +63,7 @@ def on_ranks(crossdock_ranks, job, **options):
     def run(group):
         mori.shmem.shmem_init_group(group)
         return job(group)
+
     return crossdock_ranks(W, **options)(run)
 
 
@@ -74,8 +87,9 @@ def test_dispatch_and_combine(kernel, dtype, external, crossdock_ranks):
     problem = Problem(dtype, scale_dim=4)
 
     def job(group):
-        op = mori.ops.EpDispatchCombineOp(config_of(group, kernel_type=kernel, use_external_inp_buf=external, scale_dim=4, scale_type_size=4,
-                                                    data_type=dtype))
+        op = mori.ops.EpDispatchCombineOp(
+            config_of(group, kernel_type=kernel, use_external_inp_buf=external, scale_dim=4, scale_type_size=4, data_type=dtype)
+        )
         for _ in range(2):
             rows, weights, scales, ids = problem.of(group.rank)
             answer = op.dispatch(rows, weights, scales, ids, block_num=32, warp_per_block=4, call_local_expert_count=True)
@@ -83,7 +97,7 @@ def test_dispatch_and_combine(kernel, dtype, external, crossdock_ranks):
             assert answer[0].shape == (op.max_num_tokens_to_recv(), H)
             outputs = answer[0]  # the view that dispatch gave goes straight into combine
             if not external:
-                op.get_registered_combine_input_buffer(dtype)[:answer[4][0]] = outputs[:answer[4][0]]
+                op.get_registered_combine_input_buffer(dtype)[: answer[4][0]] = outputs[: answer[4][0]]
             out, out_weights = op.combine(outputs, answer[1], ids, call_reset=False)
             tokens = len(rows)
             assert torch.allclose(out[:tokens].float(), rows.float() * problem.distinct(group.rank), atol=1e-2, rtol=1e-2)
@@ -92,12 +106,15 @@ def test_dispatch_and_combine(kernel, dtype, external, crossdock_ranks):
         first = group.rank * E
         assert op.local_expert_count.tolist() == [(pairs == e).sum().item() for e in range(first, first + E)]
         return True
+
     assert all(on_ranks(crossdock_ranks, job))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float8_e4m3fn, torch.float8_e4m3fnuz])
-@pytest.mark.parametrize("quant, tolerance", [("none", 1e-2), ("fp8_direct_cast", 1e-1), ("fp8_blockwise", 7e-2),
-                                              (mori.ops.EpDispatchCombineQuantType.Fp8BlockwiseQuant, 7e-2)])
+@pytest.mark.parametrize(
+    "quant, tolerance",
+    [("none", 1e-2), ("fp8_direct_cast", 1e-1), ("fp8_blockwise", 7e-2), (mori.ops.EpDispatchCombineQuantType.Fp8BlockwiseQuant, 7e-2)],
+)
 def test_another_type_comes_back(dtype, quant, tolerance, crossdock_ranks):
     problem = Problem(dtype)
 
@@ -108,8 +125,9 @@ def test_another_type_comes_back(dtype, quant, tolerance, crossdock_ranks):
             received = op.dispatch(rows, weights, None, ids)
             out, out_weights = op.combine(received[0].to(torch.bfloat16), None, ids)
             assert out.dtype == torch.bfloat16 and out_weights is None
-            assert torch.allclose(out[:len(rows)].float(), rows.float() * problem.distinct(group.rank), atol=tolerance, rtol=tolerance)
+            assert torch.allclose(out[: len(rows)].float(), rows.float() * problem.distinct(group.rank), atol=tolerance, rtol=tolerance)
         return True
+
     assert all(on_ranks(crossdock_ranks, job))
 
 
@@ -122,6 +140,7 @@ def test_a_receive_budget_at_capacity(budget, crossdock_ranks):
         rows, weights, _, ids = problem.of(group.rank)
         check_dispatch(op, problem, op.dispatch(rows, weights, None, ids))
         return op.max_num_tokens_to_recv()
+
     assert on_ranks(crossdock_ranks, job) == [W * M] * W
 
 
@@ -135,6 +154,7 @@ def test_a_receive_budget_that_is_too_small_raises_instead_of_dropping(crossdock
         with pytest.raises(crossdock.CapacityError, match="row_capacity = 4"):
             op.combine(received[0], None, ids)
         return True
+
     assert all(on_ranks(crossdock_ranks, job))
 
 
@@ -145,17 +165,18 @@ def test_routing_handles_replay_the_payload(crossdock_ranks):
         op = mori.ops.EpDispatchCombineOp(config_of(group))
         rows, weights, _, ids = problem.of(group.rank)
         *first, handle = op.dispatch(rows, weights, None, ids, return_routing=True)
-        kept = first[0][:first[4][0]].clone()
+        kept = first[0][: first[4][0]].clone()
         op.combine(first[0], None, ids)
         again = op.dispatch(rows * 2, None, None, None, routing=handle)
-        assert torch.equal(again[0][:len(kept)], kept * 2) and handle.total_recv_token_num[0] == len(kept)
+        assert torch.equal(again[0][: len(kept)], kept * 2) and handle.total_recv_token_num[0] == len(kept)
         out, _ = op.combine(again[0], None, ids, routing=handle)
-        assert torch.equal(out[:len(rows)].float(), (rows * 2).float() * problem.distinct(group.rank))
+        assert torch.equal(out[: len(rows)].float(), (rows * 2).float() * problem.distinct(group.rank))
         with pytest.raises(ValueError, match="exclude"):
             op.dispatch(rows, None, None, ids, routing=handle, return_routing=True)
         with pytest.raises(ValueError, match="the routing is of"):
             op.dispatch(torch.cat([rows, rows, rows[:1], torch.ones(1, H)]).bfloat16(), None, None, None, routing=handle)
         return True
+
     assert all(on_ranks(crossdock_ranks, job))
 
 
@@ -181,8 +202,9 @@ def test_a_buffer_of_ids_may_be_used_again_between_dispatch_and_combine(confirme
         if confirmed:
             return True
         out, out_weights = op.combine(received[0].float(), received[1], reused)
-        assert torch.equal(out[:len(rows)], rows.float() * problem.distinct(group.rank))
-        return torch.allclose(out_weights[:len(rows)], weights * problem.distinct(group.rank), atol=1e-5)
+        assert torch.equal(out[: len(rows)], rows.float() * problem.distinct(group.rank))
+        return torch.allclose(out_weights[: len(rows)], weights * problem.distinct(group.rank), atol=1e-5)
+
     assert all(on_ranks(crossdock_ranks, job))
 
 
@@ -200,12 +222,15 @@ def test_a_routing_handle_serves_every_type_that_comes_back(came_back, external,
         for _ in range(3):
             outputs = first[0].to(came_back)
             if not external:
-                op.get_registered_combine_input_buffer(came_back)[:first[4][0]] = outputs[:first[4][0]]
+                op.get_registered_combine_input_buffer(came_back)[: first[4][0]] = outputs[: first[4][0]]
             out, _ = op.combine(outputs, None, ids, routing=handle)
-            assert torch.equal(out[:len(rows)].float(), (rows.float() * problem.distinct(group.rank)).to(came_back).float())
-            assert handle.total_recv_token_num[0] == len(handle.disp_tok_id_to_src_tok_id_local[handle.disp_tok_id_to_src_tok_id_local >= 0])
+            assert torch.equal(out[: len(rows)].float(), (rows.float() * problem.distinct(group.rank)).to(came_back).float())
+            assert handle.total_recv_token_num[0] == len(
+                handle.disp_tok_id_to_src_tok_id_local[handle.disp_tok_id_to_src_tok_id_local >= 0]
+            )
             first = op.dispatch(rows, None, None, None, routing=handle)
         return True
+
     assert all(on_ranks(crossdock_ranks, job))
 
 
@@ -221,7 +246,8 @@ def test_a_replay_may_be_combined_without_the_handle(crossdock_ranks):
         with pytest.raises(ValueError, match="this rank's own"):
             op.combine(again[0], None, torch.zeros(M + 1, K, dtype=torch.int32))
         out, _ = op.combine(again[0], None, ids)
-        return torch.equal(out[:len(rows)].float(), (rows * 2).float() * problem.distinct(group.rank))
+        return torch.equal(out[: len(rows)].float(), (rows * 2).float() * problem.distinct(group.rank))
+
     assert all(on_ranks(crossdock_ranks, job))
 
 
@@ -241,7 +267,8 @@ def test_rows_by_expert(crossdock_ranks):
             op.combine_standard_moe(packed, weights.new_ones(len(weights) + 1, K), ids)
         out, none = op.combine_standard_moe(packed, weights.clone(), ids)
         wanted = rows.float() * (weights * (ids >= 0)).sum(1, keepdim=True)
-        return none is None and torch.allclose(out[:len(rows)].float(), wanted, atol=1e-1, rtol=2e-2)
+        return none is None and torch.allclose(out[: len(rows)].float(), wanted, atol=1e-1, rtol=2e-2)
+
     assert all(on_ranks(crossdock_ranks, job))
 
 
@@ -259,7 +286,8 @@ def test_send_and_receive_halves_and_dispatch_without_combine(crossdock_ranks):
         op.combine_recv()
         op.reset()
         assert received[4][0] == len(op.get_dispatch_src_token_pos())  # the count stays after combine
-        return torch.equal(out[:len(rows)].float(), rows.float() * problem.distinct(group.rank))
+        return torch.equal(out[: len(rows)].float(), rows.float() * problem.distinct(group.rank))
+
     assert all(on_ranks(crossdock_ranks, job))
 
 
@@ -283,11 +311,18 @@ def test_what_cannot_be_done_raises_with_the_reason(crossdock_ranks):
         for name in ("_handle", "_cached_dispatch_launch", "_cached_combine_launch", "get_debug_time_offset", "no_such_name"):
             with pytest.raises(AttributeError, match=name):
                 getattr(op, name)
-        for call in (mori.ops.EpDispatchRoutingHandle.from_tensors, op.convert_dispatch_output, op.convert_combine_input, op.get_debug_time_buf, mori.ops.launch_local_expert_count,
-                     lambda: mori.shmem.shmem_malloc(1)):
+        for call in (
+            mori.ops.EpDispatchRoutingHandle.from_tensors,
+            op.convert_dispatch_output,
+            op.convert_combine_input,
+            op.get_debug_time_buf,
+            mori.ops.launch_local_expert_count,
+            lambda: mori.shmem.shmem_malloc(1),
+        ):
             with pytest.raises(NotImplementedError):
                 call()
         return True
+
     assert all(on_ranks(crossdock_ranks, job))
 
 
@@ -298,6 +333,7 @@ def test_shmem_calls(crossdock_ranks):
         with pytest.raises(crossdock.StateError, match="not initialised"):
             mori.shmem.shmem_mype()
         return seen
+
     assert on_ranks(crossdock_ranks, job) == [(r, W, 0) for r in range(W)]
     assert len(mori.shmem.shmem_get_unique_id()) == 128
 
@@ -316,8 +352,16 @@ def test_values_travel_and_keep_moris_numbers():
     assert copy.deepcopy(config) == config
 
 
-@pytest.mark.parametrize("read, words", [(lambda: mori.cpp, "C\\+\\+ module"), (lambda: mori.cco, "version 2"), (lambda: mori.ops.dispatch_combine_v2, "version 1"),
-                                         (lambda: mori.ops.no_such, "does not have it"), (lambda: mori.no_such, "serves mori.ops")])
+@pytest.mark.parametrize(
+    "read, words",
+    [
+        (lambda: mori.cpp, "C\\+\\+ module"),
+        (lambda: mori.cco, "version 2"),
+        (lambda: mori.ops.dispatch_combine_v2, "version 1"),
+        (lambda: mori.ops.no_such, "does not have it"),
+        (lambda: mori.no_such, "serves mori.ops"),
+    ],
+)
 def test_what_is_absent_says_why(read, words):
     with pytest.raises(AttributeError, match=words):
         read()
@@ -328,7 +372,11 @@ def test_numbers_of_the_config_and_of_a_call_are_taken(crossdock_ranks):
 
     def job(group):
         asked = []
-        for members, numbers in ((dict(block_num=80, warp_num_per_block=8), {}), (dict(block_num=64, warp_num_per_block=4), {}), ({}, dict(block_num=3, warp_per_block=2))):
+        for members, numbers in (
+            (dict(block_num=80, warp_num_per_block=8), {}),
+            (dict(block_num=64, warp_num_per_block=4), {}),
+            ({}, dict(block_num=3, warp_per_block=2)),
+        ):
             op = mori.ops.EpDispatchCombineOp(config_of(group, **members))
             asked.append(op.get_launch_config(**numbers))
             rows, weights, _, ids = problem.of(group.rank)
@@ -336,8 +384,9 @@ def test_numbers_of_the_config_and_of_a_call_are_taken(crossdock_ranks):
             op.combine(received[0], None, ids, **numbers)
             assert op.get_launch_config(True) == op.get_launch_config(False) == (1, 0, 1)  # the CPU has one block of one warp
             decided = {"rule"} if members.get("block_num") == 80 else {"call"}
-            assert {launch["tuned_by"] for launch in op._last_launches.values()} == decided
+            assert {launch.tuned_by for launch in op._last_launches.values()} == decided
         return asked
+
     assert on_ranks(crossdock_ranks, job) == [[(0, 0, 0), (64, 0, 4), (3, 0, 2)]] * W
 
 
@@ -354,6 +403,7 @@ def test_scales_without_a_place_for_them_and_many_handles(crossdock_ranks):
             op.combine(received[0], None, ids)
             handles.append(handle)
         return len(handles)
+
     assert on_ranks(crossdock_ranks, job) == [8] * W
 
 
@@ -364,6 +414,7 @@ def test_a_barrier_on_a_stream(crossdock_ranks):
             mori.shmem.shmem_barrier_on_stream(stream)
         stream.synchronize()
         return mori.shmem.shmem_barrier_all()
+
     assert on_ranks(crossdock_ranks, job) == [0] * W
 
 
@@ -387,14 +438,17 @@ if __name__ == "__main__":
 
 
 def test_a_program_that_imports_mori_finds_it():
-    program = ("import crossdock.compat.mori as m; m.install(); import mori; from mori.ops import EpDispatchCombineOp; "
-               "from mori.shmem import shmem_torch_process_group_init; import mori.ops.dispatch_combine as d; print(d.EpDispatchCombineQuantType(2).name)")
+    program = (
+        "import crossdock.compat.mori as m; m.install(); import mori; from mori.ops import EpDispatchCombineOp; "
+        "from mori.shmem import shmem_torch_process_group_init; import mori.ops.dispatch_combine as d; "
+        "print(d.EpDispatchCombineQuantType(2).name)"
+    )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
     assert done.stdout.strip() == "Fp8BlockwiseQuant", done.stderr
 
 
 def test_the_bench_runs_any_module_of_the_interface():
-    arguments = ["--against", "crossdock.compat.mori", "--ranks", "2", "--tokens", "3", "--hidden", "256", "--experts-per-rank", "4", "--repeats", "2", "--json"]
+    arguments = [*"--against crossdock.compat.mori --ranks 2 --tokens 3 --hidden 256 --experts-per-rank 4 --repeats 2 --json".split()]
     done = subprocess.run([sys.executable, "-m", "crossdock.bench", *arguments], capture_output=True, text=True, timeout=120)
     lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     assert done.returncode == 0 and len(lines) == 3, done.stdout + done.stderr

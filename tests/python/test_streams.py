@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Streams and graphs of the CPU backend: order, lifetimes, replay with another number of tokens."""
+
 import gc
 import threading
 import weakref
@@ -32,8 +33,8 @@ def test_enqueued_calls_read_when_they_run(crossdock_ranks):
             stream.synchronize()
             results.append(out[0, 0].item())
         return results
-    assert crossdock_ranks(2)(job) == [[3, 4], [4, 5]]
 
+    assert crossdock_ranks(2)(job) == [[3, 4], [4, 5]]
 
 
 def test_a_graph_serves_every_number_of_tokens(crossdock_ranks):
@@ -55,6 +56,7 @@ def test_a_graph_serves_every_number_of_tokens(crossdock_ranks):
             stream.synchronize()
             seen.append((counts.num_rows.item(), int(out.sum()) // 8))
         return seen
+
     assert crossdock_ranks(2)(job) == [[(4, 4), (1, 1), (0, 0), (3, 3)]] * 2
 
 
@@ -65,6 +67,7 @@ def test_with_makes_a_stream_current_and_waits_at_the_end(crossdock_ranks):
             received = exchange.dispatch(np.ones((4, 8), np.float32), to_the_other(group))
             exchange.combine(received, received.rows, out=out)
         return out.sum()
+
     assert crossdock_ranks(2)(job) == [32, 32]
 
 
@@ -87,6 +90,7 @@ def test_arrays_of_enqueued_calls_live_until_they_have_run(crossdock_ranks):
         out = exchange.combine(received, received.rows, stream=stream)
         stream.synchronize()
         return held, of_rows() is None, out.unique().tolist()
+
     assert crossdock_ranks(2)(job) == [(True, True, [5.0]), (None, True, [5.0])]
 
 
@@ -111,6 +115,7 @@ def test_an_exchange_may_be_dropped_while_its_calls_are_queued(crossdock_ranks):
             dropped.set()
         stream.synchronize()
         return exchange() is None, np.unique(out).tolist()
+
     assert crossdock_ranks(2)(job) == [(True, [5.0]), (True, [6.0])]
 
 
@@ -127,6 +132,7 @@ def test_a_graph_keeps_its_arrays(crossdock_ranks):
         stream.replay(graph)
         stream.synchronize()
         return out.unique().tolist(), len(junk)
+
     assert crossdock_ranks(2)(job) == [([5.0], 50)] * 2
 
 
@@ -134,6 +140,7 @@ def test_num_rows_waits_for_the_stream(crossdock_ranks):
     def job(group):
         exchange, stream = group.exchange(CONFIG), crossdock.CpuStream()
         return exchange.dispatch(np.ones((3, 8), np.float32), to_the_other(group, 3), stream=stream).num_rows
+
     assert crossdock_ranks(2)(job) == [3, 3]
 
 
@@ -145,7 +152,8 @@ def test_an_error_of_an_enqueued_call_is_polled(crossdock_ranks):
         report = exchange.poll()
         with pytest.raises(crossdock.UsageError, match=r"1 expert ids outside \[-1, 2\)"):
             exchange.dispatch()
-        return report["code"], report["fatal"]
+        return report.code, report.fatal
+
     assert crossdock_ranks(2)(job) == [("usage", False)] * 2
 
 
@@ -164,9 +172,10 @@ def test_trace_names_phases(crossdock_ranks):
         exchange = group.exchange(CONFIG.replace(trace_events=64))
         received = exchange.dispatch(np.ones((4, 8), np.float32), to_the_other(group))
         exchange.combine(received, received.rows)
-        return {(e["operation"], e["phase"], e.get("peer")) for e in exchange.trace()}
+        return {(e.operation, e.phase, e.peer) for e in exchange.trace()}
+
     for seen in crossdock_ranks(2)(job):
-        assert {("dispatch", "move", None), ("combine", "reduce", None), ("dispatch", "wait_counts", 1)} <= seen
+        assert {("dispatch", "move", -1), ("combine", "reduce", -1), ("dispatch", "wait_counts", 1)} <= seen
 
 
 def test_the_last_launch_says_who_decided(crossdock_ranks):
@@ -176,9 +185,10 @@ def test_the_last_launch_says_who_decided(crossdock_ranks):
         by_config = exchange.last_launch
         exchange.combine(received, received.rows, num_sms=1)
         return by_config, exchange.last_launch
+
     for dispatch, combine in crossdock_ranks(2)(job):
-        assert dispatch == {"num_blocks": 1, "num_warps": 1, "splits_per_row": 2, "tuned_by": "config"}
-        assert combine["tuned_by"] == "call"
+        assert dispatch == crossdock.LaunchInfo(num_blocks=1, num_warps=1, splits_per_row=2, tuned_by="config")
+        assert combine.tuned_by == "call"
 
 
 def test_a_call_may_choose_its_geometry(crossdock_ranks):
@@ -186,7 +196,9 @@ def test_a_call_may_choose_its_geometry(crossdock_ranks):
         exchange = group.exchange(CONFIG.replace(fused=True))
         launches = []
         for splits_per_row in (1, 2):
-            received = exchange.dispatch(np.ones((4, 8), np.float32), to_the_other(group), num_blocks=1, num_warps=1, splits_per_row=splits_per_row)
+            received = exchange.dispatch(
+                np.ones((4, 8), np.float32), to_the_other(group), num_blocks=1, num_warps=1, splits_per_row=splits_per_row
+            )
             launches.append(exchange.last_launch)
             exchange.combine(received, received.rows, num_blocks=1, splits_per_row=splits_per_row)
             launches.append(exchange.last_launch)
@@ -195,6 +207,7 @@ def test_a_call_may_choose_its_geometry(crossdock_ranks):
             with pytest.raises(crossdock.UsageError, match="num_warps = -1; must be 0"):
                 exchange.dispatch(num_warps=-1)
         return launches
+
     for launches in crossdock_ranks(2)(job):
-        assert {launch["tuned_by"] for launch in launches} == {"call"}
-        assert [launch["splits_per_row"] for launch in launches[::3]] == [1, 2] and launches[5]["splits_per_row"] == 2
+        assert {launch.tuned_by for launch in launches} == {"call"}
+        assert [launch.splits_per_row for launch in launches[::3]] == [1, 2] and launches[5].splits_per_row == 2

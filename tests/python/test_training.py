@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The autograd pair: gradcheck, the closed forms, a trained layer against the dense one, torch.compile."""
+
 import copy
 import functools
 import threading
@@ -11,35 +12,49 @@ import crossdock
 import crossdock.torch as xd
 
 EXPERTS, TOP_K, HIDDEN, TOKENS = 5, 3, 4, 3
-IDS = [torch.tensor([[0, 2, 4], [1, 1, 3], [4, -1, 0]]), torch.tensor([[3, 4, 0], [2, 2, 2], [1, 0, 3]]), torch.tensor([[-1, -1, -1], [2, -1, 2], [1, 0, 3]])]
+IDS = [
+    torch.tensor([[0, 2, 4], [1, 1, 3], [4, -1, 0]]),
+    torch.tensor([[3, 4, 0], [2, 2, 2], [1, 0, 3]]),
+    torch.tensor([[-1, -1, -1], [2, -1, 2], [1, 0, 3]]),
+]
 FACTORS = torch.arange(1.0, EXPERTS + 1)
 LAYOUTS = pytest.mark.parametrize("layout", crossdock.LAYOUTS)
 pytestmark = pytest.mark.filterwarnings("ignore:Input #")  # gradcheck would rather have float64
 
 
 def config_of(layout, **members):
-    values = dict(hidden=HIDDEN, num_experts=EXPERTS, top_k=TOP_K, max_tokens_per_rank=TOKENS, dispatch_dtype="f32", combine_dtype="f32", layout=layout,
-                  combine_topk_weights=True, max_kept_plans=8, alignment=8 if layout == "contiguous" else 1)
+    values = dict(
+        hidden=HIDDEN,
+        num_experts=EXPERTS,
+        top_k=TOP_K,
+        max_tokens_per_rank=TOKENS,
+        dispatch_dtype="f32",
+        combine_dtype="f32",
+        layout=layout,
+        combine_topk_weights=True,
+        max_kept_plans=8,
+        alignment=8 if layout == "contiguous" else 1,
+    )
     return crossdock.Config(**{**values, **members})
 
 
-def factor_of_rows(sent, group, layout):
+def factor_of_rows(dispatched, group, layout):
     """What the experts of this rank multiply by: [..., 1] for each row. Routing weights too where the layout leaves them to the experts."""
     per_rank = -(-EXPERTS // group.num_ranks)
     first = group.rank * per_rank
     if layout == "token_major":
-        here = (sent.ids >= first) & (sent.ids < first + per_rank)
-        return (sent.weights * here * FACTORS[sent.ids.clamp(min=0).long()]).sum(-1, keepdim=True)
-    own = FACTORS[first:first + per_rank]
+        here = (dispatched.topk_ids >= first) & (dispatched.topk_ids < first + per_rank)
+        return (dispatched.topk_weights * here * FACTORS[dispatched.topk_ids.clamp(min=0).long()]).sum(-1, keepdim=True)
+    own = FACTORS[first : first + per_rank]
     if layout == "expert_major":
         return own.reshape(-1, 1, 1)
-    expert = torch.bucketize(torch.arange(sent.rows.shape[0]), sent.offsets[1:].long(), right=True).clamp(max=len(own) - 1)
+    expert = torch.bucketize(torch.arange(dispatched.rows.shape[0]), dispatched.offsets[1:].long(), right=True).clamp(max=len(own) - 1)
     return own[expert].unsqueeze(-1)
 
 
 def layer(exchange, ids, layout, rows, weights):
-    sent = xd.dispatch(exchange, rows, ids, weights)
-    return xd.combine(sent, sent.rows * factor_of_rows(sent, exchange.group, layout))
+    dispatched = xd.dispatch(exchange, rows, ids, weights)
+    return xd.combine(dispatched, dispatched.rows * factor_of_rows(dispatched, exchange.group, layout))
 
 
 def dense(ids, rows, weights):
@@ -61,9 +76,11 @@ def test_gradcheck_and_the_closed_form(layout, num_ranks, crossdock_ranks):
         out, wanted = layer(exchange, ids, layout, rows, weights), dense(ids, rows, weights)
         assert torch.allclose(out, wanted, atol=1e-5)
         upstream = torch.arange(float(out.numel())).reshape(out.shape)
-        for got, closed in zip(torch.autograd.grad(out, (rows, weights), upstream), torch.autograd.grad(wanted, (rows, weights), upstream)):
+        gradients = [torch.autograd.grad(result, (rows, weights), upstream) for result in (out, wanted)]
+        for got, closed in zip(*gradients, strict=True):
             assert torch.allclose(got, closed, atol=1e-4), (got, closed)
         return torch.autograd.gradcheck(functools.partial(layer, exchange, ids, layout), (rows, weights), eps=1e-2, atol=1e-3)
+
     assert all(crossdock_ranks(num_ranks)(job))
 
 
@@ -74,10 +91,11 @@ def test_a_rank_without_tokens_trains_along(layout, crossdock_ranks):
         rows, weights = leaves(group.rank)
         if group.rank == 1:
             rows, weights = rows.detach()[:0].requires_grad_(), weights.detach()[:0].requires_grad_()
-        ids = IDS[0][:rows.shape[0]]
+        ids = IDS[0][: rows.shape[0]]
         out = layer(exchange, ids, layout, rows, weights)
         out.sum().backward()
         return torch.allclose(out, dense(ids, rows, weights), atol=1e-5) and weights.grad.shape == weights.shape
+
     assert all(crossdock_ranks(2)(job))
 
 
@@ -103,16 +121,16 @@ class Layer(torch.nn.Module):
 
     def sparse(self, x, exchange):
         ids, weights = self.route(x)
-        sent = xd.dispatch(exchange, x, ids, weights)
+        dispatched = xd.dispatch(exchange, x, ids, weights)
         first = exchange.group.rank * -(-EXPERTS // exchange.group.num_ranks)
         if exchange.config.layout == "expert_major":
-            outputs = torch.stack([self.expert(rows, first + e) for e, rows in enumerate(sent.rows)])
+            outputs = torch.stack([self.expert(rows, first + e) for e, rows in enumerate(dispatched.rows)])
         else:
-            outputs = torch.zeros_like(sent.rows)
-            for e in range(first, first + len(sent.expert_counts)):
-                weight = (sent.weights * (sent.ids == e)).sum(-1, keepdim=True)
-                outputs = outputs + self.expert(sent.rows, e) * weight
-        return xd.combine(sent, outputs)
+            outputs = torch.zeros_like(dispatched.rows)
+            for e in range(first, first + len(dispatched.expert_counts)):
+                weight = (dispatched.topk_weights * (dispatched.topk_ids == e)).sum(-1, keepdim=True)
+                outputs = outputs + self.expert(dispatched.rows, e) * weight
+        return xd.combine(dispatched, outputs)
 
 
 def trained(model, forward, parameters_of_all, x, y, steps=25):
@@ -146,6 +164,7 @@ def test_a_trained_layer_follows_the_dense_one(layout, crossdock_ranks):
             total = sum(shares[r][1] for r in range(ranks))
             meeting.wait()
             return total
+
         exchange = group.exchange(config_of(layout, top_k=2, max_tokens_per_rank=8))
         mine = slice(8 * group.rank, 8 * group.rank + 8)
         return trained(copy.deepcopy(fresh), lambda model, rows: model.sparse(rows, exchange), sum_over_ranks, x[mine], y[mine])
@@ -163,11 +182,13 @@ def test_compile_does_not_break_the_graph(layout):
         number, (rows, weights), ids = xd.register(exchange), leaves(0), IDS[0]
 
         def eager(rows, weights):
-            sent = xd.dispatch(number, rows * 2, ids, weights)
-            return xd.combine(sent, sent.rows + 0).sum()
+            dispatched = xd.dispatch(number, rows * 2, ids, weights)
+            return xd.combine(dispatched, dispatched.rows + 0).sum()
+
         compiled = torch.compile(eager, backend="aot_eager", fullgraph=True)
         leaf = (rows,) if layout == "token_major" else (rows, weights)
-        for got, wanted in zip(torch.autograd.grad(compiled(rows, weights), leaf), torch.autograd.grad(eager(rows, weights), leaf)):
+        gradients = [torch.autograd.grad(function(rows, weights), leaf) for function in (compiled, eager)]
+        for got, wanted in zip(*gradients, strict=True):
             assert torch.equal(got, wanted)
 
 
@@ -177,9 +198,14 @@ def test_operators_pass_torchs_own_checks(crossdock_ranks):
         rows, weights = leaves(0)
         number, checks = xd.register(exchange), ("test_schema", "test_autograd_registration", "test_faketensor")
         torch.library.opcheck(torch.ops.crossdock.dispatch, (rows, IDS[0], weights, number), test_utils=checks)
-        sent = xd.dispatch(number, rows, IDS[0], weights)
-        torch.library.opcheck(torch.ops.crossdock.combine, (sent.rows, weights, sent.weights, sent.ids, sent.routing, number, TOKENS), test_utils=checks)
+        dispatched = xd.dispatch(number, rows, IDS[0], weights)
+        torch.library.opcheck(
+            torch.ops.crossdock.combine,
+            (dispatched.rows, weights, dispatched.weights, dispatched.topk_ids, dispatched.routing, number, TOKENS),
+            test_utils=checks,
+        )
         return True
+
     assert crossdock_ranks(1)(job) == [True]
 
 
@@ -193,6 +219,7 @@ def test_plans_are_released_with_their_tensors(crossdock_ranks):
         with pytest.raises(crossdock.StateError, match="max_kept_plans"):
             xd.dispatch(exchange, rows, IDS[group.rank], weights)
         return held.num_tokens
+
     assert crossdock_ranks(2)(job) == [TOKENS] * 2
 
 
@@ -205,4 +232,5 @@ def test_what_cannot_be_trained_says_why(crossdock_ranks):
         with pytest.raises(crossdock.UsageError, match="combine_topk_weights=True"):
             layer(exchange, IDS[0], "token_major", rows, weights).sum().backward()
         return True
+
     assert crossdock_ranks(1)(job) == [True]

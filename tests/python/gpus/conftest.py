@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every rank is a process of torchrun and runs the same tests in the same order."""
+
 import os
 import pathlib
 import sys
@@ -47,8 +48,10 @@ def together(group):
 @pytest.fixture
 def gathered(group):
     """gathered(x): the list of every rank's x."""
+
     def gather(mine):
         every = [None] * group.num_ranks
         dist.all_gather_object(every, mine)
         return every
+
     return gather

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """On GPUs (or rehearsed on the CPU): results against numpy, streams, graphs, memory pressure, training, a layer, MORI's interface.
 Run by tests/python/on_gpus.py."""
+
 import json
 import pathlib
 import statistics
@@ -19,18 +20,28 @@ import torch.distributed as dist
 import crossdock
 import crossdock.compat.mori as mori
 import crossdock.torch as xd
-from crossdock import beside
+from crossdock import bench_overlap
 
 pytestmark = pytest.mark.gpu
 needs_cuda = pytest.mark.needs_cuda
 needs_own_gpu = pytest.mark.needs_own_gpu
-TORCH = {"bf16": torch.bfloat16, "f16": torch.float16, "f32": torch.float32, "fp8_e4m3": torch.float8_e4m3fn, "fp8_e4m3fnuz": torch.float8_e4m3fnuz}
+TORCH = {
+    "bf16": torch.bfloat16,
+    "f16": torch.float16,
+    "f32": torch.float32,
+    "fp8_e4m3": torch.float8_e4m3fn,
+    "fp8_e4m3fnuz": torch.float8_e4m3fnuz,
+}
 
 
 def to_device(array, device):
     """A numpy array, ml_dtypes included, as a tensor of the same bits."""
     if array.dtype.kind == "V" or array.dtype.type.__module__.startswith("ml_dtypes"):
-        names = {ml_dtypes.bfloat16: torch.bfloat16, ml_dtypes.float8_e4m3fn: torch.float8_e4m3fn, ml_dtypes.float8_e4m3fnuz: torch.float8_e4m3fnuz}
+        names = {
+            ml_dtypes.bfloat16: torch.bfloat16,
+            ml_dtypes.float8_e4m3fn: torch.float8_e4m3fn,
+            ml_dtypes.float8_e4m3fnuz: torch.float8_e4m3fnuz,
+        }
         integers = np.int16 if array.itemsize == 2 else np.uint8
         return torch.from_numpy(array.view(integers).copy()).view(names[array.dtype.type]).to(device)
     return torch.from_numpy(array.copy()).to(device)
@@ -46,8 +57,16 @@ def to_numpy(tensor, dtype=None):
 def problem_of(group, seed, layout, dtypes):
     """What test_properties checks, the same on every rank."""
     random = np.random.default_rng(seed)
-    members = dict(hidden=64, num_experts=int(random.integers(1, 12)), top_k=int(random.integers(1, 6)), max_tokens_per_rank=int(random.integers(1, 40)), layout=layout,
-                   dispatch_dtype=dtypes[0], combine_dtype=dtypes[1], alignment=int(random.choice([1, 8, 128])) if layout == "contiguous" else 1)
+    members = dict(
+        hidden=64,
+        num_experts=int(random.integers(1, 12)),
+        top_k=int(random.integers(1, 6)),
+        max_tokens_per_rank=int(random.integers(1, 40)),
+        layout=layout,
+        dispatch_dtype=dtypes[0],
+        combine_dtype=dtypes[1],
+        alignment=int(random.choice([1, 8, 128])) if layout == "contiguous" else 1,
+    )
     tokens = [int(t) for t in random.integers(0, members["max_tokens_per_rank"] + 1, group.num_ranks)]
     return group.num_ranks, crossdock.Config(**members), tokens, seed
 
@@ -61,7 +80,10 @@ def test_host_and_device_time_of_a_call(group, device):
     """Host: at most 8 us a call, or what a launch by torch takes where that is more; before other tests leave graphs and streams behind,
     with which every launch takes longer. Device: to be laid beside `crossdock bench` of the same shape."""
     exchange = group.exchange(CONFIG.replace(hidden=7168, num_experts=256, top_k=8, max_tokens_per_rank=128))
-    rows, ids = torch.zeros(128, 7168, dtype=torch.bfloat16, device=device), torch.rand(128, 256, device=device).argsort(1)[:, :8].to(torch.int32).contiguous()
+    rows, ids = (
+        torch.zeros(128, 7168, dtype=torch.bfloat16, device=device),
+        torch.rand(128, 256, device=device).argsort(1)[:, :8].to(torch.int32).contiguous(),
+    )
     out, word, hosts, marks = torch.empty_like(rows), torch.zeros(1, device=device), [], []
     for _ in range(200):
         first, middle, last = (torch.cuda.Event(enable_timing=True) for _ in range(3))
@@ -82,8 +104,10 @@ def test_host_and_device_time_of_a_call(group, device):
         if len(marks) % 20 == 0:
             torch.cuda.synchronize()  # the queue never fills up
     torch.cuda.synchronize()
-    host = [statistics.median(column) / 1e3 for column in zip(*hosts[20:])]
-    gpu = [statistics.median(column) * 1e3 for column in zip(*((a.elapsed_time(b), b.elapsed_time(c)) for a, b, c in marks[20:]))]
+    host = [statistics.median(column) / 1e3 for column in zip(*hosts[20:], strict=True)]
+    gpu = [
+        statistics.median(column) * 1e3 for column in zip(*((a.elapsed_time(b), b.elapsed_time(c)) for a, b, c in marks[20:]), strict=True)
+    ]
     every = [None] * group.num_ranks
     dist.all_gather_object(every, (host, gpu))
     if group.rank == 0:
@@ -97,15 +121,23 @@ def test_host_and_device_time_of_a_call(group, device):
 def test_dispatch_and_combine_against_numpy(group, device, gathered, layout, dtypes, seed):
     import oracle
     import test_properties as properties
+
     problem = problem_of(group, seed, layout, dtypes)
     config, rank = problem[1], group.rank
     rows, ids, weights = properties.inputs_of(problem)
     exchange = group.exchange(config)
     received = exchange.dispatch(*(to_device(x[rank], device) for x in (rows, ids, weights)))
     outputs = properties.outputs_of(config, tuple(received.rows.shape), received.num_rows, rank, seed)
-    seen = dict(num_rows=received.num_rows, rows=to_numpy(received.rows, oracle.DTYPES[config.dispatch_dtype]), ids=to_numpy(received.ids),
-                weights=to_numpy(received.weights), sources=to_numpy(received.sources), counts=to_numpy(received.expert_counts),
-                offsets=None if layout == "token_major" else to_numpy(received.offsets), outputs=outputs)
+    seen = dict(
+        num_rows=received.num_rows,
+        rows=to_numpy(received.rows, oracle.DTYPES[config.dispatch_dtype]),
+        ids=to_numpy(received.topk_ids),
+        weights=to_numpy(properties.weights_beside_rows(received)),
+        sources=to_numpy(received.sources),
+        counts=to_numpy(received.expert_counts),
+        offsets=None if layout == "token_major" else to_numpy(received.offsets),
+        outputs=outputs,
+    )
     seen["result"] = to_numpy(exchange.combine(received, to_device(outputs, device)), oracle.DTYPES[config.combine_dtype])
     kept = oracle.received(ids, config.num_experts, properties.capacity_of(config, group.num_ranks))
     properties.check_rows(config, rank, seen, kept[rank], rows, ids, weights)
@@ -130,9 +162,11 @@ def test_a_plan_an_addend_and_the_second_result(group, device):
     rows, ids = inputs(device, rank=group.rank)
     weights = torch.rand(64, 2, device=device)
     received = exchange.dispatch(rows, ids, weights)
-    plan = received.keep()
+    plan = received.retain_plan()
     out, out_weights = exchange.combine(received, received.rows, combine_topk_weights=True, add=rows)
-    assert torch.equal(out.float(), rows.float() * (distinct(ids, group) + 1)) and torch.allclose(out_weights, weights * distinct(ids, group))
+    assert torch.equal(out.float(), rows.float() * (distinct(ids, group) + 1)) and torch.allclose(
+        out_weights, weights * distinct(ids, group)
+    )
     again = exchange.dispatch(rows * 2, plan=plan)
     assert torch.equal(exchange.combine(plan, again.rows).float(), 2 * rows.float() * distinct(ids, group))
 
@@ -141,16 +175,18 @@ def test_a_rank_without_tokens(group, device):
     exchange = group.exchange(CONFIG)
     rows, ids = inputs(device, tokens=5, rank=group.rank)
     received = exchange.dispatch(rows, ids) if group.rank else exchange.dispatch()
-    out = exchange.combine(received, received.rows.to(device) if group.rank == 0 else received.rows, out=torch.empty_like(rows if group.rank else rows[:0]))
-    assert torch.equal(out.float(), (rows.float() * distinct(ids, group))[:len(out)])
+    out = exchange.combine(
+        received, received.rows.to(device) if group.rank == 0 else received.rows, out=torch.empty_like(rows if group.rank else rows[:0])
+    )
+    assert torch.equal(out.float(), (rows.float() * distinct(ids, group))[: len(out)])
 
 
 def test_gradients(group, device):
     config = CONFIG.replace(dispatch_dtype="f32", combine_dtype="f32", layout="expert_major", combine_topk_weights=True)
     rows, ids = inputs(device, rank=group.rank)
     rows, weights = rows.float().requires_grad_(), torch.rand(64, 2, device=device).requires_grad_()
-    sent = xd.dispatch(group.exchange(config), rows, ids, weights)
-    out = xd.combine(sent, sent.rows * 3)
+    dispatched = xd.dispatch(group.exchange(config), rows, ids, weights)
+    out = xd.combine(dispatched, dispatched.rows * 3)
     out.backward(torch.ones_like(out))
     assert torch.allclose(out, 3 * rows * weights.sum(1, keepdim=True), rtol=1e-5)
     assert torch.allclose(rows.grad, 3 * weights.sum(1, keepdim=True).expand_as(rows), rtol=1e-5)
@@ -158,17 +194,22 @@ def test_gradients(group, device):
 
 
 @pytest.mark.parametrize("kernel", [mori.ops.EpDispatchCombineKernelType.IntraNode, mori.ops.EpDispatchCombineKernelType.AsyncLL])
-@pytest.mark.parametrize("dtype, quant", [(torch.bfloat16, "none"), (torch.float8_e4m3fn, "none"), (torch.bfloat16, "fp8_direct_cast"),
-                                          (torch.bfloat16, "fp8_blockwise")])
+@pytest.mark.parametrize(
+    "dtype, quant",
+    [(torch.bfloat16, "none"), (torch.float8_e4m3fn, "none"), (torch.bfloat16, "fp8_direct_cast"), (torch.bfloat16, "fp8_blockwise")],
+)
 def test_moris_interface(group, device, kernel, dtype, quant):
     mori.shmem.shmem_init_group(group)
-    op = mori.ops.EpDispatchCombineOp(mori.ops.EpDispatchCombineConfig(
-        torch.bfloat16, group.rank, group.num_ranks, 512, 0, 1, 4, 64, -(-8 // group.num_ranks), 2, kernel_type=kernel, quant_type=quant))
+    op = mori.ops.EpDispatchCombineOp(
+        mori.ops.EpDispatchCombineConfig(
+            torch.bfloat16, group.rank, group.num_ranks, 512, 0, 1, 4, 64, -(-8 // group.num_ranks), 2, kernel_type=kernel, quant_type=quant
+        )
+    )
     rows, ids = inputs(device, tokens=group.rank * 7, rank=group.rank)
     for _ in range(3):
         received = op.dispatch(rows.to(dtype), None, None, ids, block_num=32, call_local_expert_count=True)
         out, _ = op.combine(received[0].to(torch.bfloat16), None, ids)
-        assert torch.allclose(out[:len(rows)].float(), rows.float() * distinct(ids, group), atol=1e-2, rtol=1e-1)
+        assert torch.allclose(out[: len(rows)].float(), rows.float() * distinct(ids, group), atol=1e-2, rtol=1e-1)
     assert len(op.get_dispatch_src_token_pos()) == received[4].item() and op.local_expert_count.numel() == -(-8 // group.num_ranks)
 
 
@@ -198,6 +239,7 @@ def test_an_exchange_may_be_collected_while_its_calls_are_queued(group, device):
 def test_an_moe_layer_against_the_dense_one(group, device):
     sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[3] / "examples" / "python"))
     import moe_layer
+
     if moe_layer.EXPERTS % group.num_ranks == 0:
         errors = moe_layer.rank_job(group, device)
         assert errors["bf16"] < 0.01 and errors["fp8 dispatch"] < 0.05
@@ -206,8 +248,11 @@ def test_an_moe_layer_against_the_dense_one(group, device):
 def test_wrong_devices_are_refused(group, device):
     exchange = group.exchange(CONFIG)
     rows, ids = inputs(device)
-    other = rows.cpu() if device.type == "cuda" else type("OnGpu", (), {"__cuda_array_interface__": {
-        "shape": (64, 512), "typestr": "<f2", "data": (16, False), "version": 3}})()
+    other = (
+        rows.cpu()
+        if device.type == "cuda"
+        else type("OnGpu", (), {"__cuda_array_interface__": {"shape": (64, 512), "typestr": "<f2", "data": (16, False), "version": 3}})()
+    )
     with pytest.raises(crossdock.UsageError, match="the group on"):
         exchange.dispatch(other, ids)
 
@@ -220,8 +265,9 @@ class CudaArray:
 
     def __init__(self, tensor):
         self.tensor = tensor
-        self.__cuda_array_interface__ = {**tensor.view(torch.int32).__cuda_array_interface__} if tensor.dtype == torch.int32 else \
-            tensor.__cuda_array_interface__
+        self.__cuda_array_interface__ = (
+            {**tensor.view(torch.int32).__cuda_array_interface__} if tensor.dtype == torch.int32 else tensor.__cuda_array_interface__
+        )
 
 
 @needs_cuda
@@ -276,6 +322,7 @@ def test_one_graph_serves_every_number_of_tokens(group, device):
     def step():
         received = exchange.dispatch(rows, ids, num_tokens=word)
         exchange.combine(received, received.rows, out=out)
+
     step()
     torch.cuda.synchronize()
     graph = torch.cuda.CUDAGraph()
@@ -342,8 +389,26 @@ def microseconds_of_bench(ranks, **members):
     """us_median of a pair as `crossdock bench` has it, on the same GPUs, in a process of its own."""
     options = [word for name, value in members.items() for word in (f"--{name}", str(value))]
     with tempfile.NamedTemporaryFile() as lines:
-        subprocess.run([sys.executable, "-m", "crossdock", "bench", "--ranks", str(ranks), "--op", "pair", "--mode", "graph", "--jsonl", lines.name,
-                        *options], check=True, timeout=120, stdout=subprocess.DEVNULL)
+        subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "crossdock",
+                "bench",
+                "--ranks",
+                str(ranks),
+                "--op",
+                "pair",
+                "--mode",
+                "graph",
+                "--jsonl",
+                lines.name,
+                *options,
+            ],
+            check=True,
+            timeout=120,
+            stdout=subprocess.DEVNULL,
+        )
         return json.loads(lines.read().splitlines()[-1])["us_median"]
 
 
@@ -356,10 +421,13 @@ def test_device_time_from_python_is_that_of_the_bench(group, device, gathered):
     rows = torch.randn(tokens, 7168, device=device).bfloat16()  # as the bench: zeros move faster
     ids = torch.rand(tokens, 256, device=device).argsort(1)[:, :8].to(torch.int32).contiguous()
     weights, out = torch.rand(tokens, 8, device=device), torch.empty_like(rows)
-    outputs = exchange.dispatch(rows, ids, weights).rows.clone()  # of their own, as outputs of experts are: received rows may be in the cache
+    outputs = exchange.dispatch(
+        rows, ids, weights
+    ).rows.clone()  # of their own, as outputs of experts are: received rows may be in the cache
 
     def step():
         exchange.combine(exchange.dispatch(rows, ids, weights), outputs, out=out)
+
     step()
     torch.cuda.synchronize()
     graph, times = torch.cuda.CUDAGraph(), []
@@ -374,23 +442,32 @@ def test_device_time_from_python_is_that_of_the_bench(group, device, gathered):
         last.record()
         torch.cuda.synchronize()
         times.append(first.elapsed_time(last) * 1e3 / calls)
-    ours = statistics.median(max(of_ranks) for of_ranks in zip(*gathered(times[5:])))
+    ours = statistics.median(max(of_ranks) for of_ranks in zip(*gathered(times[5:]), strict=True))
     theirs = microseconds_of_bench(group.num_ranks, tokens=tokens) if group.rank == 0 else None
     dist.barrier()
     if group.rank == 0:
-        print(f"\npair of {tokens} tokens, {group.num_ranks} ranks: {ours:.1f} us from Python, {theirs:.1f} us by the bench, ratio {ours / theirs:.3f}")
+        print(
+            f"\npair of {tokens} tokens, {group.num_ranks} ranks: {ours:.1f} us from Python, "
+            f"{theirs:.1f} us by the bench, ratio {ours / theirs:.3f}"
+        )
         assert ours <= 1.03 * theirs
 
 
 @needs_own_gpu
 def test_calls_beside_a_product(group, device):
     """A call waits for a product on all SMs until that ends: here SMs are left to it."""
-    arguments = beside.parse(["--ranks", str(group.num_ranks), "--tokens", "64", "--num-sms", "8", "--seconds", "0.02", "--matrix",
-                              "256" if device.type == "cpu" else "8192"])
+    arguments = bench_overlap.parse(
+        [
+            "--ranks",
+            str(group.num_ranks),
+            *"--tokens 64 --num-sms 8 --seconds 0.02 --matrix".split(),
+            "256" if device.type == "cpu" else "8192",
+        ]
+    )
     try:
-        lines = beside.job(group.rank, device, arguments)
+        lines = bench_overlap.job(group.rank, device, arguments)
     finally:
         torch._C._set_sm_carveout_experimental(None)
     assert [line["op"] for line in lines] == ["dispatch", "combine"] and not any("error" in line for line in lines), lines
-    product_us = 2e-6 * 8192 ** 3 / lines[0]["tflops"]
+    product_us = 2e-6 * 8192**3 / lines[0]["tflops"]
     assert device.type == "cpu" or all(line["us_beside"] < product_us / 4 for line in lines), lines

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A child that was forked after a group was formed is refused, ends without waiting, and leaves the parent's group whole."""
+
 import os
 
 import numpy as np
@@ -7,7 +8,9 @@ import numpy as np
 import crossdock
 
 group = crossdock.Group.threads(1, backend="cpu")[0]
-exchange = group.exchange(crossdock.Config(hidden=4, num_experts=1, top_k=1, max_tokens_per_rank=1, dispatch_dtype="f32", combine_dtype="f32"))
+exchange = group.exchange(
+    crossdock.Config(hidden=4, num_experts=1, top_k=1, max_tokens_per_rank=1, dispatch_dtype="f32", combine_dtype="f32")
+)
 stream = crossdock.CpuStream()
 if os.fork() == 0:
     for use in (exchange.dispatch, group.poll, stream.synchronize, lambda: group.exchange(exchange.config.replace(top_k=2))):

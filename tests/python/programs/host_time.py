@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Host time of one dispatch and one combine from Python, torch tensors already there: on the CPU backend's stream, so that only
 checks and the enqueue are timed. One rank; the queue is emptied outside the clock. On GPUs tests/python/gpus measures the same."""
+
 import statistics
 import time
 
@@ -24,9 +25,9 @@ def rank_job(group):
         exchange.combine(received, outputs, out=out, stream=stream)
         times.append((dispatched - began, time.perf_counter_ns() - began_combine, began_combine - dispatched))
         stream.synchronize()
-    return [sorted(column) for column in zip(*times[100:])]
+    return [sorted(column) for column in zip(*times[100:], strict=True)]
 
 
 if __name__ == "__main__":
-    for name, times in zip(("dispatch", "combine", "Received.rows"), crossdock.run_ranks(1, rank_job, backend="cpu")[0]):
+    for name, times in zip(("dispatch", "combine", "Received.rows"), crossdock.run_ranks(1, rank_job, backend="cpu")[0], strict=True):
         print(f"{name}: median {statistics.median(times) / 1e3:.1f} us, 9 of 10 below {times[len(times) * 9 // 10] / 1e3:.1f} us")

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """One of two processes is killed between two calls; the other gets an exception that names it."""
+
 import multiprocessing
 import os
 import signal

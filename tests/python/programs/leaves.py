@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rank 0 of two makes an exchange; then rank 0 leaves, in the way that the argument names, while rank 1 does nothing."""
+
 import gc
 import sys
 

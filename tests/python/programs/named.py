@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Three processes meet by a name; each prints its rank and its token, home again."""
+
 import multiprocessing
 import os
 import uuid

@@ -5,16 +5,24 @@
 
 For programs that cannot be edited, `python -m crossdock.compat.mori PROGRAM` runs one that imports mori, in spawned workers too.
 docs/from-mori.md has the table of what is alike, what differs and what raises."""
+
 import os
 import sys
 
 from crossdock import __version__
 from crossdock.compat.mori import ops, shmem
 
-__all__ = ["alias_folder", "install", "ops", "shmem", "__version__"]
+__all__ = ["__version__", "alias_folder", "install", "ops", "shmem"]
 
-_ABSENT = {"cpp": "MORI's C++ module", "jax": "its JAX interface", "io": "its storage", "ir": "its device library", "ccl": "its collectives",
-           "cco": "its communicator of version 2", "kernel_profiler": "its profiler; use Config(trace_events=...) and Exchange.trace()"}
+_ABSENT = {
+    "cpp": "MORI's C++ module",
+    "jax": "its JAX interface",
+    "io": "its storage",
+    "ir": "its device library",
+    "ccl": "its collectives",
+    "cco": "its communicator of version 2",
+    "kernel_profiler": "its profiler; use Config(trace_events=...) and Exchange.trace()",
+}
 
 
 def __getattr__(name):

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """python -m crossdock.compat.mori PROGRAM ARGUMENTS...: runs a program, or `-m MODULE`, for which `mori` is crossdock.compat.mori, in
 this process and in those that it starts."""
+
 import os
 import sys
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The calls of mori.shmem with which a program joins: they form the group that operators use."""
+
 import os
 import threading
 
@@ -18,7 +19,9 @@ class _Joined:
     def group(self):
         group = getattr(self.of_thread, "group", None) or self.of_process
         if group is None:
-            raise crossdock.StateError("mori.shmem: not initialised; call shmem_torch_process_group_init, shmem_init_attr or shmem_init_group")
+            raise crossdock.StateError(
+                "mori.shmem: not initialised; call shmem_torch_process_group_init, shmem_init_attr or shmem_init_group"
+            )
         return group
 
 
@@ -28,12 +31,15 @@ _joined = _Joined()
 def shmem_torch_process_group_init(group_name):
     """Joins along the process group registered under `group_name`; "default" that nobody registered is the world. 0 on success."""
     import torch.distributed as dist
+
     try:
         process_group = dist.distributed_c10d._resolve_process_group(group_name)
     except (RuntimeError, KeyError, AttributeError) as error:
         if group_name != "default":
-            raise crossdock.UsageError(f"shmem_torch_process_group_init: no process group is registered as {group_name!r}; register it with "
-                                       "torch._C._distributed_c10d._register_process_group, or pass \"default\" for the world") from error
+            raise crossdock.UsageError(
+                f"shmem_torch_process_group_init: no process group is registered as {group_name!r}; register it with "
+                'torch._C._distributed_c10d._register_process_group, or pass "default" for the world'
+            ) from error
         process_group = None
     _joined.of_process = crossdock.Group.from_torch(process_group)
     return 0
@@ -79,8 +85,9 @@ def shmem_npes():
 
 
 def _barrier_exchange(group):
-    exchange = group.exchange(crossdock.Config(hidden=4, num_experts=group.num_ranks, top_k=1, max_tokens_per_rank=1, dispatch_dtype="f32",
-                                               combine_dtype="f32"))
+    exchange = group.exchange(
+        crossdock.Config(hidden=4, num_experts=group.num_ranks, top_k=1, max_tokens_per_rank=1, dispatch_dtype="f32", combine_dtype="f32")
+    )
     group.barrier_exchange = exchange  # kept, so that the next barrier need not make one
     return exchange
 
@@ -98,6 +105,7 @@ def shmem_barrier_on_stream(stream):
 def _not_served(name, reason):
     def call(*_, **__):
         raise NotImplementedError(f"mori.shmem.{name}: {reason}")
+
     call.__name__, call.__doc__ = name, f"Not served: {reason}."
     return call
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Becomes crossdock.compat.mori when it is imported."""
+
 import sys
 
 from crossdock.compat.mori import install

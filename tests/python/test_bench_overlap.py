@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""python -m crossdock.beside on the CPU: all figures are there, and none whose result is wrong or beside which nothing ran."""
+"""python -m crossdock.bench_overlap on the CPU: all figures are there, and none whose result is wrong or beside which nothing ran."""
+
 import json
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from crossdock import _runners, beside
+from crossdock import _runners, bench_overlap
 
 SMALL = ["--tokens", "64", "--hidden", "256", "--matrix", "128", "--seconds", "0.01"]
 FIGURES = {"us", "us_beside", "tflops", "tflops_beside"}
@@ -17,7 +18,7 @@ FIGURES = {"us", "us_beside", "tflops", "tflops_beside"}
 # Spawned ranks run the head of the program too. Calls of rank 1 with num_sms = 8 go wrong.
 HARMED = """
 import sys
-import crossdock, crossdock.beside
+import crossdock, crossdock.bench_overlap
 
 def harmed(call, rows_of):
     def harm(self, *arguments, num_sms=0, **options):
@@ -30,13 +31,15 @@ def harmed(call, rows_of):
 crossdock.Exchange.dispatch = harmed(crossdock.Exchange.dispatch, lambda received: received.rows)
 crossdock.Exchange.combine = harmed(crossdock.Exchange.combine, lambda out: out)
 if __name__ == "__main__":
-    sys.exit(crossdock.beside.main(sys.argv[1:]))
+    sys.exit(crossdock.bench_overlap.main(sys.argv[1:]))
 """
 
 
 def lines_of(*command):
     """(exit status, lines) of two ranks."""
-    done = subprocess.run([sys.executable, *map(str, command), *SMALL, "--ranks", "2", "--json"], capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, *map(str, command), *SMALL, "--ranks", "2", "--json"], capture_output=True, text=True, timeout=120
+    )
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert lines, done.stderr
     return done.returncode, lines
@@ -52,12 +55,12 @@ def only_rank(tmp_path):
 
 @pytest.fixture
 def main(monkeypatch, only_rank):
-    monkeypatch.setattr(beside, "on_ranks", lambda job, arguments: job(0, torch.device("cpu"), arguments))
-    return lambda *arguments: beside.main([*SMALL, "--ranks", "1", *arguments])
+    monkeypatch.setattr(bench_overlap, "on_ranks", lambda job, arguments: job(0, torch.device("cpu"), arguments))
+    return lambda *arguments: bench_overlap.main([*SMALL, "--ranks", "1", *arguments])
 
 
 def test_every_case_has_its_four_figures():
-    status, lines = lines_of("-m", "crossdock.beside", "--num-sms", 0, 8)
+    status, lines = lines_of("-m", "crossdock.bench_overlap", "--num-sms", 0, 8)
     assert [(line["op"], line["num_sms"]) for line in lines] == [(op, n) for op in ("dispatch", "combine") for n in (0, 8)]
     assert status == 0, [line.get("error") for line in lines]
     assert all(line[key] > 0 for line in lines for key in FIGURES | {"num_blocks"}) and {line["tokens"] for line in lines} == {64}
@@ -78,6 +81,7 @@ def test_a_result_that_goes_wrong_while_it_is_timed(main, monkeypatch, capsys):
         times = alone(self, seconds)
         monkeypatch.setattr(torch, "equal", lambda *_: False)
         return times
+
     monkeypatch.setattr(_runners.Runner, "alone", harm)
     assert main("--num-sms", "0", "--op", "combine") == 1
     assert capsys.readouterr().out.splitlines()[-1].split() == ["combine", "0", "1", "wrong", "result"]
@@ -101,6 +105,7 @@ def test_the_table_tells_units_and_how_much_each_is_slowed(main, capsys):
 
 class Watched(_runners.ThreadRunner):
     """Remembers (begin, end) of each run."""
+
     def repeat(self, steps):
         began = time.perf_counter()
         answer = super().repeat(steps)
@@ -119,6 +124,6 @@ def test_what_is_timed_has_the_other_beside_it_from_begin_to_end(only_rank):
         runner.alone(0.01)
     back.replay_s *= 100  # so too few repetitions are tried first
     before = len(back.spans)
-    step_s, = front.beside(back, 0.01)
+    (step_s,) = front.beside(back, 0.01)
     (began, ended), (other_began, other_ended) = front.spans[-1], back.spans[-1]
     assert step_s >= 0.0005 and other_began <= began and ended <= other_ended and len(back.spans) > before + 1
