@@ -159,7 +159,7 @@ struct Dispatch {
     for (int i = m.thread(); i < shape.num_ranks * (shape.num_ranks + 1) && !failed; i += m.num_threads()) {
       const int p = shape.by_cells(i), cell = i - p * (shape.num_ranks + 1);
       std::uint64_t* words = call.at<std::uint64_t>(call.peers.after(p), call.place.counts_words);
-      std::uint64_t* word = words + rank * (shape.num_ranks + 1) + cell;
+      std::uint64_t* word = words + (rank * (shape.num_ranks + 1) + cell);
       m.store_begun(word, sync::count_word(epoch, count_for(cell)));  // edge counts: signal
     }
     if (!replay() && m.thread() == 0)
@@ -257,7 +257,7 @@ struct Dispatch {
   XD_FN void place_chunk(std::int64_t chunk, int count) {
     m.sync_block();
     for (int i = m.thread(); i < count * kMaxRanks; i += m.num_threads())
-      place(&shared.routes[i / kMaxRanks * kMaxRanks], found_at(chunk) + i / kMaxRanks, i % kMaxRanks);
+      place(&shared.routes[i - i % kMaxRanks], found_at(chunk) + i / kMaxRanks, i % kMaxRanks);
     m.sync_block();
     for (int d = m.thread(); d < shape.num_ranks; d += m.num_threads())
       shared.next_row[d] += __builtin_popcountll(shared.named[d].all());
@@ -265,7 +265,8 @@ struct Dispatch {
 
   /// Rank d among the routes of token `found`: behind those that a lower id names.
   XD_FN void place(memory::Route* routes, int found, int d) {
-    const Bits* named_by = &shared.named_by[found * kMaxRanks];
+    const int first = found * kMaxRanks;
+    const Bits* named_by = &shared.named_by[first];
     const std::uint64_t mine = named_by[d].all(), lower_ids = (mine & (~mine + 1)) - 1;
     int ordinal = 0, all = 0;
     XD_UNROLL(8)
@@ -295,7 +296,8 @@ struct Dispatch {
     }
     std::uint64_t* kept_ids = call.mine<std::uint64_t>(call.plan.kept_ids);
     for (int i = team.thread; i < count; i += team.num_threads) {
-      const memory::Route* routes = &shared.routes[i * kMaxRanks];
+      const int first = i * kMaxRanks;
+      const memory::Route* routes = &shared.routes[first];
       std::uint64_t kept = 0;
       XD_UNROLL(8)
       for (int o = 0; o < kMaxRanks; ++o)
@@ -349,8 +351,8 @@ struct Dispatch {
   /// One piece of one token, to all its destinations, by one warp. The first piece takes the metadata along.
   XD_FN void move_item(std::uint32_t item, std::uint32_t chunk) {  // at most 2^24 tokens, 32 pieces each
     const std::int64_t token = token_of(item);
-    const int piece = static_cast<int>(item - token * pieces), in_chunk = static_cast<int>(token - chunk);
-    const memory::Route* routes = &shared.routes[in_chunk * kMaxRanks];
+    const int piece = static_cast<int>(item - token * pieces), first = static_cast<int>(token - chunk) * kMaxRanks;
+    const memory::Route* routes = &shared.routes[first];
     const Units units = units_of(piece);
     if constexpr (kSmall)
       move_held(token, routes, units, piece);

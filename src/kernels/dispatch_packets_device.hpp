@@ -69,8 +69,8 @@ struct DispatchInPackets {
   // ---- to the peers --------------------------------------------------------------------------------------------------
 
   XD_FN std::uint64_t* masks(int peer) const {
-    const int cells = shape.num_ranks * (shape.num_ranks + 1);
-    return call.at<std::uint64_t>(peer, call.place.mask_words) + static_cast<int>(epoch & 1) * cells;
+    const int cells = shape.num_ranks * (shape.num_ranks + 1), first = static_cast<int>(epoch & 1) * cells;
+    return call.at<std::uint64_t>(peer, call.place.mask_words) + first;
   }
   XD_FN bool is_id(std::int64_t id) const { return id >= 0 && id < shape.num_experts; }
 

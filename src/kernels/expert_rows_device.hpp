@@ -247,7 +247,8 @@ struct ExpertRows {
     for (int item = static_cast<int>(larger<std::int64_t>(items.first - start, 0)) + m.warp(); item < end;
          item += m.num_warps()) {
       const int row = args.pieces.by_count(item), piece = item - row * static_cast<int>(pieces);
-      copy_row(chunk + row, &shared.slots[row * shape.top_k], piece, [] {});
+      const int first = row * shape.top_k;
+      copy_row(chunk + row, &shared.slots[first], piece, [] {});
     }
   }
 

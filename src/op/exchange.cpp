@@ -106,7 +106,8 @@ void note_launch(ExchangeState& e, platform::Geometry geometry, const kernels::P
 tuning::Choice choose_for_packets(const ExchangeState& e, std::int64_t tokens, std::int64_t row_bytes, int beside,
                                   tuning::Wish wish, int idle_blocks) {
   constexpr int kWarps = 8;
-  const int parts = static_cast<int>(ceil_div<std::int64_t>(row_bytes / 16, packet::kUnitsPacked * e.limits.width));
+  const int parts =
+      static_cast<int>(ceil_div<std::int64_t>(row_bytes / 16, std::int64_t{packet::kUnitsPacked} * e.limits.width));
   if (wish.num_warps == 0) wish.num_warps = kWarps;
   wish.pieces = parts + beside;
   tuning::Choice choice = e.choose(tokens * e.shape.ranks_per_token, row_bytes, wish, idle_blocks);

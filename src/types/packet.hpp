@@ -28,7 +28,7 @@ inline constexpr int kWidestWarp = 64;
 
 /// Packets of a row, whatever the width of a warp: lanes of one pack neighbouring units.
 constexpr std::int32_t per_row(std::int64_t row_bytes) {
-  const std::int64_t units = round_up<std::int64_t>(row_bytes / 16, kUnitsPacked * kWidestWarp);
+  const std::int64_t units = round_up<std::int64_t>(row_bytes / 16, std::int64_t{kUnitsPacked} * kWidestWarp);
   return static_cast<std::int32_t>(units / kUnitsPacked * kPacketsOfUnits);
 }
 

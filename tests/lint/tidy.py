@@ -73,7 +73,7 @@ def fingerprints(root, build):
 
 def by_turns(paths):
     """The first of each folder, then the second of each, and so on."""
-    folders = [list(group) for _, group in itertools.groupby(sorted(paths), os.path.dirname)]
+    folders = [list(group) for _, group in itertools.groupby(sorted(paths, key=os.path.split), os.path.dirname)]
     return [path for turn in itertools.zip_longest(*folders) for path in turn if path]
 
 
@@ -121,10 +121,10 @@ def check(root, build, seconds=None):
                 continue
             checked += 1
             record[source] = now[source] if done.returncode == 0 else FAILED
+            write_record(root, {path: digest for path, digest in record.items() if path in now})  # an interrupted run is not lost
             if done.returncode:
                 blocks = [block.rstrip() for block in FINDING.split(done.stdout) if block.strip()]
                 findings.update(dict.fromkeys(blocks or [f"{source}: {TIDY} ended with {done.returncode}: {done.stderr}"]))
-    write_record(root, {path: digest for path, digest in record.items() if path in now})
     problems = list(findings)
     if order and not checked:
         problems.append(f"no source was checked within {seconds} s")

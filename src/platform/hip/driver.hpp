@@ -67,9 +67,12 @@ namespace crossdock::platform::hip {
   X(module_launch, hipModuleLaunchKernel)               \
   X(resident_blocks, hipModuleOccupancyMaxActiveBlocksPerMultiprocessor)
 
+template <auto* kFunction>
+using PointerTo = decltype(kFunction);
+
 struct Driver {
   std::string problem;  ///< why there is no runtime; empty: every member below is there
-#define XD_MEMBER(member, function) decltype(&::function) member = nullptr;
+#define XD_MEMBER(member, function) PointerTo<function> member = nullptr;
   XD_HIP_FUNCTIONS(XD_MEMBER)
 #undef XD_MEMBER
 };
