@@ -31,7 +31,7 @@ for path in sys.argv[1:]:
         with open(path, encoding="utf-8") as f:
             yaml.safe_load(f)
     except yaml.YAMLError as error:
-        print(f"{path}: {error}")
+        print(path, *str(error).split())
 """
 
 
@@ -66,8 +66,8 @@ def clang_format(_):
 
 def ruff_format(_):
     objects(RUFF, "format", "--check", "-", wrong="f( 1 )\n", right="f(1)\n")
-    done = run(RUFF, "format", "--check")
-    return lines_of(done, done.stdout), "`./dev fmt` mends them"
+    done = run(RUFF, "format", "--check", "--output-format", "concise")
+    return [line for line in lines_of(done, done.stdout) if not line[0].isdigit()], "`./dev fmt` mends them"
 
 
 def ruff_check(_):
