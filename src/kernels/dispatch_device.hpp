@@ -159,7 +159,8 @@ struct Dispatch {
     for (int i = m.thread(); i < shape.num_ranks * (shape.num_ranks + 1) && !failed; i += m.num_threads()) {
       const int p = shape.by_cells(i), cell = i - p * (shape.num_ranks + 1);
       std::uint64_t* words = call.at<std::uint64_t>(call.peers.after(p), call.place.counts_words);
-      std::uint64_t* word = words + (rank * (shape.num_ranks + 1) + cell);
+      const int first = rank * (shape.num_ranks + 1);
+      std::uint64_t* word = words + first + cell;
       m.store_begun(word, sync::count_word(epoch, count_for(cell)));  // edge counts: signal
     }
     if (!replay() && m.thread() == 0)
@@ -256,8 +257,10 @@ struct Dispatch {
   /// Fills shared.routes for tokens [chunk, chunk + count), a thread per token and rank.
   XD_FN void place_chunk(std::int64_t chunk, int count) {
     m.sync_block();
-    for (int i = m.thread(); i < count * kMaxRanks; i += m.num_threads())
-      place(&shared.routes[i - i % kMaxRanks], found_at(chunk) + i / kMaxRanks, i % kMaxRanks);
+    for (int i = m.thread(); i < count * kMaxRanks; i += m.num_threads()) {
+      const int first = i / kMaxRanks * kMaxRanks;
+      place(&shared.routes[first], found_at(chunk) + i / kMaxRanks, i % kMaxRanks);
+    }
     m.sync_block();
     for (int d = m.thread(); d < shape.num_ranks; d += m.num_threads())
       shared.next_row[d] += __builtin_popcountll(shared.named[d].all());

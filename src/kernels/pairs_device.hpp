@@ -26,8 +26,8 @@ struct PairBooks {
       count(ids, num_tokens, group);
       for (int e = m.thread(); e < smaller(kExpertsAtOnce, shape.num_experts - group); e += m.num_threads()) {
         const int owner = route::owner_of(group + e, shape), local = group + e - owner * shape.experts_per_rank;
-        std::uint64_t* word =
-            call.at<std::uint64_t>(owner, call.place.pair_words) + (rank * shape.experts_per_rank + local);
+        const int first = rank * shape.experts_per_rank;
+        std::uint64_t* word = call.at<std::uint64_t>(owner, call.place.pair_words) + first + local;
         m.store_relaxed(word, sync::count_word(epoch, pairs[e]));
       }
     }
@@ -58,10 +58,9 @@ struct PairBooks {
       const int some = larger(0, smaller(kExpertsAtOnce, local_experts - group));
       clear();
       for (int i = m.thread(); i < shape.num_ranks * some && ok; i += m.num_threads()) {
-        const int source = i / some, x = i - source * some;
+        const int source = i / some, x = i - source * some, first = source * shape.experts_per_rank;
         std::uint64_t told = 0;
-        ok = sync::wait_count(m, call.watch, words + (source * shape.experts_per_rank + group + x), epoch, source,
-                              &told);
+        ok = sync::wait_count(m, call.watch, words + first + group + x, epoch, source, &told);
         m.add_relaxed(&pairs[x], static_cast<std::uint32_t>(told));
       }
       m.sync_block();

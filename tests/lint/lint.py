@@ -35,6 +35,11 @@ for path in sys.argv[1:]:
 """
 
 
+def shown(problems):
+    print("".join(line + "\n" for line in problems), end="", flush=True)
+    return problems
+
+
 def run(*command, text=None):
     return subprocess.run(command, cwd=ROOT, input=text, capture_output=True, text=True)
 
@@ -61,26 +66,26 @@ def clang_format(_):
     paths = cpp_files()
     done = run(CLANG_FORMAT, "--dry-run", "-Werror", "--ferror-limit=1", *paths)
     problems = [line for line in lines_of(done, done.stderr) if ": error: " in line] or lines_of(done, "")
-    return problems, f"{len(paths)} files; `./dev fmt` mends them"
+    return shown(problems), f"{len(paths)} files; `./dev fmt` mends them"
 
 
 def ruff_format(_):
     objects(RUFF, "format", "--check", "-", wrong="f( 1 )\n", right="f(1)\n")
     done = run(RUFF, "format", "--check", "--output-format", "concise")
-    return [line for line in lines_of(done, done.stdout) if not line[0].isdigit()], "`./dev fmt` mends them"
+    return shown([line for line in lines_of(done, done.stdout) if not line[0].isdigit()]), "`./dev fmt` mends them"
 
 
 def ruff_check(_):
     objects(RUFF, "check", "-", wrong="import os\n", right="import os\n\nos.abort()\n")
     done = run(RUFF, "check", "-q", "--output-format", "concise")
-    return lines_of(done, done.stdout), f"rules of pyproject.toml; `{os.path.relpath(RUFF, ROOT)} check --fix` mends some"
+    return shown(lines_of(done, done.stdout)), f"rules of pyproject.toml; `{os.path.relpath(RUFF, ROOT)} check --fix` mends some"
 
 
 def spelling(_):
     objects(CODESPELL, "-", wrong="rec" + "ieve\n", right="receive\n")
     paths = [path for path in common.files(ROOT) if not path.endswith(NOT_TEXT)]
     done = run(CODESPELL, *paths)
-    return lines_of(done, done.stdout), f"{len(paths)} files; words of ours stand in pyproject.toml"
+    return shown(lines_of(done, done.stdout)), f"{len(paths)} files; words of ours stand in pyproject.toml"
 
 
 def yaml(_):
@@ -93,7 +98,7 @@ def yaml(_):
         file.flush()
         assert load(file.name), "a wrong file was loaded"
     paths = common.files(ROOT, endings=[".yml", ".yaml"])
-    return load(*paths), f"{len(paths)} files"
+    return shown(load(*paths)), f"{len(paths)} files"
 
 
 def clang_tidy(arguments):
@@ -139,7 +144,7 @@ def main():
         began = time.monotonic()
         problems, counts = CHECKERS[name](arguments)
         results[name] = problems, time.monotonic() - began
-        print("\n".join([*problems, f"{name}: {len(problems)} problem(s); {counts} ({results[name][1]:.0f} s)"]), flush=True)
+        print(f"{name}: {len(problems)} problem(s); {counts} ({results[name][1]:.0f} s)", flush=True)
     if arguments.junit:
         write_junit(arguments.junit, results)
     return 1 if any(problems for problems, _ in results.values()) else 0

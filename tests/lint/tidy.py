@@ -101,7 +101,7 @@ def self_test(root):
 
 
 def check(root, build, seconds=None):
-    """(what clang-tidy found, a line of counts). With `seconds`, no source is begun later than that."""
+    """(what clang-tidy found, printed as it comes; a line of counts). With `seconds`, no source is begun later than that."""
     self_test(root)
     now, record = fingerprints(root, build), read_record(root)
     wanted = [path for path in now if record.get(path) != now[path]]
@@ -124,7 +124,10 @@ def check(root, build, seconds=None):
             write_record(root, {path: digest for path, digest in record.items() if path in now})  # an interrupted run is not lost
             if done.returncode:
                 blocks = [block.rstrip() for block in FINDING.split(done.stdout) if block.strip()]
-                findings.update(dict.fromkeys(blocks or [f"{source}: {TIDY} ended with {done.returncode}: {done.stderr}"]))
+                for block in blocks or [f"{source}: {TIDY} ended with {done.returncode}: {done.stderr}"]:
+                    if block not in findings:
+                        print(block, flush=True)
+                    findings[block] = True
     problems = list(findings)
     if order and not checked:
         problems.append(f"no source was checked within {seconds} s")
