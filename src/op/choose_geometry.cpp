@@ -25,7 +25,7 @@ tuning::Choice choose(const ExchangeState& e, std::int64_t rows, std::int64_t ro
 tuning::Choice choose_for_ll(const ExchangeState& e, std::int64_t tokens, std::int64_t row_bytes, int extra_parts,
                              tuning::GeometryRequest request, int control_blocks) {
   constexpr int kWarps = 8;
-  const int parts = static_cast<int>(ceil_div<std::int64_t>(row_bytes / 16, ll_packet::kUnitsPacked * e.limits.width));
+  const int parts = static_cast<int>(ceil_div<std::int64_t>(row_bytes / 16, std::int64_t{ll_packet::kUnitsPacked} * e.limits.width));
   if (request.num_warps == 0) request.num_warps = kWarps;
   request.splits_per_row = parts + extra_parts;
   tuning::Choice choice = choose(e, tokens * e.shape.ranks_per_token, row_bytes, request, control_blocks);

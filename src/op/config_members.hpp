@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstddef>
+#include <initializer_list>
 #include <utility>
 
 #include "crossdock/config.hpp"
@@ -40,7 +41,7 @@ namespace crossdock::op {
 /// Converts to any type, so it can initialise any member.
 struct AnyValue {
   template <class T>
-  operator T() const;
+  operator T() const;  // NOLINT(google-explicit-constructor): braces convert to members by implicit conversions only
 };
 
 /// Whether Config has at least `sizeof...(kIdx)` members.
@@ -49,8 +50,8 @@ constexpr bool config_takes(std::index_sequence<kIdx...>) {
   return requires { Config{(static_cast<void>(kIdx), AnyValue{})...}; };
 }
 
-#define XD_ONE(member) +1
-inline constexpr std::size_t kNumConfigMembers = XD_CONFIG_MEMBERS(XD_ONE, XD_ONE);
+#define XD_ONE(member) 1,
+inline constexpr std::size_t kNumConfigMembers = std::initializer_list<int>{XD_CONFIG_MEMBERS(XD_ONE, XD_ONE)}.size();
 #undef XD_ONE
 static_assert(config_takes(std::make_index_sequence<kNumConfigMembers>{}) &&
                   !config_takes(std::make_index_sequence<kNumConfigMembers + 1>{}),

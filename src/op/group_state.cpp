@@ -23,7 +23,7 @@ struct Hello {
 };
 
 std::vector<Hello> exchange_hellos(const memory::Sharing& s, const Hello& mine) {
-  const auto all = memory::all_gather_value(s.all_gather, s.num_ranks, mine);
+  auto all = memory::all_gather_value(s.all_gather, s.num_ranks, mine);
   for (int r = 0; r < s.num_ranks; ++r) {
     if (all[r].num_ranks != s.num_ranks || all[r].rank != r)
       throw UsageError(text("Group::join on rank ", s.rank, ": entry ", r, " of the all-gather says rank ", all[r].rank,

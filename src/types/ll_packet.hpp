@@ -30,7 +30,7 @@ inline constexpr int kWidestWarp = 64;
 
 /// Packets of a row. Rounded up so that the lanes of a warp of any width pack neighbouring units.
 constexpr std::int32_t per_row(std::int64_t row_bytes) {
-  const std::int64_t units = round_up<std::int64_t>(row_bytes / 16, kUnitsPacked * kWidestWarp);
+  const std::int64_t units = round_up<std::int64_t>(row_bytes / 16, std::int64_t{kUnitsPacked} * kWidestWarp);
   return static_cast<std::int32_t>(units / kUnitsPacked * kPacketsOfUnits);
 }
 

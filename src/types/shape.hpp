@@ -39,7 +39,8 @@ struct Divisor {
     return by;
   }
   XD_FN constexpr std::uint32_t operator()(std::uint32_t number) const {
-    return static_cast<std::uint32_t>(std::uint64_t{2 * number} * multiplier >> 32) >> shift;
+    const std::uint32_t twice = 2 * number;
+    return static_cast<std::uint32_t>(std::uint64_t{twice} * multiplier >> 32) >> shift;
   }
 };
 

@@ -130,7 +130,7 @@ class Check(Folder):
 
 
 class Bench(Folder):
-    ARGUMENTS = (*"bench --ranks 2 --tokens 8 --hidden 64 --experts 8 --topk 2 --repeat 2 --copy-mib 4".split(),)
+    ARGUMENTS = tuple("bench --ranks 2 --tokens 8 --hidden 64 --experts 8 --topk 2 --repeat 2 --copy-mib 4".split())
 
     def lines(self, *arguments):
         code, out, err = run(*self.ARGUMENTS, "--jsonl", self.path("times.jsonl"), *arguments)

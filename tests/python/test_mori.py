@@ -448,7 +448,7 @@ def test_a_program_that_imports_mori_finds_it():
 
 
 def test_the_bench_runs_any_module_of_the_interface():
-    arguments = [*"--against crossdock.compat.mori --ranks 2 --tokens 3 --hidden 256 --experts-per-rank 4 --repeats 2 --json".split()]
+    arguments = "--against crossdock.compat.mori --ranks 2 --tokens 3 --hidden 256 --experts-per-rank 4 --repeats 2 --json".split()
     done = subprocess.run([sys.executable, "-m", "crossdock.bench", *arguments], capture_output=True, text=True, timeout=120)
     lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     assert done.returncode == 0 and len(lines) == 3, done.stdout + done.stderr

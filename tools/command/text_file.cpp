@@ -92,7 +92,7 @@ std::string shipped_file(const std::string& name) {
 }
 
 std::string default_text_path() {
-  if (const std::string path = shipped_file("README.md"); !path.empty()) return path;
+  if (std::string path = shipped_file("README.md"); !path.empty()) return path;
   throw BadInput(
       "found no README.md to run over, neither of the repository nor of an installation; name a text: --text FILE");
 }

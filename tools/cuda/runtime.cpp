@@ -29,7 +29,8 @@ std::string Runtime::driver() {
   std::ifstream module("/proc/driver/nvidia/version");
   std::string word;
   while (module >> word)
-    if (word.size() > 5 && word.find_first_not_of("0123456789.") == std::string::npos) return word + ", " + text;
+    if (word.size() > 5 && word.find_first_not_of("0123456789.") == std::string::npos)
+      return word.append(", ").append(text);
   return text;
 }
 

@@ -142,6 +142,7 @@ class Bed {
   double meeting_kernel_us() {
     constexpr int kKernels = 20, kReplays = 21;
     std::vector<Timed> timed;
+    timed.reserve(count());
     for (int d = 0; d < count(); ++d) timed.push_back(timed_graph(d, kKernels, Kernel::one_barrier, site_of(d)));
     std::vector<double> us;
     for (int i = 0; i < kReplays; ++i) {

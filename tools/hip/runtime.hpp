@@ -34,6 +34,9 @@
 
 namespace crossdock::tools::hip {
 
+template <auto* kFunction>
+using PointerTo = decltype(kFunction);
+
 struct Runtime {
   using Error = hipError_t;
   using Stream = hipStream_t;
@@ -43,7 +46,7 @@ struct Runtime {
   using MemPool = hipMemPool_t;
   using CaptureStatus = hipStreamCaptureStatus;
 
-#define XD_MEMBER(name) static inline decltype(&::hip##name) name = nullptr;
+#define XD_MEMBER(name) static inline PointerTo<hip##name> name = nullptr;
   XD_RUNTIME_FUNCTIONS(XD_MEMBER)
   XD_HIP_OWN_FUNCTIONS(XD_MEMBER)
 #undef XD_MEMBER

@@ -177,7 +177,7 @@ std::string first_wrong(const Site& site) {
     if (!site.of(rank).done) return "rank " + std::to_string(rank) + " did not finish";
   const std::vector<oracle::RankResult> expected = expected_results(site.data);
   for (int rank = first; rank < end; ++rank) {
-    const std::string why =
+    std::string why =
         wrong_combine(site.data, rank, expected[rank], site.results[rank].data(), site.weights[rank].as<float>());
     if (!why.empty()) return why;
   }

@@ -23,8 +23,8 @@ struct Matrix {
   const float* data;
   int inputs, outputs;
 
-  static std::int64_t padded(int outputs) { return (outputs + kPanel - 1) / kPanel * kPanel; }
-  static std::int64_t size(int inputs, int outputs) { return inputs * padded(outputs); }
+  static std::int64_t padded(int outputs) { return (std::int64_t{outputs} + kPanel - 1) / kPanel * kPanel; }
+  static std::int64_t size(int inputs, int outputs) { return std::int64_t{inputs} * padded(outputs); }
 };
 
 /// out[r] = x[r] * m for `num_rows` dense rows. Sums run over j upwards from +0; each product and each sum is rounded by

@@ -11,13 +11,13 @@ namespace crossdock::tools {
 /// Bytes, or rows, from each rank to each other one; none to itself.
 class Traffic {
  public:
-  explicit Traffic(int num_ranks) : num_ranks_(num_ranks), amounts_(static_cast<std::size_t>(num_ranks * num_ranks)) {}
+  explicit Traffic(int num_ranks) : num_ranks_(num_ranks), amounts_(static_cast<std::size_t>(num_ranks) * num_ranks) {}
 
   int num_ranks() const { return num_ranks_; }
   const std::vector<std::int64_t>& amounts() const { return amounts_; }  // by sender
-  std::int64_t at(int from, int to) const { return amounts_[static_cast<std::size_t>(from * num_ranks_ + to)]; }
+  std::int64_t at(int from, int to) const { return amounts_[index(from, to)]; }
   void add(int from, int to, std::int64_t amount) {
-    if (from != to) amounts_[static_cast<std::size_t>(from * num_ranks_ + to)] += amount;
+    if (from != to) amounts_[index(from, to)] += amount;
   }
 
   /// What passes the busier direction of the busiest rank.
@@ -52,6 +52,8 @@ class Traffic {
   }
 
  private:
+  std::size_t index(int from, int to) const { return static_cast<std::size_t>(from) * num_ranks_ + to; }
+
   int num_ranks_;
   std::vector<std::int64_t> amounts_;
 };

@@ -55,6 +55,7 @@ class RankThreads {
     std::exception_ptr failure;
     std::mutex mutex;
     std::vector<std::jthread> threads;
+    threads.reserve(num_ranks_);
     for (int rank = 0; rank < num_ranks_; ++rank)
       threads.emplace_back([&, rank] {
         try {

@@ -247,7 +247,8 @@ struct ExpertRows {
     for (int item = static_cast<int>(max<std::int64_t>(items.first - start, 0)) + m.warp(); item < end;
          item += m.num_warps()) {
       const int row = args.splits.div_count(item), split = item - row * static_cast<int>(splits);
-      copy_row(chunk + row, &shared.slots[row * shape.top_k], split, [] {});
+      const int first = row * shape.top_k;
+      copy_row(chunk + row, &shared.slots[first], split, [] {});
     }
   }
 

@@ -68,9 +68,12 @@ namespace crossdock::platform::hip {
   X(module_launch, hipModuleLaunchKernel)               \
   X(resident_blocks, hipModuleOccupancyMaxActiveBlocksPerMultiprocessor)
 
+template <auto* kFunction>
+using PointerTo = decltype(kFunction);
+
 struct Driver {
   std::string problem;  ///< the reason why the runtime cannot be used; empty: no member below is null
-#define XD_MEMBER(member, function) decltype(&::function) member = nullptr;
+#define XD_MEMBER(member, function) PointerTo<function> member = nullptr;
   XD_HIP_FUNCTIONS(XD_MEMBER)
 #undef XD_MEMBER
 };
