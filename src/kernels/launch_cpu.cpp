@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The CPU's launch table. Instances of combine are compiled one by one, see combine_instance_cpu.cpp.in.
+// built_instances.def is written by CMake: the rows of instances.def that this library has, see CROSSDOCK_INSTANCES.
 
 #include "kernels/launch_cpu.hpp"
 
@@ -37,7 +38,7 @@ void launch_expert_rows(Geometry, StreamHandle stream, const ExpertRowsArgs& arg
 #define XD_COMBINE(dtype, wire)                                                     \
   void launch_combine_##dtype##_##wire(Geometry, StreamHandle, const CombineArgs&); \
   void launch_combine_##dtype##_##wire##_by_expert(Geometry, StreamHandle, const CombineArgs&);
-#include "kernels/instances.def"
+#include "built_instances.def"
 #undef XD_COMBINE
 
 const LaunchTable& launches() {
@@ -50,7 +51,7 @@ const LaunchTable& launches() {
   t.combine[static_cast<int>(Dtype::dtype)][static_cast<int>(Wire::wire)][0] = launch_combine_##dtype##_##wire; \
   t.combine[static_cast<int>(Dtype::dtype)][static_cast<int>(Wire::wire)][1] =                                  \
       launch_combine_##dtype##_##wire##_by_expert;
-#include "kernels/instances.def"
+#include "built_instances.def"
 #undef XD_COMBINE
     return t;
   }();

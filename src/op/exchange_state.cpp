@@ -20,7 +20,10 @@ ExchangeState::ExchangeState(std::shared_ptr<GroupState> g, const Config& c)
   launches = &kernels::launches_of(group->device().kind());
   limits = group->device().limits();
   const platform::CurrentDevice current(group->device());
-  group->told_to_all("Exchange", [&] { find_residency(); });
+  group->told_to_all("Exchange", [&] {
+    check_instance();
+    find_residency();
+  });
   find_tuned();
   default_stream_is_shared = group->device().kind() != BackendKind::cpu && group->threads_on_device() > 1;
   place_busy.assign(shape.in_flight, false);
@@ -36,6 +39,14 @@ ExchangeState::ExchangeState(std::shared_ptr<GroupState> g, const Config& c)
     group->hold_watched(in_use);
     mark_empty_rows();  // nobody writes before every rank has
   });
+}
+
+/// A library may be built with some instances of combine only.
+void ExchangeState::check_instance() const {
+  if (!launches->combine[static_cast<int>(config.combine_dtype)][static_cast<int>(config.combine_wire)][0])
+    throw ConfigError(text("Exchange on rank ", group->rank(), ": this build of the library has no combine of ",
+                           name_of(config.combine_dtype), " rows with combine_wire ", name_of(config.combine_wire),
+                           "; build it with CROSSDOCK_INSTANCES=all"));
 }
 
 void ExchangeState::find_residency() {

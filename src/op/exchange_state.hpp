@@ -70,6 +70,7 @@ class ExchangeState {
 
  private:
   void agree_on_config() const;
+  void check_instance() const;
   void find_residency();
   void find_tuned();
   tuning::Decision decide(const CallOptions& options, const std::vector<tuning::Entry>& tuned,
