@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-# One source file per row of src/kernels/instances.def, written from a template.
-set(CROSSDOCK_INSTANCES all CACHE STRING "Rows of instances.def that the CPU machine has: `all`, or a list of DTYPE/WIRE")
-set(CROSSDOCK_INSTANCE_LIST ${PROJECT_SOURCE_DIR}/src/kernels/instances.def)
+# One source file per row of src/kernels/launch/instances.def, written from a template.
+set(CROSSDOCK_INSTANCES all CACHE STRING "Rows of instances.def that the CPU machine has: `all`, or a list of DTYPE/COMBINE_QUANT")
+set(CROSSDOCK_INSTANCE_LIST ${PROJECT_SOURCE_DIR}/src/kernels/launch/instances.def)
 set_property(DIRECTORY ${PROJECT_SOURCE_DIR} APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${CROSSDOCK_INSTANCE_LIST})
 if(NOT CROSSDOCK_INSTANCES STREQUAL "all" AND (CROSSDOCK_WITH_CUDA OR CROSSDOCK_WITH_HIP))
   message(FATAL_ERROR "CROSSDOCK_INSTANCES is `${CROSSDOCK_INSTANCES}`; a build with CUDA or HIP has all")
@@ -28,10 +28,10 @@ file(CONFIGURE OUTPUT ${CMAKE_CURRENT_BINARY_DIR}/generated/built_instances.def 
 function(crossdock_instances variable template extension)
   set(files)
   foreach(instance ${CROSSDOCK_BUILT_INSTANCES})
-    string(REPLACE "/" ";" dtype_and_wire ${instance})
-    list(GET dtype_and_wire 0 XD_DTYPE)
-    list(GET dtype_and_wire 1 XD_WIRE)
-    set(file ${CMAKE_CURRENT_BINARY_DIR}/instances/${extension}/combine_${XD_DTYPE}_${XD_WIRE}.${extension})
+    string(REPLACE "/" ";" dtype_and_quant ${instance})
+    list(GET dtype_and_quant 0 XD_DTYPE)
+    list(GET dtype_and_quant 1 XD_QUANT)
+    set(file ${CMAKE_CURRENT_BINARY_DIR}/instances/${extension}/combine_${XD_DTYPE}_${XD_QUANT}.${extension})
     configure_file(${template} ${file} @ONLY)
     list(APPEND files ${file})
   endforeach()

@@ -2,11 +2,11 @@
 // The CPU's launch table. Instances of combine are compiled one by one, see combine_instance_cpu.cpp.in.
 // built_instances.def is written by CMake: the rows of instances.def that this library has, see CROSSDOCK_INSTANCES.
 
-#include "kernels/launch_cpu.hpp"
+#include "kernels/launch/launch_cpu.hpp"
 
-#include "kernels/dispatch_device.hpp"
-#include "kernels/dispatch_packets_device.hpp"
-#include "kernels/expert_rows_device.hpp"
+#include "kernels/dispatch/dispatch_device.hpp"
+#include "kernels/dispatch/dispatch_ll_device.hpp"
+#include "kernels/expert_rows/expert_rows_device.hpp"
 
 namespace crossdock::kernels::cpu {
 namespace {
@@ -15,10 +15,10 @@ using platform::Geometry;
 using platform::cpu::ScalarMachine;
 
 void launch_dispatch(Geometry, StreamHandle stream, const DispatchArgs& args) {
-  if (goes_in_packets(args))
+  if (uses_ll_packets(args))
     return enqueue(stream, args, [](ScalarMachine& m, const DispatchArgs& a) {
-      PacketShared shared;
-      dispatch_in_packets(m, shared, a);
+      DispatchLlShared shared;
+      dispatch_ll(m, shared, a);
     });
   enqueue(stream, args, [](ScalarMachine& m, const DispatchArgs& a) {
     DispatchShared shared;
@@ -47,9 +47,10 @@ const LaunchTable& launches() {
     t.dispatch = launch_dispatch;
     t.expert_rows = launch_expert_rows;
     t.max_resident_blocks = [](int) { return 1; };
-#define XD_COMBINE(dtype, wire)                                                                                 \
-  t.combine[static_cast<int>(Dtype::dtype)][static_cast<int>(Wire::wire)][0] = launch_combine_##dtype##_##wire; \
-  t.combine[static_cast<int>(Dtype::dtype)][static_cast<int>(Wire::wire)][1] =                                  \
+#define XD_COMBINE(dtype, wire)                                                        \
+  t.combine[static_cast<int>(Dtype::dtype)][static_cast<int>(CombineQuant::wire)][0] = \
+      launch_combine_##dtype##_##wire;                                                 \
+  t.combine[static_cast<int>(Dtype::dtype)][static_cast<int>(CombineQuant::wire)][1] = \
       launch_combine_##dtype##_##wire##_by_expert;
 #include "built_instances.def"
 #undef XD_COMBINE

@@ -12,7 +12,7 @@ namespace crossdock::detail {
 using op::text;
 
 ExchangeState::ExchangeState(std::shared_ptr<GroupState> g, const Config& c)
-    : group(std::move(g)), in_use(group->device()), config(c) {
+    : group(std::move(g)), deferred_release(group->device()), config(c) {
   group->check("Exchange");
   agree_on_config();
   shape = op::shape_of(config, group->num_ranks());
@@ -20,39 +20,39 @@ ExchangeState::ExchangeState(std::shared_ptr<GroupState> g, const Config& c)
   launches = &kernels::launches_of(group->device().kind());
   limits = group->device().limits();
   const platform::CurrentDevice current(group->device());
-  group->told_to_all("Exchange", [&] {
+  group->run_collectively("Exchange", [&] {
     check_instance();
     find_residency();
   });
   find_tuned();
   default_stream_is_shared = group->device().kind() != BackendKind::cpu && group->threads_on_device() > 1;
-  place_busy.assign(shape.in_flight, false);
-  landing_free.assign(shape.in_flight, false);
+  buffer_set_busy.assign(shape.max_in_flight, false);
+  slots_free.assign(shape.max_in_flight, false);
   plan_holders.assign(shape.num_plans, 0);
   plan_in_graph.assign(shape.num_plans, false);
   plan_tokens.assign(shape.num_plans, 0);
   memory = memory::PeerMemory::create(group->sharing(), arena.total_bytes, "Exchange");
-  group->told_to_all("Exchange", [&] {
+  group->run_collectively("Exchange", [&] {
     report_block = group->device().allocate_host_visible(op::kReportBytes);
-    in_use.hold(memory);
-    in_use.hold(report_block);
-    group->hold_watched(in_use);
+    deferred_release.hold(memory);
+    deferred_release.hold(report_block);
+    group->hold_watched(deferred_release);
     mark_empty_rows();  // nobody writes before every rank has
   });
 }
 
 /// A library may be built with some instances of combine only.
 void ExchangeState::check_instance() const {
-  if (!launches->combine[static_cast<int>(config.combine_dtype)][static_cast<int>(config.combine_wire)][0])
+  if (!launches->combine[static_cast<int>(config.combine_dtype)][static_cast<int>(config.combine_quant)][0])
     throw ConfigError(text("Exchange on rank ", group->rank(), ": this build of the library has no combine of ",
-                           name_of(config.combine_dtype), " rows with combine_wire ", name_of(config.combine_wire),
+                           name_of(config.combine_dtype), " rows with combine_quant ", name_of(config.combine_quant),
                            "; build it with CROSSDOCK_INSTANCES=all"));
 }
 
 void ExchangeState::find_residency() {
   resident_blocks =
-      smaller(memory::kMaxBlocks, launches->max_resident_blocks(smaller(tuning::kMoveThreads, limits.max_threads)) /
-                                      group->ranks_on_device());
+      min(memory::kMaxBlocks,
+          launches->max_resident_blocks(min(tuning::kMoveThreads, limits.max_threads)) / group->ranks_on_device());
   if (resident_blocks < 1)
     throw TopologyError(text("Exchange on rank ", group->rank(), ": ", group->ranks_on_device(), " ranks share device ",
                              group->device().ordinal(), ", more than its multiprocessors can hold together"));
@@ -73,7 +73,7 @@ void ExchangeState::find_tuned() {
 void ExchangeState::agree_on_config() const {
   struct Card {
     Config config;
-    std::int32_t packets_of_row;
+    std::int32_t ll_packets_per_row;
     bool refused;
   };
   Card mine;
@@ -81,14 +81,14 @@ void ExchangeState::agree_on_config() const {
   mine.config = config;
   const Support support = supports(config, group->num_ranks());
   mine.refused = !support;
-  if (support) mine.packets_of_row = op::shape_of(config, group->num_ranks()).packets_of_row;
+  if (support) mine.ll_packets_per_row = op::shape_of(config, group->num_ranks()).ll_packets_per_row;
   const auto all = memory::all_gather_value(group->sharing().all_gather, group->num_ranks(), mine);
   if (!support) throw ConfigError(text("Exchange on rank ", group->rank(), ": ", support.reason));
   for (int r = 0; r < group->num_ranks(); ++r) {
     if (all[r].refused)
       throw ConfigError(text("Exchange on rank ", group->rank(), ": rank ", r,
                              " refused its config; give every rank the same config"));
-    if (all[r].packets_of_row != mine.packets_of_row)
+    if (all[r].ll_packets_per_row != mine.ll_packets_per_row)
       throw ConfigError(text("Exchange on rank ", group->rank(), ": rank ", r,
                              " has another CROSSDOCK_PACKET_TOKENS; give every rank the same"));
     const std::string what = op::difference(config, all[r].config);
@@ -102,27 +102,27 @@ void ExchangeState::mark_empty_rows() {
   platform::Device& device = group->device();
   for (int plan = 0; plan < shape.num_plans; ++plan) {
     const auto mark = [&](std::uint64_t region, std::uint64_t bytes) {
-      device.fill(mine<std::byte>(arena.plan_at(plan, region)), 0xff, bytes);
+      device.fill(local<std::byte>(arena.plan_at(plan, region)), 0xff, bytes);
     };
     mark(arena.plan.sources, shape.row_capacity * sizeof(RowSource));
-    mark(arena.plan.ids, shape.row_capacity * shape.top_k * 4);
+    mark(arena.plan.topk_ids, shape.row_capacity * shape.top_k * 4);
     mark(arena.plan.expert_sources, shape.expert_rows * sizeof(RowSource));
   }
 }
 
-kernels::Call ExchangeState::call(int place, int plan) const {
+kernels::Call ExchangeState::call(int buffer_set, int plan) const {
   kernels::Call call{};
   call.peers = memory.peers();
-  call.watch = group->watch(&report());
+  call.faults = group->faults(&report());
   call.shape = shape;
-  call.place = arena.place;
+  call.buffer_set = arena.buffer_set;
   call.plan = arena.plan;
   call.plan_idx = plan;
   call.plan_bytes = static_cast<std::int64_t>(arena.plan_bytes);
   const auto shift = [](std::uint64_t by) {
     return [by](const char*, std::uint64_t& offset, std::uint64_t, std::uint64_t, const char*) { offset += by; };
   };
-  memory::PlaceRegions::visit(call.place, shape, shift(arena.place_at(place, 0)));
+  memory::BufferSetRegions::visit(call.buffer_set, shape, shift(arena.buffer_set_at(buffer_set, 0)));
   memory::PlanRegions::visit(call.plan, shape, shift(arena.plan_at(plan, 0)));
   return call;
 }
@@ -150,9 +150,9 @@ Status ExchangeState::poll() const {
                        ") and sent nothing for them; pass global expert ids, -1 for not routed, or clear the status");
   } else if (seen(r.tokens_clamped)) {
     status.code = StatusCode::usage;
-    status.text =
-        text("dispatch on rank ", rank, " read T = ", static_cast<std::int64_t>(r.last_tokens),
-             " from the device and clamped it to [0, ", shape.max_tokens, "]; raise max_tokens or clear the status");
+    status.text = text("dispatch on rank ", rank, " read T = ", static_cast<std::int64_t>(r.last_tokens),
+                       " from the device and clamped it to [0, ", shape.max_tokens_per_rank,
+                       "]; raise max_tokens_per_rank or clear the status");
   }
   return status;
 }
@@ -166,19 +166,19 @@ void ExchangeState::check(const char* name) const {
   if (status.code != StatusCode::ok) raise(status.code, text(name, " refused: ", status.text));
 }
 
-int ExchangeState::take_place(const char* name) {
-  for (int place = 0; place < shape.in_flight; ++place)
-    if (!place_busy[place]) {
-      place_busy[place] = true;
-      return place;
+int ExchangeState::take_buffer_set(const char* name) {
+  for (int buffer_set = 0; buffer_set < shape.max_in_flight; ++buffer_set)
+    if (!buffer_set_busy[buffer_set]) {
+      buffer_set_busy[buffer_set] = true;
+      return buffer_set;
     }
-  throw StateError(text(name, " on rank ", group->rank(), ": ", shape.in_flight,
-                        " Received are in flight, as many as config.in_flight",
-                        " admits; combine or destroy one first, or raise in_flight"));
+  throw StateError(text(name, " on rank ", group->rank(), ": ", shape.max_in_flight,
+                        " Received are in flight, as many as config.max_in_flight",
+                        " admits; combine or destroy one first, or raise max_in_flight"));
 }
 
 int ExchangeState::take_plan(bool capturing) {
-  int free = -1, fitting = -1;  // there are as many plans as places and kept plans together, so one is free
+  int free = -1, fitting = -1;  // there are as many plans as buffer sets and kept plans together, so one is free
   for (int plan = shape.num_plans - 1; plan >= 0; --plan) {
     if (plan_holders[plan] > 0) continue;
     free = plan;
@@ -190,18 +190,18 @@ int ExchangeState::take_plan(bool capturing) {
   return plan;
 }
 
-int ExchangeState::place_for_plan() const {
-  for (int place = 0; place < shape.in_flight; ++place)
-    if (!shape.fused || !place_busy[place] || !landing_free[place]) return place;
-  throw StateError(text("combine on rank ", group->rank(), " along a kept plan: the landing rows of all ",
-                        shape.in_flight,
-                        " Received in flight are handed out; combine or destroy one first, or raise in_flight"));
+int ExchangeState::buffer_set_for_plan() const {
+  for (int buffer_set = 0; buffer_set < shape.max_in_flight; ++buffer_set)
+    if (!shape.fused || !buffer_set_busy[buffer_set] || !slots_free[buffer_set]) return buffer_set;
+  throw StateError(text("combine on rank ", group->rank(), " along a kept plan: the combine slots of all ",
+                        shape.max_in_flight,
+                        " Received in flight are handed out; combine or destroy one first, or raise max_in_flight"));
 }
 
-int ExchangeState::place_of_combine_buffer(const void* rows) const {
+int ExchangeState::buffer_set_of_combine_buffer(const void* rows) const {
   if (!shape.zero_copy) return -1;
-  for (int place = 0; place < shape.in_flight; ++place)
-    if (rows == mine<void>(arena.place_at(place, arena.place.combine_rows))) return place;
+  for (int buffer_set = 0; buffer_set < shape.max_in_flight; ++buffer_set)
+    if (rows == local<void>(arena.buffer_set_at(buffer_set, arena.buffer_set.combine_rows))) return buffer_set;
   return -1;
 }
 
@@ -215,14 +215,14 @@ tuning::Decision ExchangeState::decide_combine(const CallOptions& options, Path 
 
 tuning::Decision ExchangeState::decide(const CallOptions& options, const std::vector<tuning::Entry>& tuned,
                                        std::int64_t tokens) const {
-  return tuning::decide({options.num_sms, options.num_blocks, options.num_warps, options.pieces},
-                        {config.num_sms, config.num_blocks, config.num_warps, config.pieces},
-                        tuning::wish_for(tuned, tokens));
+  return tuning::decide({options.num_sms, options.num_blocks, options.num_warps, options.splits_per_row},
+                        {config.num_sms, config.num_blocks, config.num_warps, config.splits_per_row},
+                        tuning::request_for(tuned, tokens));
 }
 
-tuning::Choice ExchangeState::choose(std::int64_t rows, std::int64_t row_bytes, const tuning::Wish& wish,
+tuning::Choice ExchangeState::choose(std::int64_t rows, std::int64_t row_bytes, const tuning::GeometryRequest& request,
                                      int idle_blocks) const {
-  return tuning::choose(limits, rows, row_bytes, wish, resident_blocks, idle_blocks);
+  return tuning::choose(limits, rows, row_bytes, request, resident_blocks, idle_blocks);
 }
 
 }  // namespace crossdock::detail

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The same kernel bodies with 32 and 64 real lanes, several warps and blocks, and in random orders. Whatever the number of
-// blocks, the width of a warp, the pieces of a row and the order: the answer is the oracle's, bit for bit.
+// blocks, the width of a warp, the splits_per_row of a row and the order: the answer is the oracle's, bit for bit.
 #include <gtest/gtest.h>
 
 #include "backend/matrix.hpp"
@@ -19,7 +19,7 @@ Executor executor_of(int width, int n) {
   e.width = width;
   e.num_blocks = kBlocks[n % 3];
   e.num_threads = width * kWarps[n % 4];
-  e.pieces = kPieces[n / 2 % 4];
+  e.splits_per_row = kPieces[n / 2 % 4];
   e.push = n % 2 != 0;
   e.seed = n % 5 == 0 ? 0 : static_cast<std::uint64_t>(n);
   return e;
@@ -48,21 +48,25 @@ TestCase long_case() {
   test.config.hidden = 32;
   test.config.num_experts = 10;
   test.config.top_k = 4;
-  test.config.max_tokens = kSlow ? 70 : 200;
+  test.config.max_tokens_per_rank = kSlow ? 70 : 200;
   test.config.scale_bytes = 16;
-  test.config.combine_weights = test.with_weights = true;
+  test.config.combine_topk_weights = test.combine_topk_weights = true;
   test.recipe.routing = oracle::Routing::mixed;
-  test.recipe.tokens = {test.config.max_tokens, test.config.max_tokens - 3};
+  test.recipe.tokens = {test.config.max_tokens_per_rank, test.config.max_tokens_per_rank - 3};
   return test;
 }
 
 TEST(Fibers, ChunksOfTokensAndSharesOfBlocks) {
   for (const int width : {32, 64})
     for (const int blocks : {1, 2, 7})
-      for (const int pieces : {1, 3, 32}) {
+      for (const int splits_per_row : {1, 3, 32}) {
         TestCase test = long_case();
-        test.config.layout = static_cast<Layout>((blocks + pieces) % 3);
-        test.executor = {.width = width, .num_blocks = blocks, .num_threads = width * 2, .pieces = pieces, .seed = 5};
+        test.config.layout = static_cast<Layout>((blocks + splits_per_row) % 3);
+        test.executor = {.width = width,
+                         .num_blocks = blocks,
+                         .num_threads = width * 2,
+                         .splits_per_row = splits_per_row,
+                         .seed = 5};
         ASSERT_EQ(run_case(test), "");
       }
 }
@@ -71,7 +75,7 @@ TEST(Fibers, MoreLocalExpertsThanABlockHandlesAtOnce) {
   TestCase test = long_case();
   test.config.num_experts = 1202;  // 601 on each rank
   test.config.top_k = 8;
-  test.config.max_tokens = 70;
+  test.config.max_tokens_per_rank = 70;
   test.recipe.tokens = {70, 9};
   for (const Layout layout : {Layout::token_major, Layout::expert_major, Layout::contiguous}) {
     test.config.layout = layout;
@@ -84,22 +88,22 @@ TEST(Fibers, MoreLocalExpertsThanABlockHandlesAtOnce) {
 /// More received rows than a block counts itself: blocks tell each other what they have counted.
 TEST(Fibers, BlocksShareTheCountsOfManyRows) {
   TestCase test = long_case();
-  test.config.max_tokens = 450;
+  test.config.max_tokens_per_rank = 450;
   test.recipe.tokens = {450, 440};
   test.rounds = 2;
   for (const Layout layout : {Layout::expert_major, Layout::contiguous})
     for (const int blocks : {1, 5}) {
       test.config.layout = layout;
-      test.executor = {.width = 32, .num_blocks = blocks, .num_threads = 64, .pieces = 2, .seed = 9};
+      test.executor = {.width = 32, .num_blocks = blocks, .num_threads = 64, .splits_per_row = 2, .seed = 9};
       ASSERT_EQ(run_case(test), "");
     }
 }
 
 TEST(Fibers, RandomOrdersGiveOneAnswer) {
   for (std::uint64_t seed = 1; seed <= (kSlow ? 6 : 40); ++seed) {
-    TestCase test = case_of(
-        {Dtype::bf16, Dtype::bf16, static_cast<Layout>(seed % 3), seed % 2 ? Path::staged : Path::zero_copy, Wire::own},
-        static_cast<int>(seed % kNumVariants), 3);
+    TestCase test = case_of({Dtype::bf16, Dtype::bf16, static_cast<Layout>(seed % 3),
+                             seed % 2 ? Path::staged : Path::zero_copy, CombineQuant::none},
+                            static_cast<int>(seed % kNumVariants), 3);
     test.executor = executor_of(seed % 2 ? 64 : 32, static_cast<int>(seed));
     test.executor.seed = seed * 7919;
     test.rounds = 3;  // epochs, books and tails of the round before
@@ -113,7 +117,7 @@ TEST(Fibers, PushAndPullGiveTheSameBits) {
       TestCase test = small_case(3);
       test.config.layout = layout;
       test.config.zero_copy = true;
-      test.config.combine_weights = test.with_weights = layout == Layout::contiguous;
+      test.config.combine_topk_weights = test.combine_topk_weights = layout == Layout::contiguous;
       test.recipe.fill = oracle::Fill::edges;
       test.executor = {.width = 32, .num_blocks = 3, .push = push, .seed = 11};
       test.rounds = 3;
@@ -128,12 +132,13 @@ TEST(Fibers, BlockExponentsAcrossLanes) {
       for (const Layout layout : {Layout::token_major, Layout::expert_major}) {
         TestCase test = small_case(2);
         test.config.hidden = hidden;
-        test.config.combine_wire = Wire::fp8_block128;
+        test.config.combine_quant = CombineQuant::fp8_blockwise;
         test.config.combine_dtype =
-            width == 32 || is_left_out(Dtype::f16, Wire::fp8_block128) ? Dtype::bf16 : Dtype::f16;
+            width == 32 || is_left_out(Dtype::f16, CombineQuant::fp8_blockwise) ? Dtype::bf16 : Dtype::f16;
         test.config.layout = layout;
         test.recipe.fill = oracle::Fill::edges;
-        test.executor = {.width = width, .num_blocks = 2, .num_threads = 128, .pieces = 1 + hidden % 3, .seed = 3};
+        test.executor = {
+            .width = width, .num_blocks = 2, .num_threads = 128, .splits_per_row = 1 + hidden % 3, .seed = 3};
         ASSERT_EQ(run_case(test), "");
       }
 }

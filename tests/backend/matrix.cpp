@@ -19,7 +19,7 @@ std::vector<E> all_of(const std::string_view (&)[kCount]) {
 
 /// Whether creating an exchange of this config is refused for this reason.
 std::string refused_for(const TestCase& test, const std::string& reason) {
-  const Team team(1);
+  const ThreadTeam team(1);
   GroupOptions options;
   options.backend = test.backend;
   const Group group = Group::join(team, 0, options);
@@ -51,15 +51,15 @@ std::vector<Cell> all_cells() {
     for (const Dtype combine_dtype : all_of<Dtype>(kDtypeNames))
       for (const Layout layout : all_of<Layout>(kLayoutNames))
         for (const Path path : all_of<Path>(kPathNames))
-          for (const Wire wire : all_of<Wire>(kWireNames))
-            cells.push_back({dispatch_dtype, combine_dtype, layout, path, wire});
+          for (const CombineQuant combine_quant : all_of<CombineQuant>(kCombineQuantNames))
+            cells.push_back({dispatch_dtype, combine_dtype, layout, path, combine_quant});
   return cells;
 }
 
 std::string text_of(const Cell& cell) {
   std::string text;
   for (const std::string_view name : {name_of(cell.dispatch_dtype), name_of(cell.combine_dtype), name_of(cell.layout),
-                                      name_of(cell.path), name_of(cell.wire)}) {
+                                      name_of(cell.path), name_of(cell.combine_quant)}) {
     text += std::string(name);
     text.append(name.size() < 16 ? 16 - name.size() : 1, ' ');
   }
@@ -68,17 +68,20 @@ std::string text_of(const Cell& cell) {
 
 std::string refusal_of(const Cell& cell) {
   const bool half = cell.combine_dtype == Dtype::bf16 || cell.combine_dtype == Dtype::f16;
-  if (cell.wire != Wire::own && !half) return "carries bf16 and f16 rows only";
-  if (cell.wire != Wire::own && cell.path != Path::staged) return "with " + std::string(name_of(cell.path));
+  if (cell.combine_quant != CombineQuant::none && !half) return "carries bf16 and f16 rows only";
+  if (cell.combine_quant != CombineQuant::none && cell.path != Path::staged)
+    return "with " + std::string(name_of(cell.path));
   if (cell.path == Path::fused && cell.layout != Layout::token_major) return "fused with layout";
   return {};
 }
 
-bool is_left_out(const Cell& cell) { return refusal_of(cell).empty() && is_left_out(cell.combine_dtype, cell.wire); }
+bool is_left_out(const Cell& cell) {
+  return refusal_of(cell).empty() && is_left_out(cell.combine_dtype, cell.combine_quant);
+}
 
 int num_cells_that_run() {
   int num = 0;  // of one dispatch dtype; all layouts staged and zero-copy, one fused; other wires staged only
-  for (const Instance& instance : kBuiltInstances) num += instance.wire == Wire::own ? 7 : 3;
+  for (const Instance& instance : kBuiltInstances) num += instance.combine_quant == CombineQuant::none ? 7 : 3;
   return static_cast<int>(std::size(kDtypeNames)) * num;
 }
 
@@ -89,11 +92,11 @@ TestCase case_of(const Cell& cell, int variant, int num_ranks) {
   c.hidden = 160;                                  // the second block of 128 is short
   c.num_experts = std::max(7, 3 * num_ranks - 2);  // 3 on a rank, 1 on the last; 4 and 3 on two ranks
   c.top_k = 3 + variant % 3;
-  c.max_tokens = 6;
+  c.max_tokens_per_rank = 6;
   c.dispatch_dtype = cell.dispatch_dtype;
   c.combine_dtype = cell.combine_dtype;
   c.layout = cell.layout;
-  c.combine_wire = cell.wire;
+  c.combine_quant = cell.combine_quant;
   set_path(c, cell.path);
   c.scale_bytes = kScales[variant % 4];
   if (cell.layout == Layout::contiguous) {
@@ -108,10 +111,10 @@ TestCase case_of(const Cell& cell, int variant, int num_ranks) {
   test.recipe.tokens.clear();
   for (int rank = 0; rank < num_ranks; ++rank)
     test.recipe.tokens.push_back(std::array{6, variant % 2 * 5, 3}[rank % 3]);
-  test.ids_are_int64 = variant % 2 != 0 || test.recipe.routing == oracle::Routing::bad64;
+  test.topk_ids_are_int64 = variant % 2 != 0 || test.recipe.routing == oracle::Routing::bad64;
   test.device_tokens = variant % 4 == 2;
-  c.combine_weights = test.with_weights = variant % 2 == 0;
-  test.caller_weights = test.with_weights && variant % 4 == 0 && cell.path != Path::fused;
+  c.combine_topk_weights = test.combine_topk_weights = variant % 2 == 0;
+  test.caller_weights = test.combine_topk_weights && variant % 4 == 0 && cell.path != Path::fused;
   return test;
 }
 

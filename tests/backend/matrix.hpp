@@ -16,7 +16,7 @@ struct Cell {
   Dtype dispatch_dtype, combine_dtype;
   Layout layout;
   Path path;
-  Wire wire;
+  CombineQuant combine_quant;
 };
 
 std::vector<Cell> all_cells();

@@ -27,7 +27,7 @@ def read(path):
 @functools.cache
 def check_arguments(sizes, cxx, root):
     """Host and device lay out the arguments alike: asserted by the host's compiler on the device's sizes."""
-    lines = ['#include "kernels/args.hpp"']
+    lines = ['#include "kernels/common/args.hpp"']
     for kernel, size in sizes:
         struct = ARGUMENTS[kernel.split("_")[0]]
         lines.append(f'static_assert(sizeof(crossdock::kernels::{struct}) == {size}, "{kernel}");')

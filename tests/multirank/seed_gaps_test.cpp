@@ -37,7 +37,7 @@ void run_rounds(const TestCase& test, const std::vector<const Answers*>& rounds)
 TEST(SeedGaps, T01_SecondResultWithDuplicateAndDroppedRanks) {
   TestCase test = small_case(4);
   test.config.top_k = 3;
-  test.config.combine_weights = test.with_weights = true;
+  test.config.combine_topk_weights = test.combine_topk_weights = true;
   const Answers same_rank = with_ids(test, [](int, int t, int j) { return t % 2 ? j % 2 : 2 + t % 6; });
   run_rounds(test, {&same_rank, &same_rank});
   for (int t = 0; t < 8; ++t)  // all ids of a token on one rank: its own weights, once
@@ -70,7 +70,7 @@ TEST(SeedGaps, T03_IdsOutsideTheExpertsAreNeverFollowed) {
   for (const bool wide : {false, true}) {
     TestCase test = small_case(3);
     test.config.top_k = 6;
-    test.ids_are_int64 = wide;
+    test.topk_ids_are_int64 = wide;
     const std::int64_t ids[] = {-1, wide ? INT64_MIN : INT32_MIN, wide ? INT64_MAX : INT32_MAX, 8, -2, 5};
     const Answers answers = with_ids(test, [&](int, int, int j) { return ids[j]; });
     run_rounds(test, {&answers, &answers});
@@ -154,7 +154,7 @@ TEST(SeedGaps, T07_EachDtypesRowsAreChecked) {
   std::swap(config.dispatch_dtype, config.combine_dtype);
   EXPECT_NE(supports(config, 2).reason.find("fp8_e4m3 rows of 8 bytes"), std::string::npos);
   config = small_case(2).config;
-  config.combine_wire = Wire::fp8_direct_cast;
+  config.combine_quant = CombineQuant::fp8_direct_cast;
   config.combine_dtype = Dtype::f32;
   EXPECT_NE(supports(config, 2).reason.find("fp8_direct_cast with combine_dtype f32"), std::string::npos);
 }
@@ -164,7 +164,7 @@ void check_all_codes(Dtype dtype, std::uint8_t nan) {
   TestCase test = small_case(1);
   test.config.hidden = 256;
   test.config.top_k = 1;
-  test.config.max_tokens = 1;
+  test.config.max_tokens_per_rank = 1;
   test.config.dispatch_dtype = test.config.combine_dtype = dtype;
   Answers answers = with_ids(test, [](int, int, int) { return 0; });
   std::uint8_t out[256] = {};
@@ -199,11 +199,11 @@ TEST(SeedGaps, T08_FnuzIsAFormatOfItsOwn) {  // needs instances that some builds
 
 /// 9. Block scales keep what the bare cast cuts off at 448; sums are in f32, rounded once.
 TEST(SeedGaps, T09_BlockScalesKeepLargeAndSmallRows) {
-  for (const Wire wire : {Wire::fp8_direct_cast, Wire::fp8_block128}) {
+  for (const CombineQuant combine_quant : {CombineQuant::fp8_direct_cast, CombineQuant::fp8_blockwise}) {
     TestCase test = small_case(1);
     test.config.top_k = 1;
-    test.config.max_tokens = 1;
-    test.config.combine_wire = wire;
+    test.config.max_tokens_per_rank = 1;
+    test.config.combine_quant = combine_quant;
     const Answers answers = with_ids(test, [](int, int, int) { return 0; });
     for (const float value : {60000.0f, 1e-6f}) {
       Log log;
@@ -220,7 +220,7 @@ TEST(SeedGaps, T09_BlockScalesKeepLargeAndSmallRows) {
         std::uint8_t out[256];
         copy_out(test.backend, out, result.data(), 256);
         const float got = oracle::widen_row(Dtype::bf16, out, 128)[7];
-        const float right = wire == Wire::fp8_block128 ? value : value > 1 ? 448.0f : 0.0f;
+        const float right = combine_quant == CombineQuant::fp8_blockwise ? value : value > 1 ? 448.0f : 0.0f;
         if (std::fabs(got - right) > right / 16) log.add(name_of(wire), ": ", value, " came home as ", got);
       });
       EXPECT_EQ(log.text(), "");
@@ -273,14 +273,14 @@ TEST(SeedGaps, T11b_RemoteExpertsAreNotLocal) {
 TEST(SeedGaps, T11c_DtypesSideBySide) {
   std::vector<TestCase> tests;
   for (const Instance& instance : kBuiltInstances) {
-    if (instance.wire != Wire::own) continue;
+    if (instance.combine_quant != CombineQuant::none) continue;
     tests.push_back(small_case(2));
     tests.back().config.dispatch_dtype = tests.back().config.combine_dtype = instance.rows;
   }
   std::vector<Answers> answers;
   for (const TestCase& test : tests) answers.push_back(answers_of(test));
   Log log;
-  const Team team(2);
+  const ThreadTeam team(2);
   run_threads(2, log, [&](int r) {
     std::vector<std::unique_ptr<Rank>> ranks;
     for (std::size_t i = 0; i < tests.size(); ++i) ranks.push_back(std::make_unique<Rank>(tests[i], team, r, log));
@@ -294,9 +294,9 @@ TEST(SeedGaps, T11c_DtypesSideBySide) {
 TEST(SeedGaps, T11d_MoreThan65536Tokens) {
   TestCase test = small_case(2);
   test.config.hidden = 8;
-  test.config.max_tokens = XD_ASAN || XD_TSAN ? 66'000 : 140'000;
+  test.config.max_tokens_per_rank = XD_ASAN || XD_TSAN ? 66'000 : 140'000;
   test.config.top_k = 1;
-  test.recipe.tokens = {test.config.max_tokens, 65'537};
+  test.recipe.tokens = {test.config.max_tokens_per_rank, 65'537};
   EXPECT_EQ(run_case(test), "");
 }
 
@@ -311,7 +311,7 @@ std::vector<std::uint8_t> identity_result(const TestCase& test, const oracle::Ra
     copy_in(test.backend, ids.data(), narrow.data(), narrow.size() * 4);
     DispatchInput input;
     input.rows = rows.data();
-    input.ids = ids.data();
+    input.topk_ids = ids.data();
     input.num_tokens = in.num_tokens;
     Received received = rank.exchange.dispatch(input);
     CombineInput from;
@@ -328,7 +328,7 @@ TEST(SeedGaps, T11e_OffsetsBeyond4GiB) {
   TestCase test = small_case(1);
   test.config.hidden = 16384;
   test.config.layout = Layout::expert_major;
-  test.config.max_tokens = 30'000;  // 8 experts of 30 000 rows of 32 KiB: 7.3 GiB
+  test.config.max_tokens_per_rank = 30'000;  // 8 experts of 30 000 rows of 32 KiB: 7.3 GiB
   test.recipe.tokens = {40};
   const oracle::RankInput in = oracle::make_inputs(oracle_case(test), test.recipe)[0];
   const std::vector<std::uint8_t> far = identity_result(test, in);

@@ -2,7 +2,7 @@
 // The launch table of one width. Included by one source file per width, because the bodies take long to compile.
 #pragma once
 
-#include "kernels/bodies.hpp"
+#include "kernels/launch/bodies.hpp"
 #include "platform/cpu/fiber_machine.hpp"
 #include "platform/cpu/stream.hpp"
 #include "support/fiber_launch.hpp"
@@ -11,18 +11,18 @@ namespace crossdock::testing {
 
 struct Nothing {};
 
-/// Cuts rows into more pieces than the host chose for the CPU, which is one.
-inline void split(kernels::Pieces& pieces, const Executor& e, int grain = 1) {
-  const int units = pieces.count * pieces.units_per_piece, each = round_up(ceil_div(units, e.pieces), grain);
-  pieces = kernels::Pieces::of(units, each);
+/// Splits rows into more parts than the host chose for the CPU, which is one.
+inline void split(kernels::RowSplits& splits, const Executor& e, int grain = 1) {
+  const int units = splits.count * splits.units_per_split, each = round_up(ceil_div(units, e.splits_per_row), grain);
+  splits = kernels::RowSplits::of(units, each);
 }
-inline void set_pieces(kernels::CombineArgs& args, const Executor& e) {
-  split(args.send, e, 8);  // a block of fp8_block128 has eight units
+inline void set_splits(kernels::CombineArgs& args, const Executor& e) {
+  split(args.send, e, 8);  // a block of fp8_blockwise has eight units
   split(args.reduce, e);
-  if (e.push && args.source == kernels::Source::peers) args.source = kernels::Source::landing;
+  if (e.push && args.source == kernels::Source::peers) args.source = kernels::Source::slots;
 }
-inline void set_pieces(kernels::DispatchArgs& args, const Executor& e) { split(args.pieces, e); }
-inline void set_pieces(kernels::ExpertRowsArgs& args, const Executor& e) { split(args.pieces, e); }
+inline void set_splits(kernels::DispatchArgs& args, const Executor& e) { split(args.splits, e); }
+inline void set_splits(kernels::ExpertRowsArgs& args, const Executor& e) { split(args.splits, e); }
 
 /// A body on fibers, at once: body(machine, shared, args).
 template <int kWidth, class Shared, class Args, class Body>
@@ -33,40 +33,41 @@ void run_body(platform::Geometry geometry, std::uint64_t seed, const Args& args,
 
 template <int kWidth>
 void run_dispatch(platform::Geometry geometry, std::uint64_t seed, const kernels::DispatchArgs& args) {
-  if (kernels::goes_in_packets(args))
-    return run_body<kWidth, kernels::PacketShared>(
-        geometry, seed, args, [](auto& m, auto& shared, const auto& a) { kernels::dispatch_in_packets(m, shared, a); });
+  if (kernels::uses_ll_packets(args))
+    return run_body<kWidth, kernels::DispatchLlShared>(
+        geometry, seed, args, [](auto& m, auto& shared, const auto& a) { kernels::dispatch_ll(m, shared, a); });
   run_body<kWidth, kernels::DispatchShared>(geometry, seed, args, [&](auto& m, auto& shared, const auto& a) {
-    kernels::is_small(a, geometry, kWidth) ? kernels::dispatch<true>(m, shared, a)
-                                           : kernels::dispatch<false>(m, shared, a);
+    kernels::is_latency(a, geometry, kWidth) ? kernels::dispatch<true>(m, shared, a)
+                                             : kernels::dispatch<false>(m, shared, a);
   });
 }
 template <int kWidth>
 void run_expert_rows(platform::Geometry geometry, std::uint64_t seed, const kernels::ExpertRowsArgs& args) {
-  if (kernels::is_few(args, geometry))
-    return run_body<kWidth, kernels::FewExpertRowsShared>(
-        geometry, seed, args, [](auto& m, auto& shared, const auto& a) { kernels::few_expert_rows(m, shared, a); });
+  if (kernels::is_latency(args, geometry))
+    return run_body<kWidth, kernels::ExpertRowsLatencyShared>(
+        geometry, seed, args, [](auto& m, auto& shared, const auto& a) { kernels::expert_rows_latency(m, shared, a); });
   run_body<kWidth, kernels::ExpertRowsShared>(
       geometry, seed, args, [](auto& m, auto& shared, const auto& a) { kernels::expert_rows(m, shared, a); });
 }
-template <int kWidth, Dtype kDtype, Wire kWire, bool kByExpert>
+template <int kWidth, Dtype kDtype, CombineQuant kQuant, bool kByExpert>
 void run_combine(platform::Geometry geometry, std::uint64_t seed, const kernels::CombineArgs& args) {
-  if constexpr (packet::carries(kDtype, kWire) && !kByExpert)
-    if (kernels::goes_in_packets(args))
-      return run_body<kWidth, Nothing>(
-          geometry, seed, args, [](auto& m, Nothing&, const auto& a) { kernels::combine_in_packets<kDtype>(m, a); });
-  run_body<kWidth, Nothing>(geometry, seed, args,
-                            [](auto& m, Nothing&, const auto& a) { kernels::combine<kDtype, kWire, kByExpert>(m, a); });
+  if constexpr (ll_packet::carries(kDtype, kQuant) && !kByExpert)
+    if (kernels::uses_ll_packets(args))
+      return run_body<kWidth, Nothing>(geometry, seed, args,
+                                       [](auto& m, Nothing&, const auto& a) { kernels::combine_ll<kDtype>(m, a); });
+  run_body<kWidth, Nothing>(geometry, seed, args, [](auto& m, Nothing&, const auto& a) {
+    kernels::combine<kDtype, kQuant, kByExpert>(m, a);
+  });
 }
 
 template <int kWidth>
 FiberRuns make_fiber_runs() {
   FiberRuns runs{run_dispatch<kWidth>, run_expert_rows<kWidth>, {}};
-#define XD_COMBINE(dtype, wire)                                                   \
-  runs.combine[static_cast<int>(Dtype::dtype)][static_cast<int>(Wire::wire)][0] = \
-      run_combine<kWidth, Dtype::dtype, Wire::wire, false>;                       \
-  runs.combine[static_cast<int>(Dtype::dtype)][static_cast<int>(Wire::wire)][1] = \
-      run_combine<kWidth, Dtype::dtype, Wire::wire, true>;
+#define XD_COMBINE(dtype, wire)                                                           \
+  runs.combine[static_cast<int>(Dtype::dtype)][static_cast<int>(CombineQuant::wire)][0] = \
+      run_combine<kWidth, Dtype::dtype, CombineQuant::wire, false>;                       \
+  runs.combine[static_cast<int>(Dtype::dtype)][static_cast<int>(CombineQuant::wire)][1] = \
+      run_combine<kWidth, Dtype::dtype, CombineQuant::wire, true>;
 #include "built_instances.def"
 #undef XD_COMBINE
   return runs;
@@ -78,7 +79,7 @@ void launch_fibers(platform::Geometry geometry, StreamHandle stream, const Args&
   Args args = asked;
   const Executor executor = executor_at(args.call.peers.base[args.call.peers.rank]);
   if (!executor.as_asked) {
-    set_pieces(args, executor);
+    set_splits(args, executor);
     geometry = {executor.num_blocks, executor.num_threads};
   }
   platform::cpu::enqueue_on(stream, [args, geometry, seed = executor.seed] { kRun(geometry, seed, args); });
@@ -90,11 +91,11 @@ kernels::LaunchTable make_fiber_launches() {
   t.dispatch = launch_fibers<kernels::DispatchArgs, run_dispatch<kWidth>>;
   t.expert_rows = launch_fibers<kernels::ExpertRowsArgs, run_expert_rows<kWidth>>;
   t.max_resident_blocks = [](int) { return 1; };
-#define XD_COMBINE(dtype, wire)                                                                  \
-  t.combine[static_cast<int>(Dtype::dtype)][static_cast<int>(Wire::wire)][0] =                   \
-      launch_fibers<kernels::CombineArgs, run_combine<kWidth, Dtype::dtype, Wire::wire, false>>; \
-  t.combine[static_cast<int>(Dtype::dtype)][static_cast<int>(Wire::wire)][1] =                   \
-      launch_fibers<kernels::CombineArgs, run_combine<kWidth, Dtype::dtype, Wire::wire, true>>;
+#define XD_COMBINE(dtype, wire)                                                                          \
+  t.combine[static_cast<int>(Dtype::dtype)][static_cast<int>(CombineQuant::wire)][0] =                   \
+      launch_fibers<kernels::CombineArgs, run_combine<kWidth, Dtype::dtype, CombineQuant::wire, false>>; \
+  t.combine[static_cast<int>(Dtype::dtype)][static_cast<int>(CombineQuant::wire)][1] =                   \
+      launch_fibers<kernels::CombineArgs, run_combine<kWidth, Dtype::dtype, CombineQuant::wire, true>>;
 #include "built_instances.def"
 #undef XD_COMBINE
   return t;

@@ -8,13 +8,13 @@ namespace crossdock::testing {
 
 struct Instance {
   Dtype rows;
-  Wire wire;
+  CombineQuant combine_quant;
   bool operator==(const Instance&) const = default;
 };
 
-#define XD_COMBINE(dtype, wire) {Dtype::dtype, Wire::wire},
+#define XD_COMBINE(dtype, wire) {Dtype::dtype, CombineQuant::wire},
 inline constexpr Instance kInstances[] = {
-#include "kernels/instances.def"
+#include "kernels/launch/instances.def"
 };
 inline constexpr Instance kBuiltInstances[] = {
 #include "built_instances.def"
@@ -22,7 +22,7 @@ inline constexpr Instance kBuiltInstances[] = {
 #undef XD_COMBINE
 
 /// Whether combine of such rows exists, but not in this build: creating its exchange is refused.
-constexpr bool is_left_out(Dtype rows, Wire wire) {
+constexpr bool is_left_out(Dtype rows, CombineQuant combine_quant) {
   for (const Instance& built : kBuiltInstances)
     if (built == Instance{rows, wire}) return false;
   for (const Instance& instance : kInstances)
