@@ -31,11 +31,24 @@ add_library(crossdock_flags INTERFACE)
 target_compile_features(crossdock_flags INTERFACE cxx_std_20)
 target_compile_options(crossdock_flags INTERFACE "$<$<COMPILE_LANGUAGE:C,CXX>:${CROSSDOCK_CXX_FLAGS}>"
                                                  "$<$<COMPILE_LANGUAGE:CUDA>:${CROSSDOCK_CUDA_FLAGS}>")
+# Targets with the property CROSSDOCK_BRIEF, tests and the command, take longer to compile than to run: less optimisation.
+set(is_brief $<BOOL:$<TARGET_PROPERTY:CROSSDOCK_BRIEF>>)
 if(CROSSDOCK_SANITIZE)
-  # In instrumented code, g++ reports false uses of uninitialised variables in the standard library.
-  set(debug_flags -O1 -g1 -fno-omit-frame-pointer -Wno-maybe-uninitialized)
-  target_compile_options(crossdock_flags INTERFACE "$<$<COMPILE_LANGUAGE:C,CXX>:${CROSSDOCK_SANITIZE_FLAGS};${debug_flags}>")
+  # g++ sees ghosts in instrumented code of the standard library
+  set(slow_but_readable $<IF:${is_brief},-O0,-O1> -g1 -fno-omit-frame-pointer -Wno-maybe-uninitialized)
+  target_compile_options(crossdock_flags INTERFACE "$<$<COMPILE_LANGUAGE:C,CXX>:${CROSSDOCK_SANITIZE_FLAGS};${slow_but_readable}>")
   target_link_options(crossdock_flags INTERFACE ${CROSSDOCK_SANITIZE_FLAGS})
+else()
+  target_compile_options(crossdock_flags INTERFACE "$<$<AND:$<COMPILE_LANGUAGE:C,CXX>,$<CONFIG:Release>,${is_brief}>:-O1>")
+endif()
+
+# For the oracle, which sanitizers do not look at: most of the time of a test is its own, unless it is optimised.
+add_library(crossdock_uninstrumented_flags INTERFACE)
+target_compile_options(crossdock_uninstrumented_flags INTERFACE ${CROSSDOCK_CXX_FLAGS} $<$<BOOL:${CROSSDOCK_SANITIZE}>:-O2>)
+
+# Of what was compiled against a precompiled header, ccache takes nothing.
+if(CMAKE_CXX_COMPILER_LAUNCHER MATCHES "ccache")
+  set(CMAKE_DISABLE_PRECOMPILE_HEADERS ON)
 endif()
 
 set(CMAKE_CXX_EXTENSIONS OFF)

@@ -20,7 +20,10 @@ ExchangeState::ExchangeState(std::shared_ptr<GroupState> g, const Config& c)
   launches = &kernels::launches_of(group->device().kind());
   limits = group->device().limits();
   const platform::CurrentDevice current(group->device());
-  group->run_collectively("Exchange", [&] { find_residency(); });
+  group->run_collectively("Exchange", [&] {
+    check_instance();
+    find_residency();
+  });
   find_tuned();
   default_stream_is_shared = group->device().kind() != BackendKind::cpu && group->threads_on_device() > 1;
   buffer_set_busy.assign(shape.max_in_flight, false);
@@ -36,6 +39,22 @@ ExchangeState::ExchangeState(std::shared_ptr<GroupState> g, const Config& c)
     group->hold_fault_memory(deferred_release);
     mark_empty_rows();  // no kernel runs before this step has ended on every rank
   });
+}
+
+/// A library may be built with some instances of combine only.
+void ExchangeState::check_instance() const {
+  if (!launches->combine[static_cast<int>(config.combine_dtype)][static_cast<int>(config.combine_quant)][0])
+    throw ConfigError(text("Exchange on rank ", group->rank(), ": this build of the library has no combine of ",
+                           name_of(config.combine_dtype), " rows with combine_quant ", name_of(config.combine_quant),
+                           "; build it with CROSSDOCK_INSTANCES=all"));
+}
+
+/// A library may be built with some instances of combine only.
+void ExchangeState::check_instance() const {
+  if (!launches->combine[static_cast<int>(config.combine_dtype)][static_cast<int>(config.combine_quant)][0])
+    throw ConfigError(text("Exchange on rank ", group->rank(), ": this build of the library has no combine of ",
+                           name_of(config.combine_dtype), " rows with combine_quant ", name_of(config.combine_quant),
+                           "; build it with CROSSDOCK_INSTANCES=all"));
 }
 
 void ExchangeState::find_residency() {

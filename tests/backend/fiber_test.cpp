@@ -5,6 +5,7 @@
 
 #include "backend/matrix.hpp"
 #include "platform/cpu/sanitizers.hpp"
+#include "support/instances.hpp"
 
 namespace crossdock::testing {
 namespace {
@@ -24,12 +25,12 @@ Executor executor_of(int width, int n) {
   return e;
 }
 
-/// The cells that run, one variant each.
+/// The cells that run, one variant each; those of two dtypes not under sanitizers.
 Summary walk_on_fibers(int width) {
   std::vector<Cell> cells;
   for (const Cell& cell : all_cells()) {
     const bool mixed = cell.dispatch_dtype != cell.combine_dtype;
-    if (refusal_of(cell).empty() && (!kSlow || !mixed)) cells.push_back(cell);
+    if (refusal_of(cell).empty() && !is_left_out(cell) && (!kSlow || !mixed)) cells.push_back(cell);
   }
   return walk(cells, [&](const Cell& cell, int idx) {
     TestCase test = case_of(cell, (idx + width / 32) % kNumVariants, 3);
@@ -131,8 +132,9 @@ TEST(Fibers, BlockExponentsAcrossLanes) {
       for (const Layout layout : {Layout::token_major, Layout::expert_major}) {
         TestCase test = small_case(2);
         test.config.hidden = hidden;
-        test.config.combine_dtype = width == 32 ? Dtype::bf16 : Dtype::f16;
         test.config.combine_quant = CombineQuant::fp8_blockwise;
+        test.config.combine_dtype =
+            width == 32 || is_left_out(Dtype::f16, CombineQuant::fp8_blockwise) ? Dtype::bf16 : Dtype::f16;
         test.config.layout = layout;
         test.recipe.fill = oracle::Fill::edges;
         test.executor = {

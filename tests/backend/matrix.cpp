@@ -5,6 +5,8 @@
 #include <array>
 #include <cstdio>
 
+#include "support/instances.hpp"
+
 namespace crossdock::testing {
 namespace {
 
@@ -15,9 +17,8 @@ std::vector<E> all_of(const std::string_view (&)[kCount]) {
   return all;
 }
 
-/// Whether creating an exchange of this config is refused too, with the same words.
-std::string refused_alike(const TestCase& test, const std::string& reason) {
-  std::string problem = "an exchange of it was made all the same";
+/// Whether creating an exchange of this config is refused for this reason.
+std::string refused_for(const TestCase& test, const std::string& reason) {
   const ThreadTeam team(1);
   GroupOptions options;
   options.backend = test.backend;
@@ -26,8 +27,14 @@ std::string refused_alike(const TestCase& test, const std::string& reason) {
     const Exchange exchange(group, test.config);
   } catch (const ConfigError& error) {
     const bool same = std::string(error.what()).find(reason) != std::string::npos;
-    problem = same ? "" : std::string("Exchange says otherwise: ") + error.what();
+    return same ? "" : std::string("Exchange says otherwise: ") + error.what();
   }
+  return "an exchange of it was made all the same";
+}
+
+/// Whether both creating an exchange of this config and asking for its memory are refused, the first in the same words.
+std::string refused_alike(const TestCase& test, const std::string& reason) {
+  const std::string problem = refused_for(test, reason);
   try {
     memory_of(test.config, 1, test.backend);
     return "memory_of() takes it";
@@ -66,6 +73,16 @@ std::string refusal_of(const Cell& cell) {
     return "with " + std::string(name_of(cell.path));
   if (cell.path == Path::fused && cell.layout != Layout::token_major) return "fused with layout";
   return {};
+}
+
+bool is_left_out(const Cell& cell) {
+  return refusal_of(cell).empty() && is_left_out(cell.combine_dtype, cell.combine_quant);
+}
+
+int num_cells_that_run() {
+  int num = 0;  // of one dispatch dtype; all layouts staged and zero-copy, one fused; other wires staged only
+  for (const Instance& instance : kBuiltInstances) num += instance.combine_quant == CombineQuant::none ? 7 : 3;
+  return static_cast<int>(std::size(kDtypeNames)) * num;
 }
 
 TestCase case_of(const Cell& cell, int variant, int num_ranks) {
@@ -113,6 +130,9 @@ Summary walk(const std::vector<Cell>& cells,
       ++sum.refused;
       if (expected.empty() || support.reason.find(expected) == std::string::npos) problem = "must not be refused so";
       if (problem.empty()) problem = refused_alike(cases[0], support.reason);
+    } else if (is_left_out(cell)) {
+      ++sum.left_out;
+      problem = refused_for(cases[0], kLeftOut);
     } else {
       ++sum.run;
       if (!expected.empty()) problem = "must be refused: " + expected;
@@ -122,11 +142,12 @@ Summary walk(const std::vector<Cell>& cells,
         ++sum.cases;
       }
     }
-    const std::string did = support ? "run" : "refused: " + support.reason;
+    const std::string did = !support ? "refused: " + support.reason : is_left_out(cell) ? "not in this build" : "run";
     std::printf("%s%s%s\n", text_of(cell).c_str(), did.c_str(), problem.empty() ? "" : "  FAILED");
     if (!problem.empty()) sum.failures += text_of(cell) + did + "\n  " + problem + "\n";
   }
-  std::printf("%d cells: %d run (%d cases), %d refused with a reason\n", sum.cells, sum.run, sum.cases, sum.refused);
+  std::printf("%d cells: %d run (%d cases), %d refused with a reason, %d not in this build\n", sum.cells, sum.run,
+              sum.cases, sum.refused, sum.left_out);
   return sum;
 }
 

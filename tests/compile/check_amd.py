@@ -14,6 +14,7 @@ import subprocess
 import sys
 
 import amd_assembly as amd
+from kernel_names import check_names, expected_names
 
 ARGUMENTS = {"dispatch": "DispatchArgs", "expert": "ExpertRowsArgs", "combine": "CombineArgs"}
 
@@ -21,20 +22,6 @@ ARGUMENTS = {"dispatch": "DispatchArgs", "expert": "ExpertRowsArgs", "combine": 
 def read(path):
     with open(path, encoding="utf-8") as f:
         return f.read()
-
-
-def expected_names(root):
-    kernels = os.path.join(root, "src", "kernels", "launch")
-    rows = re.findall(r"^XD_COMBINE\((\w+), (\w+)\)", read(os.path.join(kernels, "instances.def")), re.M)
-    low_latency = re.findall(r"^XD_COMBINE_LL\((\w+)\)", read(os.path.join(kernels, "ll_instances.def")), re.M)
-    combines = [f"combine_{dtype}_{wire}{which}" for dtype, wire in rows for which in ("", "_by_expert")]
-    return ["dispatch", "dispatch_latency", "dispatch_ll", "expert_rows", "expert_rows_latency", *combines,
-            *(f"combine_{dtype}_ll" for dtype in low_latency)]
-
-
-def check_names(names, expected):
-    yield from (f"no kernel {name}" for name in expected if name not in names)
-    yield from (f"kernel {name} is none of instances.def" for name in names if name not in expected)
 
 
 @functools.cache

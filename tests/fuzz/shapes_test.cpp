@@ -7,6 +7,7 @@
 
 #include "fuzz/fuzz.hpp"
 #include "support/harness.hpp"
+#include "support/instances.hpp"
 #include "support/script.hpp"
 
 namespace crossdock::testing {
@@ -22,6 +23,7 @@ Config random_config(Draw& draw, int num_ranks) {
   c.dispatch_dtype = static_cast<Dtype>(draw.below(6));
   c.combine_dtype = static_cast<Dtype>(draw.below(6));
   c.combine_quant = static_cast<CombineQuant>(draw.one_in(2) ? 0 : draw.below(3));
+  if (is_left_out(c.combine_dtype, c.combine_quant)) c.combine_dtype = Dtype::bf16;
   c.scale_bytes = draw.one_in(2) ? 0 : draw.below(70);
   c.layout = static_cast<Layout>(draw.below(3));
   const std::int64_t worst = std::int64_t{num_ranks} * c.max_tokens_per_rank;

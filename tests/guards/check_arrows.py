@@ -60,7 +60,7 @@ SRC = {
 }
 # Files where the machines meet: launch files join the bodies with one, platform itself lists them all.
 JOINTS = {"src/kernels/launch/*": ["platform/*/*", *RAISE], "src/platform/*.cpp": ["platform/*/*"]}
-GENERATED = {"built_machines.def"}  # by src/CMakeLists.txt
+GENERATED = {"built_machines.def", "built_instances.def"}  # by src/CMakeLists.txt
 OUTSIDE = {
     "include": ["crossdock/*"],
     "oracle": ["crossdock/types.hpp", "crossdock/lists.h", "oracle/*"],

@@ -67,7 +67,7 @@ FiberRuns make_fiber_runs() {
       run_combine<kWidth, Dtype::dtype, CombineQuant::wire, false>;                       \
   runs.combine[static_cast<int>(Dtype::dtype)][static_cast<int>(CombineQuant::wire)][1] = \
       run_combine<kWidth, Dtype::dtype, CombineQuant::wire, true>;
-#include "kernels/launch/instances.def"
+#include "built_instances.def"
 #undef XD_COMBINE
   return runs;
 }
@@ -95,7 +95,7 @@ kernels::LaunchTable make_fiber_launches() {
       launch_fibers<kernels::CombineArgs, run_combine<kWidth, Dtype::dtype, CombineQuant::wire, false>>; \
   t.combine[static_cast<int>(Dtype::dtype)][static_cast<int>(CombineQuant::wire)][1] =                   \
       launch_fibers<kernels::CombineArgs, run_combine<kWidth, Dtype::dtype, CombineQuant::wire, true>>;
-#include "kernels/launch/instances.def"
+#include "built_instances.def"
 #undef XD_COMBINE
   return t;
 }

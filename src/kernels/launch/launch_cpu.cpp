@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The CPU's launch table. Instances of combine are compiled one by one, see combine_instance_cpu.cpp.in.
+// The CPU's launch table. built_instances.def is written by CMake: the rows of instances.def that this library has, see
+// CROSSDOCK_INSTANCES. Instances of combine are compiled one by one, see combine_instance_cpu.cpp.in.
 
 #include "kernels/launch/launch_cpu.hpp"
 
@@ -37,7 +38,7 @@ void launch_expert_rows(Geometry, StreamHandle stream, const ExpertRowsArgs& arg
 #define XD_COMBINE(dtype, quant)                                                     \
   void launch_combine_##dtype##_##quant(Geometry, StreamHandle, const CombineArgs&); \
   void launch_combine_##dtype##_##quant##_by_expert(Geometry, StreamHandle, const CombineArgs&);
-#include "kernels/launch/instances.def"
+#include "built_instances.def"
 #undef XD_COMBINE
 
 const LaunchTable& launches() {
@@ -51,7 +52,7 @@ const LaunchTable& launches() {
       launch_combine_##dtype##_##quant;                                                 \
   t.combine[static_cast<int>(Dtype::dtype)][static_cast<int>(CombineQuant::quant)][1] = \
       launch_combine_##dtype##_##quant##_by_expert;
-#include "kernels/launch/instances.def"
+#include "built_instances.def"
 #undef XD_COMBINE
     return t;
   }();
