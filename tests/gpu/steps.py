@@ -157,7 +157,7 @@ def quick(gpus, backend="cuda"):
         bench("distinct", gpus, "--tokens 1,128,1024,4096 --path staged,zero_copy --routing distinct_ranks"),
         bench("distinct_fp8", gpus, f"--tokens 1,128,1024,4096 {FP8} --op dispatch,pair --routing distinct_ranks"),
         *form_benches(gpus), creation(gpus), sms(gpus), *routing_benches(gpus),
-        Step("trace", gpus, 60, f"{{bin}}/crossdock trace --ranks {gpus} --tokens 128 --out {{out}}/decode.json --svg {{out}}/decode.svg"),
+        Step("trace", gpus, 60, f"{{bin}}/crossdock trace --ranks {gpus} --tokens 128 --out {{out}}/decode.json"),
         Step("profile", gpus, 120, f"{{bin}}/crossdock profile --ranks {gpus} --tokens 128 --out {{out}}/profile"),
         *(mem(ranks, backend) for ranks in sorted({4, gpus})),
     ]
