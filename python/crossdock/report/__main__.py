@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The flags of `python -m crossdock.report`. Exit codes are those of the command: 0 all is well, 1 it failed, 2 bad input."""
+
 import argparse
 import pathlib
 import sys
@@ -17,7 +18,9 @@ class Parser(argparse.ArgumentParser):
 
 
 def arguments_of(words):
-    parser = Parser("crossdock report", description="Lines of a bench as a page of plots and tables that stands alone, or its plots as pictures")
+    parser = Parser(
+        "crossdock report", description="Lines of a bench as a page of plots and tables that stands alone, or its plots as pictures"
+    )
     parser.add_argument("lines", nargs="+", help="files of `crossdock bench --jsonl`")
     parser.add_argument("-o", "--out", help="the page (HTML), or the picture of --svg or --png")
     one = parser.add_mutually_exclusive_group()
@@ -25,8 +28,11 @@ def arguments_of(words):
     one.add_argument("--png", metavar="PLOT", help="write the plot of this name alone, as PNG")
     one.add_argument("--pictures", metavar="FOLDER", help="write every plot there, as SVG and PNG, and no page")
     one.add_argument("--list", action="store_true", help="print names and titles of the plots, and nothing else")
-    parser.add_argument("--peers", metavar="FILE", help="times of other libraries and floors; without it bench/peers.json of the repository "
-                        "or of the package")
+    parser.add_argument(
+        "--peers",
+        metavar="FILE",
+        help="times of other libraries and floors; without it bench/peers.json of the repository or of the package",
+    )
     return parser.parse_intermixed_args(words)
 
 
@@ -51,6 +57,7 @@ def write(path, content):
 
 def picture_of(plot, kind):
     from crossdock.report import draw  # matplotlib is asked for only where a picture is made
+
     return draw.svg_of(plot) if kind == "svg" else draw.png_of(plot)
 
 
@@ -91,6 +98,7 @@ def report(words):
         write_picture(plots, "svg" if arguments.svg else "png", arguments.svg or arguments.png, arguments.out)
     else:
         from crossdock.report.page import page_of  # Jinja2, for a page only
+
         write(arguments.out, page_of(sections, peers, floors))
 
 

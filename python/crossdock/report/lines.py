@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The input of a report: lines of `crossdock bench --jsonl`, and a file with times of other libraries and floors."""
+
 import json
 import math
 import re
@@ -24,6 +25,7 @@ class Shaped:
 @dataclass
 class Line(Shaped):
     """A timed line of a bench. Members without a default must be in the line."""
+
     host: str
     ranks: int
     hidden: int
@@ -74,6 +76,7 @@ class Line(Shaped):
 @dataclass
 class Peer(Shaped):
     """Times of another library, as pairs of tokens and us."""
+
     name: str
     device: str
     ranks: int
@@ -96,6 +99,7 @@ class Peer(Shaped):
 @dataclass
 class Floor:
     """us + bytes / gbps: no call over this link takes less."""
+
     device: str
     ranks: int
     us: float
@@ -123,8 +127,13 @@ def value_of(record, key, kind):
 
 def made(kind, record):
     """An object of `kind` from the members of a JSON object. What is optional and of another type, such as null, gets its default."""
-    return kind(**{member.name: value_of(record, member.name, member.type) for member in fields(kind)
-                   if member.default is MISSING or is_a(member.type, record.get(member.name))})
+    return kind(
+        **{
+            member.name: value_of(record, member.name, member.type)
+            for member in fields(kind)
+            if member.default is MISSING or is_a(member.type, record.get(member.name))
+        }
+    )
 
 
 def parsed(text):
@@ -132,6 +141,7 @@ def parsed(text):
         if not math.isfinite(float(number)):
             raise ValueError(f"{number} is no finite number")
         return float(number)
+
     return json.loads(text, parse_float=finite, parse_constant=finite)
 
 
@@ -189,7 +199,9 @@ def read_peers(path):
     """(peers, floors) of a file such as bench/peers.json."""
     try:
         record = parsed(bytes_of(path))
-        return ([made(Peer, peer) for peer in value_of(record, "series", list)],
-                [made(Floor, floor) for floor in value_of(record, "floors", list)])
+        return (
+            [made(Peer, peer) for peer in value_of(record, "series", list)],
+            [made(Floor, floor) for floor in value_of(record, "floors", list)],
+        )
     except ValueError as error:
         raise BadInput(f"{path}: {error}") from None

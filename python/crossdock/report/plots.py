@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is drawn: time against tokens, share of the link's limit, rate against SMs. A section of the report is about one host and shape."""
+
 from dataclasses import dataclass, field
 
 
@@ -24,7 +25,8 @@ class Plot:
     def description(self):
         """All that the plot shows, as text."""
         return f"{self.y_title} against {self.x_title}." + "".join(
-            f" {series.label}: {'; '.join(note for _, _, note in series.points)}." for series in self.series)
+            f" {series.label}: {'; '.join(note for _, _, note in series.points)}." for series in self.series
+        )
 
 
 @dataclass
@@ -65,8 +67,11 @@ def sections_of(lines, peers, floors):
 def plain_lines(lines):
     """The plain case, in the first of these modes that has any."""
     for mode in ("graph", "graph1", "eager"):
-        plain = [line for line in lines if (line.mode, line.layout, line.routing, line.wire, line.own_geometry) ==
-                 (mode, "token_major", "random", "own", True)]
+        plain = [
+            line
+            for line in lines
+            if (line.mode, line.layout, line.routing, line.wire, line.own_geometry) == (mode, "token_major", "random", "own", True)
+        ]
         if plain:
             return plain
     return []
@@ -82,15 +87,20 @@ def floor_us(line, floors):
 
 def is_about(peer, line):
     """Whether the peer has times of the same call."""
-    return ((peer.shape, peer.op, peer.dtype) == (line.shape, line.op, line.dtype) and
-            (line.op == "combine" or peer.scale_bytes == line.scale_bytes) and
-            (line.layout, line.routing, line.wire) == ("token_major", "random", "own"))
+    return (
+        (peer.shape, peer.op, peer.dtype) == (line.shape, line.op, line.dtype)
+        and (line.op == "combine" or peer.scale_bytes == line.scale_bytes)
+        and (line.layout, line.routing, line.wire) == ("token_major", "random", "own")
+    )
 
 
 def best_peer(line, peers):
     """(us, name) of the fastest peer at the same call and number of tokens, or None."""
-    return min(((us, peer.name) for peer in peers if is_about(peer, line) for tokens, us in peer.points if tokens == line.tokens),
-               key=lambda found: found[0], default=None)
+    return min(
+        ((us, peer.name) for peer in peers if is_about(peer, line) for tokens, us in peer.points if tokens == line.tokens),
+        key=lambda found: found[0],
+        default=None,
+    )
 
 
 def figure(value, unit):
@@ -127,15 +137,25 @@ def plots_of_times(section, plain, peers, floors):
     for op, title in titles.items():
         for dtype in values_of([line for line in plain if line.op == op], "dtype"):
             lines = [line for line in plain if (line.op, line.dtype) == (op, dtype)]
-            paths = values_of(lines, "path")[:1 if is_dispatch(op) else None]
-            series = [Series(peer.name, "other", [(x, y, f"{tokens_text(x)}, {figure(y, 'µs')}") for x, y in peer.points])
-                      for peer in peers if is_about(peer, lines[0])]
+            paths = values_of(lines, "path")[: 1 if is_dispatch(op) else None]
+            series = [
+                Series(peer.name, "other", [(x, y, f"{tokens_text(x)}, {figure(y, 'µs')}") for x, y in peer.points])
+                for peer in peers
+                if is_about(peer, lines[0])
+            ]
             for path in paths:
                 label = f"Crossdock, {path.replace('zero_copy', 'zero-copy')}" if len(paths) > 1 else "Crossdock"
                 series.append(series_of(label, "ours", [line for line in lines if line.path == path], "µs", lambda line: line.us_median))
             series.append(series_of("floor", "bound", lines, "µs", lambda line: floor_us(line, floors)))
-            yield Plot(f"{op}-{short_type(dtype)}-{section.slug}", f"{title}, {short_type(dtype)}", section.host, "tokens per rank",
-                       "µs per call", True, series)
+            yield Plot(
+                f"{op}-{short_type(dtype)}-{section.slug}",
+                f"{title}, {short_type(dtype)}",
+                section.host,
+                "tokens per rank",
+                "µs per call",
+                True,
+                series,
+            )
 
 
 def kinds(lines):
@@ -151,27 +171,50 @@ def kinds(lines):
 def plot_of_share(section, plain):
     def share(line):
         return 100 * line.wire_gbps / line.limit_gbps if line.limit_gbps > 0 else 0
-    return Plot(f"share-{section.slug}", "share of the link's limit", section.host, "tokens per rank", "% of the limit", False,
-                [series_of(label, "ours", lines, "%", share) for label, lines in kinds(plain).items()])
+
+    return Plot(
+        f"share-{section.slug}",
+        "share of the link's limit",
+        section.host,
+        "tokens per rank",
+        "% of the limit",
+        False,
+        [series_of(label, "ours", lines, "%", share) for label, lines in kinds(plain).items()],
+    )
 
 
 def plot_of_sms(section, plain):
     """Of the most tokens for which at least two values of num_sms were tried. A line without num_sms stands at the blocks that it took."""
+
     def sms_of(line):
         return line.num_sms or line.launched_blocks
+
     tried = {}
     for line in plain:
         if line.num_sms > 0 and line.wire_bytes > 0:
             tried.setdefault(line.tokens, set()).add(line.num_sms)
     tokens = max((tokens for tokens, sms in tried.items() if len(sms) > 1), default=0)
     lines = [line for line in plain if sms_of(line) > 0 and line.wire_bytes > 0 and line.tokens == tokens]
-    plot = Plot(f"sms-{section.slug}", f"rate against SMs, {tokens_text(tokens)}", section.host, "SMs (num_sms)", "GB/s on the wire", False, [])
+    plot = Plot(
+        f"sms-{section.slug}", f"rate against SMs, {tokens_text(tokens)}", section.host, "SMs (num_sms)", "GB/s on the wire", False, []
+    )
     for label, of_kind in kinds(lines).items():
         if any(line.num_sms for line in of_kind):
             by_sms = {sms_of(line): line for line in sorted(of_kind, key=lambda line: line.num_sms > 0)}
-            plot.series.append(Series(label, "ours", [
-                (sms, by_sms[sms].wire_gbps, f"{sms} {'SMs' if by_sms[sms].num_sms else 'blocks, unrestricted'}, {figure(by_sms[sms].wire_gbps, 'GB/s')}")
-                for sms in sorted(by_sms)]))
+            plot.series.append(
+                Series(
+                    label,
+                    "ours",
+                    [
+                        (
+                            sms,
+                            by_sms[sms].wire_gbps,
+                            f"{sms} {'SMs' if by_sms[sms].num_sms else 'blocks, unrestricted'}, {figure(by_sms[sms].wire_gbps, 'GB/s')}",
+                        )
+                        for sms in sorted(by_sms)
+                    ],
+                )
+            )
     limit = max((line.limit_gbps for line in lines), default=0)
     drawn = {x for series in plot.series for x, _, _ in series.points}
     plot.series.append(Series("limit of the link", "bound", [(x, limit, figure(limit, "GB/s")) for x in sorted(drawn) if limit > 0]))
