@@ -176,7 +176,7 @@ def test_labels_do_not_lie_upon_each_other(plotted):
     figure = draw.figure_of(plotted([timed(tokens=128, us=40), timed()], {**PEERS, "series": peers})["dispatch-bf16-4xh200"])
     figure.canvas.draw()
     boxes = sorted((Text.get_window_extent(text) for text in figure.axes[0].texts), key=lambda box: box.y0)  # without their thin lines
-    assert len(boxes) == 9 and boxes[0].y0 >= 0 and max(box.x1 for box in boxes) <= figure.bbox.x1
+    assert len(boxes) == 9 and boxes[0].y0 >= 0 and boxes[-1].y1 <= draw.TOP + 22 and max(box.x1 for box in boxes) <= figure.bbox.x1
     assert all(low.y1 <= high.y0 + 1 for low, high in itertools.pairwise(boxes))
 
 
