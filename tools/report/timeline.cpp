@@ -87,7 +87,7 @@ std::vector<std::int64_t> shifts_of(const std::vector<Events>& events) {
 
 /// Shifts the clocks as TimelineOptions::align says; gives what was added to each.
 std::vector<std::int64_t> align(std::vector<std::vector<TraceEvent>>& events) {
-  const std::vector<std::int64_t> shifts = events.empty() ? std::vector<std::int64_t>{} : shifts_of(events);
+  std::vector<std::int64_t> shifts = events.empty() ? std::vector<std::int64_t>{} : shifts_of(events);
   for (std::size_t r = 0; r < events.size(); ++r)
     for (TraceEvent& event : events[r]) event.time_ns += static_cast<std::uint64_t>(shifts[r]);
   return shifts;
