@@ -115,9 +115,9 @@ class Features(Case):
                 self.assertEqual(self.check("--layout", *layout, *path)["result_digest"], by_expert, layout + path)
 
     def test_wires(self):
-        for wire in "fp8_direct_cast", "fp8_block128":
+        for wire in "fp8_direct_cast", "fp8_blockwise":
             for layout in "token_major", "expert_major", "contiguous":
-                self.check("--wire", wire, "--layout", layout)
+                self.check("--combine-quant", wire, "--layout", layout)
 
     def test_shapes(self):
         self.check("--ranks", "1")
@@ -294,7 +294,7 @@ class BadInput(Case):
         self.refused("there are only --experts 4", "run", "--experts", "4")
         self.refused("--groups 3 does not divide", "run", "--groups", "3")
         self.refused("hold fewer than --topk 8", "run", "--groups", "16", "--topk-groups", "1")
-        self.refused("take wire own", "run", "--zero-copy", "--wire", "fp8_block128")
+        self.refused("take wire own", "run", "--zero-copy", "--combine-quant", "fp8_blockwise")
 
     def test_environment(self):
         for more in [], ["--processes"]:
@@ -305,17 +305,17 @@ class BadInput(Case):
 
 class Mem(Case):
     def test_bill_adds_up_and_is_what_run_takes(self):
-        shape = ["--ranks", "4", "--hidden", "256", "--experts", "64", "--topk", "8", "--tokens", "24", "--kept-plans", "0"]
+        shape = ["--ranks", "4", "--hidden", "256", "--experts", "64", "--topk", "8", "--tokens", "24", "--max-kept-plans", "0"]
         bill = json.loads(self.crossdock("mem", *shape, "--json").stdout)
         self.assertEqual(sum(region["bytes"] for region in bill["regions"]), bill["total_bytes"])
         self.assertEqual(self.run_json(*SMALL)["memory_bytes_per_rank"], bill["total_bytes"])
-        self.assertIn("place.rows", self.crossdock("mem", *shape).stdout)
+        self.assertIn("buffer_set.rows", self.crossdock("mem", *shape).stdout)
 
     def test_fit(self):
         shape = ["--ranks", "8", "--hidden", "2880", "--dtype", "fp8_e4m3", "--json"]
         fitted = json.loads(self.crossdock("mem", *shape, "--fit", "1GiB").stdout)
         self.assertLessEqual(fitted["total_bytes"], 1 << 30)
-        more = json.loads(self.crossdock("mem", *shape, "--tokens", str(fitted["max_tokens"] + 1)).stdout)
+        more = json.loads(self.crossdock("mem", *shape, "--tokens", str(fitted["max_tokens_per_rank"] + 1)).stdout)
         self.assertGreater(more["total_bytes"], 1 << 30)
         self.assertIn("at most", self.crossdock("mem", "--fit", "24GiB").stdout)
 
@@ -414,14 +414,14 @@ class Tune(Case):
     def test_bench_says_who_decided(self):
         self.crossdock("tune", *self.SHAPE, "--tokens", "4", "--time-limit-s", "0", "-o", "t")
         with open(self.path("t"), "a") as file:
-            file.write("op=dispatch dtype=bf16 hidden=256 topk=3 experts_per_rank=4 tokens=4 pieces=2\n")
-        who = lambda *more, **environment: [line["decided_by"] for line in self.bench(*more, environment=environment)]
+            file.write("op=dispatch dtype=bf16 hidden=256 topk=3 experts_per_rank=4 tokens=4 splits_per_row=2\n")
+        who = lambda *more, **environment: [line["tuned_by"] for line in self.bench(*more, environment=environment)]
         self.assertEqual(who("--tokens", "4"), ["rule", "rule"])
         self.assertEqual(who("--tokens", "4", "--tuning", "t"), ["file", "rule"])
         self.assertEqual(who("--tokens", "4", CROSSDOCK_TUNING_FILE="t"), ["file", "rule"])
         self.assertEqual(who("--tokens", "5", "--tuning", "t"), ["rule", "rule"])
-        self.assertEqual(who("--tokens", "4", "--tuning", "t", "--pieces", "3"), ["call", "call"])
-        self.assertEqual([line["decided_by"] for line in self.bench("--tokens", "4", "--tuning", "t", "--op", "pair")][-1:], ["file+rule"])
+        self.assertEqual(who("--tokens", "4", "--tuning", "t", "--splits_per_row", "3"), ["call", "call"])
+        self.assertEqual([line["tuned_by"] for line in self.bench("--tokens", "4", "--tuning", "t", "--op", "pair")][-1:], ["file+rule"])
 
 
 class Compare(Case):
@@ -434,7 +434,7 @@ class Compare(Case):
             self.crossdock(*self.ONE, "--jsonl", "now.jsonl")
         with open(self.path("now.jsonl")) as file:
             line = json.loads(file.readline())
-        for key in "dispatch_dtype", "combine_dtype", "num_blocks", "num_warps", "pieces", "decided_by", "repeat", "us_min":
+        for key in "dispatch_dtype", "combine_dtype", "num_blocks", "num_warps", "splits_per_row", "tuned_by", "repeat", "us_min":
             del line[key]
         line["us_median"] = us
         return self.write("old.jsonl", json.dumps(line).encode() + b"\n")

@@ -287,7 +287,7 @@ std::vector<Problem> small_problems() {
   for (const Layout layout : {Layout::token_major, Layout::expert_major, Layout::contiguous})
     for (const Path path : {Path::staged, Path::zero_copy, Path::fused}) {
       Problem p;
-      p.shape.num_ranks = 2, p.shape.hidden = 64, p.shape.num_experts = 6, p.shape.top_k = 3, p.shape.max_tokens = 9;
+      p.shape.num_ranks = 2, p.shape.hidden = 64, p.shape.num_experts = 6, p.shape.top_k = 3, p.shape.max_tokens_per_rank = 9;
       p.shape.layout = layout, p.shape.scale_bytes = 3, p.second_result = true;
       p.path = path;
       p.tokens = {9, 4};
@@ -354,9 +354,9 @@ TEST_F(FarMemory, lines_say_what_has_run) {
   const Data data(small_problems().front());
   Timing timing;
   timing.us = {3, 1, 2};
-  timing.dispatch = {32, 8, 2, Decider::rule};
-  timing.combine = {16, 8, 4, Decider::rule};
-  for (const auto& [op, blocks, pieces] :
+  timing.dispatch = {32, 8, 2, TuningSource::rule};
+  timing.combine = {16, 8, 4, TuningSource::rule};
+  for (const auto& [op, blocks, splits_per_row] :
        {std::tuple<Op, nlohmann::ordered_json, nlohmann::ordered_json>{Op::dispatch, 32, 2},
         {Op::combine, 16, 4},
         {Op::pair, "32+16", "2+4"}}) {
@@ -366,7 +366,7 @@ TEST_F(FarMemory, lines_say_what_has_run) {
     EXPECT_EQ(line["num_sms"], 64);
     EXPECT_EQ(line["launched_blocks"], blocks);
     EXPECT_EQ(line["launched_warps"], 8);
-    EXPECT_EQ(line["launched_pieces"], pieces);
+    EXPECT_EQ(line["launched_splits_per_row"], splits_per_row);
   }
 }
 

@@ -94,8 +94,8 @@ def routing_benches(gpus):
 def form_benches(gpus):
     return [bench("modes", gpus, f"{DECODE} --mode graph,graph1,eager --path staged,zero_copy"),
             bench("layouts", gpus, f"{DECODE} --layout token_major,expert_major,contiguous"),
-            bench("weights", gpus, f"{DECODE} --combine-weights no,yes --path staged,zero_copy --op combine"),
-            bench("wires", gpus, f"{DECODE} --wire own,fp8_direct_cast,fp8_block128 --op combine,pair")]
+            bench("weights", gpus, f"{DECODE} --combine-topk-weights no,yes --path staged,zero_copy --op combine"),
+            bench("wires", gpus, f"{DECODE} --combine-quant none,fp8_direct_cast,fp8_blockwise --op combine,pair")]
 
 
 def sweeps(gpus, more=""):
@@ -188,9 +188,9 @@ def long(gpus, backend="cuda"):
         Step("litmus", gpus, 300, "{bin}/litmus --rounds 1000000"),
         suite("replays", gpus, "multirank_tests", "Replays.*", 300, CROSSDOCK_TEST_REPLAYS="10000"),
         faults(gpus),
-        suite(f"faults_{share}", gpus, "multirank_tests", "Faults.*", 300, CROSSDOCK_SHARE=share),
-        suite(f"processes_{share}", gpus, "multirank_tests", "Processes.*", CROSSDOCK_SHARE=share),
-        suite(f"backend_processes_{share}", gpus, "backend_tests", "Matrix.EveryCellAsProcesses", CROSSDOCK_SHARE=share),
+        suite(f"faults_{share}", gpus, "multirank_tests", "Faults.*", 300, CROSSDOCK_IPC=share),
+        suite(f"processes_{share}", gpus, "multirank_tests", "Processes.*", CROSSDOCK_IPC=share),
+        suite(f"backend_processes_{share}", gpus, "backend_tests", "Matrix.EveryCellAsProcesses", CROSSDOCK_IPC=share),
         suite("cycles", gpus, "multirank_tests", "Cycles.OfThreads", 240),
         suite("cycles_processes", gpus, "multirank_tests", "Cycles.OfProcesses", 240),
         suite("fuzz", gpus, "fuzz_tests", "*", 240),

@@ -26,7 +26,7 @@ SRC = {
     "sync": ["types/*", *MACHINE],
     "memory": ["types/*", *MACHINE, "platform/system/*", *RAISE, "crossdock/config.hpp", "crossdock/exchange.hpp",
                "crossdock/group.hpp"],
-    "wire": ["types/*", *MACHINE, "memory/peers.hpp"],
+    "combine_quant": ["types/*", *MACHINE, "memory/peers.hpp"],
     "kernels": ["types/*", *MACHINE, "route/*", "layout/*", "codec/*", "wire/*", "sync/*", "memory/peers.hpp",
                 "memory/regions.hpp", "crossdock/exchange.hpp"],
     "op": ["types/*", *MACHINE, "platform/system/*", "memory/*", "tuning/*", "route/*", "layout/*", "codec/*", "sync/*",
@@ -149,7 +149,7 @@ def self_test():
            ("src/memory/heap.hpp", '"platform/cpu/scalar.hpp"'), ("src/platform/system/fd.hpp", '"platform/cpu/scalar.hpp"'),
            ("src/route/r.hpp", '"../op/a.hpp"'), ("src/types/shape.hpp", '"crossdock/group.hpp"')]
     good = [("src/op/a.cpp", '"op/a.hpp"'), ("src/wire/put.hpp", '"memory/peers.hpp"'), ("src/op/a.cpp", "<sys/mman.h>"),
-            ("src/kernels/launch_cpu.cpp", '"platform/cpu/scalar.hpp"'), ("src/codec/c.hpp", '"platform/machine.hpp"'),
+            ("src/kernels/launch/launch_cpu.cpp", '"platform/cpu/scalar.hpp"'), ("src/codec/c.hpp", '"platform/machine.hpp"'),
             ("oracle/answer.cpp", '"oracle/answer.hpp"'), ("src/route/r.hpp", "<cstdint>"), ("tools/main.cpp", "<CLI/CLI.hpp>"),
             ("tools/main.cpp", '"command/flags.hpp"'), ("tools/verbs/bench.cpp", '"command/flags.hpp"'),
             ("src/memory/heap.hpp", '"platform/system/fd.hpp"'), ("src/platform/cuda/m_device.hpp", "<cuda_runtime.h>")]

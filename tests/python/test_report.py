@@ -30,7 +30,7 @@ LINE = {
     "scale_bytes": 0,
     "layout": "token_major",
     "path": "staged",
-    "wire": "own",
+    "combine_quant":"none",
     "routing": "random",
     "num_sms": 0,
     "mode": "graph",
@@ -205,7 +205,7 @@ def test_a_limit_of_something_else_than_the_link_is_no_limit(plotted):
     assert list(plotted([timed(link_share=None)])) == ["dispatch-bf16-4xh200"]
 
 
-@pytest.mark.parametrize("odd", [{"layout": "expert_major"}, {"num_blocks": 8}, {"routing": "zipf"}, {"wire": "fp8_direct_cast"}])
+@pytest.mark.parametrize("odd", [{"layout": "expert_major"}, {"num_blocks": 8}, {"routing": "zipf"}, {"combine_quant": "fp8_direct_cast"}])
 def test_only_the_plain_case_is_drawn_and_the_table_has_every_line(report, plotted, odd):
     assert plotted([timed(**odd)]) == {}
     table, _ = Tables(page(report, [timed(**odd)])).tables
@@ -256,7 +256,7 @@ def test_the_table_has_the_right_figures_in_its_cells(report):
         page(
             report,
             [
-                timed(tokens=128, us=20, us_p99=21.5, bit_exact=True, decided_by="rule"),
+                timed(tokens=128, us=20, us_p99=21.5, bit_exact=True, tuned_by="rule"),
                 timed("pair", us=12),
                 timed(scale_bytes=224, num_sms=8),
             ],
@@ -275,7 +275,7 @@ def test_the_table_has_the_right_figures_in_its_cells(report):
         "scale bytes": "",
         "layout": "token_major",
         "path": "staged",
-        "wire": "own",
+        "combine_quant":"none",
         "routing": "random",
         "mode": "graph",
         "num_sms": "",

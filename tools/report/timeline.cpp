@@ -46,7 +46,7 @@ using Key = std::pair<int, std::uint64_t>;  // place, epoch
 std::map<Key, Operation> operations_of(const Events& events) {
   std::map<Key, Operation> all;
   for (const TraceEvent& event : events) {
-    Operation& operation = all[{event.place, event.epoch}];
+    Operation& operation = all[{event.buffer_set, event.epoch}];
     (event.peer < 0 ? operation.blocks : operation.seen)[event.block].push_back(event);
   }
   std::erase_if(all, [](const auto& entry) { return entry.second.blocks.empty(); });  // an old ring's last leavings
@@ -63,7 +63,7 @@ std::map<Key, std::uint64_t> counts_known(const Events& events) {
   std::map<Key, std::uint64_t> known;
   for (const TraceEvent& event : events) {
     if (event.phase != Phase::move) continue;
-    const auto [entry, fresh] = known.try_emplace({event.place, event.epoch}, event.time_ns);
+    const auto [entry, fresh] = known.try_emplace({event.buffer_set, event.epoch}, event.time_ns);
     if (!fresh) entry->second = std::min(entry->second, event.time_ns);
   }
   return known;

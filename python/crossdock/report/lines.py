@@ -48,8 +48,8 @@ class Line(Shaped):
     launched_blocks: int = 0
     num_blocks: int = 0  # these three: what the caller asked for
     num_warps: int = 0
-    pieces: int = 0
-    decided_by: str = ""
+    splits_per_row: int = 0
+    tuned_by: str = ""
     bit_exact: bool = False  # compared with the oracle in the same run
     commit: str = ""
     driver: str = ""
@@ -65,8 +65,8 @@ class Line(Shaped):
 
     @property
     def own_geometry(self):
-        """Whether the library chose blocks, warps and pieces."""
-        return not (self.num_blocks or self.num_warps or self.pieces)
+        """Whether the library chose blocks, warps and splits_per_row."""
+        return not (self.num_blocks or self.num_warps or self.splits_per_row)
 
     @property
     def wire_gbps(self):

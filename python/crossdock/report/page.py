@@ -21,11 +21,11 @@ def cells_of(line, peers, floors):
         "scale bytes": line.scale_bytes or "",
         "layout": line.layout,
         "path": line.path,
-        "wire": line.wire,
+        "combine_quant": line.combine_quant,
         "routing": line.routing,
         "mode": line.mode,
         "num_sms": line.num_sms or "",
-        "decided by": line.decided_by,
+        "decided by": line.tuned_by,
         "µs": f"{line.us_median:.2f}",
         "p99": f"{line.us_p99:.2f}" if line.us_p99 else "",
         "floor": f"{floor:.2f}" if floor else "",
@@ -44,7 +44,7 @@ def numeric_columns(table):
 
 def sorted_lines(lines):
     return sorted(
-        lines, key=lambda line: (line.op, line.dtype, line.layout, line.path, line.wire, line.routing, line.mode, line.num_sms, line.tokens)
+        lines, key=lambda line: (line.op, line.dtype, line.layout, line.path, line.combine_quant, line.routing, line.mode, line.num_sms, line.tokens)
     )
 
 

@@ -70,7 +70,7 @@ def plain_lines(lines):
         plain = [
             line
             for line in lines
-            if (line.mode, line.layout, line.routing, line.wire, line.own_geometry) == (mode, "token_major", "random", "own", True)
+            if (line.mode, line.layout, line.routing, line.combine_quant, line.own_geometry) == (mode, "token_major", "random", "none", True)
         ]
         if plain:
             return plain
@@ -90,7 +90,7 @@ def is_about(peer, line):
     return (
         (peer.shape, peer.op, peer.dtype) == (line.shape, line.op, line.dtype)
         and (line.op == "combine" or peer.scale_bytes == line.scale_bytes)
-        and (line.layout, line.routing, line.wire) == ("token_major", "random", "own")
+        and (line.layout, line.routing, line.combine_quant) == ("token_major", "random", "none")
     )
 
 
