@@ -25,7 +25,7 @@ def main(arguments):
     except FileNotFoundError as error:
         print(f"crossdock: {error}", file=sys.stderr)
         return 1
-    os.execv(command, [command, *arguments])
+    os.execve(command, [command, *arguments], {"PYTHON": sys.executable, **os.environ})  # for its verb `report`
 
 
 if __name__ == "__main__":

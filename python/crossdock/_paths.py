@@ -30,3 +30,8 @@ def library_dir() -> str:
 def command() -> str:
     """The program `crossdock`."""
     return str(_found("bin/crossdock", "command `crossdock`: CLI11 and nlohmann-json were not there when it was built"))
+
+
+def peers() -> str:
+    """Times of other libraries, for `python -m crossdock.report`."""
+    return str(_found("share/doc/crossdock/peers.json", "peers.json"))

@@ -11,7 +11,6 @@ import sys
 import tempfile
 import time
 import unittest
-import xml.etree.ElementTree
 
 COMMAND = os.environ.get("COMMAND_UNDER_TEST", "crossdock")
 SOURCE = os.environ.get("SOURCE_DIR", os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", ".."))
@@ -432,44 +431,29 @@ class Compare(Case):
 
 
 class Report(Case):
-    LINES = tuple(os.path.join(SOURCE, "bench", "baselines", name) for name in ("h200x4.jsonl", "h200x2.jsonl"))
+    """The verb hands over to python -m crossdock.report, whose own tests are tests/python/test_report.py. Here it is a stand-in."""
+    STAND_IN = b"import json, sys\nprint(json.dumps(sys.argv[1:]))\nsys.exit(7)\n"
 
-    def test_page(self):
-        self.crossdock("report", *self.LINES, "-o", "report.html")
-        page = self.read("report.html").decode()
-        for path in self.LINES:
-            with open(path) as file:
-                for line in map(json.loads, file):
-                    self.assertIn(f">{line['us_median']:.2f}<", page)
-        plots = self.crossdock("report", *self.LINES, "--list").stdout.splitlines()
-        self.assertEqual(page.count("<svg "), len(plots))
-        self.assertEqual(page.count("<figure>"), len(plots))
-        for peer in "NCCL EP 0.1 low-latency", "DeepEP V2, 64 SMs", "MORI-EP":
-            self.assertIn(peer, page)
+    def setUp(self):
+        super().setUp()
+        os.makedirs(self.path("crossdock/report"))
+        self.write("crossdock/__init__.py", b"")
+        self.write("crossdock/report/__init__.py", b"")
+        self.write("crossdock/report/__main__.py", self.STAND_IN)
 
-    def test_picture(self):
-        self.crossdock("report", self.LINES[0], "--svg", "dispatch-bf16-4xh200", "-o", "p.svg")
-        picture = xml.etree.ElementTree.fromstring(self.read("p.svg"))
-        self.assertEqual(picture.tag, "{http://www.w3.org/2000/svg}svg")
-        self.assertRegex(picture.find("{*}desc").text, r"Crossdock: 1 token, \d+\.\d+ µs")
-        error = self.crossdock("report", self.LINES[0], "--svg", "abacus", "-o", "p.svg", code=BAD_INPUT).stderr
-        self.assertIn("there is no plot `abacus`; there are dispatch-bf16-4xh200, ", error)
+    def test_arguments_and_exit_code_are_those_of_the_module(self):
+        for arguments in ["times.jsonl", "-o", "a page.html", "--peers", "p"], ["--help"], ["--list", "times.jsonl", "--svg=x"], []:
+            for python in sys.executable, "":
+                done = self.crossdock("report", *arguments, code=7, environment={"PYTHONPATH": self.folder.name, "PYTHON": python})
+                self.assertEqual(json.loads(done.stdout), arguments)
 
-    def test_lines_of_a_bench(self):
-        self.crossdock(*Compare.ONE, "--jsonl", "cpu.jsonl")
-        self.crossdock("report", "cpu.jsonl", "-o", "cpu.html")
-        self.assertIn("dispatch, then combine, bf16", self.read("cpu.html").decode())
-
-    def test_bad_input(self):
-        self.write("bad.jsonl", b"{}\n")
-        for words, flags in (
-            ("bad.jsonl line 1 is no line", ["bad.jsonl", "-o", "r"]),
-            ("cannot read", ["missing", "-o", "r"]),
-            ("--out is required", self.LINES),
-            ("cannot write", [*self.LINES, "-o", "/no/such/folder/r"]),
-            ("bad.jsonl: ", [*self.LINES, "--peers", "bad.jsonl", "-o", "r"]),
-        ):
-            self.assertIn(words, self.crossdock("report", *flags, code=BAD_INPUT).stderr)
+    def test_without_the_module_a_sentence_says_how_to_get_it(self):
+        self.write("crossdock/report/__init__.py", b"raise ImportError('broken')")
+        for python, path in (sys.executable, self.folder.name), (self.path("no-python"), ""), ("false", ""):
+            done = self.crossdock("report", "times.jsonl", code=FAILED, environment={"PYTHONPATH": path, "PYTHON": python})
+            self.assertEqual(done.stderr, "crossdock: report: needs the Python package with its extra: pip install 'crossdock[report]', or name a Python "
+                             f"that has it by PYTHON (`{python} -c 'import crossdock.report'` fails)\n")
+            self.assertEqual(done.stdout, "")
 
 
 if __name__ == "__main__":

@@ -281,30 +281,6 @@ TEST(Timeline, signals_of_peers_are_instants_and_their_waits_have_means) {
             (std::vector<std::string>{"counts of rank 0", "counts of rank 1", "counts of rank 0", "counts of rank 1"}));
 }
 
-TEST(Timeline, a_picture_has_a_row_for_each_rank_and_a_span_for_each_phase) {
-  std::vector<std::vector<TraceEvent>> events(2);
-  for (auto& of_rank : events) {
-    stamp(of_rank, 1, 0, {{Phase::begin, 1000}, {Phase::wait_counts, 2000}, {Phase::move, 3000}, {Phase::end, 9000}});
-    stamp(of_rank, 1, 1, {{Phase::begin, 1000}, {Phase::wait_counts, 2500}, {Phase::move, 3500}, {Phase::end, 5000}});
-  }
-  Bars bars = bars_of(events, false);
-  ASSERT_EQ(bars.rows.size(), 2u);
-  EXPECT_EQ(bars.rows[1].label, "rank 1");
-  ASSERT_EQ(bars.rows[1].spans.size(), 3u);  // of the block that ends last
-  EXPECT_DOUBLE_EQ(bars.rows[1].spans[2].begin, 2);
-  EXPECT_DOUBLE_EQ(bars.rows[1].spans[2].end, 8);
-  bars.name = "picture", bars.title = "a < b";
-  const std::string svg = svg_of(bars);
-  EXPECT_EQ(svg.rfind("<svg xmlns=\"http://www.w3.org/2000/svg\"", 0), 0u);
-  EXPECT_NE(svg.find("prefers-color-scheme:dark"), std::string::npos);
-  EXPECT_NE(svg.find("a &lt; b"), std::string::npos);
-  EXPECT_NE(svg.find("move, 2.0 to 8.0"), std::string::npos);
-  EXPECT_NE(svg.find(">wait_counts</text>"), std::string::npos) << "the legend";
-  EXPECT_EQ(svg.find(">reduce</text>"), std::string::npos) << "no such span";
-  EXPECT_EQ(bars_of(events, true).rows.size(), 4u);
-  EXPECT_EQ(bars_of(events, true).rows[3].label, "rank 1 block 1");
-}
-
 /// Problems of every layout and path, small.
 std::vector<Problem> small_problems() {
   std::vector<Problem> all;

@@ -182,7 +182,7 @@ def quick(gpus, backend="cuda"):
         creation(gpus),
         sms(gpus),
         *routing_benches(gpus),
-        Step("trace", gpus, 60, f"{{bin}}/crossdock trace --ranks {gpus} --tokens 128 --out {{out}}/decode.json --svg {{out}}/decode.svg"),
+        Step("trace", gpus, 60, f"{{bin}}/crossdock trace --ranks {gpus} --tokens 128 --out {{out}}/decode.json"),
         Step("profile", gpus, 120, f"{{bin}}/crossdock profile --ranks {gpus} --tokens 128 --out {{out}}/profile"),
         *(mem(ranks, backend) for ranks in sorted({4, gpus})),
     ]

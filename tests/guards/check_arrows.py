@@ -81,8 +81,7 @@ TOOLS = {
     "problem": ["command/*", "machine/*", "ranks/*"],
     "jobs": ["command/*", "machine/*", "ranks/*", "problem/*"],
     "layer": ["command/*", "machine/*", "ranks/*", "problem/*"],
-    "draw": [],
-    "report": ["command/*", "draw/*", "jobs/*"],
+    "report": ["command/*", "jobs/*"],
     "verbs": ["command/*", "machine/*", "ranks/*", "problem/*", "jobs/*", "layer/*", "report/*"],
 }
 FREE = ("tools", "bench", "examples", "python")  # may use libraries of theirs

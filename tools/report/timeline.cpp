@@ -85,6 +85,14 @@ std::vector<std::int64_t> shifts_of(const std::vector<Events>& events) {
   return shifts;
 }
 
+/// Shifts the clocks as TimelineOptions::align says; gives what was added to each.
+std::vector<std::int64_t> align(std::vector<std::vector<TraceEvent>>& events) {
+  std::vector<std::int64_t> shifts = events.empty() ? std::vector<std::int64_t>{} : shifts_of(events);
+  for (std::size_t r = 0; r < events.size(); ++r)
+    for (TraceEvent& event : events[r]) event.time_ns += static_cast<std::uint64_t>(shifts[r]);
+  return shifts;
+}
+
 std::uint64_t first_of(const std::vector<Events>& events) {
   std::uint64_t first = ~std::uint64_t{0};
   for (const Events& of_rank : events)
@@ -174,36 +182,6 @@ std::vector<PeerWait> peer_waits(const std::vector<std::vector<TraceEvent>>& eve
   for (const auto& [key, sum] : sums)
     waits.push_back({std::get<0>(key), std::get<1>(key), std::get<2>(key), sum.first / sum.second / 1e3});
   return waits;
-}
-
-std::vector<std::int64_t> align(std::vector<std::vector<TraceEvent>>& events) {
-  const std::vector<std::int64_t> shifts = events.empty() ? std::vector<std::int64_t>{} : shifts_of(events);
-  for (std::size_t r = 0; r < events.size(); ++r)
-    for (TraceEvent& event : events[r]) event.time_ns += static_cast<std::uint64_t>(shifts[r]);
-  return shifts;
-}
-
-Bars bars_of(const std::vector<std::vector<TraceEvent>>& events, bool blocks) {
-  Bars bars;
-  for (const std::string_view name : kPhaseNames)
-    bars.kinds.push_back({std::string(name), name.substr(0, kWait.size()) == kWait});
-  const std::uint64_t zero = first_of(events);
-  const auto us = [&](std::uint64_t ns) { return static_cast<double>(ns - zero) / 1e3; };
-  for (std::size_t r = 0; r < events.size(); ++r) {
-    const std::string rank = "rank " + std::to_string(r);
-    std::map<int, Bar> rows;  // by block; -1: the rank's own
-    for (const auto& [key, operation] : operations_of(events[r]))
-      for (const auto& [block, stamps] : operation.blocks) {
-        if (!blocks && block != operation.last_block()) continue;
-        Bar& bar = rows[blocks ? block : -1];
-        bar.label = blocks ? rank + " block " + std::to_string(block) : rank;
-        for (std::size_t i = 0; i + 1 < stamps.size(); ++i)
-          bar.spans.push_back({us(stamps[i].time_ns), us(std::max(stamps[i].time_ns, stamps[i + 1].time_ns)),
-                               static_cast<int>(stamps[i].phase), stamps[i].combine ? "combine" : "dispatch"});
-      }
-    for (auto& [block, bar] : rows) bars.rows.push_back(std::move(bar));
-  }
-  return bars;
 }
 
 nlohmann::ordered_json timeline_of(const std::vector<std::vector<TraceEvent>>& given, const TimelineOptions& options) {

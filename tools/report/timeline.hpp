@@ -6,7 +6,6 @@
 #include <vector>
 
 #include "crossdock/exchange.hpp"
-#include "draw/svg_bars.hpp"
 
 namespace crossdock::tools {
 
@@ -26,12 +25,6 @@ struct PeerWait {
 };
 /// By phase, rank and peer.
 std::vector<PeerWait> peer_waits(const std::vector<std::vector<TraceEvent>>& events);
-
-/// Shifts the clocks as TimelineOptions::align says; gives what was added to each.
-std::vector<std::int64_t> align(std::vector<std::vector<TraceEvent>>& events);
-
-/// A row for each rank, of the block that ends last, or for each block; a kind of span for each phase. Times are as they are.
-Bars bars_of(const std::vector<std::vector<TraceEvent>>& events, bool blocks);
 
 /// Only the newest `count` operations that all ranks have from begin to end.
 void keep_last_operations(std::vector<std::vector<TraceEvent>>& events, int count);

@@ -1,66 +1,57 @@
 // SPDX-License-Identifier: Apache-2.0
-// `crossdock report`: lines of a bench as one page that needs no network, or one of its plots as a picture.
-#include <cstdio>
-#include <fstream>
-#include <iostream>
-#include <memory>
-#include <set>
+// `crossdock report`: python -m crossdock.report of the Python package takes over, with the same arguments.
+#include <spawn.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
-#include "command/text_file.hpp"
+#include <cstdlib>
+#include <string>
+#include <vector>
+
+#include "command/failures.hpp"
 #include "command/verbs.hpp"
-#include "crossdock/crossdock.hpp"
-#include "report/report_page.hpp"
 
 namespace crossdock::tools {
 namespace {
 
-struct Options {
-  std::vector<std::string> files;
-  std::string peers, out, svg;
-  bool list = false;
-};
-
-void write(const std::string& file, const std::string& text) {
-  std::ofstream out(file, std::ios::binary);
-  out << text;
-  out.close();
-  if (!out) throw BadInput("cannot write " + file);
+std::vector<char*> argv_of(std::vector<std::string>& words) {
+  std::vector<char*> argv;
+  argv.reserve(words.size() + 1);
+  for (std::string& word : words) argv.push_back(word.data());
+  argv.push_back(nullptr);
+  return argv;
 }
 
-const Plot& plot_named(const std::vector<Section>& sections, const std::string& name) {
-  std::string all;
-  for (const Section& section : sections)
-    for (const Plot& plot : section.plots) {
-      if (plot.name == name) return plot;
-      all += (all.empty() ? "" : ", ") + plot.name;
-    }
-  throw BadInput("--svg: there is no plot `" + name + "`; there are " + (all.empty() ? "none" : all));
+/// Whether `python` runs and imports the module. What it prints is dropped.
+bool can_import(const std::string& python) {
+  std::vector<std::string> words{python, "-c",
+                                 "import os; os.dup2(os.open(os.devnull, os.O_WRONLY), 2); import crossdock.report"};
+  pid_t child = 0;
+  int status = 0;
+  return posix_spawnp(&child, python.c_str(), nullptr, nullptr, argv_of(words).data(), environ) == 0 &&
+         waitpid(child, &status, 0) == child && status == 0;
 }
 
-void report(const Options& o) {
-  const std::string file = o.peers.empty() ? shipped_file("bench/peers.json") : o.peers;
-  const Peers peers = with_floors(file.empty() ? Peers() : read_peers(file), read_floors(o.files));
-  const std::vector<Line> lines = read_lines(o.files);
-  const std::vector<Section> sections = sections_of(lines, peers);
-  if (o.list)
-    for (const Section& section : sections)
-      for (const Plot& plot : section.plots) std::printf("%-32s %s\n", plot.name.c_str(), plot.title.c_str());
-  if (o.list) return;
-  if (o.out.empty()) throw BadInput("-o,--out is required");
-  write(o.out, o.svg.empty() ? page_of(sections, peers) : svg_of(plot_named(sections, o.svg)));
+void report(const std::vector<std::string>& arguments) {
+  const char* const named = std::getenv("PYTHON");
+  const std::string python = named && *named ? named : "python3";
+  if (can_import(python)) {
+    std::vector<std::string> words{python, "-m", "crossdock.report"};
+    words.insert(words.end(), arguments.begin(), arguments.end());
+    execvp(python.c_str(), argv_of(words).data());
+  }
+  throw Failed(
+      "report: needs the Python package with its extra: pip install 'crossdock[report]', or name a Python that has it "
+      "by PYTHON (`" +
+      python + " -c 'import crossdock.report'` fails)");
 }
 
 void add_report(CLI::App& app) {
-  const auto o = std::make_shared<Options>();
-  CLI::App* verb = app.add_subcommand("report", "Lines of a bench as a page of plots and tables that stands alone");
-  verb->add_option("lines", o->files, "Files of `crossdock bench --jsonl`")->required();
-  verb->add_option("-o,--out", o->out, "The page (HTML), or the picture");
-  verb->add_option("--svg", o->svg, "Write the plot of this name alone, as SVG");
-  verb->add_flag("--list", o->list, "Print names and titles of the plots, and nothing else");
-  verb->add_option(
-      "--peers", o->peers,
-      "Times of other libraries and floors; without it bench/peers.json of the repository or installation");
-  verb->callback([o] { report(*o); });
+  CLI::App* verb =
+      app.add_subcommand("report", "Lines of a bench as a page of plots and tables, or as pictures (by Python)");
+  verb->set_help_flag();   // the module has a help of its own
+  verb->prefix_command();  // all that follows is for the module
+  verb->callback([verb] { report(verb->remaining()); });
 }
 
 const Verb kVerb{35, add_report};

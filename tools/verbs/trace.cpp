@@ -16,7 +16,6 @@ constexpr int kStamps = 1 << 17;        // every block of every operation of two
 
 struct Options : DecodeOptions {
   TimelineOptions timeline;
-  std::string svg;
 };
 using Events = std::vector<std::vector<TraceEvent>>;  // by rank
 
@@ -38,39 +37,6 @@ Events record(DecodeJob& job) {
   return events;
 }
 
-/// A file that was asked for, opened before the work so that a wrong name costs nothing.
-class Output {
- public:
-  Output(const char* flag, const std::string& path) : path_(path) {
-    if (!path.empty()) file_.open(path);
-    if (!path.empty() && !file_) throw BadInput(std::string(flag) + ": cannot write " + path);
-  }
-  explicit operator bool() const { return !path_.empty(); }
-  void write(const std::string& text, const char* what) {
-    file_ << text << "\n";
-    file_.close();
-    if (!file_) throw Failed("trace: writing " + path_ + " failed");
-    std::printf("%s: %s\n", path_.c_str(), what);
-  }
-
- private:
-  std::string path_;
-  std::ofstream file_;
-};
-
-/// The last dispatch and combine as a picture.
-std::string picture_of(Events events, const Options& o, Machine& machine) {
-  keep_last_operations(events, 2);
-  if (!machine.is_host()) align(events);
-  Bars bars = bars_of(events, o.timeline.blocks);
-  bars.name = "decode-step";
-  bars.title = "dispatch and combine, " + machine.host();
-  bars.description = "Phases of one dispatch and one combine of " + std::to_string(o.config.max_tokens_per_rank) +
-                     " tokens on each of " + std::to_string(o.num_ranks) + " ranks, against time";
-  bars.x_title = "µs";
-  return svg_of(bars);
-}
-
 /// A row per edge and rank, a column per peer.
 void print_waits(const Events& events) {
   std::printf("%-28s", "mean wait in us for rank");
@@ -84,8 +50,8 @@ void print_waits(const Events& events) {
 }
 
 void trace(const Options& o) {
-  if (o.out.empty() && o.svg.empty()) throw BadInput("trace: --out or --svg must name a file to write");
-  Output out("--out", o.out), svg("--svg", o.svg);
+  std::ofstream out(o.out);  // opened before the work so that a wrong name costs nothing
+  if (!out) throw BadInput("--out: cannot write " + o.out);
   DecodeJob job(o, kStamps);
   TimelineOptions timeline = o.timeline;
   timeline.align = !job.machine().is_host();
@@ -95,17 +61,18 @@ void trace(const Options& o) {
   if (stamps == 0) throw Failed("trace: no operation was stamped from begin to end by all ranks");
   std::printf("%zu time stamps of %d ranks on %s\n", stamps, job.num_ranks(), job.machine().host().c_str());
   print_waits(events);
-  if (out) out.write(timeline_of(events, timeline).dump(), "open it in ui.perfetto.dev");
-  if (svg) svg.write(picture_of(events, o, job.machine()), "the last dispatch and combine");
+  out << timeline_of(events, timeline).dump() << "\n";
+  out.close();
+  if (!out) throw Failed("trace: writing " + o.out + " failed");
+  std::printf("%s: open it in ui.perfetto.dev\n", o.out.c_str());
 }
 
 void add_trace(CLI::App& app) {
   const auto o = std::make_shared<Options>();
   CLI::App* verb = app.add_subcommand("trace", "Phases inside of dispatch and combine, as a timeline for Perfetto");
   add_decode_flags(*verb, *o);
-  verb->add_option("--out", o->out, "Timeline to write, for Perfetto");
-  verb->add_option("--svg", o->svg, "Picture to write, of the last dispatch and combine");
-  verb->add_flag("--blocks", o->timeline.blocks, "A track for each thread block too; a row for each in the picture");
+  verb->add_option("--out", o->out, "Timeline to write, for Perfetto")->required();
+  verb->add_flag("--blocks", o->timeline.blocks, "A track for each thread block too");
   verb->callback([o] { trace(*o); });
 }
 
