@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A rank for each process of torchrun, on a GPU each where there are any: torchrun --nproc-per-node=2 examples/python/torchrun_hello.py"""
+
 import torch
 import torch.distributed as dist
 

@@ -25,7 +25,8 @@ tuning::Choice choose(const ExchangeState& e, std::int64_t rows, std::int64_t ro
 tuning::Choice choose_for_ll(const ExchangeState& e, std::int64_t tokens, std::int64_t row_bytes, int extra_parts,
                              tuning::GeometryRequest request, int control_blocks) {
   constexpr int kWarps = 8;
-  const int parts = static_cast<int>(ceil_div<std::int64_t>(row_bytes / 16, std::int64_t{ll_packet::kUnitsPacked} * e.limits.width));
+  const int parts =
+      static_cast<int>(ceil_div<std::int64_t>(row_bytes / 16, std::int64_t{ll_packet::kUnitsPacked} * e.limits.width));
   if (request.num_warps == 0) request.num_warps = kWarps;
   request.splits_per_row = parts + extra_parts;
   tuning::Choice choice = choose(e, tokens * e.shape.ranks_per_token, row_bytes, request, control_blocks);
@@ -47,8 +48,7 @@ LaunchInfo info_of(const ExchangeState& e, const platform::Geometry& geometry, c
 /// The kernel that crosses the link.
 tuning::Choice choose_crossing(const ExchangeState& e, const kernels::DispatchArgs& args, std::int64_t tokens,
                                const tuning::GeometryRequest& request) {
-  if (kernels::uses_ll(args))
-    return choose_for_ll(e, tokens, e.shape.row_bytes, 1, request, kernels::kControlBlocks);
+  if (kernels::uses_ll(args)) return choose_for_ll(e, tokens, e.shape.row_bytes, 1, request, kernels::kControlBlocks);
   return choose(e, tokens, e.shape.row_bytes, request, tokens <= kernels::kChunk ? kernels::kControlBlocksLatency : 1);
 }
 
@@ -89,10 +89,9 @@ CombineGeometry choose_combine(const ExchangeState& e, const kernels::CombineArg
   chosen.reduce = row_splits_of(wire_bytes, reduce.splits_per_row, 1);
   const bool sends_rows =
       args.source == kernels::Source::slots || (args.source == kernels::Source::peers && args.combine_topk_weights);
-  chosen.geometry = kernels::uses_ll(args)
-                        ? choose_for_ll(e, tokens, row_bytes, 0, decision.request, 1).geometry
-                    : sends_rows ? send.geometry
-                                 : reduce.geometry;
+  chosen.geometry = kernels::uses_ll(args) ? choose_for_ll(e, tokens, row_bytes, 0, decision.request, 1).geometry
+                    : sends_rows           ? send.geometry
+                                           : reduce.geometry;
   chosen.info = info_of(e, chosen.geometry, sends_rows ? chosen.send : chosen.reduce, decision.by);
   return chosen;
 }

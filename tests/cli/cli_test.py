@@ -432,6 +432,7 @@ class Compare(Case):
 
 class Report(Case):
     """The verb hands over to python -m crossdock.report, whose own tests are tests/python/test_report.py. Here it is a stand-in."""
+
     STAND_IN = b"import json, sys\nprint(json.dumps(sys.argv[1:]))\nsys.exit(7)\n"
 
     def setUp(self):
@@ -451,8 +452,11 @@ class Report(Case):
         self.write("crossdock/report/__init__.py", b"raise ImportError('broken')")
         for python, path in (sys.executable, self.folder.name), (self.path("no-python"), ""), ("false", ""):
             done = self.crossdock("report", "times.jsonl", code=FAILED, environment={"PYTHONPATH": path, "PYTHON": python})
-            self.assertEqual(done.stderr, "crossdock: report: needs the Python package with its extra: pip install 'crossdock[report]', or name a Python "
-                             f"that has it by PYTHON (`{python} -c 'import crossdock.report'` fails)\n")
+            self.assertEqual(
+                done.stderr,
+                "crossdock: report: needs the Python package with its extra: pip install 'crossdock[report]', or name a Python "
+                f"that has it by PYTHON (`{python} -c 'import crossdock.report'` fails)\n",
+            )
             self.assertEqual(done.stdout, "")
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """AMD assembly as clang writes it: the instructions of each kernel, what its metadata says, and what must hold of both.
 A check is a function that gives problems as texts; check_amd.py runs them, and each of them on spoiled input."""
+
 import collections
 import re
 import struct
@@ -26,8 +27,12 @@ VERBS = {
     "store16": ["global_store_dwordx4 ", "! nt"],
     "store16_streaming": ["global_store_dwordx4 .* nt"],
     "load16_atomic": ["global_load_dwordx2 .* sc0 sc1", r"s_waitcnt vmcnt\(0\)", "buffer_inv sc0 sc1", "global_load_dwordx2 .* sc0 sc1"],
-    "store16_atomic": ["global_store_dwordx2 .* sc0 sc1", "buffer_wbl2 sc0 sc1", r"s_waitcnt vmcnt\(0\)",
-                      "global_store_dwordx2 .* sc0 sc1"],
+    "store16_atomic": [
+        "global_store_dwordx2 .* sc0 sc1",
+        "buffer_wbl2 sc0 sc1",
+        r"s_waitcnt vmcnt\(0\)",
+        "global_store_dwordx2 .* sc0 sc1",
+    ],
     "sync_block": [r"s_waitcnt vmcnt\(0\)", "s_barrier"],
     "sync_block_or": ["s_barrier", "s_barrier", "s_barrier"],
     "max_across": ["ds_bpermute_b32 "] * 3 + ["!ds_(read|write)"],
@@ -39,13 +44,13 @@ VERBS = {
 # Accesses of less than four bytes that a body needs, and how many instructions of each there may be.
 NARROW = re.compile(r"((?:global|flat|buffer)_(?:load|store)_(?:[us]?byte|[us]?short)\w*) ")
 OF_EXPONENTS = {"global_load_ubyte": 16, "global_store_byte": 1}  # one byte a block of 128 elements, of eight rows, in two sums
-OF_SCALES = {"global_load_ubyte": 1, "global_store_byte": 1}      # any byte count, to one rank after another
+OF_SCALES = {"global_load_ubyte": 1, "global_store_byte": 1}  # any byte count, to one rank after another
 
 
 def kernels_of(assembly):
     """{name: [instruction, ...]} of a .s file."""
     kernels = {}
-    for match in re.finditer(r"^(\w+):\s+; @\1\n(.*?)^\.Lfunc_end", assembly, re.S | re.M):
+    for match in re.finditer(r"^(\w+):\s+; @\1\n(.*?)^\.Lfunc_end", assembly, re.DOTALL | re.MULTILINE):
         lines = (line.split(";")[0].strip() for line in match[2].split("\n"))
         kernels[match[1]] = [line for line in lines if re.match(r"[a-z][a-z0-9]*_\w+", line)]
     return kernels
@@ -58,13 +63,24 @@ def body_of(kernel):
 def resources_of(assembly):
     """One dict per kernel from the metadata at the end of a .s file."""
     found = []
-    for block in re.split(r"^  - \.agpr_count:", assembly, flags=re.M)[1:]:
-        number = lambda name: int(re.search(rf"\.{name}:\s+(\d+)", block)[1])
+    for block in re.split(r"^  - \.agpr_count:", assembly, flags=re.MULTILINE)[1:]:
+
+        def number(name, block=block):
+            return int(re.search(rf"\.{name}:\s+(\d+)", block)[1])
+
         size = re.search(r"\.offset:\s+0\n\s+\.size:\s+(\d+)", block)
-        found.append({"kernel": re.search(r"\.name:\s+(\w+)\n(?=\s+\.private)", block)[1], "registers": number("vgpr_count"),
-                      "scalar_registers": number("sgpr_count"), "shared": number("group_segment_fixed_size"),
-                      "stack": number("private_segment_fixed_size"), "spills": number("vgpr_spill_count"),
-                      "scalar_spills": number("sgpr_spill_count"), "argument_bytes": int(size[1]) if size else 0})
+        found.append(
+            {
+                "kernel": re.search(r"\.name:\s+(\w+)\n(?=\s+\.private)", block)[1],
+                "registers": number("vgpr_count"),
+                "scalar_registers": number("sgpr_count"),
+                "shared": number("group_segment_fixed_size"),
+                "stack": number("private_segment_fixed_size"),
+                "spills": number("vgpr_spill_count"),
+                "scalar_spills": number("sgpr_spill_count"),
+                "argument_bytes": int(size[1]) if size else 0,
+            }
+        )
     return found
 
 
@@ -91,7 +107,7 @@ def check_write_backs(name, instructions):
     for index, instruction in enumerate(instructions):
         if not instruction.startswith("buffer_wbl2"):
             continue
-        for after in instructions[index + 1:]:
+        for after in instructions[index + 1 :]:
             if after.startswith("s_waitcnt") and "vmcnt(0)" in after:
                 break
             if re.match(r"(global|flat|buffer)_(store|atomic)|s_c?branch|s_endpgm", after):
@@ -117,13 +133,19 @@ def check_accesses(name, instructions):
     elif name in ("dispatch", "dispatch_latency", "dispatch_ll", "expert_rows", "expert_rows_latency"):
         allowed = OF_SCALES
     narrow = collections.Counter(match[1] for match in map(NARROW.match, instructions) if match)
-    yield from (f"{name}: {count} x {what}, at most {allowed.get(what, 0)} have a reason"
-                for what, count in narrow.items() if count > allowed.get(what, 0))
+    yield from (
+        f"{name}: {count} x {what}, at most {allowed.get(what, 0)} have a reason"
+        for what, count in narrow.items()
+        if count > allowed.get(what, 0)
+    )
 
 
 def check_arithmetic(name, instructions):
     """Sums and products are rounded one by one. Division of 64-bit integers fuses two for its first guess, no other may."""
-    count = lambda pattern: sum(bool(re.match(pattern, i)) for i in instructions)
+
+    def count(pattern):
+        return sum(bool(re.match(pattern, i)) for i in instructions)
+
     fused, guesses = count(r"v_(pk_)?(fma|fmac|mac|mad)\w*f(16|32|64)"), count(r"v_rcp_f32")
     if fused > 2 * guesses:
         yield f"{name}: {fused} fused multiply-adds for {guesses} integer divisions"
@@ -131,7 +153,7 @@ def check_arithmetic(name, instructions):
 
 def check_float_modes(assembly):
     """Rounding to nearest even, and subnormals are kept: as the dispatch packet sets the wave up."""
-    kernels = len(re.findall(r"^\s+\.amdhsa_kernel ", assembly, re.M))
+    kernels = len(re.findall(r"^\s+\.amdhsa_kernel ", assembly, re.MULTILINE))
     for directive in (".amdhsa_float_denorm_mode_32 3", ".amdhsa_float_round_mode_32 0"):
         found = assembly.count(directive + "\n")
         if found != kernels or kernels == 0:

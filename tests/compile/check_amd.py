@@ -4,11 +4,11 @@ verb by verb. Prints registers and shared memory by kernel and writes them as JS
 on spoiled input and must object.
 
 usage: check_amd.py --arch gfx942 --bodies FILE.s --object FILE.co --verbs FILE.s --cxx g++ --root REPOSITORY --report FILE.jsonl"""
+
 import argparse
 import copy
 import functools
 import json
-import os
 import re
 import subprocess
 import sys
@@ -31,8 +31,12 @@ def check_arguments(sizes, cxx, root):
     for kernel, size in sizes:
         struct = ARGUMENTS[kernel.split("_")[0]]
         lines.append(f'static_assert(sizeof(crossdock::kernels::{struct}) == {size}, "{kernel}");')
-    done = subprocess.run([cxx, "-std=c++20", "-fsyntax-only", f"-I{root}/src", f"-I{root}/include", "-x", "c++", "-"],
-                          input="\n".join(lines), capture_output=True, text=True)
+    done = subprocess.run(
+        [cxx, "-std=c++20", "-fsyntax-only", f"-I{root}/src", f"-I{root}/include", "-x", "c++", "-"],
+        input="\n".join(lines),
+        capture_output=True,
+        text=True,
+    )
     return ["arguments differ between host and device:\n" + done.stderr] if done.returncode else []
 
 
@@ -42,7 +46,7 @@ class Inputs:
     def __init__(self, args):
         bodies = read(args.bodies)
         self.args = args
-        self.modes = "\n".join(re.findall(r"^\s+\.amdhsa_(?:kernel|float).*", bodies, re.M)) + "\n"
+        self.modes = "\n".join(re.findall(r"^\s+\.amdhsa_(?:kernel|float).*", bodies, re.MULTILINE)) + "\n"
         self.bodies = {amd.body_of(name): code for name, code in amd.kernels_of(bodies).items()}
         self.resources = [r | {"kernel": amd.body_of(r["kernel"])} for r in amd.resources_of(bodies)]
         self.verbs = amd.kernels_of(read(args.verbs))
@@ -58,9 +62,14 @@ class Inputs:
 def problems_of(inputs, sound=None):
     """Of all inputs; of bodies only those that differ from the `sound` ones."""
     args = inputs.args
-    problems = [*check_names(list(inputs.bodies), expected_names(args.root)), *amd.check_resources(inputs.resources),
-                *amd.check_verbs(inputs.verbs), *amd.check_object(args.arch, inputs.head), *amd.check_float_modes(inputs.modes),
-                *check_arguments(tuple((r["kernel"], r["argument_bytes"]) for r in inputs.resources), args.cxx, args.root)]
+    problems = [
+        *check_names(list(inputs.bodies), expected_names(args.root)),
+        *amd.check_resources(inputs.resources),
+        *amd.check_verbs(inputs.verbs),
+        *amd.check_object(args.arch, inputs.head),
+        *amd.check_float_modes(inputs.modes),
+        *check_arguments(tuple((r["kernel"], r["argument_bytes"]) for r in inputs.resources), args.cxx, args.root),
+    ]
     for name, code in inputs.bodies.items():
         if sound and sound.bodies[name] is code:
             continue
@@ -82,16 +91,19 @@ def spoils():
     def verb(name, change):
         def spoil(inputs):
             inputs.verbs["verb_" + name] = change(inputs.verbs["verb_" + name])
+
         return spoil
 
     def body(name, change):
         def spoil(inputs):
             inputs.bodies[name] = change(inputs.bodies[name])
+
         return spoil
 
     def resource(key, value):
         def spoil(inputs):
             inputs.resources[3] = inputs.resources[3] | {key: value}
+
         return spoil
 
     return [
@@ -109,9 +121,9 @@ def spoils():
         ("without a wait", body("dispatch", lambda c: without(c, r"s_waitcnt.*vmcnt"))),
         ("combine_bf16_own: no `buffer_inv", body("combine_bf16_own", lambda c: replaced(c, "inv sc0 sc1", "inv sc1"))),
         ("dispatch: 16-byte", body("dispatch", lambda c: replaced(c, "(global_store_dwordx4.*) nt", r"\1"))),
-        ("combine_f16_own: 1 x global_load_ushort", body("combine_f16_own", lambda c: c + ["global_load_ushort v0, v1, off"])),
-        ("2 x global_store_byte", body("dispatch", lambda c: c + ["global_store_byte v0, v1, off"])),
-        ("5 fused multiply-adds", body("combine_bf16_own", lambda c: c + ["v_fmac_f32_e32 v0, v1, v2"])),
+        ("combine_f16_own: 1 x global_load_ushort", body("combine_f16_own", lambda c: [*c, "global_load_ushort v0, v1, off"])),
+        ("2 x global_store_byte", body("dispatch", lambda c: [*c, "global_store_byte v0, v1, off"])),
+        ("5 fused multiply-adds", body("combine_bf16_own", lambda c: [*c, "v_fmac_f32_e32 v0, v1, v2"])),
         ("denorm_mode_32 3", lambda inputs: setattr(inputs, "modes", inputs.modes.replace("denorm_mode_32 3", "denorm_mode_32 0", 1))),
         ("no kernel combine_bf16_own", lambda inputs: inputs.bodies.pop("combine_bf16_own")),
         ("spills 4 registers", resource("spills", 4)),
@@ -145,8 +157,17 @@ def main():
         f.writelines(json.dumps({"arch": args.arch, **r}) + "\n" for r in inputs.resources)
     problems = problems_of(inputs)
     problems += [] if problems else objections_missing(inputs)
-    print("\n".join([*problems, f"{args.arch}: {len(inputs.bodies)} kernels, {len(inputs.verbs)} verbs, "
-                                f"{len(spoils())} checks seen to object, {len(problems)} problem(s)"]))
+    print(
+        "\n".join(
+            [
+                *problems,
+                (
+                    f"{args.arch}: {len(inputs.bodies)} kernels, {len(inputs.verbs)} verbs, "
+                    f"{len(spoils())} checks seen to object, {len(problems)} problem(s)"
+                ),
+            ]
+        )
+    )
     sys.exit(1 if problems else 0)
 
 

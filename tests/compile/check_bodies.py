@@ -4,6 +4,7 @@ NVIDIA architecture may spill to memory, and every instance must be there. Print
 check is then run once more on spoiled input and must object. (AMD: check_amd.py.)
 
 usage: check_bodies.py --arch sm_90 --root REPOSITORY --report FILE.jsonl -- OBJECT..."""
+
 import argparse
 import json
 import os
@@ -13,9 +14,16 @@ import sys
 from kernel_names import check_names, expected_names
 
 # Of a mangled kernel, its body; what is compiled once for each row of instances.def has the row in the name of its object.
-BODIES = {"ExpertRowsLatencyBody": "expert_rows_latency", "ExpertRowsBody": "expert_rows", "DispatchLlBody": "dispatch_ll",
-          "DispatchLatencyBody": "dispatch_latency", "DispatchBody": "dispatch", "CombineLlBody": "{ll}_ll",
-          "CombineBodyILb1E": "{row}_by_expert", "CombineBodyILb0E": "{row}"}
+BODIES = {
+    "ExpertRowsLatencyBody": "expert_rows_latency",
+    "ExpertRowsBody": "expert_rows",
+    "DispatchLlBody": "dispatch_ll",
+    "DispatchLatencyBody": "dispatch_latency",
+    "DispatchBody": "dispatch",
+    "CombineLlBody": "{ll}_ll",
+    "CombineBodyILb1E": "{row}_by_expert",
+    "CombineBodyILb0E": "{row}",
+}
 
 
 def name_of(mangled, object_name):
@@ -32,11 +40,20 @@ def resources_of(said, arch, object_name):
     kernels = []
     for block in re.split(r"Compiling entry function '", said)[1:]:
         mangled, for_arch = re.match(r"(\w+)' for '(\w+)'", block).groups()
-        number = lambda pattern: int((re.search(pattern, block) or [0, 0])[1])
+
+        def number(pattern, block=block):
+            return int((re.search(pattern, block) or [0, 0])[1])
+
         if for_arch == arch:
-            kernels.append({"kernel": name_of(mangled, object_name), "registers": number(r"Used (\d+) registers"),
-                            "shared": number(r"(\d+) bytes smem"), "stack": number(r"(\d+) bytes stack frame"),
-                            "spills": number(r"(\d+) bytes spill stores") + number(r"(\d+) bytes spill loads")})
+            kernels.append(
+                {
+                    "kernel": name_of(mangled, object_name),
+                    "registers": number(r"Used (\d+) registers"),
+                    "shared": number(r"(\d+) bytes smem"),
+                    "stack": number(r"(\d+) bytes stack frame"),
+                    "spills": number(r"(\d+) bytes spill stores") + number(r"(\d+) bytes spill loads"),
+                }
+            )
     return kernels
 
 
@@ -48,9 +65,12 @@ def problems_of(kernels, expected):
 
 def blind_to(kernels, expected):
     """What spoiled input the check would let pass."""
-    spoiled = {"a spill": [kernels[0] | {"spills": 8}, *kernels[1:]], "a missing kernel": kernels[1:],
-               "a kernel of no name": [*kernels, kernels[0] | {"kernel": "other"}],
-               "no registers": [kernels[0] | {"registers": 0}, *kernels[1:]]}
+    spoiled = {
+        "a spill": [kernels[0] | {"spills": 8}, *kernels[1:]],
+        "a missing kernel": kernels[1:],
+        "a kernel of no name": [*kernels, kernels[0] | {"kernel": "other"}],
+        "no registers": [kernels[0] | {"registers": 0}, *kernels[1:]],
+    }
     return [f"the check lets {what} pass" for what, wrong in spoiled.items() if not problems_of(wrong, expected)]
 
 

@@ -2,6 +2,7 @@
 """Starts a compiler, and keeps what it prints beside the object that it makes, for check_bodies.py.
 
 usage: keep_output.py COMMAND... -o OBJECT ARG...     writes OBJECT.txt; CMake puts it before the compiler"""
+
 import re
 import subprocess
 import sys

@@ -4,6 +4,7 @@
 Edges have the same names in the list, the model, docs/protocol.md and the sources. In model and sources every edge
 but `none` has a label at a signal and one at a wait: a comment `edge counts: signal`, `edge counts: wait` or
 `edge ready: signal, wait` beside the access that it is about, or just above."""
+
 import re
 
 import common
@@ -12,9 +13,12 @@ LIST, MODEL, DOCUMENT, SOURCES = "include/crossdock/lists.h", "model/protocol.pm
 LOOPS = "tests/litmus/patterns.hpp"
 SIDES = {"signal": {"signal"}, "wait": {"wait"}, "signal, wait": {"signal", "wait"}}
 LABEL = re.compile(r"\bedge (\w+):([^\n*]*)")
-COMMENT = re.compile(r'//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"', re.S)
+COMMENT = re.compile(r'//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"', re.DOTALL)
 # What a line has to do with a label: it stores or loads with an order, or names the edge or its words.
-ACCESS = r"\bsignal\(|signal_prior_kernels|put16_atomic|store_release|store_release_prior_kernels|store16_atomic|packets\.store|load_acquire|write_word_async|\bEdge::{0}\b|\b{0}_words\b|\bpoison\w*\b"
+ACCESS = (
+    r"\bsignal\(|signal_prior_kernels|put16_atomic|packets\.store|store_release|store_release_prior_kernels|store16_atomic"
+    r"|load_acquire|write_word_async|\bEdge::{0}\b|\b{0}_words\b|\bpoison\w*\b"
+)
 MODEL_ACCESS = r"\btell\({0}\b|\b{1}_HERE\b|\bpoison\w*\b|\bspoilt\b"
 REACH = 2  # lines that a label on a line of its own looks down
 
@@ -28,7 +32,7 @@ def edges_of_list(text):
 def edges_of_document(text):
     """The same from the table that the list's mark stands over."""
     table = re.search(r"<!-- list XD_EDGES -->\n((?:\|[^\n]*\n)*)", text)
-    return dict(re.findall(r"^\| `(\w+)` \| ([^|]*?) \|", table[1], re.M)) if table else {}
+    return dict(re.findall(r"^\| `(\w+)` \| ([^|]*?) \|", table[1], re.MULTILINE)) if table else {}
 
 
 def loops_of_source(text):
@@ -41,14 +45,13 @@ def loops_of_source(text):
 def loops_of_document(text):
     """The same of the table, in which each row has the weakenings behind its loop."""
     table = re.search(r"<!-- loops XD_LITMUS -->\n((?:\|[^\n]*\n)*)", text)
-    rows = re.findall(r"^\| `(\w+)` \| `(\w+)` \| ([^|]*) \|", table[1], re.M) if table else []
-    return {(edge, shape, weakening) for edge, shape, without in rows
-            for weakening in ["none", *re.findall(r"`(\w+)`", without)]}
+    rows = re.findall(r"^\| `(\w+)` \| `(\w+)` \| ([^|]*) \|", table[1], re.MULTILINE) if table else []
+    return {(edge, shape, weakening) for edge, shape, without in rows for weakening in ["none", *re.findall(r"`(\w+)`", without)]}
 
 
 def words_of_model(text):
     """Its edges: the numbers between their heading and the first word."""
-    return re.findall(r"^#define (\w+) \d+$", text.partition("The edges: ")[2].partition("byte word")[0], re.M)
+    return re.findall(r"^#define (\w+) \d+$", text.partition("The edges: ")[2].partition("byte word")[0], re.MULTILINE)
 
 
 def labels(path, text, access):
@@ -64,7 +67,7 @@ def labels(path, text, access):
             if sides is None:
                 problems.append(f"{where} says neither signal nor wait")
                 continue
-            code = [re.sub(COMMENT, "", text_of_line).strip() for text_of_line in lines[line:line + 1 + REACH]]
+            code = [re.sub(COMMENT, "", text_of_line).strip() for text_of_line in lines[line : line + 1 + REACH]]
             near = code[0] or " ".join(code)
             if not re.search(access.format(edge, edge.upper()), near):
                 problems.append(f"{where} stands by no access to that edge")
@@ -75,8 +78,9 @@ def labels(path, text, access):
 def compare_labels(where, found, names):
     """Every edge signalled and waited for, no other name."""
     wanted = {(name, side) for name in names if name != "none" for side in ("signal", "wait")}
-    return ([f"{where}: no label `edge {edge}: {side}`" for edge, side in sorted(wanted - set(found))] +
-            [f"{where}: {LIST} has no edge for `edge {edge}: {side}`" for edge, side in sorted(set(found) - wanted)])
+    return [f"{where}: no label `edge {edge}: {side}`" for edge, side in sorted(wanted - set(found))] + [
+        f"{where}: {LIST} has no edge for `edge {edge}: {side}`" for edge, side in sorted(set(found) - wanted)
+    ]
 
 
 def check(texts):
@@ -92,8 +96,10 @@ def check(texts):
     if sorted(words) != sorted(name for name in edges if name != "none"):
         problems.append(f"{MODEL}: has words for {words}, {LIST} has the edges {list(edges)}")
     if LOOPS in texts and loops_of_source(texts[LOOPS]) != loops_of_document(texts[DOCUMENT]):
-        problems.append(f"{DOCUMENT}: its table of loops has {sorted(loops_of_document(texts[DOCUMENT]))}, {LOOPS} has "
-                        f"{sorted(loops_of_source(texts[LOOPS]) or ['a loop without `none`'])}")
+        problems.append(
+            f"{DOCUMENT}: its table of loops has {sorted(loops_of_document(texts[DOCUMENT]))}, {LOOPS} has "
+            f"{sorted(loops_of_source(texts[LOOPS]) or ['a loop without `none`'])}"
+        )
     found, bad = labels(MODEL, texts[MODEL], MODEL_ACCESS)
     problems += bad + compare_labels(MODEL, found, edges)
     sources = [path for path in texts if path.startswith(SOURCES + "/")]
@@ -107,16 +113,16 @@ def check(texts):
 
 def self_test():
     good = {
-        LIST: '#define XD_EDGES(X) \\\n  X(none, "-", "no") \\\n  X(done, "dispatch", "rows") \\\n'
-              '  X(poison, "any", "failed")\n',
+        LIST: '#define XD_EDGES(X) \\\n  X(none, "-", "no") \\\n  X(done, "dispatch", "rows") \\\n  X(poison, "any", "failed")\n',
         DOCUMENT: "<!-- list XD_EDGES -->\n| edge | in |\n|---|---|\n| `none` | - | |\n| `done` | dispatch | x |\n"
-                  "| `poison` | any | |\n<!-- loops XD_LITMUS -->\n| edge | loop |\n|---|---|\n| `done` | `push` | `late` |\n",
+        "| `poison` | any | |\n<!-- loops XD_LITMUS -->\n| edge | loop |\n|---|---|\n| `done` | `push` | `late` |\n",
         LOOPS: "#define XD_LITMUS(X) \\\n  X(done, push, none) X(done, push, late)\n",
         MODEL: "/* The edges: two */\n#define done 1\n#define poison 4\nbyte word[4];\n"
-               "tell(done, n); /* edge done: signal */\nAWAIT(DONE_HERE); /* edge done: wait */\n"
-               "/* edge poison: signal */\npoison_sent[to]\n:: poison_seen[me] /* edge poison: wait */\n",
+        "tell(done, n); /* edge done: signal */\nAWAIT(DONE_HERE); /* edge done: wait */\n"
+        "/* edge poison: signal */\npoison_sent[to]\n:: poison_seen[me] /* edge poison: wait */\n",
         "src/a.hpp": "m.store_release(w, n);  // edge done: signal\n// edge done: wait\nwait(m, Edge::done);\n"
-                     'exchange(poison);  // edge poison: signal, wait\nregion("edge done: words");\n'}
+        'exchange(poison);  // edge poison: signal, wait\nregion("edge done: words");\n',
+    }
     assert not check(good), check(good)
     source = "src/a.hpp"
     breaks = [

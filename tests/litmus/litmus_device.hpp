@@ -105,7 +105,7 @@ XD_FN void signal_begun(const C& c, std::uint64_t n) {
 }
 
 /// Two blocks store half of the rows each; the last to arrive signals, by another thread than the one that has arrived, as in
-/// signal_done() and tell_ready().
+/// signal_done() and signal_ready().
 template <class C>
 XD_FN bool push_from_a(const C& c, std::uint64_t n, int part) {
   bool last = false;

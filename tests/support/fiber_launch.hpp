@@ -24,7 +24,8 @@ using FiberRun = void (*)(platform::Geometry, std::uint64_t seed, const Args&);
 struct FiberRuns {
   FiberRun<kernels::DispatchArgs> dispatch;
   FiberRun<kernels::ExpertRowsArgs> expert_rows;
-  FiberRun<kernels::CombineArgs> combine[kernels::kNumDtypes][kernels::kNumCombineQuants][2];  // [rows][wire][by expert]
+  FiberRun<kernels::CombineArgs> combine[kernels::kNumDtypes][kernels::kNumCombineQuants]
+                                        [2];  // [rows][wire][by expert]
 };
 const FiberRuns& fiber_runs_64();
 

@@ -35,6 +35,7 @@ using Field = std::variant<std::int64_t Attributes::*, std::string Attributes::*
 const std::map<std::string, Field>& fields() {
   static const std::map<std::string, Field> all = {
       {"max_tokens_per_rank", &Attributes::max_tokens_per_rank},
+      {"max_tokens", &Attributes::max_tokens_per_rank},  // FlyDSL's name
       {"hidden_dim", &Attributes::hidden_dim},
       {"k", &Attributes::k},
       {"num_experts_per_rank", &Attributes::num_experts_per_rank},

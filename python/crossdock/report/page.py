@@ -44,7 +44,18 @@ def numeric_columns(table):
 
 def sorted_lines(lines):
     return sorted(
-        lines, key=lambda line: (line.op, line.dtype, line.layout, line.path, line.combine_quant, line.routing, line.mode, line.num_sms, line.tokens)
+        lines,
+        key=lambda line: (
+            line.op,
+            line.dtype,
+            line.layout,
+            line.path,
+            line.combine_quant,
+            line.routing,
+            line.mode,
+            line.num_sms,
+            line.tokens,
+        ),
     )
 
 

@@ -70,7 +70,8 @@ def plain_lines(lines):
         plain = [
             line
             for line in lines
-            if (line.mode, line.layout, line.routing, line.combine_quant, line.own_geometry) == (mode, "token_major", "random", "none", True)
+            if (line.mode, line.layout, line.routing, line.combine_quant, line.own_geometry)
+            == (mode, "token_major", "random", "none", True)
         ]
         if plain:
             return plain
