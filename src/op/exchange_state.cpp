@@ -49,14 +49,6 @@ void ExchangeState::check_instance() const {
                            "; build it with CROSSDOCK_INSTANCES=all"));
 }
 
-/// A library may be built with some instances of combine only.
-void ExchangeState::check_instance() const {
-  if (!launches->combine[static_cast<int>(config.combine_dtype)][static_cast<int>(config.combine_quant)][0])
-    throw ConfigError(text("Exchange on rank ", group->rank(), ": this build of the library has no combine of ",
-                           name_of(config.combine_dtype), " rows with combine_quant ", name_of(config.combine_quant),
-                           "; build it with CROSSDOCK_INSTANCES=all"));
-}
-
 void ExchangeState::find_residency() {
   resident_blocks =
       min(memory::kMaxBlocks,

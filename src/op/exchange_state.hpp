@@ -70,7 +70,6 @@ class ExchangeState {
  private:
   void agree_on_config() const;
   void check_instance() const;
-  void check_instance() const;
   void find_residency();
   void find_tuned();
   void mark_empty_rows();

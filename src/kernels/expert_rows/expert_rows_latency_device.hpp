@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// Received rows by expert, of few rows, as a decode step has them: the same answer, straight on.
+// Received rows by expert for few rows, as in a decode step: the same answer with fewer steps.
 //
-// Every block sets a bit for each pair of the rows up to its last, so that a repeated id is one pair without a look, and a
-// warp finds the expert rows of the split that it copies while that is read. The last block copies nothing: it keeps the books.
+// Each block builds a bit map, expert x row, over the rows up to its last; repeated ids collapse in it. A warp finds the expert
+// rows of the split that it copies while the row is being read. The last block copies nothing: it writes the counts.
 #pragma once
 
-#include "kernels/expert_rows/expert_rows_device.hpp"
+#include "kernels/expert_rows/expert_padding_device.hpp"
+#include "kernels/expert_rows/expert_plan_writer_device.hpp"
+#include "kernels/expert_rows/row_copier_device.hpp"
 
 namespace crossdock::kernels {
 
@@ -20,83 +22,101 @@ struct ExpertRowsLatency {
   M& m;
   ExpertRowsLatencyShared& shared;
   const ExpertRowsArgs& args;
-  const bool keeps_books = m.block() == m.num_blocks() - 1;
-  ExpertRows<M> all{.m = m, .shared = shared.rows, .args = args, .few = true, .movers = m.num_blocks() - 1};
   const Call& call = args.call;
   const Shape& shape = call.shape;
-  const int num_experts = shape.experts_per_rank;
-  const int words = static_cast<int>(ceil_div<std::int64_t>(all.rows.end, 32));  // of an expert's bits
+  const int num_experts = shape.experts_per_rank, first_expert = call.peers.rank * num_experts;
+  const std::int32_t* ids = call.local<std::int32_t>(call.plan.topk_ids);
+  const std::int64_t filled = call.local<memory::PlanFill>(call.plan.fill)->expert_rows[m.block()];
+  const bool writes_counts = m.block() == m.num_blocks() - 1;
+  const Range items = share_of_block();  // splits of rows
+  const int end_row =
+      static_cast<int>(args.splits.div_count(static_cast<std::uint32_t>(items.end) + args.splits.count - 1));
+  const int words = ceil_div(end_row, 32);  // of an expert's bits
 
   XD_FN void run() {
     if (m.sync_block_or(found_poison(m, call))) return;
     begin();
-    if (keeps_books) write_expert_counts();
-    copy_rows();  // none where books are kept
-    if (all.fixed) return;
-    all.mark_padding(num_experts);
-    all.mark_tail();
+    if (writes_counts) write_counts();
+    copy_rows();  // none where counts are written
+    if (slots().fixed) return;
+    padding().mark_padding(num_experts);
+    padding().mark_tail(filled, shared.rows.first[num_experts]);
+  }
+
+  XD_FN ExpertSlots<M> slots() { return {m, shared.rows, call}; }
+  XD_FN ExpertPlanWriter<M> plan_writer() { return {m, shared.rows, call}; }
+  XD_FN ExpertPadding<M> padding() { return {m, shared.rows, call}; }
+
+  /// All blocks but the last share the splits; the last reads all ids, to count them.
+  XD_FN Range share_of_block() const {
+    const std::int64_t all = call.local<Counts>(call.plan.counts)->num_rows * args.splits.count;
+    return writes_counts ? Range{0, 0} : share_of(all, m.block(), m.num_blocks() - 1);
   }
 
   XD_FN void begin() {
-    const int pairs = static_cast<int>(all.rows.end) * shape.top_k;
-    std::int32_t id = m.thread() < pairs ? all.ids[m.thread()] : -1;  // under way from here on
+    const int pairs = end_row * shape.top_k;
+    std::int32_t id = m.thread() < pairs ? ids[m.thread()] : -1;  // in flight from here on
     for (int i = m.thread(); i < num_experts * words; i += m.num_threads()) shared.rows.rows_of[i] = 0;
-    all.read_needed(0, num_experts);
+    slots().read_needed(0, num_experts);
     if (m.thread() == 0) shared.rows.dropped = 0;
     m.sync_block();
-    all.find_firsts(num_experts);
+    slots().find_firsts(num_experts, 0);
     for (int i = m.thread(); i < pairs; i += m.num_threads()) {
       const int x = local_expert(id), row = shape.div_top_k(i);
       if (x >= 0) m.or_relaxed(&shared.rows.rows_of[x * words + row / 32], 1u << (row % 32));
-      if (i + m.num_threads() < pairs) id = all.ids[i + m.num_threads()];
+      if (i + m.num_threads() < pairs) id = ids[i + m.num_threads()];
     }
     m.sync_block();
-    all.end_of_experts = shared.rows.first[num_experts];
   }
 
   XD_FN int local_expert(std::int32_t id) const {
-    const int x = id - all.first_expert;
+    const int x = id - first_expert;
     return id >= 0 && x >= 0 && x < num_experts ? x : -1;
   }
 
   XD_FN void copy_rows() {
-    for (std::int64_t item = all.items.first + m.warp(); item < all.items.end; item += m.num_warps()) {
+    for (std::int64_t item = items.first + m.warp(); item < items.end; item += m.num_warps()) {
       const int row = args.splits.div_count(static_cast<std::uint32_t>(item));
-      const int split = static_cast<int>(item) - row * static_cast<int>(all.splits);
-      all.copy_row(row, slots(), split, [this, row] { find_slots(row); });
-      for (int j = m.lane(); split == 0 && j < shape.top_k; j += M::kWidth) all.write_pair(row, j, slots()[j], 0);
+      const int split = static_cast<int>(item) - row * args.splits.count;
+      RowCopier<M>{m, args}.copy_row(row, warp_slots(), split, [this, row] { find_slots(row); });
+      for (int j = m.lane(); split == 0 && j < shape.top_k; j += M::kWidth)
+        plan_writer().write_pair(row, j, warp_slots()[j], 0);
       m.sync_warp();
     }
   }
-  XD_FN std::int32_t* slots() const { return shared.slots[m.warp()]; }
+  XD_FN std::int32_t* warp_slots() const { return shared.slots[m.warp()]; }
 
   XD_FN void find_slots(int row) {
     std::int32_t* experts = shared.experts[m.warp()];
-    for (int j = m.lane(); j < shape.top_k; j += M::kWidth) experts[j] = local_expert(all.ids[row * shape.top_k + j]);
+    for (int j = m.lane(); j < shape.top_k; j += M::kWidth) experts[j] = local_expert(ids[row * shape.top_k + j]);
     m.sync_warp();
     for (int j = m.lane(); j < shape.top_k; j += M::kWidth) {
       const bool is_first = route::first_of_its_expert([&](int i) { return experts[i]; }, j);
-      slots()[j] = is_first ? slot_of(experts[j], row) : -1;
+      warp_slots()[j] = is_first ? slot_of(experts[j], row) : -1;
     }
     m.sync_warp();
   }
-  XD_FN std::int32_t slot_of(int x, int row) const {
+  XD_FN std::int32_t slot_of(int x, int row) {
     if (x < 0) return -1;
     const std::uint32_t* bits = &shared.rows.rows_of[x * words];
     std::int64_t position = __builtin_popcount(bits[row / 32] & ((1u << (row % 32)) - 1));
     for (int w = 0; w < row / 32; ++w) position += __builtin_popcount(bits[w]);
-    return position < all.kept_of(x) ? static_cast<std::int32_t>(shared.rows.first[x] + position) : -1;
+    return position < slots().kept_of(x) ? static_cast<std::int32_t>(shared.rows.first[x] + position) : -1;
   }
 
-  XD_FN void write_expert_counts() {
-    if (all.fixed) empty_rows();
-    all.write_expert_counts(0, num_experts);
+  XD_FN void write_counts() {
+    if (slots().fixed) empty_rows();
+    std::int64_t most_needed = 0;
+    XD_UNROLL(16)
+    for (int x = 0; m.thread() == 0 && x < num_experts; ++x)
+      most_needed = max<std::int64_t>(most_needed, shared.rows.needed[x]);
+    plan_writer().write_counts(0, num_experts, shared.rows.first[num_experts], most_needed);
   }
-  /// Where experts do not move, rows that the call before has held and this one does not are known by its counts.
+  /// expert_major: empties the rows that the call before held and this one does not; the old counts still stand in the plan.
   XD_FN void empty_rows() {
     const std::uint32_t* held = call.local<std::uint32_t>(call.plan.expert_counts);
     for (int x = m.thread(); x < num_experts; x += m.num_threads())
-      for (std::int64_t r = all.kept_of(x); r < held[x]; ++r) all.empty_row(shared.rows.first[x] + r);
+      for (std::int64_t r = slots().kept_of(x); r < held[x]; ++r) padding().empty_row(shared.rows.first[x] + r);
   }
 };
 

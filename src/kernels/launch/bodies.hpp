@@ -6,4 +6,5 @@
 #include "kernels/combine/combine_ll_device.hpp"
 #include "kernels/dispatch/dispatch_device.hpp"
 #include "kernels/dispatch/dispatch_ll_device.hpp"
+#include "kernels/expert_rows/expert_rows_device.hpp"
 #include "kernels/expert_rows/expert_rows_latency_device.hpp"

@@ -3,6 +3,7 @@
 
 #include "kernels/dispatch/dispatch_device.hpp"
 #include "kernels/dispatch/dispatch_ll_device.hpp"
+#include "kernels/expert_rows/expert_rows_device.hpp"
 #include "kernels/expert_rows/expert_rows_latency_device.hpp"
 #include "kernels/launch/launch_cuda.hpp"
 
