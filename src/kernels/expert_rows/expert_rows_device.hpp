@@ -203,8 +203,10 @@ struct ExpertRows {
 
   /// What the caller and combine read of these experts; one block.
   XD_FN void write_counts(int group, int some) {
-    XD_UNROLL(16)
-    for (int x = 0; m.thread() == 0 && x < some; ++x) most_needed = max<std::int64_t>(most_needed, shared.needed[x]);
+    if (m.thread() == 0) {
+      XD_UNROLL(16)
+      for (int x = 0; x < some; ++x) most_needed = max<std::int64_t>(most_needed, shared.needed[x]);
+    }
     plan_writer().write_counts(group, some, end_of_experts, most_needed);
   }
 };

@@ -107,9 +107,10 @@ struct ExpertRowsLatency {
   XD_FN void write_counts() {
     if (slots().fixed) empty_rows();
     std::int64_t most_needed = 0;
-    XD_UNROLL(16)
-    for (int x = 0; m.thread() == 0 && x < num_experts; ++x)
-      most_needed = max<std::int64_t>(most_needed, shared.rows.needed[x]);
+    if (m.thread() == 0) {
+      XD_UNROLL(16)
+      for (int x = 0; x < num_experts; ++x) most_needed = max<std::int64_t>(most_needed, shared.rows.needed[x]);
+    }
     plan_writer().write_counts(0, num_experts, shared.rows.first[num_experts], most_needed);
   }
   /// expert_major: empties the rows that the call before held and this one does not; the old counts still stand in the plan.
