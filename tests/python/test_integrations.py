@@ -158,7 +158,7 @@ def test_vllm_prepare_and_finalize(vllm, batched, quantised, dtype, crossdock_ra
             UBATCH.id = batch
             prepared = layer.prepare(x, weights, ids, EXPERTS, None, False, Quant(torch.float8_e4m3fn if quantised else None))
             first = layer._received[batch].first_expert
-            missing.append(layer._received[batch].ids < 0)
+            missing.append(layer._received[batch].topk_ids < 0)
             if batch == 0:
                 kept = prepared
         for batch, (rows, scales, meta, row_ids, row_weights) in ((1, prepared), (0, kept)):
