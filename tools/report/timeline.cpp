@@ -41,7 +41,7 @@ struct Operation {
   }
 };
 
-using Key = std::pair<int, std::uint64_t>;  // place, epoch
+using Key = std::pair<int, std::uint64_t>;  // buffer set, epoch
 
 std::map<Key, Operation> operations_of(const Events& events) {
   std::map<Key, Operation> all;
@@ -116,7 +116,7 @@ class Writer {
                        {"tid", track},
                        {"ts", us(begin)},
                        {"dur", us(std::max(begin, end)) - us(begin)},
-                       {"args", {{"epoch", of.epoch}, {"place", of.place}, {"block", of.block}}}});
+                       {"args", {{"epoch", of.epoch}, {"buffer_set", of.buffer_set}, {"block", of.block}}}});
   }
   void phases(int rank, int track, const Events& stamps) {
     for (std::size_t i = 0; i + 1 < stamps.size(); ++i)
@@ -134,7 +134,7 @@ class Writer {
                          {"pid", rank},
                          {"tid", track},
                          {"ts", us(of.time_ns)},
-                         {"args", {{"epoch", of.epoch}, {"place", of.place}, {"block", of.block}, {"peer", of.peer}}}});
+                         {"args", {{"epoch", of.epoch}, {"buffer_set", of.buffer_set}, {"block", of.block}, {"peer", of.peer}}}});
   }
   ordered_json take() { return std::move(events_); }
 
@@ -159,7 +159,7 @@ void keep_last_operations(std::vector<std::vector<TraceEvent>>& events, int coun
   for (std::size_t i = whole.size() - std::min(whole.size(), static_cast<std::size_t>(count)); i < whole.size(); ++i)
     kept.insert(whole[i].second);
   for (Events& of_rank : events)
-    std::erase_if(of_rank, [&](const TraceEvent& e) { return kept.count({e.place, e.epoch}) == 0; });
+    std::erase_if(of_rank, [&](const TraceEvent& e) { return kept.count({e.buffer_set, e.epoch}) == 0; });
 }
 
 std::vector<PeerWait> peer_waits(const std::vector<std::vector<TraceEvent>>& events) {
