@@ -93,15 +93,15 @@ void judge_tokens(const Data& data, int rank, TokenRows rows, RankMemory& memory
   HostRows host_rows(memory, rows.rows, bytes, a.num_rows), scales(memory, rows.scales, c.scale_bytes, a.num_rows);
   const auto capacity = static_cast<std::size_t>(rows.row_capacity);
   bring(memory, rows.sources, capacity);
-  bring(memory, rows.ids, capacity * static_cast<std::size_t>(k));
-  bring(memory, rows.weights, capacity * static_cast<std::size_t>(k));
+  bring(memory, rows.topk_ids, capacity * static_cast<std::size_t>(k));
+  bring(memory, rows.topk_weights, capacity * static_cast<std::size_t>(k));
   judge.same(rows.row_capacity, a.sources.size(), "row_capacity");
   for (std::int64_t r = 0; r < rows.row_capacity && judge.wrong.empty(); ++r) {
     if (!oracle::same_source(rows.sources[r], a.sources[r]))
       judge.wrong = text("source of row ", r, " is rank ", rows.sources[r].rank, " token ", rows.sources[r].token,
                          ", should be rank ", a.sources[r].rank, " token ", a.sources[r].token);
-    judge.same_bits(rows.ids + r * k, a.ids.data() + r * k, k * 4, "ids of row ", r);
-    judge.same_bits(rows.weights + r * k, a.weights.data() + r * k, k * 4, "weights of row ", r);
+    judge.same_bits(rows.topk_ids + r * k, a.ids.data() + r * k, k * 4, "ids of row ", r);
+    judge.same_bits(rows.topk_weights + r * k, a.weights.data() + r * k, k * 4, "weights of row ", r);
     if (r >= a.num_rows || !judge.wrong.empty()) continue;
     const std::string row = difference_of_rows(data, host_rows.row(r), a.sources[r]);
     if (!row.empty()) judge.wrong = text("row ", r, " ", row);
