@@ -12,7 +12,7 @@ struct Instance {
   bool operator==(const Instance&) const = default;
 };
 
-#define XD_COMBINE(dtype, wire) {Dtype::dtype, CombineQuant::wire},
+#define XD_COMBINE(dtype, combine_quant) {Dtype::dtype, CombineQuant::combine_quant},
 inline constexpr Instance kInstances[] = {
 #include "kernels/launch/instances.def"
 };
@@ -24,9 +24,9 @@ inline constexpr Instance kBuiltInstances[] = {
 /// Whether combine of such rows exists, but not in this build: creating its exchange is refused.
 constexpr bool is_left_out(Dtype rows, CombineQuant combine_quant) {
   for (const Instance& built : kBuiltInstances)
-    if (built == Instance{rows, wire}) return false;
+    if (built == Instance{rows, combine_quant}) return false;
   for (const Instance& instance : kInstances)
-    if (instance == Instance{rows, wire}) return true;
+    if (instance == Instance{rows, combine_quant}) return true;
   return false;
 }
 

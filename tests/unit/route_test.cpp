@@ -63,9 +63,10 @@ TEST(Route, IdsOfBothWidths) {
   const std::vector<std::int32_t> right = {0, 7, -1, -1, -1, -1, -1, -1};
   const std::vector<std::int32_t> narrow = {
       0, 7, 8, -1, -2, std::numeric_limits<std::int32_t>::max(), std::numeric_limits<std::int32_t>::min(), -7};
+  const Shape shape = shape_with(1, 8, 1);
   for (int i = 0; i < 8; ++i) {
-    EXPECT_EQ((Ids{wide.data(), true}.get(i, 8)), right[i]) << i;
-    EXPECT_EQ((Ids{narrow.data(), false}.get(i, 8)), right[i]) << i;
+    EXPECT_EQ((Ids{wide.data(), true}.get(i, shape)), right[i]) << i;
+    EXPECT_EQ((Ids{narrow.data(), false}.get(i, shape)), right[i]) << i;
     EXPECT_EQ((Ids{wide.data(), true}.raw(i)), wide[i]);
     EXPECT_EQ((Ids{narrow.data(), false}.raw(i)), narrow[i]);
   }
