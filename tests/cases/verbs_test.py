@@ -14,7 +14,7 @@ import unittest.mock
 
 COMMAND = os.environ["COMMAND_UNDER_TEST"]
 KEYS = (
-    "op ranks tokens hidden experts topk dtype scale_bytes layout path wire routing num_sms mode commit us_median us_p99 "
+    "op ranks tokens hidden experts topk dtype scale_bytes layout path combine_quant routing num_sms mode commit us_median us_p99 "
     "wire_bytes wire_gbps limit_gbps bit_exact host driver date"
 ).split()
 ALL_OPS = "dispatch,combine,pair,replay"

@@ -251,7 +251,7 @@ class BadInput(Case):
         self.refused("there are only --experts 4", "run", "--experts", "4")
         self.refused("--groups 3 does not divide", "run", "--groups", "3")
         self.refused("hold fewer than --topk 8", "run", "--groups", "16", "--topk-groups", "1")
-        self.refused("take wire own", "run", "--zero-copy", "--combine-quant", "fp8_blockwise")
+        self.refused("take combine_quant none", "run", "--zero-copy", "--combine-quant", "fp8_blockwise")
 
     def test_environment(self):
         for more in [], ["--processes"]:
@@ -395,7 +395,7 @@ class Tune(Case):
         self.assertEqual(who("--tokens", "4", "--tuning", "t"), ["file", "rule"])
         self.assertEqual(who("--tokens", "4", CROSSDOCK_TUNING_FILE="t"), ["file", "rule"])
         self.assertEqual(who("--tokens", "5", "--tuning", "t"), ["rule", "rule"])
-        self.assertEqual(who("--tokens", "4", "--tuning", "t", "--splits_per_row", "3"), ["call", "call"])
+        self.assertEqual(who("--tokens", "4", "--tuning", "t", "--splits-per-row", "3"), ["call", "call"])
         self.assertEqual([line["tuned_by"] for line in self.bench("--tokens", "4", "--tuning", "t", "--op", "pair")][-1:], ["file+rule"])
 
 

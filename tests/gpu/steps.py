@@ -19,7 +19,7 @@ CPU_ONLY = "Fibers.*:*OnFibers*:FiberMachine.*"
 IN_ONE_PROCESS = ":".join(
     f"{name}.*"
     for name in (
-        "Shapes Ids Capacity Plans SeedGaps Usage Trace Lifetimes Agreement Streams Graphs Lost Manners Abort Tuning Packets"
+        "Shapes Ids Capacity Plans SeedGaps Usage Trace Lifetimes Agreement Streams Graphs Lost Manners Abort Tuning LlPackets"
     ).split()
 )
 MOST_RANKS = 8
@@ -62,7 +62,7 @@ def mem(ranks, backend):
         1,
         30,
         f"{{bin}}/crossdock mem --backend {backend} --ranks {ranks} --tokens 4096 --hidden 7168 "
-        f"--experts 256 --topk 8 --in-flight 1 --layout token_major --limit {0.1875 * ranks:g}GB",
+        f"--experts 256 --topk 8 --max-in-flight 1 --layout token_major --limit {0.1875 * ranks:g}GB",
     )
 
 

@@ -135,7 +135,7 @@ TEST(Lost, APeerThatStopsBetweenCountsAndDone) {
         for (int i = 0; i < 3 * count; ++i)
           state_of(rank.exchange)
               .group->device()
-              .write_word_async(call.remote<std::uint64_t>(i / count, words) + 2 * count + i % count,
+              .write_word_async(call.peers.remote<std::uint64_t>(i / count, words) + 2 * count + i % count,
                                 sync::count_word(1, 0));
       };
       tell_zeros(call.buffer_set.counts_words, 3 + 1);
@@ -265,7 +265,7 @@ StatusCode status_of_a_sum_that_outlives_its_peer(bool pulls) {
       const kernels::Call call = state_of(exchange).call(0, 0);
       const std::uint64_t ready_in_epoch_2 = sync::combine_mode_word(2, pulls ? sync::kPullsRows : 0);
       std::this_thread::sleep_for(5ms);  // rank 0 waits for this
-      __atomic_store_n(call.remote<std::uint64_t>(0, call.buffer_set.ready_words) + 1, ready_in_epoch_2,
+      __atomic_store_n(call.peers.remote<std::uint64_t>(0, call.buffer_set.ready_words) + 1, ready_in_epoch_2,
                        __ATOMIC_RELEASE);
       group.abort("rewrites its rows");
     }

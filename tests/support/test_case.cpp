@@ -37,7 +37,7 @@ void visit(Test& t, Member&& member) {
   member("num_sms", t.config.num_sms);
   member("num_blocks", t.config.num_blocks);
   member("num_warps", t.config.num_warps);
-  member("num_pieces", t.config.splits_per_row);
+  member("config_splits", t.config.splits_per_row);
   member("routing", t.recipe.routing);
   member("fill", t.recipe.fill);
   member("seed", t.recipe.seed);
@@ -48,7 +48,7 @@ void visit(Test& t, Member&& member) {
   member("width", t.executor.width);
   member("blocks", t.executor.num_blocks);
   member("threads", t.executor.num_threads);
-  member("splits_per_row", t.executor.splits_per_row);
+  member("splits", t.executor.splits_per_row);
   member("as_asked", t.executor.as_asked);
   member("push", t.executor.push);
   member("order", t.executor.seed);

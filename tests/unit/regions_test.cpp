@@ -74,7 +74,7 @@ TEST(Regions, HaveNamesOfTheirOwnAndSayWhoWrites) {
   const auto check = [&](const char* name, std::uint64_t&, std::uint64_t, std::uint64_t, const char* content) {
     EXPECT_TRUE(names.insert(name).second) << name;
     const std::string text = content;
-    EXPECT_TRUE(text.find("none") != std::string::npos || text.find("peers") != std::string::npos ||
+    EXPECT_TRUE(text.find("own") != std::string::npos || text.find("peers") != std::string::npos ||
                 text.find("caller") != std::string::npos)
         << name << ": " << text;
   };

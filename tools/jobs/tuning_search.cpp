@@ -7,7 +7,7 @@ namespace crossdock::tools {
 namespace {
 
 constexpr int kBlocks[] = {1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256}, kWarps[] = {1, 2, 4, 8, 16},
-              kPieces[] = {1, 2, 3, 4, 7, 8, 14, 16, 28, 32};
+              kSplits[] = {1, 2, 3, 4, 7, 8, 14, 16, 28, 32};
 /// Nothing below a sixteenth of the rule's value is tried: it would be slow, and slow to try.
 constexpr int kFarBelow = 16;
 /// Second measurements of the rule and of the best, in turns.
@@ -23,7 +23,7 @@ struct Axis {
 std::vector<Axis> axes() {
   return {{&CallOptions::num_blocks, &LaunchInfo::num_blocks, {std::begin(kBlocks), std::end(kBlocks)}},
           {&CallOptions::num_warps, &LaunchInfo::num_warps, {std::begin(kWarps), std::end(kWarps)}},
-          {&CallOptions::splits_per_row, &LaunchInfo::splits_per_row, {std::begin(kPieces), std::end(kPieces)}}};
+          {&CallOptions::splits_per_row, &LaunchInfo::splits_per_row, {std::begin(kSplits), std::end(kSplits)}}};
 }
 
 /// The least of a few measurements each, taken in turns so that both see the same neighbours.

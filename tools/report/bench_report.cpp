@@ -80,12 +80,12 @@ double time_before(const Baseline& baseline, const Record& r) {
 void print_table_head(const Measurer& measurer, const Setting& setting) {
   std::printf("# %s, %s, commit %s; limit: %s. GB/s of a rank; share: %s of the limit\n", setting.host.c_str(),
               setting.driver.c_str(), setting.commit.c_str(), measurer.limit_name().c_str(),
-              setting.limit_of_link ? "combine_quant" : "payload");
+              setting.limit_of_link ? "wire" : "payload");
   std::printf(
       "%-10s %5s %6s %6s %7s %4s %-14s %-12s %-9s %-15s %-14s %-6s %11s %11s %11s %8s %8s %8s %6s %-11s %8s %9s %18s "
       "%s\n",
       "op", "ranks", "tokens", "hidden", "experts", "topk", "dtype", "layout", "path", "combine_quant", "routing",
-      "mode", "us median", "us p99", "us min", "combine_quant", "payload", "limit", "share", "decided by", "host us",
+      "mode", "us median", "us p99", "us min", "wire", "payload", "limit", "share", "decided by", "host us",
       "rel error", "over plain", "exact");
   std::fflush(stdout);
 }

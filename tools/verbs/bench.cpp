@@ -286,7 +286,7 @@ void add_axes(CLI::App& app, Options& o) {
   axis("--num-sms", o.num_sms, "Most thread blocks of a call; 0, here and below: not chosen by the call");
   axis("--num-blocks", o.num_blocks, "Thread blocks of a call");
   axis("--num-warps", o.num_warps, "Warps of a block");
-  axis("--splits_per_row", o.splits_per_row, "Parts of a row that different warps take");
+  axis("--splits-per-row", o.splits_per_row, "Parts of a row that different warps take");
 }
 
 void add_bench(CLI::App& app) {

@@ -85,7 +85,7 @@ void add_capacity_flags(CLI::App& app, Config& c) {
   app.add_option("--expert-capacity", c.expert_capacity,
                  "expert_major: rows per expert, contiguous: in all; 0: the worst case")
       ->capture_default_str();
-  app.add_option("--in-flight", c.max_in_flight, "Received that may live at once")->capture_default_str();
+  app.add_option("--max-in-flight", c.max_in_flight, "Received that may live at once")->capture_default_str();
   app.add_option("--max-kept-plans", c.max_kept_plans, "Plans that may be kept at once")->capture_default_str();
   app.add_flag("--fused", c.fused, "Combine slots for combine_fused");
   app.add_flag("--combine-topk-weights", c.combine_topk_weights, "combine can return summed weights");

@@ -30,7 +30,7 @@ int main(void) {
   config.dispatch_dtype = config.combine_dtype = XD_F32;
   xd_dispatch_input tokens;
   XD_INIT(tokens);
-  tokens.rows = row;
+  tokens.tokens = row;
   tokens.topk_ids = &expert;
   tokens.num_tokens = 1;
   xd_view view;
