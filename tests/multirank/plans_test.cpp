@@ -232,7 +232,7 @@ TEST(Plans, AReplayNeedsItsRowsAlsoWhereOnlyTheDeviceKnowsHowMany) {
       (void)rank.exchange.dispatch(plan, {});
       log.add("not refused");
     } catch (const UsageError& error) {
-      if (std::string(error.what()).find("rows is null") == std::string::npos) log.add(error.what());
+      if (std::string(error.what()).find("tokens is null") == std::string::npos) log.add(error.what());
     }
   });
   EXPECT_EQ(log.text(), "");

@@ -28,9 +28,8 @@ struct ExpertRowsLatency {
   const std::int32_t* ids = call.local<std::int32_t>(call.plan.topk_ids);
   const std::int64_t filled = call.local<memory::PlanFill>(call.plan.fill)->expert_rows[m.block()];
   const bool writes_counts = m.block() == m.num_blocks() - 1;
-  const Range items = share_of_block();  // splits of rows
-  const int end_row =
-      static_cast<int>(args.splits.div_count(static_cast<std::uint32_t>(items.end) + args.splits.count - 1));
+  const Range items = share_of_block();     // splits of rows
+  const int end_row = end_of_rows();        // behind the last row of a split; 0 without splits
   const int words = ceil_div(end_row, 32);  // of an expert's bits
 
   XD_FN void run() {
@@ -51,6 +50,11 @@ struct ExpertRowsLatency {
   XD_FN Range share_of_block() const {
     const std::int64_t all = call.local<Counts>(call.plan.counts)->num_rows * args.splits.count;
     return writes_counts ? Range{0, 0} : share_of(all, m.block(), m.num_blocks() - 1);
+  }
+
+  XD_FN int end_of_rows() const {
+    if (items.first >= items.end) return 0;
+    return static_cast<int>(args.splits.div_count(static_cast<std::uint32_t>(items.end) + args.splits.count - 1));
   }
 
   XD_FN void begin() {
