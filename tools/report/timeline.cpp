@@ -171,13 +171,14 @@ std::vector<PeerWait> peer_waits(const std::vector<std::vector<TraceEvent>>& eve
           }
       }
   std::vector<PeerWait> waits;
+  waits.reserve(sums.size());
   for (const auto& [key, sum] : sums)
     waits.push_back({std::get<0>(key), std::get<1>(key), std::get<2>(key), sum.first / sum.second / 1e3});
   return waits;
 }
 
 std::vector<std::int64_t> align(std::vector<std::vector<TraceEvent>>& events) {
-  const std::vector<std::int64_t> shifts = events.empty() ? std::vector<std::int64_t>{} : shifts_of(events);
+  std::vector<std::int64_t> shifts = events.empty() ? std::vector<std::int64_t>{} : shifts_of(events);
   for (std::size_t r = 0; r < events.size(); ++r)
     for (TraceEvent& event : events[r]) event.time_ns += static_cast<std::uint64_t>(shifts[r]);
   return shifts;
