@@ -121,7 +121,7 @@ def write_junit(path, results):
 def parse():
     parser = argparse.ArgumentParser()
     parser.add_argument("checkers", nargs="*", help=f"some of {', '.join(CHECKERS)}")
-    parser.add_argument("--seconds", type=float, help="clang-tidy begins no source later than that")
+    parser.add_argument("--seconds", type=float, help="clang-tidy leaves out what is not done by then")
     parser.add_argument("--junit", help="file for the results")
     parser.add_argument("--fix", action="store_true", help="lay out every file")
     arguments = parser.parse_args()

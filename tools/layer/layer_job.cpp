@@ -104,12 +104,12 @@ Shared::Shared(const LayerJob& job)
       ids(static_cast<std::size_t>(job.num_tokens() * job.options.config.top_k)),
       weights(ids.all().size()),
       expert_rows(static_cast<std::size_t>(job.options.config.num_experts)),
-      times(static_cast<std::size_t>(static_cast<int>(Timed::kCount) * job.options.repeat * job.num_ranks())),
+      times(static_cast<std::size_t>(Timed::kCount) * job.options.repeat * job.num_ranks()),
       num_ranks(job.num_ranks()),
       repeat(job.options.repeat) {}
 
 Span& Shared::time(Timed what, int iteration, int rank) {
-  return times[static_cast<std::size_t>((static_cast<int>(what) * repeat + iteration) * num_ranks + rank)];
+  return times[(static_cast<std::size_t>(what) * repeat + iteration) * num_ranks + rank];
 }
 
 }  // namespace crossdock::tools

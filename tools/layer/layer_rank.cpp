@@ -59,8 +59,8 @@ class RankRun {
   std::int32_t* ids() { return shared_.ids.all().data() + first_token_ * config_.top_k; }
   float* weights() { return shared_.weights.all().data() + first_token_ * config_.top_k; }
   TokenInput token(int t) {
-    return {rows_ + t * row_bytes_, scales_ + t * config_.scale_bytes, ids() + std::int64_t{t} * config_.top_k,
-            weights() + std::int64_t{t} * config_.top_k};
+    return {rows_ + t * row_bytes_, scales_ + std::int64_t{t} * config_.scale_bytes,
+            ids() + std::int64_t{t} * config_.top_k, weights() + std::int64_t{t} * config_.top_k};
   }
   void sync() { shared_.barrier[0].wait(job_.num_ranks()); }
   template <class Call>

@@ -12,7 +12,7 @@ constexpr int kSourceBytes = sizeof(RowSource), kIdBytes = 4, kWeightBytes = 4;
 
 /// Bytes of a wire row of combine, by the definition of the wires.
 std::int64_t wire_row_bytes(const oracle::Case& c) {
-  const std::int64_t codes = (c.hidden + 15) / 16 * 16, blocks = (c.hidden + 127) / 128;
+  const std::int64_t hidden = c.hidden, codes = (hidden + 15) / 16 * 16, blocks = (hidden + 127) / 128;
   if (c.combine_quant == CombineQuant::none) return row_bytes_of(c.combine_dtype, c.hidden);
   return c.combine_quant == CombineQuant::fp8_direct_cast ? codes : codes + (blocks + 15) / 16 * 16;
 }

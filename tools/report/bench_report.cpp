@@ -128,6 +128,7 @@ void print_limit(const Limit& limit) {
 std::vector<nlohmann::ordered_json> lines_of(const std::vector<Limit>& limits, const Setting& setting) {
   using nlohmann::ordered_json;
   std::vector<ordered_json> lines;
+  lines.reserve(limits.size());
   const auto known = [](const auto& value) { return value ? ordered_json(value) : ordered_json(); };
   for (const Limit& limit : limits) {
     lines.push_back({{"limit", limit.key},

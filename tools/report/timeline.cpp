@@ -179,6 +179,7 @@ std::vector<PeerWait> peer_waits(const std::vector<std::vector<TraceEvent>>& eve
           }
       }
   std::vector<PeerWait> waits;
+  waits.reserve(sums.size());
   for (const auto& [key, sum] : sums)
     waits.push_back({std::get<0>(key), std::get<1>(key), std::get<2>(key), sum.first / sum.second / 1e3});
   return waits;
