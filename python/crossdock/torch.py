@@ -177,8 +177,8 @@ def _combine_both(
     rows: torch.Tensor, row_weights: torch.Tensor, routing: torch.Tensor, exchange: int, num_tokens: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """combine, and rows of weights [row_capacity, top_k] summed alike."""
-    out, out_weights = _exchange_of(exchange).combine(_plan_of(routing), rows.contiguous(), topk_weights=row_weights.contiguous())
-    return out, out_weights
+    out, sums = _exchange_of(exchange).combine(_plan_of(routing), rows.contiguous(), topk_weights=row_weights.contiguous())
+    return out, sums
 
 
 @_combine_both.register_fake

@@ -26,7 +26,8 @@ TEST(Case, TextReadsBack) {
   test.executor = {.width = 64, .num_blocks = 3, .seed = 9};
   const std::string text = text_of(test);
   EXPECT_EQ(text,
-            "ranks=5 dispatch=fp4_e2m1 combine_quant=fp8_blockwise layout=contiguous alignment=32 zero_padding=1 overflow=error "
+            "ranks=5 dispatch=fp4_e2m1 combine_quant=fp8_blockwise layout=contiguous alignment=32 zero_padding=1 "
+            "overflow=error "
             "routing=zipf fill=edges seed=18446744073709551615 T=3,0,8 width=64 blocks=3 order=9");
   EXPECT_EQ(text_of(case_of(text)), text);
   EXPECT_TRUE(case_of(text).config == test.config);

@@ -215,7 +215,8 @@ TEST(Usage, StatesOfReceivedAndPlan) {
                                [&] { (void)rank.exchange.dispatch(round.input()); });
     std::optional<Plan> plan = one.retain_plan();
     expect_refusal<StateError>(rank, {"retain_plan", "kept already"}, [&] { (void)one.retain_plan(); });
-    expect_refusal<StateError>(rank, {"retain_plan", "1 plans are kept", "max_kept_plans"}, [&] { (void)two.retain_plan(); });
+    expect_refusal<StateError>(rank, {"retain_plan", "1 plans are kept", "max_kept_plans"},
+                               [&] { (void)two.retain_plan(); });
     expect_refusal<StateError>(rank, {"dispatch", "in flight"},
                                [&] { (void)rank.exchange.dispatch(*plan, round.payload()); });
     const CombineInput from = round.run_experts(one);

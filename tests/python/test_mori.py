@@ -98,10 +98,10 @@ def test_dispatch_and_combine(kernel, dtype, external, crossdock_ranks):
             outputs = answer[0]  # the view that dispatch gave goes straight into combine
             if not external:
                 op.get_registered_combine_input_buffer(dtype)[: answer[4][0]] = outputs[: answer[4][0]]
-            out, out_weights = op.combine(outputs, answer[1], ids, call_reset=False)
+            out, sums = op.combine(outputs, answer[1], ids, call_reset=False)
             tokens = len(rows)
             assert torch.allclose(out[:tokens].float(), rows.float() * problem.distinct(group.rank), atol=1e-2, rtol=1e-2)
-            assert torch.allclose(out_weights[:tokens], weights * problem.distinct(group.rank), atol=1e-5)
+            assert torch.allclose(sums[:tokens], weights * problem.distinct(group.rank), atol=1e-5)
         pairs = torch.cat(problem.ids).flatten()
         first = group.rank * E
         assert op.local_expert_count.tolist() == [(pairs == e).sum().item() for e in range(first, first + E)]
@@ -123,8 +123,8 @@ def test_another_type_comes_back(dtype, quant, tolerance, crossdock_ranks):
         for _ in range(2):
             rows, weights, _, ids = problem.of(group.rank)
             received = op.dispatch(rows, weights, None, ids)
-            out, out_weights = op.combine(received[0].to(torch.bfloat16), None, ids)
-            assert out.dtype == torch.bfloat16 and out_weights is None
+            out, sums = op.combine(received[0].to(torch.bfloat16), None, ids)
+            assert out.dtype == torch.bfloat16 and sums is None
             assert torch.allclose(out[: len(rows)].float(), rows.float() * problem.distinct(group.rank), atol=tolerance, rtol=tolerance)
         return True
 
@@ -201,9 +201,9 @@ def test_a_buffer_of_ids_may_be_used_again_between_dispatch_and_combine(confirme
             return True
         if confirmed:
             return True
-        out, out_weights = op.combine(received[0].float(), received[1], reused)
+        out, sums = op.combine(received[0].float(), received[1], reused)
         assert torch.equal(out[: len(rows)], rows.float() * problem.distinct(group.rank))
-        return torch.allclose(out_weights[: len(rows)], weights * problem.distinct(group.rank), atol=1e-5)
+        return torch.allclose(sums[: len(rows)], weights * problem.distinct(group.rank), atol=1e-5)
 
     assert all(on_ranks(crossdock_ranks, job))
 

@@ -127,14 +127,15 @@ class Writer {
     const auto stamps = operation.seen.find(block);
     if (stamps == operation.seen.end()) return;
     for (const TraceEvent& of : stamps->second)
-      events_.push_back({{"ph", "i"},
-                         {"s", "t"},
-                         {"name", edge_of(of.phase) + " of rank " + std::to_string(of.peer)},
-                         {"cat", of.combine ? "combine" : "dispatch"},
-                         {"pid", rank},
-                         {"tid", track},
-                         {"ts", us(of.time_ns)},
-                         {"args", {{"epoch", of.epoch}, {"buffer_set", of.buffer_set}, {"block", of.block}, {"peer", of.peer}}}});
+      events_.push_back(
+          {{"ph", "i"},
+           {"s", "t"},
+           {"name", edge_of(of.phase) + " of rank " + std::to_string(of.peer)},
+           {"cat", of.combine ? "combine" : "dispatch"},
+           {"pid", rank},
+           {"tid", track},
+           {"ts", us(of.time_ns)},
+           {"args", {{"epoch", of.epoch}, {"buffer_set", of.buffer_set}, {"block", of.block}, {"peer", of.peer}}}});
   }
   ordered_json take() { return std::move(events_); }
 

@@ -163,9 +163,9 @@ def test_a_plan_an_addend_and_the_second_result(group, device):
     weights = torch.rand(64, 2, device=device)
     received = exchange.dispatch(rows, ids, weights)
     plan = received.retain_plan()
-    out, out_weights = exchange.combine(received, received.rows, combine_topk_weights=True, add=rows)
+    out, sums = exchange.combine(received, received.rows, combine_topk_weights=True, add=rows)
     assert torch.equal(out.float(), rows.float() * (distinct(ids, group) + 1)) and torch.allclose(
-        out_weights, weights * distinct(ids, group)
+        sums, weights * distinct(ids, group)
     )
     again = exchange.dispatch(rows * 2, plan=plan)
     assert torch.equal(exchange.combine(plan, again.rows).float(), 2 * rows.float() * distinct(ids, group))

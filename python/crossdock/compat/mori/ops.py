@@ -348,7 +348,7 @@ class EpDispatchCombineOp:
     def _combine(self, rows, weights, routing, geometry):
         handle = self._received if routing is None else self._plan_for(routing, rows.dtype)
         tokens = handle.num_tokens
-        out, out_weights = self._output(rows.dtype, rows.size(-1), rows.device)
+        out, sums = self._output(rows.dtype, rows.size(-1), rows.device)
         wanted = weights is not None and weights.numel() > 0
         if wanted and weights.size(0) != self._rows:
             raise ValueError(f"EpDispatchCombineOp.combine: weights has {weights.size(0)} rows; must be those of dispatch, {self._rows}")
@@ -357,11 +357,11 @@ class EpDispatchCombineOp:
             rows,
             out=out[:tokens],
             topk_weights=weights if wanted else None,
-            out_topk_weights=out_weights[:tokens] if wanted else None,
+            out_topk_weights=sums[:tokens] if wanted else None,
             **geometry,
         )
         self._last_launches[False] = handle.exchange.last_launch
-        return out, out_weights if wanted else None
+        return out, sums if wanted else None
 
     def _plan_for(self, routing, dtype):
         sent = routing.sent
