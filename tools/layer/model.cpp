@@ -34,7 +34,7 @@ struct Lanes {
   static constexpr int kCount = 16 / sizeof(T), kPerPanel = Matrix::kPanel / kCount;
   using Vector [[gnu::vector_size(16)]] = T;
   static Vector load(const float* from) {
-    Vector v;
+    Vector v{};
     for (int i = 0; i < kCount; ++i) v[i] = static_cast<T>(from[i]);
     return v;
   }
