@@ -162,13 +162,13 @@ TEST_F(Refusal, PointersOfTheHostAndOfAnotherDevice) {
   const Ready ready;
   alignas(16) static float host[1024];
   DispatchInput input = ready.input();
-  input.rows = host;
+  input.tokens = host;
   Exchange& exchange = const_cast<Exchange&>(ready.exchange);
   expect_words(refusal_of<UsageError>([&] { exchange.dispatch(input); }), {"is a host pointer", "device 0"});
   use_device(BackendKind::hip, 1);
   const Buffer elsewhere(BackendKind::hip, 4096);
   use_device(BackendKind::hip, 0);
-  input.rows = elsewhere.data();
+  input.tokens = elsewhere.data();
   expect_words(refusal_of<UsageError>([&] { exchange.dispatch(input); }), {"lies on device 1", "device 0"});
 }
 
