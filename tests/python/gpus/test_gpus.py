@@ -164,9 +164,7 @@ def test_a_plan_an_addend_and_the_second_result(group, device):
     received = exchange.dispatch(rows, ids, weights)
     plan = received.retain_plan()
     out, sums = exchange.combine(received, received.rows, combine_topk_weights=True, add=rows)
-    assert torch.equal(out.float(), rows.float() * (distinct(ids, group) + 1)) and torch.allclose(
-        sums, weights * distinct(ids, group)
-    )
+    assert torch.equal(out.float(), rows.float() * (distinct(ids, group) + 1)) and torch.allclose(sums, weights * distinct(ids, group))
     again = exchange.dispatch(rows * 2, plan=plan)
     assert torch.equal(exchange.combine(plan, again.rows).float(), 2 * rows.float() * distinct(ids, group))
 
