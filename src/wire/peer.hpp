@@ -19,11 +19,7 @@ class PeerPtr {
       : address_(peers.remote<std::byte>(peer, offset)) {}
 
   XD_FN explicit operator bool() const { return address_ != nullptr; }
-  XD_FN PeerPtr operator+(std::int64_t bytes) const {
-    PeerPtr moved;
-    moved.address_ = address_ + bytes;
-    return moved;
-  }
+  XD_FN PeerPtr operator+(std::int64_t bytes) const { return PeerPtr(address_ + bytes); }
 
   /// 16 bytes of a row. Ordered by a later signal.
   template <class M>
@@ -68,6 +64,8 @@ class PeerPtr {
   }
 
  private:
+  XD_FN explicit PeerPtr(std::byte* address) : address_(address) {}
+
   std::byte* address_ = nullptr;
 };
 

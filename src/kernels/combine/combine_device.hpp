@@ -41,8 +41,8 @@ struct Combine {
   const std::uint64_t poison = load_poison(m, call);
   const std::uint64_t epoch = clock.epoch;
   const std::int32_t num_units = ceil_div(static_cast<std::int32_t>(shape.combine_row_bytes), 16 * Row::kRowPacks);
-  const Source source = args.source;
-  bool failed = false;  // as this thread knows it
+  const Source& source = args.source;  // not a copy: one combine would need stack for scalar registers on AMD
+  bool failed = false;                 // as this thread knows it
 
   XD_FN void run() {
     const bool pushes = source == Source::slots || args.combine_topk_weights;
