@@ -22,6 +22,9 @@ constexpr Renamed kMembers[] = {XD_RETIRED_MEMBERS(XD_MEMBER)};
 #define XD_QUANT(old_name, new_name) {"combine_quant", #old_name, #new_name},
 constexpr Renamed kQuants[] = {XD_RETIRED_QUANTS(XD_QUANT)};
 #undef XD_QUANT
+#define XD_KEY(old_name, new_name) {"line", #old_name, #new_name},
+constexpr Renamed kKeys[] = {XD_RETIRED_KEYS(XD_KEY)};
+#undef XD_KEY
 #define XD_ARGUMENT(call, old_name, new_name) {#call, #old_name, #new_name},
 constexpr Renamed kArguments[] = {XD_RETIRED_ARGUMENTS(XD_ARGUMENT)};
 #undef XD_ARGUMENT
@@ -73,6 +76,9 @@ void refuse_attribute(const char* owner, const std::string& name) {
 }
 
 void bind_retired(nb::module_& module) {
+  nb::dict keys;  // of lines that `crossdock bench` writes, for a report
+  for (const Renamed& entry : kKeys) keys[entry.old_name.data()] = entry.new_name.data();
+  module.attr("_RETIRED_KEYS") = keys;
   module.def(
       "_refuse_attribute",
       [](const std::string& owner, const std::string& name) { refuse_attribute(owner.c_str(), name); },

@@ -8,6 +8,7 @@
 #include <sstream>
 
 #include "crossdock/error.hpp"
+#include "crossdock/retired_names.h"
 
 namespace crossdock::tuning {
 namespace {
@@ -75,6 +76,10 @@ void set(const FilePosition& position, Entry& entry, const std::string& key, con
   if (key == "path") return void(entry.key.path = named<Path>(position, key, value, kPathNames));
   for (const auto& number : numbers)
     if (key == number.name) return void(number.member = number_of(position, key, value, number.least));
+#define XD_NAME(old_name, new_name) \
+  if (key == #old_name) position.refuse("`" + key + "` is called `" #new_name "` now; run `crossdock tune` again");
+  XD_RETIRED_KEYS(XD_NAME)
+#undef XD_NAME
   position.refuse("there is no key `" + key + "`");
 }
 

@@ -110,6 +110,7 @@ class Check(Folder):
     def test_bad_input(self):
         for cases, says in [
             ([{**SMALL, "name": "a", "hiden_dim": 3}], "unknown key `hiden_dim`"),
+            ([{**SMALL, "name": "a", "combine_wire": "none"}], "`combine_wire` is called `combine_quant` now"),
             ([{**SMALL, "name": "a", "routing": "nowhere"}], "unknown routing `nowhere`"),
             ([{**SMALL, "name": "a", "dtype": "int8"}], "unknown dtype `int8`"),
             ([{**SMALL, "name": "a", "k": "two"}], "k must be a whole number"),
@@ -157,7 +158,7 @@ class Bench(Folder):
     def test_a_replay_sends_rows_and_scales_alone(self):
         dispatch, replay = self.lines("--op", "dispatch,replay", "--scale-bytes", "16")
         rows, rest = divmod(replay["wire_bytes"], 64 * 2 + 16)
-        self.assertEqual((rest, replay["bit_exact"], replay["payload_gbps"] > 0), (0, True, True))
+        self.assertEqual((rest, replay["bit_exact"], replay["us_median"] > 0), (0, True, True))
         self.assertEqual(dispatch["wire_bytes"] - replay["wire_bytes"], rows * (2 * 8 + 16) + 4 * 4)  # ids, weights, sources, counts
 
     def test_every_form_is_exact_in_every_mode(self):
@@ -311,6 +312,10 @@ class Bench(Folder):
         with open(self.path("bad.jsonl"), "w", encoding="utf-8") as f:
             f.write("nonsense\n")
         self.assertEqual(run(*self.ARGUMENTS, "--compare", self.path("bad.jsonl"))[0], 2)
+        with open(self.path("old.jsonl"), "w", encoding="utf-8") as f:
+            f.write('{"us_median": 1.0, "wire": "none"}\n')
+        code, _, err = run(*self.ARGUMENTS, "--compare", self.path("old.jsonl"))
+        self.assertEqual((code, "line 1 is of an older version (`wire` is called `combine_quant` now)" in err), (2, True), err)
 
 
 class Queues(Folder):

@@ -396,6 +396,7 @@ def test_texts_and_lines_have_the_contrast_that_readers_need(scheme):
         ([timed(us=None)], ["-o", "p"], "`us_median` is null"),
         ([timed(us=0.0)], ["-o", "p"], "line 1 is no line of `crossdock bench --jsonl`: us_median and tokens must be more than 0"),
         ([timed(us=float("nan"))], ["-o", "p"], "NaN is no finite number"),
+        ([{**LINE, "wire": "none"}], ["-o", "p"], "it is of an older version: `wire` is called `combine_quant` now; rename the key"),
         ([], ["-o", "p"], "there is no line of a timed call in the files given; `crossdock bench --jsonl` writes them"),
         ([BARRIER], ["-o", "p"], "there is no line of a timed call"),
         ([LINE], ["missing", "-o", "p"], "cannot read missing: No such file or directory"),

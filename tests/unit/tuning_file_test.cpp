@@ -96,6 +96,7 @@ TEST_F(TuningFile, LinesThatCannotBeUnderstoodAreRefused) {
     return kTitle + line.replace(line.find(from), from.size(), to);
   };
   expect_refusal(with("num_blocks=16", "num_block=16"), "line 2: there is no key `num_block`");
+  expect_refusal(with("num_blocks=16", "pieces=2"), "line 2: `pieces` is called `splits_per_row` now");
   expect_refusal(with("num_blocks=16", "16"), "`16` is no key=value");
   expect_refusal(with("num_blocks=16", "num_blocks=many"), "num_blocks = `many`; must be 0 to 2^24");
   expect_refusal(with("num_blocks=16", "num_blocks=-1"), "num_blocks = `-1`");

@@ -9,6 +9,7 @@
 #include <variant>
 
 #include "command/failures.hpp"
+#include "command/old_names.hpp"
 #include "oracle/random.hpp"
 
 namespace crossdock::tools {
@@ -150,7 +151,7 @@ class CaseReader {
 
   void set(const std::string& key, const Json& value) {
     const auto found = fields().find(key);
-    if (found == fields().end()) complain(result_.name, "unknown key `" + key + "`");
+    if (found == fields().end()) complain(result_.name, "unknown key `" + key + "`" + hint_of_renamed(key));
     std::visit(
         [&](auto member) {
           using Value = std::decay_t<decltype(attributes_.*member)>;

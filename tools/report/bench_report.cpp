@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "command/failures.hpp"
+#include "command/old_names.hpp"
 
 namespace crossdock::tools {
 namespace {
@@ -43,6 +44,13 @@ std::ofstream open_or_complain(const std::string& file, std::ios::openmode mode)
   return out;
 }
 
+/// An old line has another identity, so that nothing would be compared with it.
+void refuse_old_keys(const nlohmann::ordered_json& line, const std::string& where) {
+  for (const auto& [key, value] : line.items())
+    if (const std::string hint = hint_of_renamed(key); !hint.empty())
+      throw BadInput(where + " is of an older version" + hint + "; rename the key, or write the file anew");
+}
+
 using Baseline = std::map<std::string, std::vector<nlohmann::ordered_json>>;
 
 Baseline read_baseline(const std::string& file) {
@@ -59,6 +67,7 @@ Baseline read_baseline(const std::string& file) {
     if (!usable)
       throw BadInput("--compare: " + file + " line " + std::to_string(number) +
                      " is no line of `crossdock bench --jsonl`");
+    refuse_old_keys(line, "--compare: " + file + " line " + std::to_string(number));
     const std::string identity = identity_of(line);
     lines[identity].push_back(std::move(line));
   }

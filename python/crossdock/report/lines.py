@@ -6,6 +6,8 @@ import math
 import re
 from dataclasses import MISSING, dataclass, fields
 
+from crossdock import _core
+
 KINDS = {str: (str,), int: (int,), float: (int, float), bool: (bool,), list: (list,)}  # type of a member -> types that json gives it
 FLOOR_US, FLOOR_GBPS, FLOOR_ROW_BYTES = "barrier_kernel", "push_", 7168  # the lines of `crossdock bench --limits` that make a floor
 
@@ -37,7 +39,7 @@ class Line(Shaped):
     scale_bytes: int
     layout: str
     path: str
-    wire: str
+    combine_quant: str
     routing: str
     mode: str
     num_sms: int
@@ -154,6 +156,9 @@ def bytes_of(path):
 
 
 def line_of(record):
+    for old, new in _core._RETIRED_KEYS.items():
+        if isinstance(record, dict) and old in record:
+            raise ValueError(f"it is of an older version: `{old}` is called `{new}` now; rename the key")
     if isinstance(record, dict) and record.get("link_share", 0) is None:
         record = {**record, "limit_gbps": None}  # it is not the link's
     return made(Line, record)
