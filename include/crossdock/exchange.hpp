@@ -72,9 +72,12 @@ struct CallOptions {
 };
 
 /// The geometry that a call used. `tuned_by`: the first of call, config, file and rule that set any member of it.
+/// `num_waiting_blocks`: most blocks of one kernel of the call that wait for peers or for each other, see
+/// GroupOptions::max_concurrent_calls. Where it is less than num_blocks, rows are moved by kernels that do not wait.
 struct LaunchInfo {
   int num_blocks = 0, num_warps = 0, splits_per_row = 0;
   TuningSource tuned_by = TuningSource::rule;
+  int num_waiting_blocks = 0;
 };
 
 /// Received rows in token-major order: by home rank, then by token. The first Counts::num_rows rows are valid. Memory

@@ -55,7 +55,8 @@ class ExchangeState {
   platform::BlockPtr report_block;
   const kernels::LaunchTable* launches;
   platform::Limits limits;
-  int resident_blocks;  // most blocks of a launch, so that those of all ranks on the device are resident together
+  int waiting_blocks;  // most blocks of a launch that wait; those of all ranks on the device are resident together
+  int moving_blocks;   // most blocks of a launch that do not wait
   bool default_stream_is_shared;  // by ranks of this process: one would queue up behind the other and wait for it
   std::vector<char> buffer_set_busy;
   std::vector<char> slots_free;  // the last call on the buffer set was a dispatch: its combine slots may be written

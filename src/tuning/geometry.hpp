@@ -30,6 +30,17 @@ inline constexpr int kMaxSplitsPerRow = 32;
 /// Lower bound on the tokens assumed per peer when sizing expert_rows: those of a decode step.
 inline constexpr std::int64_t kLeastTokens = 64;
 
+/// Blocks of one launch that may wait for peers or for each other: they must leave multiprocessors to what those peers may
+/// have to run first (GroupOptions::max_concurrent_calls). `ranks`: ranks of the group on the device.
+constexpr int waiting_blocks(int num_sms, int reserved_sms, int max_concurrent_calls, int ranks) {
+  return max(1, min(num_sms / 2, (num_sms - reserved_sms) / (max_concurrent_calls * ranks)));
+}
+/// SMs that are left to others where the caller has not said how many.
+constexpr int default_reserved_sms(int num_sms) { return min(32, num_sms / 4); }
+
+/// Bytes of a rank's rows from which on a call is launched in steps, so that more blocks than may wait can move rows.
+inline constexpr std::int64_t kBulkBytes = std::int64_t{512} * 14336;
+
 /// Geometry for `rows` rows of `row_bytes` bytes. Members of `request` that are set are reduced to what fits; the
 /// others are chosen here.
 /// Few rows: each row is split over the warps of a few blocks. Many rows: each warp moves whole rows, on all

@@ -6,7 +6,8 @@
 // the peers' rows. Fused: the caller's kernel has pushed already.
 // Edges: enter (only after another combine on this buffer set: the combine slots of that one have been read),
 //        ready (all rows of a rank are where their homes read them).
-// Every block waits for ready, which needs all blocks of the peers: the launch checks that a grid is resident together.
+// In one launch (CombineStep::whole) every block waits for ready, which needs all blocks of the peers: the launch checks that a
+// grid is resident together. In several launches `enter` and `meet` wait, with one block each; `send` and `reduce` move rows.
 #pragma once
 
 #include <type_traits>
@@ -48,20 +49,36 @@ struct Combine {
     const bool pushes = source == Source::slots || args.combine_topk_weights;
     mark(Phase::begin);
     failed = record_poison(m, call, poison);
-    if (pushes && clock.after_combine) mark(Phase::wait_enter);
-    if (pushes && !may_push()) return;
-    if (pushes) mark(Phase::send);
-    if (source == Source::slots) send_rows();
-    if (args.combine_topk_weights) send_weights();
-    signal_ready(pushes);
+    if (pushes && does(CombineStep::enter) && !enter()) return;
+    if (pushes && does(CombineStep::send) && !send()) return;
     const std::int64_t tokens = args.num_tokens >= 0 ? args.num_tokens : num_planned_tokens(call);
-    const Range items = share_of(tokens * args.reduce.count, m.block(), m.num_blocks());
-    if (!reduce_when_ready(items)) return;
+    if (does(CombineStep::meet) || does(CombineStep::reduce)) {
+      if (!pushes && does(CombineStep::meet)) signal_ready(false);
+      const Range items = share_of(tokens * args.reduce.count, m.block(), m.num_blocks());
+      if (!reduce_when_ready(does(CombineStep::reduce) ? items : Range{0, 0})) return;
+    }
+    if (!does(CombineStep::reduce)) return;
     if (args.combine_topk_weights) reduce_weights(tokens);
     if (source != Source::slots || shape.fused)
       recheck_poison(m, call);  // fused: combine slots may be handed out again
     advance_clock(m, whole_block(m), call, epoch, true);
     mark(Phase::end);
+  }
+
+  XD_FN bool does(CombineStep step) const { return args.step == CombineStep::whole || args.step == step; }
+
+  /// False: the group has failed.
+  XD_FN bool enter() {
+    if (clock.after_combine) mark(Phase::wait_enter);
+    return may_push();
+  }
+  XD_FN bool send() {
+    if (args.step == CombineStep::send && m.sync_block_or(failed)) return false;
+    mark(Phase::send);
+    if (source == Source::slots) send_rows();
+    if (args.combine_topk_weights) send_weights();
+    signal_ready(true);
+    return true;
   }
 
   XD_FN void mark(Phase phase) { kernels::mark(m, call, epoch, phase, true); }
@@ -224,6 +241,12 @@ struct Combine {
     }
     return reduce_when_ready<kMaxRanks, Row::kUnitsAtOnce>(items);
   }
+  /// Step reduce follows a launch that has waited. False: the group has failed.
+  XD_FN bool wait_ready() {
+    if (args.step == CombineStep::reduce) return !m.sync_block_or(failed);
+    mark(Phase::wait_ready);
+    return signals().wait(call.buffer_set.ready_words, failed, Edge::ready, Phase::wait_ready);  // edge ready: wait
+  }
   /// Tokens have at most `kRanks` ranks. Pull: a warp looks up its first rows before the wait.
   template <int kRanks, int kUnits>
   XD_FN bool reduce_when_ready(const Range& items) {
@@ -232,10 +255,7 @@ struct Combine {
     TokenSources<kRanks> from{};
     bool known = kCanPull && source == Source::peers && item < items.end;
     if (known) from = sources_of<kRanks>(args.reduce.div_count(item));
-    mark(Phase::wait_ready);
-    const bool ok =
-        signals().wait(call.buffer_set.ready_words, failed, Edge::ready, Phase::wait_ready);  // edge ready: wait
-    if (!ok) return false;
+    if (!wait_ready()) return false;
     mark(Phase::reduce);
     for (; item < items.end; item += m.num_warps()) {
       const std::int64_t token = args.reduce.div_count(item);

@@ -49,6 +49,28 @@ struct RowSplits {
   }
 };
 
+/// What a launch of a call does. A call whose blocks are few is one launch. A call that needs more blocks than may wait for
+/// others (see waits() in choose_kernel.hpp) is several launches in a row: those that wait have few blocks, those that move
+/// rows have many and wait for nobody.
+enum class DispatchStep : std::uint8_t {
+  whole,
+  route,   // routes, publishes and awaits the counts, writes the plan
+  move,    // moves rows along the plan, signals done
+  finish,  // awaits done
+};
+enum class ExpertRowsStep : std::uint8_t {
+  whole,
+  count,  // each block leaves the counts of its rows
+  copy,   // copies rows; finds the counts of all blocks there
+};
+enum class CombineStep : std::uint8_t {
+  whole,
+  enter,   // exchanges enter, if the operation before was a combine
+  send,    // pushes rows and weights to their homes, signals ready
+  meet,    // signals ready, unless `send` has; awaits it
+  reduce,  // sums
+};
+
 struct DispatchArgs {
   Call call;
   const std::byte* tokens;
@@ -60,12 +82,14 @@ struct DispatchArgs {
   const std::int32_t* num_tokens_on_device;
   RowSplits splits;
   bool replay;  // along the plan's routes, no routing
+  DispatchStep step;
 };
 
 struct ExpertRowsArgs {
   Call call;
   RowSplits splits;
   bool replay;  // the plan's expert rows stand, only bytes move
+  ExpertRowsStep step;
 };
 
 /// Where combine finds the rows of a token: in this rank's combine slots, in the peers' combine buffers, or, one for each id,
@@ -82,6 +106,7 @@ struct CombineArgs {
   RowSplits send, reduce;
   Source source;
   bool combine_topk_weights;
+  CombineStep step;
 };
 
 /// Tokens whose rows a block of dispatch finds at once: one bit each in a word.
@@ -95,6 +120,9 @@ inline constexpr int kControlBlocks = 3;
 
 /// Local experts whose rows are assigned at once.
 inline constexpr int kExpertGroup = 512;
+
+/// expert_rows: received rows up to which a block counts alone, which is faster than waiting for the counts of others.
+inline constexpr int kFewRows = 512;
 
 /// Received rows up to which expert_rows_latency serves, and words of its bit map (rows x local experts).
 inline constexpr int kMaxLatencyRows = 1024, kMaxLatencyWords = 4096;

@@ -5,8 +5,9 @@
 // Read by: the caller's expert step after the kernel, and combine.
 // Edges: counts (before any row is written: where rows go, and that nobody still reads the rows of the call before),
 //        done (the kernel ends only when the rows of all ranks have landed here).
-// Every block waits for the counts of all ranks; only the block that finishes last waits for done. The last block by number
-// publishes the counts before it waits, so blocks must be resident together: the launch checks that they fit.
+// In one launch (DispatchStep::whole) every block waits for the counts of all ranks, and the block that finishes last waits for
+// done. The last block by number publishes the counts before it waits, so blocks must be resident together: the launch checks
+// that they fit. In three launches `route` and `finish` wait, with few blocks; `move` sends along the plan that `route` wrote.
 //
 // kLatency: a batch of one chunk, one split per warp at most and one unit of it per lane. What the launch checks need not be
 // checked in the kernel, whose time is that of its instructions.
@@ -33,13 +34,17 @@ struct Dispatch {
   const std::uint64_t epoch = read_clock(m, call).epoch;
   const std::uint64_t poison = load_poison(m, call);
   const std::int64_t filled = call.local<memory::PlanFill>(call.plan.fill)->rows;
-  const std::int64_t num_tokens = replay() ? matrix_of_plan().tokens(rank) : tokens_of(m, args);
+  const std::int64_t num_tokens = replay() || follows_route() ? matrix_of_plan().tokens(rank) : tokens_of(m, args);
   const std::uint32_t splits = args.splits.count;
   const Range items = share_of_block();  // splits of tokens
   const TokenShare tokens = {token_of(items.first), token_of(items.end), token_of(items.end + splits - 1)};
   bool failed = false;  // as this thread has seen it
 
   XD_FN void run() {
+    if constexpr (!kLatency) {
+      if (args.step == DispatchStep::move) return move_along_plan();
+      if (args.step == DispatchStep::finish) return finish_moved();
+    }
     const bool publishes = m.block() == m.num_blocks() - 1;
     // kLatency: a block of its own counts the experts' tokens, and no other block waits for it.
     const bool counts_experts = !replay() && (kLatency ? m.block() == m.num_blocks() - 2 : publishes);
@@ -50,15 +55,22 @@ struct Dispatch {
     if (counts_experts) publish_expert_counts();
     const bool holds = kLatency || (items.end - items.first <= m.num_warps() && shape.top_k <= M::kWidth);
     RowMover<M, kLatency> mover{m, shared, args, items, holds};
-    mover.load_item(items.first + m.warp());
-    if (holds) mover.hold_item();
+    if (moves()) mover.load_item(items.first + m.warp());
+    if (moves() && holds) mover.hold_item();
     mark(Phase::wait_counts);
     if (!signals().wait_counts(shared.matrix, failed)) return;
     mark(Phase::move);
-    move_rows(mover);
+    if (moves() || !replay()) move_rows(mover);
     if (counts_experts && !expert_counter().sum()) return;
-    finish();
+    moves() ? finish() : finish_plan();
     mark(Phase::end);
+  }
+
+  /// Whether this launch moves rows. Else it only routes.
+  XD_FN bool moves() const { return kLatency || args.step != DispatchStep::route; }
+  /// Whether an earlier launch has routed the tokens of this call.
+  XD_FN bool follows_route() const {
+    return !kLatency && (args.step == DispatchStep::move || args.step == DispatchStep::finish);
   }
 
   XD_FN void mark(Phase phase) { kernels::mark(m, call, epoch, phase, false); }
@@ -84,6 +96,7 @@ struct Dispatch {
   /// the link.
   XD_FN Range share_of_block() const {
     const std::int64_t all = num_tokens * splits;
+    if (follows_route()) return share_of(all, m.block(), m.num_blocks());
     const int others = m.num_blocks() - 1;
     const bool suffice = others >= kBlocksThatSuffice || (others > 0 && all <= std::int64_t{others} * m.num_warps());
     const int movers = kLatency ? m.num_blocks() - kControlBlocksLatency : suffice ? others : m.num_blocks();
@@ -128,17 +141,53 @@ struct Dispatch {
     std::int64_t item = items.first + m.warp();
     for (std::int64_t chunk = tokens.first; chunk < tokens.end; chunk += kChunk) {
       const int count = static_cast<int>(min<std::int64_t>(kChunk, tokens.end - chunk));
-      if (replay()) {
+      if (replay() || follows_route()) {
         router().read_chunk(chunk, count);
       } else {
         if (!router().routes_once()) router().find_chunk(chunk, count, 0);
         router().assign_rows(chunk, count);
       }
       const std::int64_t last = min(items.end, (chunk + count) * splits);
-      for (; item < last; item += m.num_warps())
+      for (; moves() && item < last; item += m.num_warps())
         mover.move_item(static_cast<std::uint32_t>(item), static_cast<std::uint32_t>(chunk));
-      if (!replay() && chunk + count < tokens.end) router().write_chunk(whole_block(m), chunk, count);
+      if (!replay() && !follows_route() && chunk + count < tokens.end)
+        router().write_chunk(whole_block(m), chunk, count);
     }
+  }
+
+  // ---- the steps of a large batch ------------------------------------------------------------------------------------------
+
+  /// Step route: writes the rest of the plan. The block that finishes last writes what others read when they begin.
+  XD_FN void finish_plan() {
+    if (replay()) return;
+    const bool last = arrive_last(m, &call.local<memory::BufferSetState>(call.buffer_set.state)->arrivals);
+    write_last_chunk(whole_block(m));
+    plan_writer().clean_tail(whole_block(m), filled, m.block(), m.num_blocks());
+    if (last) plan_writer().write_matrix(whole_block(m));
+  }
+
+  XD_FN void move_along_plan() {
+    if (m.sync_block_or(record_poison(m, call, poison))) return;
+    mark(Phase::move);
+    for (int i = m.thread(); i < shape.num_ranks * (shape.num_ranks + 1); i += m.num_threads())
+      shared.matrix[i] = matrix_of_plan().cells[i];
+    RowMover<M, kLatency> mover{m, shared, args, items, false};
+    mover.load_item(items.first + m.warp());
+    if (items.first < items.end) move_chunks(mover);
+    mark(Phase::signal_done);
+    const bool last = arrive_last(m, &call.local<memory::BufferSetState>(call.buffer_set.state)->arrivals);
+    if (last && m.warp() == 0) signals().signal_done();
+  }
+
+  /// One block.
+  XD_FN void finish_moved() {
+    failed = m.sync_block_or(record_poison(m, call, poison));
+    if (!failed && m.warp() == 0) failed = !signals().wait_done();
+    if (m.sync_block_or(failed)) return;
+    advance_clock(m, whole_block(m), call, epoch, false);
+    if (replay() || matrix_of_plan().rows_needed(rank) <= shape.row_capacity) return;
+    mark(Phase::recount);
+    expert_counter().recount();
   }
 
   // ---- the end ---------------------------------------------------------------------------------------------------------

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Received rows by expert: copies a row for each of its local experts, on this rank, after dispatch.
 //
-// One kernel, no signal between ranks. dispatch has left how many pairs every expert has, so every block can compute where each
-// expert begins. It lacks the pairs of the rows before its own. Of few rows it counts them itself. Else blocks exchange their
-// counts by words that carry the epoch, so they must be resident together.
+// No signal between ranks. dispatch has left how many pairs every expert has, so every block can compute where each expert
+// begins. It lacks the pairs of the rows before its own. Of few rows it counts them itself. Else blocks exchange their counts
+// by words that carry the epoch: within one launch, whose blocks must be resident together, or from one launch (step count) to
+// a second one of the same number of blocks (step copy).
 // Order inside an expert is the order of the received rows: positions come from counts and bit masks, not from time.
 #pragma once
 
@@ -34,6 +35,7 @@ struct ExpertRows {
 
   XD_FN void run() {
     if (m.sync_block_or(found_poison(m, call))) return;
+    if (args.step == ExpertRowsStep::count) return few ? void() : leave_counts();
     if (go_over_rows() && !args.replay) padding().mark_tail(filled, end_of_experts);
   }
 
@@ -103,16 +105,34 @@ struct ExpertRows {
     }
   }
 
-  XD_FN bool wait_earlier_blocks(int group, int some) {
+  /// Leaves the pairs of this block's rows by expert in the words of the block, all groups.
+  XD_FN void leave_counts() {
+    for (int group = 0; group < shape.experts_per_rank; group += kExpertGroup) {
+      const int some = min(kExpertGroup, shape.experts_per_rank - group);
+      m.sync_block();
+      for (int x = m.thread(); x < some; x += m.num_threads()) shared.before[x] = 0;
+      m.sync_block();
+      store_counts(group, some);
+    }
+  }
+  XD_FN std::uint64_t* words_of(int group) const {
+    return call.local<std::uint64_t>(call.buffer_set.expert_words) + group;
+  }
+  XD_FN void store_counts(int group, int some) {
     count_rows(rows, group, some);
     m.sync_block();
-    std::uint64_t* words = call.local<std::uint64_t>(call.buffer_set.expert_words) + group;
     for (int x = m.thread(); x < some; x += m.num_threads()) {
-      m.store_relaxed(words + std::int64_t{m.block()} * shape.experts_per_rank + x,
+      m.store_relaxed(words_of(group) + std::int64_t{m.block()} * shape.experts_per_rank + x,
                       sync::count_word(epoch, shared.before[x]));
       shared.before[x] = 0;
     }
+  }
+
+  /// Step copy: the words are there, so nobody waits.
+  XD_FN bool wait_earlier_blocks(int group, int some) {
+    if (args.step != ExpertRowsStep::copy) store_counts(group, some);
     m.sync_block();
+    const std::uint64_t* words = words_of(group);
     const int parts = max(1, m.num_threads() / some);  // threads that share an expert
     bool ok = true;
     for (int i = m.thread(); i < some * parts && ok; i += m.num_threads())

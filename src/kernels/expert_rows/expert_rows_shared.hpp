@@ -6,8 +6,7 @@
 
 namespace crossdock::kernels {
 
-inline constexpr int kRowChunk = 64;  // rows placed at once: one bit each in a word
-inline constexpr int kFewRows = 512;  // up to here a block counts alone: faster than waiting for the counts of others
+inline constexpr int kRowChunk = 64;     // rows placed at once: one bit each in a word
 inline constexpr int kLoadsAtOnce = 16;  // loads that a thread has in flight while it adds up
 
 struct ExpertRowsShared {

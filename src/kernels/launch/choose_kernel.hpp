@@ -17,8 +17,9 @@ constexpr bool fits_latency(const DispatchArgs& args, const platform::Geometry& 
   const int movers = geometry.num_blocks - kControlBlocksLatency;
   const std::int64_t warps = std::int64_t{movers} * (geometry.num_threads / width);
   const bool scales_fit = args.aligned_scales && shape.scale_bytes / 16 <= width;
-  return !args.replay && movers > 0 && tokens <= kChunk && tokens * args.splits.count <= warps &&
-         args.splits.units_per_split <= width && shape.top_k <= width && scales_fit;
+  return args.step == DispatchStep::whole && !args.replay && movers > 0 && tokens <= kChunk &&
+         tokens * args.splits.count <= warps && args.splits.units_per_split <= width && shape.top_k <= width &&
+         scales_fit;
 }
 
 /// LL packets are chosen by the shape, so that all ranks choose alike.
@@ -45,6 +46,20 @@ constexpr Kernel kernel_for(const ExpertRowsArgs& args, const platform::Geometry
 }
 constexpr Kernel kernel_for(const CombineArgs& args, const platform::Geometry&, int) {
   return uses_ll(args) ? Kernel::ll : Kernel::general;
+}
+
+/// Whether blocks of a launch may wait: for a peer, or for other blocks of their launch. Such a launch has few blocks, because
+/// each holds a multiprocessor that whoever is waited for may need (docs/protocol.md, "Who may wait").
+constexpr bool waits(const DispatchArgs& args, const platform::Geometry&, int) {
+  return args.step != DispatchStep::move;
+}
+constexpr bool waits(const ExpertRowsArgs& args, const platform::Geometry& geometry, int width) {
+  const bool few = args.call.shape.row_capacity <= kFewRows && args.call.shape.experts_per_rank <= kExpertGroup;
+  const bool counts_meet = args.step == ExpertRowsStep::whole && !args.replay && !few;
+  return counts_meet && kernel_for(args, geometry, width) != Kernel::latency;
+}
+constexpr bool waits(const CombineArgs& args, const platform::Geometry&, int) {
+  return args.step != CombineStep::send && args.step != CombineStep::reduce;
 }
 
 /// Whether a launch may begin before the kernel before it has ended. It then waits for that kernel first. Not fused combine: rows
