@@ -51,8 +51,8 @@ struct Combine {
   const Source& source = args.source;  // a reference: with a copy, one instance spills scalar registers on AMD
   bool failed = false;                 // as this thread knows it
 
-  /// Push: waits for permission and sends rows. All: signals ready, waits for ready of all ranks, then sums. If a thread
-  /// finds a failure, its block skips the rest: a failed rank signals nothing but poison.
+  /// Push: waits for permission and sends rows. All: signals ready, waits for ready of all ranks, then sums. If a
+  /// thread finds a failure, its block skips the rest: a failed rank signals nothing but poison.
   XD_FN void run() {
     const bool pushes = source == Source::slots || args.combine_topk_weights;
     mark(Phase::begin);
@@ -230,9 +230,9 @@ struct Combine {
     return from;
   }
 
-  /// Chooses how many units a lane loads at once: more if a token has rows at fewer ranks, so that as many registers
-  /// are used. Not if many blocks pull: they fill the link anyway, and with larger loads some of them end much later
-  /// than others.
+  /// Chooses how many units a lane loads at once: more if a token has rows at fewer ranks, so that the number of loads
+  /// in flight stays the same. Not if many blocks pull: they fill the link anyway, and with larger loads some of them
+  /// end much later than others.
   XD_FN bool reduce_when_ready(const Range& items) {
     if constexpr (kHoldsMany) {
       const bool many_pull = kCanPull && source == Source::peers && m.num_blocks() > kFewPullers;

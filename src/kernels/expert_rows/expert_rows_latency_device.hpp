@@ -93,7 +93,7 @@ struct ExpertRowsLatency {
   }
   XD_FN std::int32_t* warp_slots() const { return shared.slots[m.warp()]; }
 
-  /// Finds the expert row of each id of a row; -1 for ids of other ranks, and for repeated ids.
+  /// Finds the expert row of each id of a row; -1 for ids of other ranks, repeated ids and dropped rows.
   XD_FN void find_slots(int row) {
     std::int32_t* experts = shared.experts[m.warp()];
     for (int j = m.lane(); j < shape.top_k; j += M::kWidth) experts[j] = local_expert(ids[row * shape.top_k + j]);
