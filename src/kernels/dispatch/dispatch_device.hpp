@@ -1,16 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
-// dispatch: every token to the ranks that own its experts, straight into its final row.
+// dispatch: sends every token to the ranks that own its experts, straight into its final row there.
 //
-// Written by: this rank into the receive rows and metadata of all ranks, and into its own plan.
-// Read by: the caller's expert step after the kernel, and combine.
-// Edges: counts (before any row is written: where rows go, and that nobody still reads the rows of the call before),
-//        done (the kernel ends only when the rows of all ranks have landed here).
-// In one launch (DispatchStep::whole) every block waits for the counts of all ranks, and the block that finishes last waits for
-// done. The last block by number publishes the counts before it waits, so blocks must be resident together: the launch checks
-// that they fit. In three launches `route` and `finish` wait, with few blocks; `move` sends along the plan that `route` wrote.
+// Writes: the receive rows and metadata of all ranks, and this rank's own plan.
+// Readers: the caller's expert step after the kernel, and combine.
+// Edges (release/acquire pairs between ranks, docs/protocol.md):
+//   counts   sent before any row. It says how many rows go where, and that its sender reads nothing of earlier calls.
+//   done     sent after the last row. The kernel ends only when the rows of all ranks have landed here.
+// No deadlock, in one launch (DispatchStep::whole): every block waits for the counts of all ranks, and the block with the
+// highest index publishes this rank's counts before it waits. So all blocks must be resident together; src/op limits the
+// grid to that. Only the block that finishes last waits for done.
+// In three launches, `route` and `finish` wait, with few blocks. `move` sends rows along the plan that `route` wrote, with
+// many blocks, and waits for nobody.
 //
-// kLatency: a batch of one chunk, one split per warp at most and one unit of it per lane. What the launch checks need not be
-// checked in the kernel, whose time is that of its instructions.
+// kLatency: a kernel for small batches, with one chunk of tokens, at most one split per warp and one unit of it per
+// lane. fits_latency() checks this on the host, so the kernel has no code for other cases: with so little
+// data, the number of instructions decides its time.
 #pragma once
 
 #include "kernels/dispatch/expert_counter_device.hpp"
@@ -21,7 +25,7 @@
 
 namespace crossdock::kernels {
 
-inline constexpr int kBlocksThatSuffice = 12;  // to fill the link: 4 x H200 do so with fewer (2026-11-22)
+inline constexpr int kBlocksThatSuffice = 12;  // enough to fill the link; 4 x H200 need fewer (2026-11-22)
 
 template <class M, bool kLatency>
 struct Dispatch {
@@ -40,13 +44,15 @@ struct Dispatch {
   const TokenShare tokens = {token_of(items.first), token_of(items.end), token_of(items.end + splits - 1)};
   bool failed = false;  // as this thread has seen it
 
+  /// Routes and publishes the counts, loads the first rows while the counts of all ranks travel, then moves the rows.
+  /// If a thread finds a failure, its block skips the rest: a failed rank signals nothing but poison.
   XD_FN void run() {
     if constexpr (!kLatency) {
       if (args.step == DispatchStep::move) return move_along_plan();
       if (args.step == DispatchStep::finish) return finish_moved();
     }
     const bool publishes = m.block() == m.num_blocks() - 1;
-    // kLatency: a block of its own counts the experts' tokens, and no other block waits for it.
+    // kLatency: a block of its own counts (token, expert) pairs; no other block of this rank waits for it.
     const bool counts_experts = !replay() && (kLatency ? m.block() == m.num_blocks() - 2 : publishes);
     mark(Phase::begin);
     if (!replay() && !(kLatency && counts_experts)) failed = !router().route_share();
@@ -75,7 +81,7 @@ struct Dispatch {
 
   XD_FN void mark(Phase phase) { kernels::mark(m, call, epoch, phase, false); }
 
-  // ---- parts -----------------------------------------------------------------------------------------------------------
+  // ---- parts --------------------------------------------------------------------------------------------------------
 
   XD_FN Router<M, kLatency> router() { return {m, shared, args, epoch, num_tokens, tokens}; }
   XD_FN DispatchSignals<M> signals() { return {m, call, epoch}; }
@@ -87,13 +93,13 @@ struct Dispatch {
   }
   XD_FN layout::CountMatrix matrix() const { return {shared.matrix, shape.num_ranks}; }
 
-  // ---- which tokens ----------------------------------------------------------------------------------------------------
+  // ---- which tokens -------------------------------------------------------------------------------------------------
 
   XD_FN bool replay() const { return !kLatency && args.replay; }
   XD_FN std::int64_t token_of(std::int64_t i) const { return args.splits.div_count(static_cast<std::uint32_t>(i)); }
 
-  /// The last block counts and publishes. It moves no row where the others suffice: to take an item per warp each, or to fill
-  /// the link.
+  /// Splits that this block moves. The last block publishes the counts; it moves none if the others suffice, that is if
+  /// they fill the link or have a warp for every split.
   XD_FN Range share_of_block() const {
     const std::int64_t all = num_tokens * splits;
     if (follows_route()) return share_of(all, m.block(), m.num_blocks());
@@ -103,7 +109,7 @@ struct Dispatch {
     return m.block() < movers ? share_of(all, m.block(), movers) : Range{all, all};
   }
 
-  // ---- counts ----------------------------------------------------------------------------------------------------------
+  // ---- counts -------------------------------------------------------------------------------------------------------
 
   XD_FN void publish_counts() {
     mark(Phase::publish);
@@ -112,18 +118,20 @@ struct Dispatch {
     if (!replay() && m.thread() == 0)
       plan_writer().report_tokens(num_tokens, shared.before[kMaxRanks] + shared.counts[kMaxRanks]);
   }
-  /// Rows for rank d; for d = W T and the plan.
+  /// Rows of this rank for rank d < W; for d = W, the number of ranks, the word of layout::token_cell. In the last
+  /// block `counts` are its own tokens and `before` all earlier ones, so their sum is the count of the whole rank.
   XD_FN std::uint64_t count_for(int d) const {
     if (replay()) return matrix_of_plan().cells[rank * (shape.num_ranks + 1) + d];
     return d == shape.num_ranks ? layout::token_cell(num_tokens, call.plan_idx) : shared.before[d] + shared.counts[d];
   }
 
+  /// Sends the number of pairs of each expert to the rank that owns it. ExpertCounter::sum() adds them up later.
   XD_FN void publish_expert_counts() {
     failed = m.sync_block_or(failed);
     if (!failed) expert_counter().send(args.topk_ids, num_tokens);
   }
 
-  // ---- rows ------------------------------------------------------------------------------------------------------------
+  // ---- rows ---------------------------------------------------------------------------------------------------------
 
   XD_FN void move_rows(RowMover<M, kLatency>& mover) {
     if (items.first >= items.end) return;
@@ -137,6 +145,8 @@ struct Dispatch {
     }
   }
 
+  /// For each chunk: finds the routes, sends the rows, writes the plan. The plan of the last chunk is written in
+  /// finish(), while one warp waits for done.
   XD_FN void move_chunks(RowMover<M, kLatency>& mover) {
     std::int64_t item = items.first + m.warp();
     for (std::int64_t chunk = tokens.first; chunk < tokens.end; chunk += kChunk) {
@@ -155,7 +165,7 @@ struct Dispatch {
     }
   }
 
-  // ---- the steps of a large batch ------------------------------------------------------------------------------------------
+  // ---- the steps of a large batch -----------------------------------------------------------------------------------
 
   /// Step route: writes the rest of the plan. The block that finishes last writes what others read when they begin.
   XD_FN void finish_plan() {
@@ -190,10 +200,12 @@ struct Dispatch {
     expert_counter().recount();
   }
 
-  // ---- the end ---------------------------------------------------------------------------------------------------------
+  // ---- the end ------------------------------------------------------------------------------------------------------
 
-  /// The block that finishes last signals and waits, by its first warp. Its other warps write the plan meanwhile, which only this
-  /// rank reads: a release takes long, and so do instructions that run for the first time.
+  /// In the block that finishes last, warp 0 signals done and waits for the peers. Meanwhile its other warps write the
+  /// plan, which no peer reads. This hides the time of the release, and of instructions that are not yet in the
+  /// instruction cache.
+  /// If rows were dropped here, the counts of pairs that the senders gave are too high: recount().
   XD_FN void finish() {
     mark(Phase::signal_done);
     const bool last = arrive_last(m, &call.local<memory::BufferSetState>(call.buffer_set.state)->arrivals);
@@ -208,7 +220,7 @@ struct Dispatch {
 
   XD_FN void write_plan(bool last) {
     mark(Phase::write_plan);
-    const bool leaves_one = last && m.num_warps() > 1;  // the warp that waits
+    const bool leaves_one = last && m.num_warps() > 1;  // warp 0 waits for done
     const Coop coop = leaves_one ? Coop{m.thread() - M::kWidth, m.num_threads() - M::kWidth} : whole_block(m);
     if (!replay()) {
       write_last_chunk(coop);
@@ -218,7 +230,7 @@ struct Dispatch {
     advance_clock(m, coop, call, epoch, false);
   }
 
-  /// The plan of a block's last chunk, which is still in shared memory.
+  /// Writes the plan of the block's last chunk, whose routes are still in shared memory.
   XD_FN void write_last_chunk(Coop coop) {
     if (items.first >= items.end) return;
     const std::int64_t chunk = tokens.first + (tokens.end - 1 - tokens.first) / kChunk * kChunk;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Which kernel serves a call: the one answer that op/, the launch files of all machines and the tests share.
+// Chooses the kernel for a call. src/op, the launch files of all machines and the tests use this one choice.
 #pragma once
 
 #include "kernels/common/args.hpp"
@@ -7,10 +7,12 @@
 
 namespace crossdock::kernels {
 
-/// general: any call. latency: small batches, see dispatch_device.hpp and expert_rows_latency_device.hpp. ll: LL packets.
+/// general: any call. latency: small batches, with sizes fixed at compile time, see dispatch_device.hpp and
+/// expert_rows_latency_device.hpp. ll: LL packets, see ll_packets_device.hpp.
 enum class Kernel : std::uint8_t { general, latency, ll };
 
-/// Whether every warp has at most one split of a token, every lane one unit of it, and one chunk holds all tokens.
+/// Whether dispatch_latency can serve the call: all tokens are in one chunk, every warp has at most one split, and
+/// every lane at most one unit of it.
 constexpr bool fits_latency(const DispatchArgs& args, const platform::Geometry& geometry, int width) {
   const Shape& shape = args.call.shape;
   const std::int64_t tokens = args.num_tokens_on_device ? shape.max_tokens_per_rank : args.num_tokens;
@@ -22,10 +24,10 @@ constexpr bool fits_latency(const DispatchArgs& args, const platform::Geometry& 
          scales_fit;
 }
 
-/// LL packets are chosen by the shape, so that all ranks choose alike.
+/// The shape decides on LL packets, because it is equal on all ranks and they must choose alike.
 constexpr bool uses_ll(const DispatchArgs& args) { return args.call.shape.ll_packets_per_row != 0 && !args.replay; }
 
-/// The same of combine. More than a few rows are faster pulled, where they can be.
+/// The same for combine. Rows that can be pulled travel in packets only if they are few; else a pull is faster.
 constexpr bool uses_ll(const CombineArgs& args) {
   const Shape& shape = args.call.shape;
   const bool few = args.source == Source::slots || shape.max_tokens_per_rank <= ll_packet::kMaxTokensNotPulled;
@@ -62,9 +64,10 @@ constexpr bool waits(const CombineArgs& args, const platform::Geometry&, int) {
   return args.step != CombineStep::send && args.step != CombineStep::reduce;
 }
 
-/// Whether a launch may begin before the kernel before it has ended. It then waits for that kernel first. Not fused combine: rows
-/// that a caller's kernel has stored to other ranks are signalled without a fence, which is known to hold only for the plain
-/// order of a stream.
+/// Whether a kernel may start before the kernel before it in the stream has ended (programmatic dependent launch). It
+/// then begins with a wait for the end of that kernel. Not for a fused combine: its signal has no fence for the rows
+/// that the caller's kernel has stored at other ranks. That is known to be enough only if kernels of a stream do not
+/// overlap.
 constexpr bool may_launch_early(const CombineArgs& args) { return args.source != Source::fused; }
 constexpr bool may_launch_early(const DispatchArgs&) { return true; }
 constexpr bool may_launch_early(const ExpertRowsArgs&) { return true; }
