@@ -58,6 +58,7 @@ concept Machine = requires(M& m, const M& c, const void* from, void* to, Bytes16
   m.store_release(word64, std::uint64_t{});                   // system scope
   // system scope; releases the writes of prior kernels of the stream only: this kernel's stores are not ordered
   m.store_release_prior_kernels(word64, std::uint64_t{});
+  m.fence_loads();  // system scope; loads of this thread behind it come after those before it
   { m.add_acq_rel(word32, std::uint32_t{}) } -> std::same_as<std::uint32_t>;  // this device; returns the old value
   { m.add_relaxed(word32, std::uint32_t{}) } -> std::same_as<std::uint32_t>;  // this device or block
   m.or_relaxed(word32, std::uint32_t{});                                      // shared memory of this block

@@ -34,10 +34,32 @@ XD_FN WaitReport load(M& m, const WaitReport* from) {
           m.load_relaxed(&from->combine_mode_expected), m.load_relaxed(&from->combine_mode_seen)};
 }
 
-/// Records the first failure of this rank, with `wait_report`, and poisons every rank. Later failures change nothing.
+template <class M>
+XD_FN void signal_poison(M& m, const FaultView& faults, std::uint64_t word) {
+  XD_UNROLL(1)
+  for (int r = 0; r < faults.num_ranks; ++r)
+    m.store_release(&faults.control[r]->poison[faults.rank], word);  // edge poison: signal
+}
+
+/// The poison word of the thread that has claimed this rank's failure, once it has stored it; `other` if that takes long.
+template <class M>
+XD_FN std::uint64_t claimed_poison(M& m, const FaultView& faults, std::uint64_t other) {
+  XD_UNROLL(1)
+  for (unsigned polls = 0; polls < 16 * kPollsPerLook; ++polls) {
+    const std::uint64_t word = m.load_acquire(&faults.control[faults.rank]->poison[faults.rank]);
+    if (word) return word;
+    m.pause();
+  }
+  return other;
+}
+
+/// Poisons every rank. The first failure of this rank is recorded, with `wait_report`; later failures repeat its poison, so
+/// that whoever returns from here knows that all ranks have it. Loops are not unrolled: a failure may be slow, but code
+/// size costs every call.
 template <class M>
 XD_FN void fail(M& m, const FaultView& faults, const Poison& poison, const WaitReport& wait_report) {
-  if (!m.claim(&faults.control[faults.rank]->failure_claimed, 1)) return;
+  if (!m.claim(&faults.control[faults.rank]->failure_claimed, 1))
+    return signal_poison(m, faults, claimed_poison(m, faults, poison.word()));
   FailureRecord* record = faults.failure;
   m.store_relaxed(&record->edge, static_cast<std::uint64_t>(poison.edge));
   m.store_relaxed(&record->peer, static_cast<std::uint64_t>(poison.peer));
@@ -45,14 +67,11 @@ XD_FN void fail(M& m, const FaultView& faults, const Poison& poison, const WaitR
   store(m, &record->wait_report, wait_report);
   m.store_release(&record->code, static_cast<std::uint64_t>(poison.code));
   // The origin writes all wait_reports before any poison: a rank may read the poison from a peer that passes it on, and
-  // then reads the origin's report at once. Loops are not unrolled: a failure may be slow, but code size costs every
-  // call.
+  // then reads the origin's report at once.
   const int num_reports = poison.origin == faults.rank ? faults.num_ranks : 0;
   XD_UNROLL(1)
   for (int r = 0; r < num_reports; ++r) store(m, &faults.control[r]->wait_reports[faults.rank], wait_report);
-  XD_UNROLL(1)
-  for (int r = 0; r < faults.num_ranks; ++r)
-    m.store_release(&faults.control[r]->poison[faults.rank], poison.word());  // edge poison: signal
+  signal_poison(m, faults, poison.word());
 }
 
 /// The report of a poison's origin. The caller must have read the poison word with acquire.
@@ -91,15 +110,14 @@ XD_FN bool wait_for(M& m, const FaultView& faults, std::uint64_t expected, Edge 
   }
 }
 
-/// Waits until epoch_seen(*word) is `expected`; unless `exact`, a larger epoch ends the wait too. Then *value is the
-/// word.
+/// Waits until epoch_seen(*word) is `expected` or more. Then *value is the word.
 template <class M, class Seen>
-XD_FN bool wait(M& m, const FaultView& faults, const std::uint64_t* word, std::uint64_t expected, bool exact, Edge edge,
-                int peer, Seen&& epoch_seen, std::uint64_t* value) {
+XD_FN bool wait(M& m, const FaultView& faults, const std::uint64_t* word, std::uint64_t expected, Edge edge, int peer,
+                Seen&& epoch_seen, std::uint64_t* value) {
   return wait_for(m, faults, expected, edge, [=, &m](std::uint64_t* epoch) {
     const std::uint64_t now = m.load_acquire(word);
     *epoch = epoch_seen(now);
-    if (exact ? *epoch != expected : *epoch < expected) return peer;
+    if (*epoch < expected) return peer;
     if (value) *value = now;
     return -1;
   });
@@ -110,19 +128,22 @@ template <class M>
 XD_FN bool wait_epoch(M& m, const FaultView& faults, const std::uint64_t* word, std::uint64_t expected, Edge edge,
                       int peer) {
   return wait(
-      m, faults, word, expected, false, edge, peer, [](std::uint64_t w) { return w; }, nullptr);
+      m, faults, word, expected, edge, peer, [](std::uint64_t w) { return w; }, nullptr);
 }
 
 /// Waits for the count word of exactly epoch `expected` and returns its value.
 template <class M>
 XD_FN bool wait_count(M& m, const FaultView& faults, const std::uint64_t* word, std::uint64_t expected, int peer,
                       std::uint64_t* value) {
+  const std::uint32_t tag = tag_of(expected);
   std::uint64_t seen = 0;
-  // edge counts: wait
-  const bool ok = wait(
-      m, faults, word, epoch_in_word(expected), true, Edge::counts, peer, [](std::uint64_t w) { return epoch_of(w); },
-      &seen);
-  *value = value_of(seen);
+  const bool ok = wait_for(m, faults, epoch_of_tag(tag), Edge::counts, [=, &m, &seen](std::uint64_t* epoch) {
+    const std::uint64_t now = m.load_acquire(word);  // edge counts: wait
+    *epoch = epoch_of_tag(tag_in(now));
+    seen = value_of(now);
+    return tag_in(now) == tag ? -1 : peer;
+  });
+  *value = seen;
   return ok;
 }
 

@@ -18,6 +18,7 @@ VERBS = {
     "store_relaxed": ["global_store_dwordx2 .* sc0 sc1", "!buffer_wbl2"],
     "store_release": ["buffer_wbl2 sc0 sc1", r"s_waitcnt vmcnt\(0\)", "global_store_dwordx2 .* sc0 sc1"],
     "store_release_prior_kernels": ["buffer_wbl2 sc0 sc1", r"s_waitcnt vmcnt\(0\)", "global_store_dwordx2 .* sc0 sc1"],
+    "fence_loads": ["global_load_dwordx2 ", r"s_waitcnt vmcnt\(0\)", "buffer_inv sc0 sc1", "global_load_dwordx2 "],
     "add_acq_rel": ["buffer_wbl2 sc1", r"s_waitcnt vmcnt\(0\)", "global_atomic_add .* sc0", r"s_waitcnt vmcnt\(0\)", "buffer_inv sc1"],
     "add_relaxed": ["global_atomic_add ", "!buffer_"],
     "or_relaxed": ["ds_or_b32 ", "!buffer_"],

@@ -113,6 +113,7 @@ def spoils():
         ("verb load_acquire", verb("load_acquire", lambda c: without(c, "buffer_inv"))),
         ("verb load_acquire", verb("load_acquire", lambda c: replaced(c, "(global_load.*) sc0 sc1", r"\1 sc1"))),
         ("verb add_acq_rel", verb("add_acq_rel", lambda c: without(c, "buffer_wbl2"))),
+        ("verb fence_loads", verb("fence_loads", lambda c: without(c, "buffer_inv"))),
         ("verb load_relaxed", verb("load_relaxed", lambda c: replaced(c, " sc0 sc1", ""))),
         ("verb store16_streaming", verb("store16_streaming", lambda c: replaced(c, " nt", ""))),
         ("verb load16_streaming", verb("load16_streaming", lambda c: replaced(c, "dwordx4", "dwordx2"))),

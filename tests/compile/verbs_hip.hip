@@ -16,6 +16,12 @@ XD_VERB(load_acquire, const Word* from, Word* to) { *to = Machine::load_acquire(
 XD_VERB(store_relaxed, Word* to, Word v) { Machine::store_relaxed(to, v); }
 XD_VERB(store_release, Word* to, Word v) { Machine::store_release(to, v); }
 XD_VERB(store_release_prior_kernels, Word* to, Word v) { Machine::store_release_prior_kernels(to, v); }
+XD_VERB(fence_loads, const Word* from, Word* to) {
+  const Word before = *from;
+  Machine::fence_loads();
+  to[1] = from[1];
+  *to = before;
+}
 XD_VERB(add_acq_rel, std::uint32_t* at, std::uint32_t v, std::uint32_t* old) { *old = Machine::add_acq_rel(at, v); }
 XD_VERB(add_relaxed, std::uint32_t* at, std::uint32_t v) { (void)Machine::add_relaxed(at, v); }
 XD_VERB(or_relaxed, std::uint32_t* at, std::uint32_t v) { Machine::or_relaxed(at, v); }

@@ -40,6 +40,7 @@ struct Own {
 };
 
 __global__ void __launch_bounds__(kThreads) loop_kernel(const Loop loop) {
+  platform::cuda::wait_for_prior_kernels();
   platform::cuda::CudaMachine m;
   run_loop(m, Own{}, loop);
 }
@@ -47,8 +48,19 @@ __global__ void __launch_bounds__(kThreads) loop_kernel(const Loop loop) {
 }  // namespace
 
 cudaError_t launch_on_cuda(int blocks, cudaStream_t stream, const Loop* loop) {
-  loop_kernel<<<blocks, kThreads, 0, stream>>>(*loop);
-  return cudaGetLastError();
+  // Early, as the library launches its kernels (docs/adr/0015-early-launches.md).
+  cudaLaunchAttribute early{};
+  early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  early.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(blocks);
+  config.blockDim = dim3(kThreads);
+  config.stream = stream;
+  config.attrs = &early;
+  cudaFuncAttributes attributes{};
+  if (const cudaError_t error = cudaFuncGetAttributes(&attributes, loop_kernel); error != cudaSuccess) return error;
+  config.numAttrs = attributes.ptxVersion >= 90 ? 1 : 0;
+  return cudaLaunchKernelEx(&config, loop_kernel, *loop);
 }
 
 }  // namespace crossdock::litmus

@@ -164,6 +164,37 @@ XD_FN bool permit_from_a(const C& c, std::uint64_t n) {
   return answer_and_go_on(c, n);
 }
 
+template <class C>
+XD_FN bool packets_from_a(const C& c, std::uint64_t n) {
+  const auto v = static_cast<std::uint32_t>(n);
+  for (int i = c.m.thread(); i < kUnits; i += kThreads) {
+    std::uint32_t* to = c.unit(c.loop.far, i);
+    if (!c.weak(Weakening::two_halves)) {
+      c.m.store16_atomic(to, platform::Bytes16{{v, v, v, v}});
+    } else {
+      auto* halves = reinterpret_cast<std::uint64_t*>(to);
+      for (int half = 1; half >= 0; --half) c.m.store_relaxed(halves + half, n << 32 | n);
+    }
+  }
+  return await_answer(c, n);
+}
+/// A packet whose last word is there must be there as a whole.
+template <class C>
+XD_FN bool packets_from_b(const C& c, std::uint64_t n) {
+  const std::uint64_t began = c.m.now_ns();
+  bool stuck = false;
+  for (int i = c.m.thread(); i < kUnits && !stuck; i += kThreads)
+    for (bool here = false; !here && !stuck;) {
+      const platform::Bytes16 v = c.m.load16_atomic(c.unit(c.loop.near, i));
+      here = v.word[3] == n;
+      c.violation(here && (v.word[0] != n || v.word[1] != n || v.word[2] != n));
+      stuck = !here && (c.m.load_relaxed(c.loop.stuck) || c.m.now_ns() - began > kPatienceNs);
+      if (!here) c.m.pause();
+    }
+  if (c.m.sync_block_or(stuck)) return c.give_up();
+  return answer_and_go_on(c, n);
+}
+
 /// A's poison word goes to B before a later kernel of A spoils rows that B may still read: a fence stands for its end.
 template <class C>
 XD_FN bool second_look_from_a(const C& c, std::uint64_t n) {
@@ -176,7 +207,8 @@ XD_FN bool second_look_from_a(const C& c, std::uint64_t n) {
   if (!late) store_rows(c, c.loop.near, static_cast<std::uint32_t>(n), 0, 1);
   return await_answer(c, n);
 }
-/// Each thread of B reads one unit over the link, then looks; whoever has read a spoilt one must find the poison.
+/// Each thread of B reads one unit over the link, then looks, whatever it has read: a branch on it would wait for it.
+/// Whoever has read a spoilt one must find the poison.
 template <class C>
 XD_FN bool second_look_from_b(const C& c, std::uint64_t n) {
   const std::uint64_t began = c.m.now_ns();
@@ -185,8 +217,12 @@ XD_FN bool second_look_from_b(const C& c, std::uint64_t n) {
     std::uint64_t poison = 0;
     std::uint32_t last = 0;
     if (c.weak(Weakening::looks_first)) poison = c.load(c.word(c.loop.near, 0), false);
-    spoilt = c.load_unit(c.unit(c.loop.far, c.m.thread()), last) == n;
-    if (!c.weak(Weakening::looks_first) && spoilt) poison = c.load(c.word(c.loop.near, 0), false);
+    const std::uint32_t first = c.load_unit(c.unit(c.loop.far, c.m.thread()), last);
+    if (!c.weak(Weakening::looks_first)) {
+      if (!c.weak(Weakening::no_fence)) c.m.fence_loads();
+      poison = c.load(c.word(c.loop.near, 0), false);
+    }
+    spoilt = first == n;
     c.violation(spoilt && poison < n);
     stuck = c.m.load_relaxed(c.loop.stuck) || c.m.now_ns() - began > kPatienceNs;
     if (!spoilt) c.m.pause();
@@ -200,6 +236,7 @@ XD_FN bool play(const C& c, std::uint64_t n, int part) {
   const Shape shape = c.loop.litmus.shape;
   if (shape == Shape::permit) return c.loop.is_a ? permit_from_a(c, n) : permit_from_b(c, n);
   if (shape == Shape::permit_later) return c.loop.is_a ? permit_from_a(c, n) : permit_later_from_b(c, n);
+  if (shape == Shape::packet) return c.loop.is_a ? packets_from_a(c, n) : packets_from_b(c, n);
   if (shape == Shape::second_look) return c.loop.is_a ? second_look_from_a(c, n) : second_look_from_b(c, n);
   if (c.loop.is_a)
     return shape == Shape::push   ? push_from_a(c, n, part)

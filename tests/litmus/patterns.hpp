@@ -16,6 +16,7 @@ namespace crossdock::litmus {
   X(bulk, "A sends rows by bulk copies from shared memory, waits for them and signals; B waits, then reads") \
   X(permit, "B reads its rows and signals; A waits, then overwrites them")                                   \
   X(permit_later, "B reads its rows, its next kernel signals; A waits, then overwrites them")                \
+  X(packet, "A stores LL packets at B; B polls them until their last word is there")                         \
   X(second_look, "A tells B that it has failed, then spoils its own rows; B reads them over the link, then looks")
 
 /* name, which order is left out; 0 none */
@@ -27,6 +28,8 @@ namespace crossdock::litmus {
   X(relaxed_arrival, "blocks arrive by a relaxed addition")                      \
   X(no_barrier, "the signal does not wait for the other threads of its block")   \
   X(read_wait, "bulk copies have been read from shared memory, not yet written") \
+  X(two_halves, "a packet is two stores of 8 bytes")                             \
+  X(no_fence, "the look is not behind a fence")                                  \
   X(looks_first, "the look comes before the rows are there")                     \
   X(spoils_first, "the rows are spoilt before the peer is told")
 
@@ -53,7 +56,9 @@ struct Litmus {
   X(enter, permit_later, none) X(enter, permit_later, same_kernel)                                              \
   X(ready, push, none) X(ready, push, relaxed_arrival)                                                          \
   X(ready, pull, none) X(ready, pull, same_kernel) X(ready, pull, relaxed_wait)                                 \
-  X(poison, second_look, none) X(poison, second_look, looks_first) X(poison, second_look, spoils_first)
+  X(done, packet, none) X(done, packet, two_halves) X(ready, packet, none) X(ready, packet, two_halves)                                \
+  X(poison, second_look, none) X(poison, second_look, no_fence) X(poison, second_look, looks_first)             \
+  X(poison, second_look, spoils_first)
 // clang-format on
 
 /// Kernels of one side in a round: more than one where the order under test is that of a kernel's end. Then a round is a few

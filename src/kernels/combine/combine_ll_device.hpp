@@ -135,7 +135,7 @@ struct CombineLl {
       for (int q = 0; q < kAtOnce; ++q)
         if (from[q] >= 0 && !packets.is_here(seen[q])) {
           lacking = from[q];
-          *other = seen[q].packet[0].word[ll_packet::kWords];
+          *other = sync::epoch_of_tag(seen[q].packet[0].word[ll_packet::kWords]);
         }
       return lacking;
     });

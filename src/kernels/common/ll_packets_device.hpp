@@ -41,7 +41,7 @@ struct LlPackets {
     return call.local<Bytes16>(call.buffer_set.ll_packets) + first_packet(source, token);
   }
 
-  XD_FN Bytes16 packet_of(std::uint32_t a, std::uint32_t b, std::uint32_t c) const { return {{a, b, c, epoch_word()}}; }
+  XD_FN Bytes16 packet_of(std::uint32_t a, std::uint32_t b, std::uint32_t c) const { return {{a, b, c, tag()}}; }
 
   /// Loads this lane's units of a part. Units past the end of the row are zero.
   XD_FN Units load(const std::byte* row, std::int64_t row_bytes, int part) const {
@@ -63,8 +63,8 @@ struct LlPackets {
           .put16_atomic(m, packet_of(word(3 * q), word(3 * q + 1), word(3 * q + 2)));
   }
 
-  XD_FN std::uint32_t epoch_word() const { return static_cast<std::uint32_t>(sync::epoch_in_word(epoch)); }
-  XD_FN bool is_here(const Bytes16& packet) const { return packet.word[ll_packet::kWords] == epoch_word(); }
+  XD_FN std::uint32_t tag() const { return sync::tag_of(epoch); }
+  XD_FN bool is_here(const Bytes16& packet) const { return packet.word[ll_packet::kWords] == tag(); }
   XD_FN bool is_here(const Seen& seen) const {
     bool here = true;
     XD_UNROLL(4)
@@ -84,14 +84,14 @@ struct LlPackets {
   XD_FN bool take(const Bytes16* slot, int part, Edge edge, int source, Seen* seen) const {
     return wait(edge, [&](std::uint64_t* other) {
       *seen = look(slot, part);
-      *other = seen->packet[0].word[ll_packet::kWords];
+      *other = sync::epoch_of_tag(seen->packet[0].word[ll_packet::kWords]);
       return is_here(*seen) ? -1 : source;
     });
   }
   XD_FN bool take(const Bytes16* packet, Edge edge, int source, Bytes16* seen) const {
     return wait(edge, [&](std::uint64_t* other) {
       *seen = m.load16_atomic(packet);
-      *other = seen->word[ll_packet::kWords];
+      *other = sync::epoch_of_tag(seen->word[ll_packet::kWords]);
       return is_here(*seen) ? -1 : source;
     });
   }
@@ -99,7 +99,7 @@ struct LlPackets {
   /// sets `other` to an epoch that the slot holds. False: the group has failed.
   template <class Lacking>
   XD_FN bool wait(Edge edge, Lacking&& lacking) const {
-    return sync::wait_for(m, call.faults, sync::epoch_in_word(epoch), edge, lacking);
+    return sync::wait_for(m, call.faults, sync::epoch_of_tag(tag()), edge, lacking);
   }
 
   /// Unit i, from the packets that carry it.

@@ -45,6 +45,7 @@ XD_FN bool found_poison(M& m, const Call& call) {
 /// not return a wrong result.
 template <class M>
 XD_FN void recheck_poison(M& m, const Call& call) {
+  m.fence_loads();
   m.sync_warp();
   const std::uint64_t* poison = call.faults.control[call.peers.rank]->poison;
   for (int r = m.lane(); r < call.peers.num_ranks; r += M::kWidth)

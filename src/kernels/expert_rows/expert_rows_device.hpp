@@ -162,7 +162,7 @@ struct ExpertRows {
       for (int i = 0; i < kLoadsAtOnce; ++i) {
         if (b + i * parts >= m.block()) break;
         std::uint64_t count = sync::value_of(word[i]);
-        if (sync::epoch_of(word[i]) != sync::epoch_in_word(epoch) &&
+        if (sync::tag_in(word[i]) != sync::tag_of(epoch) &&
             !sync::wait_count(m, call.faults, words + std::int64_t{b + i * parts} * shape.experts_per_rank + x, epoch,
                               call.peers.rank, &count))
           return false;

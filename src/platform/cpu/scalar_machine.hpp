@@ -68,6 +68,11 @@ struct Memory {
     __atomic_store_n(p, v, __ATOMIC_RELEASE);
   }
   static void store_release_prior_kernels(std::uint64_t* p, std::uint64_t v) { store_release(p, v); }
+  static void fence_loads() {
+#if !XD_TSAN  // which does not know fences, and on fibers no load is late
+    __atomic_thread_fence(__ATOMIC_ACQUIRE);
+#endif
+  }
   static std::uint32_t add_acq_rel(std::uint32_t* p, std::uint32_t v) {
     end_streaming_stores();
     return __atomic_fetch_add(p, v, __ATOMIC_ACQ_REL);

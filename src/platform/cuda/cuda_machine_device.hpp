@@ -93,6 +93,7 @@ struct CudaMachine {
   }
   /// The end of a kernel is a release at system scope, and the next of its stream begins after it.
   __device__ static void store_release_prior_kernels(std::uint64_t* p, std::uint64_t v) { store_relaxed(p, v); }
+  __device__ static void fence_loads() { asm volatile("fence.acq_rel.sys;" ::: "memory"); }
   __device__ static std::uint32_t add_acq_rel(std::uint32_t* p, std::uint32_t v) {
     std::uint32_t old;
     asm volatile("atom.acq_rel.gpu.add.u32 %0, [%1], %2;" : "=r"(old) : "l"(p), "r"(v) : "memory");

@@ -99,6 +99,10 @@ struct HipMachineOf {
   }
   /// A full release: between kernels of a stream the runtime may release at device scope only.
   __device__ static void store_release_prior_kernels(std::uint64_t* p, std::uint64_t v) { store_release(p, v); }
+  __device__ static void fence_loads() {
+    wait_for_memory();
+    __builtin_amdgcn_fence(__ATOMIC_ACQUIRE, "");
+  }
   __device__ static std::uint32_t add_acq_rel(std::uint32_t* p, std::uint32_t v) {
     __builtin_amdgcn_fence(__ATOMIC_RELEASE, "agent");
     wait_for_memory();
