@@ -25,7 +25,7 @@ struct GroupOptions {
   std::string tuning_file = {};
 };
 
-/// Writes `bytes` bytes of every rank to `all`, num_ranks * bytes in rank order. Collective; may throw.
+/// Gathers `bytes` bytes from each rank: writes num_ranks * bytes bytes to `all`, in rank order. Collective; may throw.
 using AllGather = std::function<void(const void* mine, std::size_t bytes, void* all)>;
 
 namespace detail {
@@ -37,7 +37,7 @@ class ThreadTeamState;
 /// after another. After a failed join it cannot be used again. Copies refer to the same team.
 class XD_PUBLIC ThreadTeam {
  public:
-  explicit ThreadTeam(int num_ranks);
+  explicit ThreadTeam(int num_ranks);  ///< UsageError unless 1 to 8
   int num_ranks() const;
 
  private:
@@ -45,8 +45,9 @@ class XD_PUBLIC ThreadTeam {
   std::shared_ptr<detail::ThreadTeamState> state_;
 };
 
-/// Membership of one rank. One thread at a time may use it; abort() is the exception. Move-only. The destructor is
-/// local: it does not wait. Groups and exchanges may be destroyed in any order, also while calls run (see Exchange).
+/// The membership of one rank in a group. One thread at a time may use it; abort() is the exception. Move-only. The
+/// destructor is local: it does not wait. Groups and exchanges may be destroyed in any order, also while calls run: see
+/// Exchange.
 class XD_PUBLIC Group {
  public:
   // The three ways to join are collective. Errors: usage, config, topology, peer_lost, system.
@@ -55,12 +56,12 @@ class XD_PUBLIC Group {
   static Group join(const ThreadTeam& team, int rank, const GroupOptions& options = {});
 
   /// Joins by an all-gather of the caller (MPI, torch.distributed, a store). Ranks may be threads, processes or a mix.
-  /// The library calls it in the thread that creates a group or an exchange, never in dispatch or combine. It, and all
-  /// that it refers to, must live until the last exchange was created.
+  /// The library calls it in the thread that creates a group or an exchange, never in dispatch or combine. What it
+  /// refers to must stay valid as long as exchanges are created.
   static Group join(int rank, int num_ranks, AllGather all_gather, const GroupOptions& options = {});
 
   /// Joins processes of one host and one user by a common name: 1 to 64 characters of [A-Za-z0-9._-], equal on all
-  /// ranks. Other jobs must use other names; take a random one.
+  /// ranks. Jobs of one user that run at the same time need different names, for example random ones.
   static Group rendezvous(const std::string& name, int rank, int num_ranks, const GroupOptions& options = {});
 
   Group(Group&&) noexcept;
@@ -74,9 +75,9 @@ class XD_PUBLIC Group {
   std::string device_model() const;  ///< the driver's name of the device
   std::string sharing() const;       ///< how processes map the group's memory, `vmm` or `ipc`, and the reason
 
-  /// The first failure that a call of this rank has met. Does not wait. A rank that runs no call does not see a peer's
-  /// failure: its next call returns without waiting, and then poll() has the failure. Exchange::poll also has reports
-  /// that are not fatal.
+  /// The first failure that a call of this rank has met. Does not wait. Only calls detect the failure of a peer: the
+  /// next call of this rank ends without waiting, and afterwards poll() returns the failure. Exchange::poll also
+  /// returns reports that are not fatal.
   Status poll() const;
 
   /// Ends the group on every rank: running and later calls end with `aborted` and this reason (up to 207 bytes). Does
