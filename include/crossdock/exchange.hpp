@@ -154,9 +154,9 @@ class XD_PUBLIC Received {
   /// The same buffer as rows of `hidden` elements of `dtype`. UsageError if such a row does not fit.
   CombineBuffer combine_buffer(Dtype dtype, std::int32_t hidden) const;
   /// Combine slots of home rank `rank` (config.fused): [M * k, hidden] of combine_dtype, row token * k + j. Kernels of
-  /// this rank may write them from the end of dispatch until combine_fused. For each received token, and each j whose id
-  /// is an expert of this rank, write that expert's output times weight j; a repeated id has one row per j. StateError
-  /// unless config.fused, UsageError if there is no such rank.
+  /// this rank may write them from the end of dispatch until combine_fused. For each received token, and each j whose
+  /// id is an expert of this rank, write that expert's output times weight j; a repeated id has one row per j.
+  /// StateError unless config.fused, UsageError if there is no such rank.
   void* combine_slots(int rank) const;
   /// The routing of this dispatch, for replays. StateError on a second call, or if config.max_kept_plans Plans exist.
   Plan retain_plan();

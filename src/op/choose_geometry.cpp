@@ -6,7 +6,7 @@ namespace {
 
 using detail::ExchangeState;
 
-/// Each number of the request is the call's, else the config's, else that of the tuning file.
+/// Merges what the call, the config and the tuning file request. `tuned`: the file's entries for this kind of call.
 tuning::Decision decide(const ExchangeState& e, const CallOptions& options, const std::vector<tuning::Entry>& tuned,
                         std::int64_t tokens) {
   return tuning::decide({options.num_sms, options.num_blocks, options.num_warps, options.splits_per_row},
@@ -14,14 +14,15 @@ tuning::Decision decide(const ExchangeState& e, const CallOptions& options, cons
                         tuning::request_for(tuned, tokens));
 }
 
-/// `control_blocks`: blocks that move no rows.
+/// `rows`: rows that the kernel moves. `control_blocks`: blocks that move none, launched in addition.
 tuning::Choice choose(const ExchangeState& e, std::int64_t rows, std::int64_t row_bytes,
                       const tuning::GeometryRequest& request, int control_blocks = 0) {
   return tuning::choose(e.limits, rows, row_bytes, request, e.resident_blocks, control_blocks);
 }
 
-/// For a kernel of LL packets. Its blocks have few warps, each of which takes a part of a row, so that the rows spread over
-/// as many multiprocessors as they have parts. `extra_parts`: work items of a row beside its parts.
+/// For a kernel of LL packets, which serves small batches. Each warp moves one part of a row. Unless the request sets
+/// another number, blocks have 8 warps only, so that a few rows still occupy many multiprocessors. `extra_parts`: work
+/// items per row beside its parts; dispatch has one, the row's metadata.
 tuning::Choice choose_for_ll(const ExchangeState& e, std::int64_t tokens, std::int64_t row_bytes, int extra_parts,
                              tuning::GeometryRequest request, int control_blocks) {
   constexpr int kWarps = 8;
@@ -40,19 +41,21 @@ kernels::RowSplits row_splits_of(std::int64_t bytes, int count, int grain) {
   return kernels::RowSplits::of(units, each);
 }
 
+/// What Exchange::last_launch returns.
 LaunchInfo info_of(const ExchangeState& e, const platform::Geometry& geometry, const kernels::RowSplits& splits,
                    TuningSource by) {
   return {geometry.num_blocks, geometry.num_threads / e.limits.width, splits.count, by};
 }
 
-/// The kernel that crosses the link.
+/// For the dispatch kernel, which writes to peers.
 tuning::Choice choose_crossing(const ExchangeState& e, const kernels::DispatchArgs& args, std::int64_t tokens,
                                const tuning::GeometryRequest& request) {
   if (kernels::uses_ll(args)) return choose_for_ll(e, tokens, e.shape.row_bytes, 1, request, kernels::kControlBlocks);
   return choose(e, tokens, e.shape.row_bytes, request, tokens <= kernels::kChunk ? kernels::kControlBlocksLatency : 1);
 }
 
-/// The kernel that copies rows to their experts. The rows of all ranks are estimated from the tokens of this one.
+/// For the kernel that copies received rows to their experts. The host does not know how many rows arrive. It assumes
+/// that every rank has as many tokens as this one, and sends all of them here.
 KernelGeometry choose_expert_rows(const ExchangeState& e, std::int64_t tokens, int num_sms) {
   const std::int64_t rows = min(e.shape.row_capacity, max(tokens, tuning::kLeastTokens) * e.shape.num_ranks);
   const tuning::Choice choice = choose(e, rows, e.shape.row_bytes, {.num_sms = num_sms}, 1);
@@ -63,6 +66,7 @@ KernelGeometry choose_expert_rows(const ExchangeState& e, std::int64_t tokens, i
 
 DispatchGeometry choose_dispatch(const ExchangeState& e, const kernels::DispatchArgs& args,
                                  const CallOptions& options) {
+  // The most that T can be: the host may not know the T of the device or of a plan.
   const std::int64_t tokens = args.num_tokens_on_device || args.replay ? e.shape.max_tokens_per_rank : args.num_tokens;
   const tuning::Decision decision = decide(e, options, e.tuned_dispatch, tokens);
   const tuning::Choice choice = choose_crossing(e, args, tokens, decision.request);
@@ -80,13 +84,14 @@ CombineGeometry choose_combine(const ExchangeState& e, const kernels::CombineArg
   const tuning::Decision decision = decide(e, options, e.tuned_combine[static_cast<int>(path)], tokens);
   const tuning::Choice send = choose(e, e.shape.row_capacity, row_bytes, decision.request);
   const tuning::Choice reduce = choose(e, tokens, row_bytes, decision.request);
-  // A unit is 16 bytes of the wire row, however many bytes of the row it carries. fp8_blockwise has 8 units in a block of
-  // 128 elements, and a block is not split.
+  // A wire row is a row in the format of combine_quant. Splits count its units of 16 bytes. A split of `send` is a
+  // multiple of 8 units, because a block of fp8_blockwise (128 elements, 128 bytes) must not be split.
   const bool quantised = e.config.combine_quant != CombineQuant::none;
   const std::int64_t wire_bytes = round_up<std::int64_t>(quantised ? e.shape.hidden : row_bytes, 16);
   CombineGeometry chosen{};
   chosen.send = row_splits_of(wire_bytes, send.splits_per_row, 8);
   chosen.reduce = row_splits_of(wire_bytes, reduce.splits_per_row, 1);
+  // One kernel sends rows, then sums tokens. Its grid is chosen for sending if this call sends, else for summing.
   const bool sends_rows =
       args.source == kernels::Source::slots || (args.source == kernels::Source::peers && args.combine_topk_weights);
   chosen.geometry = kernels::uses_ll(args) ? choose_for_ll(e, tokens, row_bytes, 0, decision.request, 1).geometry

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The geometry of a call: blocks, threads, and the splits of a row of each of its kernels. It changes times, never results.
+// The geometry of a call: for each of its kernels the blocks, the threads, and the splits of a row. It changes times,
+// never results.
 #pragma once
 
 #include "op/exchange_state.hpp"
@@ -13,20 +14,21 @@ struct KernelGeometry {
 };
 
 struct DispatchGeometry {
-  KernelGeometry dispatch;     // the kernel that crosses the link
-  KernelGeometry expert_rows;  // the kernel that copies rows to their experts; not for token_major
+  KernelGeometry dispatch;     // the kernel that writes to peers
+  KernelGeometry expert_rows;  // the kernel that copies rows to their experts; not set for token_major
   LaunchInfo info;
 };
-/// `args` without its splits.
+/// Does not read `args.splits`, which follows from the result.
 DispatchGeometry choose_dispatch(const detail::ExchangeState& e, const kernels::DispatchArgs& args,
                                  const CallOptions& options);
 
 struct CombineGeometry {
   platform::Geometry geometry;
-  kernels::RowSplits send, reduce;
+  kernels::RowSplits send, reduce;  // of the two phases: rows to their home ranks, sum of tokens
   LaunchInfo info;
 };
-/// `args` without its splits. `tokens`: T of this rank, or the most it can be where only the device has it.
+/// Does not read `args.send` and `args.reduce`, which follow from the result. `tokens`: T of this rank, or M if only
+/// the device knows T.
 CombineGeometry choose_combine(const detail::ExchangeState& e, const kernels::CombineArgs& args,
                                const CallOptions& options, Path path, std::int64_t tokens);
 
