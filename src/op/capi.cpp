@@ -34,8 +34,8 @@ using op::text;
 
 thread_local std::string last_error;
 
-// Structs and enumerators are cast between C and C++. Both enumerations come from lists.h, so the last members stand for
-// all.
+// Structs and enumerators are cast between C and C++. Both enumerations come from lists.h, so the last members stand
+// for all.
 static_assert(sizeof(xd_counts) == sizeof(Counts) && sizeof(xd_row_source) == sizeof(RowSource));
 static_assert(static_cast<int>(XD_STATUS_SYSTEM) == static_cast<int>(StatusCode::system));
 static_assert(static_cast<int>(XD_FP4_E2M1) == static_cast<int>(Dtype::fp4_e2m1));

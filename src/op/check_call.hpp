@@ -23,8 +23,8 @@ void check_plan(const detail::ExchangeState& e, const char* call, const detail::
 /// stream where several ranks of this process would share it. Returns whether the stream is capturing.
 bool check_options(const detail::ExchangeState& e, const char* call, const CallOptions& options);
 
-/// Checks the inputs of a dispatch. `plan_tokens`: in a replay the plan's T, or -1 if only the device knows it; in a new
-/// routing empty.
+/// Checks the inputs of a dispatch. `plan_tokens`: in a replay the plan's T, or -1 if only the device knows it; empty
+/// for a new routing.
 void check_dispatch(const detail::ExchangeState& e, const DispatchInput& in, std::optional<std::int32_t> plan_tokens);
 
 /// Checks the pointers of a combine. `in` is null for combine_fused, whose rows lie in the combine slots. `any_tokens`:

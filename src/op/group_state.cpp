@@ -58,8 +58,8 @@ std::string words_of_mode(std::uint64_t mode) {
 
 }  // namespace
 
-/// Four steps: open devices; find out who shares a process or a device, and who can access whom; choose one share mode for
-/// all; allocate and map the control words. run_collectively() and agree() give all ranks the same verdict.
+/// Four steps: open devices; find out who shares a process or a device, and who can access whom; choose one share mode
+/// for all; allocate and map the control words. run_collectively() and agree() give all ranks the same verdict.
 GroupState::GroupState(memory::Sharing sharing, BackendKind backend, int device, const std::string& tuning_file)
     : sharing_(std::move(sharing)) {
   run_collectively("Group::join", [&] {
