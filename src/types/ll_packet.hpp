@@ -35,7 +35,7 @@ constexpr std::int32_t per_row(std::int64_t row_bytes) {
   return static_cast<std::int32_t>(units / kUnitsPacked * kPacketsOfUnits);
 }
 
-/// An id in a packet is (id << 1) | first. `first` is 1 unless an earlier id of the token names the same expert. The
+/// An id in a packet is (id << 1) | first. `first` is 1 for the first id of the token that names its expert. The
 /// receiver counts (token, expert) pairs by this bit, without comparing ids.
 inline constexpr std::uint32_t kFirst = 1;
 XD_FN constexpr std::uint32_t word_of_id(std::int32_t id) { return static_cast<std::uint32_t>(id) << 1; }
