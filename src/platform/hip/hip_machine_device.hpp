@@ -97,8 +97,8 @@ struct HipMachineOf {
     wait_for_memory();
     __hip_atomic_store(p, v, __ATOMIC_RELAXED, __HIP_MEMORY_SCOPE_SYSTEM);
   }
-  /// A full release at system scope: between kernels of a stream the runtime may release at device scope, which peers do
-  /// not see.
+  /// A full release at system scope: between kernels of a stream the runtime may release at device scope, which is not
+  /// enough for peers.
   __device__ static void store_release_prior_kernels(std::uint64_t* p, std::uint64_t v) { store_release(p, v); }
   __device__ static std::uint32_t add_acq_rel(std::uint32_t* p, std::uint32_t v) {
     __builtin_amdgcn_fence(__ATOMIC_RELEASE, "agent");
