@@ -75,6 +75,10 @@ typedef struct {
   int32_t device;
   int64_t deadline_ms;     /* 0: CROSSDOCK_DEADLINE_MS; negative: no limit */
   const char* tuning_file; /* null: CROSSDOCK_TUNING_FILE */
+  /* SMs that waiting kernels leave to others, see crossdock::GroupOptions; equal on all ranks */
+  int32_t max_concurrent_calls; /* 0: 2 */
+  int32_t choose_reserved_sms;  /* 0: min(32, SMs / 4); 1: `reserved_sms` */
+  int32_t reserved_sms;
 } xd_group_options;
 
 /* crossdock::DispatchInput and CallOptions. */

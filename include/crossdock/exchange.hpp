@@ -72,10 +72,12 @@ struct CallOptions {
 };
 
 /// The geometry that a call used. `tuned_by`: call if the call set any member of it; else config, file or rule, in this
-/// order.
+/// order. `num_waiting_blocks`: most blocks of one kernel of the call that wait for peers or for each other, see
+/// GroupOptions::max_concurrent_calls. If it is less than num_blocks, the kernels that move rows do not wait.
 struct LaunchInfo {
   int num_blocks = 0, num_warps = 0, splits_per_row = 0;
   TuningSource tuned_by = TuningSource::rule;
+  int num_waiting_blocks = 0;
 };
 
 /// Received rows in token-major order: by home rank, then by token. The first Counts::num_rows rows are valid. The

@@ -13,7 +13,7 @@
 
 namespace crossdock {
 
-/// Options of one rank; they may differ between ranks, except that all must use one backend.
+/// Options of one rank. The backend, max_concurrent_calls and reserved_sms must be equal on all ranks.
 struct GroupOptions {
   BackendKind backend = BackendKind::automatic;
   int device = -1;  ///< ordinal of the driver; -1: the current device (CUDA, HIP). Not used on the CPU
@@ -23,6 +23,17 @@ struct GroupOptions {
   /// Path of a file that `crossdock tune` wrote. `none`: no file. Empty: the value of CROSSDOCK_TUNING_FILE.
   /// ConfigError if the file was written for another device, number of ranks or version.
   std::string tuning_file = {};
+
+  // A kernel that waits for a late peer must not hold all multiprocessors (SMs), because the peer may have to run
+  // something else first: a collective, another exchange. So all blocks of a call that wait at one time hold at most
+  // min(SMs / 2, (SMs - reserved_sms) / (max_concurrent_calls * ranks of this group on the device)) SMs, and at least
+  // one. Kernels that only move rows have no such limit. Fixed when the group is made. No effect on the CPU.
+
+  /// Calls of one rank that may be under way at once, on different streams, whatever exchange they belong to. At least
+  /// 1.
+  int max_concurrent_calls = 2;
+  /// SMs left to others, above all to collectives. Negative: min(32, SMs / 4). ConfigError if the device has no more.
+  int reserved_sms = -1;
 };
 
 /// Gathers `bytes` bytes from each rank: writes num_ranks * bytes bytes to `all`, in rank order. Collective; may throw.

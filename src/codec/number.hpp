@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// WHAT, element by element: the codes of every dtype to f32 and back, in integer and f32 arithmetic, so that every
-// machine gives the same bits. Rounding is to nearest even; every NaN becomes the dtype's canonical NaN.
+// WHAT the bytes mean, element by element: the codes of every dtype to f32 and back, in integer and f32 arithmetic, so
+// that every machine gives the same bits. Rounding is to nearest even; every NaN becomes the dtype's canonical NaN.
 // `W` is one word (std::uint32_t) or a vector of words (platform::Words); `F` is float or platform::Floats.
 #pragma once
 
@@ -47,6 +47,7 @@ struct MiniFloat {
   static constexpr std::uint32_t kSign = 1u << (kBits - 1);
   static constexpr int kShift = 23 - kMantissaBits;
 
+  /// f32 value of a code that is neither infinity nor NaN. A subnormal code is an integer times the smallest step.
   template <class W>
   XD_FN static constexpr auto widen_finite(W code) {
     const W magnitude = code & (kSign - 1), sign = (code & kSign) << (32 - kBits);
@@ -66,7 +67,7 @@ struct MiniFloat {
   XD_FN static constexpr W narrow_magnitude(W magnitude) {
     constexpr std::uint32_t smallest_normal = static_cast<std::uint32_t>(128 - kBias) << 23;
     constexpr float magic =
-        power_of_two(24 - kBias - kMantissaBits);  // adding it leaves the rounded code in the low bits
+        power_of_two(24 - kBias - kMantissaBits);  // subnormals: adding it rounds the code into the low bits
     return branch(
         below(magnitude, each<W>(smallest_normal)),
         [&] { return W(bits_of_float(float_of_bits(magnitude) + magic) - bits_of_float(magic)); },

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// WHAT, 16 bytes at a time: a pack of codes to f32 values and back.
+// WHAT the bytes mean, 16 bytes at a time: a pack of codes to f32 values and back.
 //
-// `values` are not in the order of the row: part p of the words of step s is values[p * kSteps + s], where a value is
-// kWordsAtOnce floats. Narrow values with the Pack that widened them.
+// A pack has four 32-bit words, a word has kParts codes. A step handles kWordsAtOnce words as one vector. Code p of the
+// words of step s is in values[p * kSteps + s], so `values` are not in the order of the row. Only the dtype that
+// widened a row can narrow values back to the row's order (docs/adr/0007-order-in-a-pack.md).
 #pragma once
 
 #include "codec/number.hpp"

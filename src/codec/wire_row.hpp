@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// WHAT crosses the link in combine: the wire row of a row of dtype D, in units of 16 bytes.
+// WHAT crosses the link in combine: a wire row, the form of a row on the link, in units of 16 bytes.
 //
 //   none             the row itself; 16 bytes of row per unit
 //   fp8_direct_cast  e4m3 codes; 16 elements per unit, zero padding to a whole unit
@@ -21,7 +21,8 @@ XD_FN constexpr std::int64_t wire_row_bytes(Dtype dtype, CombineQuant quant, std
   return codes + round_up<std::int64_t>(ceil_div<std::int64_t>(hidden, kScaleBlock), 16);
 }
 
-/// Least e >= -127 with amax <= 448 * 2^e; 0 for amax 0. amax must be finite and not negative. 448 is the largest e4m3.
+/// Exponent of a block for fp8_blockwise: the least e >= -127 with amax <= 448 * 2^e; 0 if amax is 0. amax must be
+/// finite and not negative. 448 is the largest e4m3 value.
 XD_FN constexpr int block_exponent(float amax) {
   if (amax == 0.0f) return 0;
   // 448 = 1.75 * 2^8: a mantissa above 1.75 needs the next power of two.
@@ -35,7 +36,7 @@ XD_FN constexpr int block_exponent(float amax) {
   return e < -127 ? -127 : e;
 }
 
-/// 2^e, for e in [-127, 127].
+/// 2^e, for e in [-127, 127]; 2^-127 is subnormal.
 XD_FN constexpr float any_power_of_two(int e) { return e == -127 ? float_of_bits(0x00400000u) : power_of_two(e); }
 
 template <Dtype kDtype, CombineQuant kQuant>
@@ -48,7 +49,7 @@ struct WireRow {
   static constexpr int kUnitsPerBlock = kScaleBlock / 16;           // units under one exponent
   /// Packs of rows that a lane holds in registers at once.
   static constexpr int kPacksAtOnce = kQuant == CombineQuant::fp8_blockwise ? 8 : 16;
-  /// Units of each of 8 rows that a lane holds in registers at once. More would spill on sm_90.
+  /// Units that a lane holds in registers at once of each of 8 rows (one per rank). More would spill on sm_90.
   static constexpr int kUnitsAtOnce = kDtype == Dtype::bf16 && !kCast ? 2 : 1;
 
   /// Whether pack `pack` of a unit lies in the row. False only for the second pack of a short last unit.
@@ -84,7 +85,8 @@ struct WireRow {
       return Row::narrow(values);
   }
 
-  /// Values of unit `unit` of a wire row, whose 16 bytes are `raw`. byte_at(i) is byte i of the row: the block's exponent.
+  /// Values of unit `unit` of a wire row, whose 16 bytes are `raw`. byte_at(i) loads byte i of the wire row; it is used
+  /// for the exponent of the unit's block.
   template <class ByteAt>
   XD_FN static void widen_wire(Bytes16 raw, std::int64_t unit, std::int64_t hidden, ByteAt&& byte_at, Floats* values) {
     if constexpr (!kCast) {

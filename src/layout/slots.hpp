@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// WHERE: rows in the receive buffer, the combine slots and the expert buffer, computed from counts alone.
+// WHERE a row goes: its index in the receive buffer, the combine slots and the expert buffer, from counts alone.
 #pragma once
 
 #include <cstdint>
@@ -8,15 +8,15 @@
 
 namespace crossdock::layout {
 
-/// The last cell that a rank publishes, after its row counts: its T below, above it the index of the plan on that rank
-/// which this dispatch writes.
+/// The last cell that a rank publishes, after its row counts. Low kTokenBits bits: T, its number of tokens. Above: the
+/// index of the plan that this dispatch writes on that rank.
 inline constexpr int kTokenBits = 24;
 XD_FN constexpr std::uint64_t token_cell(std::int64_t tokens, int plan) {
   return static_cast<std::uint64_t>(tokens) | static_cast<std::uint64_t>(plan) << kTokenBits;
 }
 
-/// Row counts from every rank to every rank and every rank's token_cell: [W][W + 1] cells, by source; in a row one cell
-/// per destination, then the token_cell.
+/// Row counts from every rank to every rank: [W][W + 1] cells, where W is the number of ranks. Line s is what rank s
+/// has published: a count per destination, then its token_cell.
 struct CountMatrix {
   const std::uint64_t* cells;
   std::int32_t num_ranks;
@@ -35,8 +35,10 @@ struct CountMatrix {
     for (int s = 0; s < source; ++s) first += rows(s, destination);
     return first;
   }
+  /// Received rows of `destination`, those past its capacity included.
   XD_FN std::int64_t rows_needed(int destination) const { return first_row(num_ranks, destination); }
 
+  /// How many rows of `source` lie below the capacity of `destination`; the others are dropped.
   XD_FN std::int64_t kept_rows(int source, int destination, std::int64_t capacity) const {
     const std::int64_t first = first_row(source, destination);
     return first >= capacity ? 0 : min(rows(source, destination), capacity - first);
@@ -53,8 +55,8 @@ XD_FN constexpr std::int64_t fused_combine_slot(std::int64_t token, int j, const
   return token * shape.top_k + j;
 }
 
-/// Slot of the LL packets of `token` of rank `source`; operations of odd and of even epochs have slots of their own.
-/// dispatch: `source` is the home rank; combine: the rank that sends its expert output.
+/// Slot of the LL packets of `token`; even and odd epochs use different sets of slots. `source` is the rank that sends
+/// them: the home rank in dispatch, the rank of the expert in combine.
 XD_FN constexpr std::int64_t ll_slot(std::uint64_t epoch, int source, std::int64_t token, const Shape& shape) {
   const std::int64_t set = static_cast<std::int64_t>(epoch & 1) * shape.num_ranks + source;
   return set * shape.max_tokens_per_rank + token;

@@ -114,6 +114,8 @@ GroupOptions options_of(const xd_group_options* given_options, const char* call)
   options.backend = enumerator<BackendKind>(o.backend, XD_NUM_BACKENDS, "options.backend");
   if (o.choose_device) options.device = o.device;
   if (o.tuning_file) options.tuning_file = o.tuning_file;
+  if (o.max_concurrent_calls) options.max_concurrent_calls = o.max_concurrent_calls;
+  if (o.choose_reserved_sms) options.reserved_sms = std::max(0, o.reserved_sms);
   if (o.deadline_ms) options.deadline = std::chrono::milliseconds(std::max<std::int64_t>(0, o.deadline_ms));
   return options;
 }

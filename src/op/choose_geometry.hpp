@@ -14,7 +14,9 @@ struct KernelGeometry {
 };
 
 struct DispatchGeometry {
+  bool in_steps;               // kernels that wait are apart from the one that moves rows and has more blocks
   KernelGeometry dispatch;     // the kernel that writes to peers
+  platform::Geometry route;    // in_steps: the kernel that routes
   KernelGeometry expert_rows;  // the kernel that copies rows to their experts; not set for token_major
   LaunchInfo info;
 };
@@ -23,6 +25,7 @@ DispatchGeometry choose_dispatch(const detail::ExchangeState& e, const kernels::
                                  const CallOptions& options);
 
 struct CombineGeometry {
+  bool in_steps;
   platform::Geometry geometry;
   kernels::RowSplits send, reduce;  // of the two phases: rows to their home ranks, sum of tokens
   LaunchInfo info;
@@ -31,5 +34,11 @@ struct CombineGeometry {
 /// the device knows T.
 CombineGeometry choose_combine(const detail::ExchangeState& e, const kernels::CombineArgs& args,
                                const CallOptions& options, Path path, std::int64_t tokens);
+
+/// One block, for a launch that only signals and waits.
+platform::Geometry one_block(const detail::ExchangeState& e);
+/// Whether expert_rows is launched in two steps: in one, its blocks would wait for each other, and be more than may
+/// wait.
+bool in_steps(const detail::ExchangeState& e, const kernels::ExpertRowsArgs& args, const platform::Geometry& geometry);
 
 }  // namespace crossdock::op

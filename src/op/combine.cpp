@@ -19,6 +19,25 @@ kernels::CombineArgs args_of(const ExchangeState& e, int buffer_set, int plan, c
   return args;
 }
 
+/// Enqueues the kernels of a combine.
+void launch_steps(const ExchangeState& e, const op::CombineGeometry& chosen, kernels::CombineArgs args,
+                  StreamHandle stream) {
+  using kernels::CombineStep;
+  const auto run = e.launches->combine[static_cast<int>(e.config.combine_dtype)]
+                                      [static_cast<int>(e.config.combine_quant)][e.shape.layout != Layout::token_major];
+  const auto launch = [&](CombineStep step, const platform::Geometry& geometry) {
+    args.step = step;
+    run(geometry, stream, args);
+  };
+  if (!chosen.in_steps) return launch(CombineStep::whole, chosen.geometry);
+  if (args.source == kernels::Source::slots || args.combine_topk_weights) {
+    launch(CombineStep::enter, op::one_block(e));
+    launch(CombineStep::send, chosen.geometry);
+  }
+  launch(CombineStep::meet, op::one_block(e));
+  launch(CombineStep::reduce, chosen.geometry);
+}
+
 /// Enqueues a combine whose arguments are checked. `tokens`: T of this rank, -1 if only the device has it.
 void launch(ExchangeState& e, int buffer_set, kernels::CombineArgs args, Path path, std::int32_t tokens,
             const CallOptions& options, bool capturing) {
@@ -29,9 +48,7 @@ void launch(ExchangeState& e, int buffer_set, kernels::CombineArgs args, Path pa
   e.last_launch = chosen.info;
   const platform::CurrentDevice current(e.group->device());
   const detail::StreamMark mark(e, options.stream, capturing);
-  const bool by_expert = e.shape.layout != Layout::token_major;
-  e.launches->combine[static_cast<int>(e.config.combine_dtype)][static_cast<int>(e.config.combine_quant)][by_expert](
-      chosen.geometry, options.stream, args);
+  launch_steps(e, chosen, args, options.stream);
   e.slots_free[buffer_set] = false;
 }
 

@@ -24,6 +24,30 @@ kernels::DispatchArgs args_of(const ExchangeState& e, const DispatchInput& in, i
   return args;
 }
 
+/// Enqueues the kernels that route tokens and move their rows.
+void launch_crossing(const ExchangeState& e, const op::DispatchGeometry& chosen, kernels::DispatchArgs args,
+                     StreamHandle stream) {
+  const auto launch = [&](kernels::DispatchStep step, const platform::Geometry& geometry) {
+    args.step = step;
+    e.launches->dispatch(geometry, stream, args);
+  };
+  if (!chosen.in_steps) return launch(kernels::DispatchStep::whole, chosen.dispatch.geometry);
+  launch(kernels::DispatchStep::route, chosen.route);
+  launch(kernels::DispatchStep::move, chosen.dispatch.geometry);
+  launch(kernels::DispatchStep::finish, op::one_block(e));
+}
+
+/// Enqueues the kernels that copy received rows to their experts.
+void launch_expert_rows(const ExchangeState& e, const platform::Geometry& geometry, kernels::ExpertRowsArgs args,
+                        StreamHandle stream) {
+  if (op::in_steps(e, args, geometry)) {
+    args.step = kernels::ExpertRowsStep::count;
+    e.launches->expert_rows(geometry, stream, args);
+    args.step = kernels::ExpertRowsStep::copy;
+  }
+  e.launches->expert_rows(geometry, stream, args);
+}
+
 /// Enqueues the kernels of a dispatch whose arguments are checked.
 void launch(ExchangeState& e, int buffer_set, kernels::DispatchArgs args, const CallOptions& options, bool capturing) {
   const op::DispatchGeometry chosen = op::choose_dispatch(e, args, options);
@@ -32,10 +56,11 @@ void launch(ExchangeState& e, int buffer_set, kernels::DispatchArgs args, const 
   e.last_launch = chosen.info;
   const platform::CurrentDevice current(e.group->device());
   const detail::StreamMark mark(e, options.stream, capturing);
-  e.launches->dispatch(chosen.dispatch.geometry, options.stream, args);
+  launch_crossing(e, chosen, args, options.stream);
   if (e.shape.layout == Layout::token_major) return;
-  const kernels::ExpertRowsArgs by_expert{args.call, chosen.expert_rows.splits, args.replay};
-  e.launches->expert_rows(chosen.expert_rows.geometry, options.stream, by_expert);
+  launch_expert_rows(e, chosen.expert_rows.geometry,
+                     {args.call, chosen.expert_rows.splits, args.replay, kernels::ExpertRowsStep::whole},
+                     options.stream);
 }
 
 }  // namespace

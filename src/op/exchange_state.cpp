@@ -49,12 +49,12 @@ void ExchangeState::check_instance() const {
                            "; build it with CROSSDOCK_INSTANCES=all"));
 }
 
-/// Blocks wait for blocks of other ranks. So the grids of all ranks on a device must be resident at the same time.
+/// Blocks that wait need blocks of other ranks to run. So those of all ranks on a device must be resident together.
 void ExchangeState::find_residency() {
-  resident_blocks =
-      min(memory::kMaxBlocks,
-          launches->max_resident_blocks(min(tuning::kMoveThreads, limits.max_threads)) / group->ranks_on_device());
-  if (resident_blocks < 1)
+  moving_blocks = min(memory::kMaxBlocks, launches->max_resident_blocks(min(tuning::kMoveThreads, limits.max_threads)));
+  const int resident_together = moving_blocks / group->ranks_on_device();
+  waiting_blocks = min(resident_together, group->waiting_blocks());
+  if (resident_together < 1)
     throw TopologyError(text("Exchange on rank ", group->rank(), ": ", group->ranks_on_device(), " ranks share device ",
                              group->device().ordinal(), ", more than its multiprocessors can hold together"));
 }

@@ -58,7 +58,8 @@ class ExchangeState {
   platform::BlockPtr report_block;
   const kernels::LaunchTable* launches;
   platform::Limits limits;
-  int resident_blocks;  // limit of every grid: the grids of all ranks on the device are then resident together
+  int waiting_blocks;  // most blocks of a launch that wait; those of all ranks on the device are resident together
+  int moving_blocks;   // most blocks of a launch that do not wait
   bool default_stream_is_shared;      // by ranks of this process, whose kernels wait for each other: a deadlock
   std::vector<char> buffer_set_busy;  // a Received in flight has it
   std::vector<char> slots_free;     // the last call on the buffer set was a dispatch: its combine slots may be written

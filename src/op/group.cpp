@@ -48,7 +48,7 @@ std::shared_ptr<detail::GroupState> form(AllGather all_gather, int rank, int num
   sharing.num_ranks = num_ranks;
   sharing.deadline = deadline_of(options);
   const std::string tuning_file = options.tuning_file.empty() ? op::environment_tuning_file() : options.tuning_file;
-  return std::make_shared<detail::GroupState>(std::move(sharing), backend_of(options), options.device, tuning_file);
+  return std::make_shared<detail::GroupState>(std::move(sharing), backend_of(options), options, tuning_file);
 }
 
 }  // namespace

@@ -3,11 +3,13 @@
 
 #include <algorithm>
 #include <cstring>
+#include <tuple>
 #include <vector>
 
 #include "memory/bootstrap.hpp"
 #include "op/text.hpp"
 #include "platform/system/random_id.hpp"
+#include "tuning/geometry.hpp"
 
 namespace crossdock::detail {
 namespace {
@@ -18,7 +20,7 @@ using op::text;
 struct Hello {
   std::uint64_t process[2];
   platform::DeviceId device_id;
-  std::int32_t num_ranks, rank, backend, device;
+  std::int32_t num_ranks, rank, backend, device, max_concurrent_calls, reserved_sms;
   platform::ShareOffer share;
 };
 
@@ -35,6 +37,12 @@ std::vector<Hello> exchange_hellos(const memory::Sharing& s, const Hello& mine) 
                                name_of(static_cast<BackendKind>(mine.backend)), " here and ",
                                name_of(static_cast<BackendKind>(all[r].backend)), " on rank ", r,
                                "; name the backend in GroupOptions on every rank"));
+    for (const auto& [name, here, there] :
+         {std::tuple("max_concurrent_calls", mine.max_concurrent_calls, all[r].max_concurrent_calls),
+          std::tuple("reserved_sms", mine.reserved_sms, all[r].reserved_sms)})
+      if (here != there)
+        throw ConfigError(text("Group::join on rank ", s.rank, ": ", name, " = ", here, " here and ", there,
+                               " on rank ", r, "; give every rank the same GroupOptions"));
   }
   return all;
 }
@@ -60,10 +68,12 @@ std::string words_of_mode(std::uint64_t mode) {
 
 /// Four steps: open devices; find out who shares a process or a device, and who can access whom; choose one share mode
 /// for all; allocate and map the control words. run_collectively() and agree() give all ranks the same verdict.
-GroupState::GroupState(memory::Sharing sharing, BackendKind backend, int device, const std::string& tuning_file)
-    : sharing_(std::move(sharing)) {
+GroupState::GroupState(memory::Sharing sharing, BackendKind backend, const GroupOptions& options,
+                       const std::string& tuning_file)
+    : sharing_(std::move(sharing)), max_concurrent_calls_(options.max_concurrent_calls) {
   run_collectively("Group::join", [&] {
-    sharing_.device = platform::open_device(backend, device);
+    sharing_.device = platform::open_device(backend, options.device);
+    check_sms(options);
     deferred_release_.emplace(*sharing_.device);
     end_of_writes_ = &deferred_release_->end_of_calls_on(nullptr);
     if (tuning_file != "none") read_tuning(tuning_file);
@@ -74,6 +84,8 @@ GroupState::GroupState(memory::Sharing sharing, BackendKind backend, int device,
              rank(),
              static_cast<std::int32_t>(backend),
              sharing_.device->ordinal(),
+             options.max_concurrent_calls,
+             std::max(-1, options.reserved_sms),
              sharing_.device->share_offer()};
   const auto process = platform::system::process_id128();
   static_assert(sizeof process == sizeof mine.process);
@@ -94,6 +106,10 @@ GroupState::GroupState(memory::Sharing sharing, BackendKind backend, int device,
                          other.rank, " (device ", other.device, "): ", why);
   }
   ranks_on_device_ = std::max(1, ranks_on_device_);
+  const int num_sms = device().limits().num_sms;
+  waiting_blocks_ = tuning::waiting_blocks(
+      num_sms, options.reserved_sms < 0 ? tuning::default_reserved_sms(num_sms) : options.reserved_sms,
+      options.max_concurrent_calls, ranks_on_device_);
   memory::agree(sharing_, unreachable, "Group::join", StatusCode::topology);
   sharing_.share_mode = memory::agree_on_share_mode(offers);
   control_ = memory::PeerMemory::create(sharing_, sizeof(sync::Control), "Group::join");
@@ -110,6 +126,17 @@ GroupState::~GroupState() { device().mark_writes(*end_of_writes_); }
 void GroupState::hold_fault_memory(memory::DeferredRelease& deferred_release) const {
   deferred_release.hold(control_);
   deferred_release.hold(failure_);
+}
+
+void GroupState::check_sms(const GroupOptions& options) const {
+  if (options.max_concurrent_calls < 1)
+    throw ConfigError(text("Group::join on rank ", rank(), ": max_concurrent_calls = ", options.max_concurrent_calls,
+                           "; must be 1 or more"));
+  const int num_sms = device().limits().num_sms;
+  if (device().kind() != BackendKind::cpu && options.reserved_sms >= num_sms)
+    throw ConfigError(text("Group::join on rank ", rank(), ": reserved_sms = ", options.reserved_sms,
+                           " leaves no multiprocessor to wait on: device ", device().ordinal(), " has ", num_sms,
+                           "; reserve fewer"));
 }
 
 void GroupState::read_tuning(const std::string& file) {
@@ -183,7 +210,8 @@ std::string GroupState::message_of(const Status& status, const sync::FailureReco
                 status.epoch_expected, ", seen by rank ", rank(),
                 ". Pass the same kind of rows, and combine_topk_weights, on every rank. Close the group");
   const std::string advice = text(". Every rank must make the same calls in the same order within the deadline; rank ",
-                                  status.peer, " is late, has stopped, or skipped a call. Close the group");
+                                  status.peer, " is late, has stopped, or skipped a call, or has more calls under way ",
+                                  "at once than max_concurrent_calls = ", max_concurrent_calls_, ". Close the group");
   const std::string epochs = text("expected epoch ", status.epoch_expected, ", saw ", status.epoch_seen);
   if (origin != rank())
     return text("rank ", origin, " gave up waiting for rank ", status.peer, " in ", where(status.edge), ": ", epochs,

@@ -20,7 +20,7 @@ namespace crossdock::detail {
 class GroupState {
  public:
   /// Collective over `sharing.all_gather`.
-  GroupState(memory::Sharing sharing, BackendKind backend, int device, const std::string& tuning_file);
+  GroupState(memory::Sharing sharing, BackendKind backend, const GroupOptions& options, const std::string& tuning_file);
   ~GroupState();
 
   int rank() const { return sharing_.rank; }
@@ -31,6 +31,8 @@ class GroupState {
   const std::vector<tuning::Entry>& tuned() const { return tuned_; }
   /// Ranks of this group on this rank's device, itself included: their grids must be resident together.
   int ranks_on_device() const { return ranks_on_device_; }
+  /// Most blocks of one launch that may wait for peers: see GroupOptions::max_concurrent_calls.
+  int waiting_blocks() const { return waiting_blocks_; }
   /// Ranks of ranks_on_device() that are threads of this process.
   int threads_on_device() const { return threads_on_device_; }
 
@@ -53,6 +55,7 @@ class GroupState {
   sync::Control* control(int rank) const { return reinterpret_cast<sync::Control*>(control_.base(rank)); }
   const sync::FailureRecord& failure() const { return *reinterpret_cast<const sync::FailureRecord*>(failure_->data()); }
   void read_tuning(const std::string& file);
+  void check_sms(const GroupOptions& options) const;
   std::string reason_of(int origin) const;
   std::string message_of(const Status& status, const sync::FailureRecord& record) const;
 
@@ -65,7 +68,7 @@ class GroupState {
   // Reason of this rank's abort. The thread that claims it first writes it; others read it once it is published.
   std::string own_abort_;
   std::atomic<bool> own_abort_claimed_{false}, own_abort_published_{false};
-  int ranks_on_device_ = 1, threads_on_device_ = 1;
+  int ranks_on_device_ = 1, threads_on_device_ = 1, waiting_blocks_ = 1, max_concurrent_calls_ = 1;
   std::atomic<bool> closed_{false};
 };
 

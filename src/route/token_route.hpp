@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// WHO: which ranks a token goes to, in which order its ids name them, and what a repeated id means.
+// WHO gets a token: which ranks it goes to, in which order its ids name them, and what a repeated id means.
 #pragma once
 
 #include <cstdint>
@@ -8,14 +8,14 @@
 
 namespace crossdock::route {
 
-/// Rank of an expert in [0, E).
+/// Rank that owns an expert in [0, E), where E is the number of experts.
 XD_FN constexpr int owner_of(int expert, const Shape& shape) {
   return static_cast<int>(shape.div_experts_per_rank(static_cast<std::uint32_t>(expert)));
 }
 
 XD_FN constexpr bool is_expert(std::int64_t id, const Shape& shape) { return id >= 0 && id < shape.num_experts; }
 
-/// Ids of a call, of either width; `index` is token * top_k + j.
+/// The top-k ids of a call, of 32 or 64 bits; `index` is token * top_k + j.
 struct Ids {
   const void* data;
   bool is_int64;
@@ -23,7 +23,7 @@ struct Ids {
   XD_FN std::int64_t raw(std::int64_t index) const {
     return is_int64 ? static_cast<const std::int64_t*>(data)[index] : static_cast<const std::int32_t*>(data)[index];
   }
-  /// Id as the rows carry it: valid, or -1.
+  /// The id as it travels with a row: an expert, or -1 for every other value.
   XD_FN std::int32_t get(std::int64_t index, const Shape& shape) const {
     const std::int64_t id = raw(index);
     return is_expert(id, shape) ? static_cast<std::int32_t>(id) : -1;
@@ -35,11 +35,11 @@ XD_FN constexpr int rank_of(std::int64_t id, const Shape& shape) {
   return is_expert(id, shape) ? owner_of(static_cast<int>(id), shape) : -1;
 }
 
-/// How many other ranks a token's ids name before they name rank d. `named_by(e)`: bit j is set if id j names rank e; it must
-/// not be 0 for d. So the distinct ranks of a token are numbered 0, 1, ... in the order in which its ids first name them.
+/// Number of rank d among the distinct ranks of a token: 0, 1, ... in the order in which its ids first name them.
+/// named_by(e) returns a mask; bit j: id j names an expert of rank e. It must not be 0 for d.
 template <class NamedBy>
 XD_FN int ordinal_of(NamedBy&& named_by, int d) {
-  const std::uint64_t ids = named_by(d), lower_ids = (ids & (~ids + 1)) - 1;
+  const std::uint64_t ids = named_by(d), lower_ids = (ids & (~ids + 1)) - 1;  // those before the first that names d
   int ordinal = 0;
   XD_UNROLL(8)
   for (int e = 0; e < kMaxRanks; ++e) ordinal += (named_by(e) & lower_ids) != 0;
@@ -71,7 +71,8 @@ XD_FN int local_expert_of(const std::int32_t* ids, int j, int rank, const Shape&
   return first_of_its_expert([&](int i) { return ids[i]; }, j) ? local : -1;
 }
 
-/// Weight of the expert that id j names first: all its occurrences in id order, added in f32 from +0.
+/// Weight of the expert that id j is the first to name: the sum of the weights of all ids that name it, in id order, in
+/// f32 from +0.
 XD_FN float weight_of_expert(const std::int32_t* ids, const float* weights, int j, int top_k) {
   float sum = 0.0f;
   for (int i = j; i < top_k; ++i)

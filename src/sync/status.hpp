@@ -42,15 +42,15 @@ inline constexpr int kReasonBytes = 208;
 
 /// Control words of one rank in a group, in memory that peers write.
 struct Control {
-  std::uint64_t poison[kMaxRanks];       // by the rank that wrote it; 0: none
+  std::uint64_t poison[kMaxRanks];       // Poison::word(), by the rank that wrote it; 0: none
   std::uint64_t deadline_ns;             // 0: no limit
   std::uint64_t failure_claimed;         // 0 until the first failure of this rank, which sets it
   WaitReport wait_reports[kMaxRanks];    // by origin; written before the origin's poison
   char reason[kMaxRanks][kReasonBytes];  // text of abort, by origin
 };
 
-/// The content of a poison word: the rank whose wait failed first (origin), the code and edge of that failure, and the
-/// rank that the wait was waiting for (peer).
+/// The content of a poison word, by which a failed rank stops its peers: the rank whose wait failed first (origin), the
+/// code and edge of that failure, and the rank for which it waited (peer). Bit 0 of the word is set, so it is never 0.
 struct Poison {
   StatusCode code;
   Edge edge;

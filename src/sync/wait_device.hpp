@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// WHEN: waits for signals. A wait ends by its signal, by a peer's poison, or by the deadline. The memory order is on
-//   each
-// operation.
+// WHEN memory may be read or written: waits for signals. A wait ends by its signal, by a peer's poison, or by the
+// deadline. Each operation states its memory order.
 #pragma once
 
 #include "platform/machine.hpp"
@@ -9,7 +8,7 @@
 
 namespace crossdock::sync {
 
-/// Polls between two checks of poison and deadline.
+/// Number of polls between two checks of poison and deadline.
 inline constexpr unsigned kPollsPerLook = 64;
 
 /// The first poison word that is set on this rank, or 0.
@@ -92,7 +91,8 @@ XD_FN bool wait_for(M& m, const FaultView& faults, std::uint64_t expected, Edge 
   }
 }
 
-/// Waits until epoch_seen(word) is `expected`; unless `exact`, a larger value ends the wait too.
+/// Waits until epoch_seen(*word) is `expected`; unless `exact`, a larger epoch ends the wait too. Then *value is the
+/// word.
 template <class M, class Seen>
 XD_FN bool wait(M& m, const FaultView& faults, const std::uint64_t* word, std::uint64_t expected, bool exact, Edge edge,
                 int peer, Seen&& epoch_seen, std::uint64_t* value) {

@@ -32,12 +32,23 @@ inline constexpr int kMaxSplitsPerRow = 32;
 /// with few tokens can receive many rows.
 inline constexpr std::int64_t kLeastTokens = 64;
 
+/// Blocks of one launch that may wait for peers or for each other. They leave multiprocessors free for what those peers
+/// may have to run first (GroupOptions::max_concurrent_calls). `ranks`: ranks of the group on the device.
+constexpr int waiting_blocks(int num_sms, int reserved_sms, int max_concurrent_calls, int ranks) {
+  return max(1, min(num_sms / 2, (num_sms - reserved_sms) / (max_concurrent_calls * ranks)));
+}
+/// GroupOptions::reserved_sms where the caller has not set it.
+constexpr int default_reserved_sms(int num_sms) { return min(32, num_sms / 4); }
+
+/// A call that moves at least so many bytes is launched in steps, if it needs more blocks than may wait.
+inline constexpr std::int64_t kBulkBytes = std::int64_t{512} * 14336;
+
 /// Geometry for `rows` rows of `row_bytes` bytes. Members that `request` sets are reduced to what fits; the others are
 /// chosen here.
 /// Few rows: each row is split over many warps. Many rows: each warp moves large splits or whole rows, on all
 /// multiprocessors. A work item is one split of one row.
-/// `resident`: blocks that fit on the device at once. `idle_blocks`: blocks without work items (control blocks), which
-/// are launched in addition if they fit.
+/// `resident`: most blocks. `idle_blocks`: blocks without work items (control blocks), which are launched in addition
+/// if they fit.
 inline Choice choose(const platform::Limits& limits, std::int64_t rows, std::int64_t row_bytes,
                      const GeometryRequest& request, int resident, int idle_blocks = 0) {
   Choice choice;

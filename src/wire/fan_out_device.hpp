@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// HOW: a row crosses once. A warp reads it once and stores it to each of its destinations; its threads work side by side.
-// Destinations are rows to(0), ..., to(num - 1); a null one is skipped.
+// HOW rows move: a warp loads a row once and stores it to each of its destinations. Neighbouring lanes take
+// neighbouring units of 16 bytes.
+// Destinations are the addresses to(0), ..., to(num - 1); null ones are skipped.
 #pragma once
 
 #include "types/shape.hpp"
@@ -8,20 +9,22 @@
 
 namespace crossdock::wire {
 
-/// Loads of a lane that are in flight together: a split of 7168 bytes takes a warp of 32 two turns.
+/// Loads of a lane that are in flight together. A warp of 32 moves 4096 bytes per turn, 7168 bytes in two turns.
 template <class M>
 inline constexpr int kInFlight = min(256 / M::kWidth, 8);
-/// Units of 16 bytes that a warp reads before it stores any.
+/// Units that a warp loads before it stores any.
 template <class M>
 inline constexpr int kUnitsPerTurn = kInFlight<M>* M::kWidth;
 
-/// One turn of a lane: units that are kWidth apart, so that the lanes of a warp take neighbouring units.
+/// What a lane holds between loads and stores: units that are kWidth apart, so that neighbouring lanes have
+/// neighbouring units.
 template <class M>
 struct Turn {
   Bytes16 bytes[kInFlight<M>] = {};
 };
 
-/// Loads a lane's units of the turn, its first at `unit`, as far as they lie before `end`. All loads are in flight together.
+/// Loads a lane's units of the turn, its first at `unit`, as far as they lie before `end`. All loads are in flight
+/// together.
 template <class M>
 XD_FN void load_turn(M& m, const std::byte* from, std::int32_t unit, std::int32_t end, Turn<M>& turn) {
   XD_UNROLL(8)
@@ -60,7 +63,7 @@ XD_FN void store_to_all(M& m, Bytes16 bytes, std::int32_t unit, int num, const T
     if (const PeerPtr row = to(d)) (row + std::int64_t{unit} * 16).put16(m, bytes);
 }
 
-/// Copies `bytes` bytes, say scales, to every destination: by 16 bytes where everything is aligned, else by one.
+/// Copies `bytes` bytes, for example scales, to every destination: 16 at a time if `aligned`, else one at a time.
 template <class M, class To>
 XD_FN void fan_out_bytes(M& m, const std::byte* from, std::int32_t bytes, bool aligned, int num, const To& to) {
   for (std::int32_t unit = m.lane(); aligned && unit < bytes / 16; unit += M::kWidth)

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// HOW: the only way from a kernel to the memory of a rank. Another transport replaces this file.
+// HOW kernels access the memory of other ranks: only through PeerPtr. Another transport replaces this file.
 //
-// A PeerPtr is an address in the arena of some rank, the own one included. Whether a store crosses a link depends on the rank
-// alone, so callers need not tell them apart. The order of memory is on the verb, as in platform/machine.hpp.
+// A PeerPtr is an address in the arena of some rank, this rank included. Callers do not distinguish local from remote
+// memory. Each operation states its memory order, as in platform/machine.hpp.
 #pragma once
 
 #include "memory/peers.hpp"
@@ -21,43 +21,43 @@ class PeerPtr {
   XD_FN explicit operator bool() const { return address_ != nullptr; }
   XD_FN PeerPtr operator+(std::int64_t bytes) const { return PeerPtr(address_ + bytes); }
 
-  /// 16 bytes of a row. Ordered by a later signal.
+  /// Stores 16 bytes of a row. A later signal() orders them.
   template <class M>
   XD_FN void put16(M& m, Bytes16 bytes) const {
     m.store16_streaming(address_, bytes);
   }
-  /// 16 bytes that arrive as one: an LL packet, whose last word says that the others are there.
+  /// Stores 16 bytes that become visible together: an LL packet. A reader that sees its last word sees the others.
   template <class M>
   XD_FN void put16_atomic(M& m, Bytes16 bytes) const {
     m.store16_atomic(address_, bytes);
   }
-  /// Metadata of a row. Ordered by a later signal.
+  /// Stores metadata of a row. A later signal() orders it.
   template <class T>
   XD_FN void put(const T& value) const {
     *reinterpret_cast<T*>(address_) = value;
   }
-  /// A word that carries its own epoch. Orders nothing else.
+  /// Stores a word that carries its own epoch. It orders no other memory.
   template <class M>
   XD_FN void put_word(M& m, std::uint64_t word) const {
     m.store_relaxed(reinterpret_cast<std::uint64_t*>(address_), word);
   }
-  /// A signal: a release of everything that this thread has stored or has seen.
+  /// Stores a signal: a release of everything that this thread has stored or has seen.
   template <class M>
   XD_FN void signal(M& m, std::uint64_t word) const {
     m.store_release(reinterpret_cast<std::uint64_t*>(address_), word);
   }
-  /// A signal that releases the writes of earlier kernels of the stream only.
+  /// Stores a signal that releases the writes of earlier kernels of the stream only, which is cheaper.
   template <class M>
   XD_FN void signal_prior_kernels(M& m, std::uint64_t word) const {
     m.store_release_prior_kernels(reinterpret_cast<std::uint64_t*>(address_), word);
   }
 
-  /// 16 bytes of a row, after the wait for its signal.
+  /// Loads 16 bytes of a row, after the wait for its signal.
   template <class M>
   XD_FN Bytes16 get16(M& m) const {
     return m.load16_streaming(address_);
   }
-  /// One value of a row, after the wait for its signal.
+  /// Loads one value of a row, after the wait for its signal.
   template <class T>
   XD_FN T get() const {
     return *reinterpret_cast<const T*>(address_);

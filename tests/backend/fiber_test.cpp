@@ -20,6 +20,7 @@ Executor executor_of(int width, int n) {
   e.num_blocks = kBlocks[n % 3];
   e.num_threads = width * kWarps[n % 4];
   e.splits_per_row = kPieces[n / 2 % 4];
+  e.num_waiting_blocks = n % 4 < 2 ? 0 : e.num_blocks == 1 ? 1 : e.num_blocks - 2;  // every other case in steps
   e.push = n % 2 != 0;
   e.seed = n % 5 == 0 ? 0 : static_cast<std::uint64_t>(n);
   return e;
@@ -68,6 +69,10 @@ TEST(Fibers, ChunksOfTokensAndSharesOfBlocks) {
                          .splits_per_row = splits_per_row,
                          .seed = 5};
         ASSERT_EQ(run_case(test), "");
+        if (blocks == 1) continue;
+        test.executor.num_waiting_blocks = blocks / 2;
+        test.rounds = 2;
+        ASSERT_EQ(run_case(test), "");
       }
 }
 
@@ -95,6 +100,8 @@ TEST(Fibers, BlocksShareTheCountsOfManyRows) {
     for (const int blocks : {1, 5}) {
       test.config.layout = layout;
       test.executor = {.width = 32, .num_blocks = blocks, .num_threads = 64, .splits_per_row = 2, .seed = 9};
+      ASSERT_EQ(run_case(test), "");
+      test.executor.num_waiting_blocks = (blocks + 1) / 2;
       ASSERT_EQ(run_case(test), "");
     }
 }

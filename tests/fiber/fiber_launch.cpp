@@ -52,6 +52,8 @@ FiberLaunch::FiberLaunch(const platform::Geometry& geometry, int width, const Fi
       fibers_(num_fibers_),
       block_meetings_(geometry.num_blocks),
       warp_meetings_(num_fibers_ / width),
+      multiprocessors_(options.multiprocessors),
+      left_of_block_(geometry.num_blocks),
       mine_(num_fibers_),
       result_(num_fibers_),
       waits_in_(num_fibers_),
@@ -67,7 +69,20 @@ FiberLaunch::FiberLaunch(const platform::Geometry& geometry, int width, const Fi
   }
 }
 
+bool Multiprocessors::take(std::chrono::milliseconds patience) {
+  std::unique_lock lock(mutex_);
+  if (!given_.wait_for(lock, patience, [this] { return free_ > 0; })) return false;
+  --free_;
+  return true;
+}
+void Multiprocessors::give() {
+  const std::lock_guard lock(mutex_);
+  ++free_;
+  given_.notify_one();
+}
+
 FiberLaunch::~FiberLaunch() {
+  for (; multiprocessors_ != nullptr && num_running_ > 0; --num_running_) multiprocessors_->give();
   for (int i = num_fibers_ - 1; i >= 0; --i)
     if (fibers_[i] != nullptr) FiberPool::of_this_thread().give(std::unique_ptr<Fiber>(fibers_[i]));
 }
@@ -75,16 +90,18 @@ FiberLaunch::~FiberLaunch() {
 void FiberLaunch::run(Entry entry, void* argument) {
   entry_ = entry;
   argument_ = argument;
-  for (int i = 0; i < num_fibers_; ++i) {
-    fibers_[i] = FiberPool::of_this_thread().take().release();
-    fibers_[i]->set_job(&run_one, this, i);
-    make_ready(i);
-  }
   release(&began_);
+  if (multiprocessors_ != nullptr) {
+    if (!multiprocessors_->take(std::chrono::minutes(2)))
+      throw std::logic_error("kernel body: no multiprocessor was free for two minutes");
+    begin_block();
+  } else {
+    while (num_begun_ < geometry_.num_blocks) begin_block();
+  }
   current_ = take_ready();
   switch_fiber(caller_, fibers_[current_]->context());
   for (int i = 0; i < num_fibers_; ++i)
-    if (!ended_[i]) release_for(fibers_[i]->context(), &over_);
+    if (fibers_[i] != nullptr && !ended_[i]) release_for(fibers_[i]->context(), &over_);
   acquire(&over_);
   if (failed_) std::rethrow_exception(failure_);
   if (num_ended_ < num_fibers_) throw std::logic_error(describe_stuck());
@@ -97,8 +114,34 @@ FiberContext& FiberLaunch::run_one(void* self_pointer, int fiber) {
   release(&self->over_);
   self->ended_[fiber] = true;
   ++self->num_ended_;
+  if (--self->left_of_block_[fiber / self->geometry_.num_threads] == 0) self->end_block();
   self->current_ = self->failed_ ? -1 : self->take_ready();
   return self->current_ < 0 ? self->caller_ : self->fibers_[self->current_]->context();
+}
+
+/// Makes the fibers of the next block ready.
+void FiberLaunch::begin_block() {
+  const int first = num_begun_ * geometry_.num_threads;
+  left_of_block_[num_begun_] = geometry_.num_threads;
+  for (int i = first; i < first + geometry_.num_threads; ++i) {
+    fibers_[i] = FiberPool::of_this_thread().take().release();
+    fibers_[i]->set_job(&run_one, this, i);
+    make_ready(i);
+  }
+  ++num_begun_, ++num_running_;
+}
+void FiberLaunch::begin_more_blocks() {
+  while (multiprocessors_ != nullptr && num_begun_ < geometry_.num_blocks && multiprocessors_->try_take())
+    begin_block();
+}
+/// The next block takes its multiprocessor.
+void FiberLaunch::end_block() {
+  --num_running_;
+  if (multiprocessors_ == nullptr) return;
+  if (num_begun_ < geometry_.num_blocks && !failed_)
+    begin_block();
+  else
+    multiprocessors_->give();
 }
 
 void FiberLaunch::call_entry(int fiber) {
@@ -142,6 +185,7 @@ void FiberLaunch::leave_to_next() {
 void FiberLaunch::pause() {
   if (++pauses_ > num_ready_) {  // every ready fiber has had a turn: other ranks, which are OS threads, may run
     pauses_ = 0;
+    begin_more_blocks();
     ::sched_yield();
   }
   make_ready(current_);

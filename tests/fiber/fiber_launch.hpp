@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// One launch of a kernel body on fibers: each thread of each block is a fiber of the calling OS thread. All of them are
-// alive at once, so blocks may wait for one another. The scheduler stands for the hardware; only barriers order memory.
+// One launch of a kernel body on fibers: each thread of each block is a fiber of the calling OS thread. All blocks are alive
+// at once, or as many as find a multiprocessor. The scheduler stands for the hardware; only barriers order memory.
 #pragma once
 
+#include <chrono>
+#include <condition_variable>
 #include <cstdint>
 #include <exception>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -14,10 +17,28 @@
 
 namespace crossdock::testing {
 
+/// The multiprocessors of a device that launches of several OS threads share. A block holds one from its beginning to its end,
+/// also while it waits.
+class Multiprocessors {
+ public:
+  explicit Multiprocessors(int count) : free_(count) {}
+  /// False if none was free for `patience`.
+  bool take(std::chrono::milliseconds patience);
+  bool try_take() { return take(std::chrono::milliseconds(0)); }
+  void give();
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable given_;
+  int free_;
+};
+
 struct FiberOptions {
   /// 0: threads take turns in order. Otherwise the seed of a random order, in which a thread may also be interrupted before
   /// an operation on a word.
   std::uint64_t seed = 0;
+  /// Blocks begin as they find a multiprocessor here, in order. Null: all at once.
+  Multiprocessors* multiprocessors = nullptr;
 };
 
 /// Collective calls: all threads of a block (the first two) or of a warp make them together.
@@ -72,6 +93,9 @@ class FiberLaunch {
   void XD_NO_TSAN maybe_yield();
   void XD_NO_TSAN finish(Meeting& meeting);
   void XD_NO_TSAN make_ready(int fiber);
+  void XD_NO_TSAN begin_block();
+  void XD_NO_TSAN begin_more_blocks();
+  void XD_NO_TSAN end_block();
   int XD_NO_TSAN take_ready();  // -1: none
   void XD_NO_TSAN leave_to_next();
   std::uint64_t XD_NO_TSAN draw();
@@ -98,8 +122,11 @@ class FiberLaunch {
   };
   Array<Fiber*> fibers_;
   Array<Meeting> block_meetings_, warp_meetings_;
-  Array<Value> mine_, result_;  // one per fiber
-  Array<Meeting*> waits_in_;    // one per fiber; null if the fiber runs, is ready, or has ended
+  Multiprocessors* multiprocessors_;
+  int num_begun_ = 0, num_running_ = 0;  // blocks
+  Array<int> left_of_block_;             // fibers that have not ended
+  Array<Value> mine_, result_;           // one per fiber
+  Array<Meeting*> waits_in_;             // one per fiber; null if the fiber runs, is ready, or has ended
   Array<bool> ended_;
   Array<int> ready_;  // ring buffer of the fibers that may run next
   int ready_first_ = 0, num_ready_ = 0, num_ended_ = 0, current_ = -1, pauses_ = 0;

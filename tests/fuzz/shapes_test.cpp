@@ -61,10 +61,12 @@ TestCase random_case(std::uint64_t seed) {
   test.in_place = test.config.layout == Layout::token_major && !test.config.zero_copy && !test.config.fused &&
                   bits_of(test.config.dispatch_dtype) == bits_of(test.config.combine_dtype) && draw.one_in(2);
   test.rounds = 1 + draw.below(3);
+  if (draw.one_in(3)) test.config.num_blocks = 2;  // on the CPU more than may wait: calls are made in steps
   if (draw.one_in(12) && test.num_ranks <= 4) {
     constexpr int kWidths[] = {32, 64};
     test.executor.width = draw.of(kWidths);
     test.executor.num_blocks = 1 + draw.below(4);
+    if (draw.one_in(2)) test.executor.num_waiting_blocks = 1 + draw.below(test.executor.num_blocks);
     test.executor.num_threads = test.executor.width * (1 + draw.below(3));
     test.executor.splits_per_row = 1 + draw.below(4);
     test.executor.push = draw.one_in(2);

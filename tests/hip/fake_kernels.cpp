@@ -33,7 +33,7 @@ Kernel of_library(FiberRun<Args> body, int device) {
   const auto run = [body, device](Geometry geometry, const void* bytes) {
     const Args& args = *static_cast<const Args*>(bytes);
     for (int r = 0; r < args.call.peers.num_ranks; ++r) must_reach(device, args.call.peers.base[r], r);
-    body(geometry, static_cast<std::uint64_t>(option("order", 0)), args);
+    body(geometry, {static_cast<std::uint64_t>(option("order", 0))}, args);
   };
   return {run, sizeof(Args), device, 0};
 }

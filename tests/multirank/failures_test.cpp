@@ -182,12 +182,15 @@ TEST(Lost, CallsThatAreAlreadyEnqueuedFallThrough) {
 
 TEST(Lost, OnFibersToo) {
   Scene scene;
-  scene.test.executor = {.width = 32, .num_blocks = 3, .num_threads = 64, .seed = 2};
-  scene.play([](Rank& rank, Round& round) {
-    if (rank.rank() == 2) return;
-    const Received received = rank.exchange.dispatch(round.input());
-    expect_lost(rank, Edge::counts, 2, 1, 0, round);
-  });
+  for (const int num_waiting_blocks : {0, 2}) {  // whole calls, calls in steps
+    scene.test.executor = {
+        .width = 32, .num_blocks = 3, .num_waiting_blocks = num_waiting_blocks, .num_threads = 64, .seed = 2};
+    scene.play([](Rank& rank, Round& round) {
+      if (rank.rank() == 2) return;
+      const Received received = rank.exchange.dispatch(round.input());
+      expect_lost(rank, Edge::counts, 2, 1, 0, round);
+    });
+  }
 }
 
 TEST(Lost, ALatePeerIsNoLostPeer) {

@@ -187,9 +187,26 @@ TEST(Graphs, ReplaysWithACapacity) {
 }
 
 TEST(Graphs, ReplaysOnFibers) {
-  TestCase test = small_case(2);
-  test.executor = {.width = 32, .num_blocks = 2, .num_threads = 64, .splits_per_row = 2, .seed = 4};
-  replay_many_times(test, kSlow ? 10 : 40);
+  for (const int num_waiting_blocks : {0, 1}) {  // whole calls, calls in steps
+    TestCase test = small_case(2);
+    test.executor = {.width = 32,
+                     .num_blocks = 2,
+                     .num_waiting_blocks = num_waiting_blocks,
+                     .num_threads = 64,
+                     .splits_per_row = 2,
+                     .seed = 4};
+    replay_many_times(test, kSlow ? 10 : 40);
+  }
+}
+
+TEST(Graphs, ReplaysInSteps) {
+  for (const bool zero_copy : {false, true}) {
+    TestCase test = small_case(3);
+    test.config.num_blocks = 2;  // more than may wait on the CPU
+    test.config.zero_copy = zero_copy;
+    test.config.combine_topk_weights = test.combine_topk_weights = zero_copy;
+    replay_many_times(test, kSlow ? 30 : 200);
+  }
 }
 
 /// A kept plan: its dispatch and its combine captured alone, replayed in any order, beside ordinary calls.

@@ -4,23 +4,28 @@
 #pragma once
 
 #include "crossdock/exchange.hpp"
+#include "fiber/fiber_launch.hpp"
 #include "kernels/launch/launch.hpp"
 #include "support/test_case.hpp"
 
 namespace crossdock::testing {
 
-/// From now on `exchange` runs its kernels as `executor` says (width 32 or 64). Each launch draws its own order.
-void use_fibers(Exchange& exchange, const Executor& executor);
+/// From now on `exchange` runs its kernels as `executor` says (width 32 or 64). Each launch draws its own order. With
+/// `multiprocessors`, which must outlive the exchange, blocks share them with the blocks of other launches.
+void use_fibers(Exchange& exchange, const Executor& executor, Multiprocessors* multiprocessors = nullptr);
 
+struct FiberExecutor : Executor {
+  Multiprocessors* multiprocessors = nullptr;
+};
 /// The executor that was set for the exchange whose memory of this rank begins at `base`, its seed moved on by one launch.
-Executor executor_at(const std::byte* base);
+FiberExecutor executor_at(const std::byte* base);
 
 const kernels::LaunchTable& fiber_launches_32();
 const kernels::LaunchTable& fiber_launches_64();
 
-/// The bodies themselves, run on fibers before the call returns. `seed`: order of fibers, 0 in turns.
+/// The bodies themselves, run on fibers before the call returns.
 template <class Args>
-using FiberRun = void (*)(platform::Geometry, std::uint64_t seed, const Args&);
+using FiberRun = void (*)(platform::Geometry, const FiberOptions&, const Args&);
 struct FiberRuns {
   FiberRun<kernels::DispatchArgs> dispatch;
   FiberRun<kernels::ExpertRowsArgs> expert_rows;

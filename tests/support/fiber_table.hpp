@@ -19,42 +19,44 @@ inline void split(kernels::RowSplits& splits, const Executor& e, int grain = 1) 
 inline void set_splits(kernels::CombineArgs& args, const Executor& e) {
   split(args.send, e, 8);  // a block of fp8_blockwise has eight units
   split(args.reduce, e);
-  if (e.push && args.source == kernels::Source::peers) args.source = kernels::Source::slots;
+  if (e.push && !e.num_waiting_blocks && args.source == kernels::Source::peers) args.source = kernels::Source::slots;
 }
 inline void set_splits(kernels::DispatchArgs& args, const Executor& e) { split(args.splits, e); }
 inline void set_splits(kernels::ExpertRowsArgs& args, const Executor& e) { split(args.splits, e); }
 
 /// A body on fibers, at once: body(machine, shared, args).
 template <int kWidth, class Shared, class Args, class Body>
-void run_body(platform::Geometry geometry, std::uint64_t seed, const Args& args, Body body) {
-  run_fibers<kWidth, Shared>(geometry, [&](auto& m, Shared& shared) { body(m, shared, args); }, {.seed = seed});
+void run_body(platform::Geometry geometry, const FiberOptions& options, const Args& args, Body body) {
+  run_fibers<kWidth, Shared>(
+      geometry, [&](auto& m, Shared& shared) { body(m, shared, args); }, options);
 }
 
 template <int kWidth>
-void run_dispatch(platform::Geometry geometry, std::uint64_t seed, const kernels::DispatchArgs& args) {
+void run_dispatch(platform::Geometry geometry, const FiberOptions& options, const kernels::DispatchArgs& args) {
   const kernels::Kernel kernel = kernels::kernel_for(args, geometry, kWidth);
   if (kernel == kernels::Kernel::ll)
     return run_body<kWidth, kernels::DispatchLlShared>(
-        geometry, seed, args, [](auto& m, auto& shared, const auto& a) { kernels::dispatch_ll(m, shared, a); });
-  run_body<kWidth, kernels::DispatchShared>(geometry, seed, args, [&](auto& m, auto& shared, const auto& a) {
+        geometry, options, args, [](auto& m, auto& shared, const auto& a) { kernels::dispatch_ll(m, shared, a); });
+  run_body<kWidth, kernels::DispatchShared>(geometry, options, args, [&](auto& m, auto& shared, const auto& a) {
     kernel == kernels::Kernel::latency ? kernels::dispatch_latency(m, shared, a) : kernels::dispatch(m, shared, a);
   });
 }
 template <int kWidth>
-void run_expert_rows(platform::Geometry geometry, std::uint64_t seed, const kernels::ExpertRowsArgs& args) {
+void run_expert_rows(platform::Geometry geometry, const FiberOptions& options, const kernels::ExpertRowsArgs& args) {
   if (kernels::kernel_for(args, geometry, kWidth) == kernels::Kernel::latency)
     return run_body<kWidth, kernels::ExpertRowsLatencyShared>(
-        geometry, seed, args, [](auto& m, auto& shared, const auto& a) { kernels::expert_rows_latency(m, shared, a); });
+        geometry, options, args,
+        [](auto& m, auto& shared, const auto& a) { kernels::expert_rows_latency(m, shared, a); });
   run_body<kWidth, kernels::ExpertRowsShared>(
-      geometry, seed, args, [](auto& m, auto& shared, const auto& a) { kernels::expert_rows(m, shared, a); });
+      geometry, options, args, [](auto& m, auto& shared, const auto& a) { kernels::expert_rows(m, shared, a); });
 }
 template <int kWidth, Dtype kDtype, CombineQuant kQuant, bool kByExpert>
-void run_combine(platform::Geometry geometry, std::uint64_t seed, const kernels::CombineArgs& args) {
+void run_combine(platform::Geometry geometry, const FiberOptions& options, const kernels::CombineArgs& args) {
   if constexpr (ll_packet::carries(kDtype, kQuant) && !kByExpert)
     if (kernels::kernel_for(args, geometry, kWidth) == kernels::Kernel::ll)
-      return run_body<kWidth, Nothing>(geometry, seed, args,
+      return run_body<kWidth, Nothing>(geometry, options, args,
                                        [](auto& m, Nothing&, const auto& a) { kernels::combine_ll<kDtype>(m, a); });
-  run_body<kWidth, Nothing>(geometry, seed, args, [](auto& m, Nothing&, const auto& a) {
+  run_body<kWidth, Nothing>(geometry, options, args, [](auto& m, Nothing&, const auto& a) {
     kernels::combine<kDtype, kQuant, kByExpert>(m, a);
   });
 }
@@ -72,29 +74,39 @@ FiberRuns make_fiber_runs() {
   return runs;
 }
 
+/// Launches of one block alone.
+inline bool is_single(const kernels::DispatchArgs& args) { return args.step == kernels::DispatchStep::finish; }
+inline bool is_single(const kernels::ExpertRowsArgs&) { return false; }
+inline bool is_single(const kernels::CombineArgs& args) {
+  return args.step == kernels::CombineStep::enter || args.step == kernels::CombineStep::meet;
+}
+
 /// Enqueues a body, with the executor's choices in the arguments unless it leaves them to the library.
-template <class Args, FiberRun<Args> kRun>
+template <int kWidth, class Args, FiberRun<Args> kRun>
 void launch_fibers(platform::Geometry geometry, StreamHandle stream, const Args& asked) {
   Args args = asked;
-  const Executor executor = executor_at(args.call.peers.base[args.call.peers.rank]);
+  const FiberExecutor executor = executor_at(args.call.peers.base[args.call.peers.rank]);
   if (!executor.as_asked) {
     set_splits(args, executor);
-    geometry = {executor.num_blocks, executor.num_threads};
+    geometry = {is_single(args) ? 1 : executor.num_blocks, executor.num_threads};
+    if (executor.num_waiting_blocks && kernels::waits(args, geometry, kWidth))
+      geometry.num_blocks = min(geometry.num_blocks, executor.num_waiting_blocks);
   }
-  platform::cpu::enqueue_on(stream, [args, geometry, seed = executor.seed] { kRun(geometry, seed, args); });
+  const FiberOptions options{executor.seed, executor.multiprocessors};
+  platform::cpu::enqueue_on(stream, [args, geometry, options] { kRun(geometry, options, args); });
 }
 
 template <int kWidth>
 kernels::LaunchTable make_fiber_launches() {
   kernels::LaunchTable t;
-  t.dispatch = launch_fibers<kernels::DispatchArgs, run_dispatch<kWidth>>;
-  t.expert_rows = launch_fibers<kernels::ExpertRowsArgs, run_expert_rows<kWidth>>;
+  t.dispatch = launch_fibers<kWidth, kernels::DispatchArgs, run_dispatch<kWidth>>;
+  t.expert_rows = launch_fibers<kWidth, kernels::ExpertRowsArgs, run_expert_rows<kWidth>>;
   t.max_resident_blocks = [](int) { return 1; };
-#define XD_COMBINE(dtype, wire)                                                                          \
-  t.combine[static_cast<int>(Dtype::dtype)][static_cast<int>(CombineQuant::wire)][0] =                   \
-      launch_fibers<kernels::CombineArgs, run_combine<kWidth, Dtype::dtype, CombineQuant::wire, false>>; \
-  t.combine[static_cast<int>(Dtype::dtype)][static_cast<int>(CombineQuant::wire)][1] =                   \
-      launch_fibers<kernels::CombineArgs, run_combine<kWidth, Dtype::dtype, CombineQuant::wire, true>>;
+#define XD_COMBINE(dtype, wire)                                                                                  \
+  t.combine[static_cast<int>(Dtype::dtype)][static_cast<int>(CombineQuant::wire)][0] =                           \
+      launch_fibers<kWidth, kernels::CombineArgs, run_combine<kWidth, Dtype::dtype, CombineQuant::wire, false>>; \
+  t.combine[static_cast<int>(Dtype::dtype)][static_cast<int>(CombineQuant::wire)][1] =                           \
+      launch_fibers<kWidth, kernels::CombineArgs, run_combine<kWidth, Dtype::dtype, CombineQuant::wire, true>>;
 #include "built_instances.def"
 #undef XD_COMBINE
   return t;

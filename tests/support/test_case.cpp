@@ -49,6 +49,7 @@ void visit(Test& t, Member&& member) {
   member("blocks", t.executor.num_blocks);
   member("threads", t.executor.num_threads);
   member("splits", t.executor.splits_per_row);
+  member("num_waiting_blocks", t.executor.num_waiting_blocks);
   member("as_asked", t.executor.as_asked);
   member("push", t.executor.push);
   member("order", t.executor.seed);

@@ -15,6 +15,7 @@ namespace crossdock::testing {
 struct Executor {
   int width = 0;
   int num_blocks = 1;
+  int num_waiting_blocks = 0;  ///< of launches that wait; fewer than num_blocks: calls are made in steps. 0: num_blocks
   int num_threads = 64;
   int splits_per_row = 1;
   bool as_asked =

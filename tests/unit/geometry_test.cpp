@@ -69,6 +69,24 @@ TEST(Geometry, WhatIsAskedIsDoneAndTheRestIsTheRules) {
   EXPECT_EQ(splits_per_row.geometry.num_threads, 512);
 }
 
+TEST(Geometry, BlocksThatWaitLeaveRoom) {
+  EXPECT_EQ(default_reserved_sms(132), 32);
+  EXPECT_EQ(default_reserved_sms(46), 11);
+  EXPECT_EQ(waiting_blocks(132, 32, 2, 1), 50);
+  EXPECT_EQ(waiting_blocks(132, 32, 1, 1), 66) << "half at most";
+  EXPECT_EQ(waiting_blocks(132, 0, 1, 1), 66);
+  EXPECT_EQ(waiting_blocks(132, 32, 2, 8), 6);
+  EXPECT_EQ(waiting_blocks(132, 100, 4, 1), 8);
+  EXPECT_EQ(waiting_blocks(132, 131, 4, 2), 1) << "one at least";
+  for (const int num_sms : {1, 2, 4, 10, 16, 46, 304})
+    for (const int calls : {1, 2, 4})
+      for (const int ranks : {1, 2, 8}) {
+        const int reserved = default_reserved_sms(num_sms), each = waiting_blocks(num_sms, reserved, calls, ranks);
+        EXPECT_GE(each, 1);
+        EXPECT_TRUE(each == 1 || each * calls * ranks <= num_sms - reserved) << num_sms;
+      }
+}
+
 TEST(Geometry, WhatDoesNotFitIsCut) {
   const Choice choice = choose(kMi300x, 4096, 14336, {.num_blocks = 5000, .num_warps = 99, .splits_per_row = 99}, 304);
   EXPECT_EQ(choice.geometry.num_blocks, 304);

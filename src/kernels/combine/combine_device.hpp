@@ -1,12 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-// combine: the rows of a token, computed on the ranks that own its experts, summed at its home.
+// combine: sums a token's rows, which the ranks of its experts have computed, at its home rank, the rank that owns the
+// token.
 //
-// Push: every rank writes one wire row per received row into the combine slots of its home, then signals; the home sums
-// what has landed. Pull (rows in the library's buffer): nothing moves before the signal, the home reads
-// the peers' rows. Fused: the caller's kernel has pushed already.
-// Edges: enter (only after another combine on this buffer set: the combine slots of that one have been read),
-//        ready (all rows of a rank are where their homes read them).
-// Every block waits for ready, which needs all blocks of the peers: the launch checks that a grid is resident together.
+// Push: for every received row, a rank stores one wire row (the form of a row on the link, codec/wire_row.hpp) into a
+// combine slot at the home rank, then signals. The home rank sums what has landed.
+// Pull (rows in the library's buffer): no row moves before the signal. Then the home rank reads the rows of its peers.
+// Fused: the caller's kernel has pushed the rows already.
+// Edges (release/acquire pairs between ranks, docs/protocol.md):
+//   enter    only for a push after another combine on this buffer set: the sender has read that one's combine slots.
+//   ready    all rows of its sender are where their home ranks read them.
+// No deadlock, in one launch (CombineStep::whole): every block waits for ready of all ranks, and a rank that pushes
+// signals it after all its blocks have pushed. So all blocks must be resident together; src/op limits the grid to that.
+// In several launches, `enter` and `meet` wait, with one block each. `send` and `reduce` move rows and wait for nobody.
 #pragma once
 
 #include <type_traits>
@@ -19,9 +24,11 @@
 
 namespace crossdock::kernels {
 
-/// Up to so many blocks do not fill the link with two units a lane when they pull: 2 x H200 (2026-11-23).
+/// Pull: up to this number of blocks, loads of two units per lane do not fill the link. Measured on 2 x H200
+/// (2026-11-23).
 inline constexpr int kFewPullers = 32;
 
+/// kByExpert: the caller's rows are expert rows; else they are received rows.
 template <class M, Dtype kDtype, CombineQuant kQuant, bool kByExpert>
 struct Combine {
   using Row = codec::WireRow<kDtype, kQuant>;
@@ -29,7 +36,8 @@ struct Combine {
   using Floats = platform::Floats;  // f32 values that the machine handles at once
 
   static constexpr bool kCanPull = kQuant == CombineQuant::none && !kByExpert;
-  /// The dtypes that models combine get more units a lane; each way to sum costs code. Not with 64 lanes: clang spills there.
+  /// Whether there are variants of the sum that load more units per lane. Only for bf16 and f16, which models use,
+  /// because each variant costs code size. Not for warps of 64: clang spills registers there.
   static constexpr bool kHoldsMany = M::kWidth <= 32 && !kByExpert && (kDtype == Dtype::bf16 || kDtype == Dtype::f16);
 
   M& m;
@@ -41,33 +49,52 @@ struct Combine {
   const std::uint64_t poison = load_poison(m, call);
   const std::uint64_t epoch = clock.epoch;
   const std::int32_t num_units = ceil_div(static_cast<std::int32_t>(shape.combine_row_bytes), 16 * Row::kRowPacks);
-  const Source& source = args.source;  // not a copy: one combine would need stack for scalar registers on AMD
+  const Source& source = args.source;  // a reference: with a copy, one instance spills scalar registers on AMD
   bool failed = false;                 // as this thread knows it
 
+  /// Push: waits for permission and sends rows. All: signals ready, waits for ready of all ranks, then sums. If a
+  /// thread finds a failure, its block skips the rest: a failed rank signals nothing but poison.
   XD_FN void run() {
     const bool pushes = source == Source::slots || args.combine_topk_weights;
     mark(Phase::begin);
     failed = record_poison(m, call, poison);
-    if (pushes && clock.after_combine) mark(Phase::wait_enter);
-    if (pushes && !may_push()) return;
-    if (pushes) mark(Phase::send);
-    if (source == Source::slots) send_rows();
-    if (args.combine_topk_weights) send_weights();
-    signal_ready(pushes);
+    if (pushes && does(CombineStep::enter) && !enter()) return;
+    if (pushes && does(CombineStep::send) && !send()) return;
     const std::int64_t tokens = args.num_tokens >= 0 ? args.num_tokens : num_planned_tokens(call);
-    const Range items = share_of(tokens * args.reduce.count, m.block(), m.num_blocks());
-    if (!reduce_when_ready(items)) return;
+    if (does(CombineStep::meet) || does(CombineStep::reduce)) {
+      if (!pushes && does(CombineStep::meet)) signal_ready(false);
+      const Range items = share_of(tokens * args.reduce.count, m.block(), m.num_blocks());
+      if (!reduce_when_ready(does(CombineStep::reduce) ? items : Range{0, 0})) return;
+    }
+    if (!does(CombineStep::reduce)) return;
     if (args.combine_topk_weights) reduce_weights(tokens);
     if (source != Source::slots || shape.fused)
-      recheck_poison(m, call);  // fused: combine slots may be handed out again
+      recheck_poison(m, call);  // the caller's kernels write what was read: pulled rows, or slots of a fused exchange
     advance_clock(m, whole_block(m), call, epoch, true);
     mark(Phase::end);
+  }
+
+  XD_FN bool does(CombineStep step) const { return args.step == CombineStep::whole || args.step == step; }
+
+  /// False: the group has failed.
+  XD_FN bool enter() {
+    if (clock.after_combine) mark(Phase::wait_enter);
+    return may_push();
+  }
+  XD_FN bool send() {
+    if (args.step == CombineStep::send && m.sync_block_or(failed)) return false;
+    mark(Phase::send);
+    if (source == Source::slots) send_rows();
+    if (args.combine_topk_weights) send_weights();
+    signal_ready(true);
+    return true;
   }
 
   XD_FN void mark(Phase phase) { kernels::mark(m, call, epoch, phase, true); }
   XD_FN CombineSignals<M> signals() { return {m, args, epoch}; }
 
-  /// After a dispatch its counts were the permission to push; after another combine it takes a word of its own.
+  /// Waits for permission to write combine slots. After a dispatch, its counts were the permission; after another
+  /// combine, enter is. False: the group has failed.
   XD_FN bool may_push() { return clock.after_combine ? exchange_enter() : !m.sync_block_or(failed); }
 
   XD_FN bool exchange_enter() {
@@ -75,12 +102,14 @@ struct Combine {
     return signals().wait(call.buffer_set.enter_words, failed, Edge::enter, Phase::wait_enter);  // edge enter: wait
   }
 
-  /// Rows that earlier kernels wrote need no arrival; rows that this one pushes need all its blocks.
+  /// If this kernel pushes rows, the block that finishes last signals. Else earlier kernels wrote the rows, and block 0
+  /// signals at once.
   XD_FN void signal_ready(bool pushed) {
     if (pushed ? arrive_last(m, &call.local<memory::BufferSetState>(call.buffer_set.state)->arrivals) : m.block() == 0)
       signals().signal(call.buffer_set.ready_words, failed, pushed);  // edge ready: signal
   }
 
+  /// Push: stores the wire row of each received row into its combine slot at the home rank.
   XD_FN void send_rows() {
     const std::uint32_t splits = args.send.count;
     const Range items = share_of(call.local<Counts>(call.plan.counts)->num_rows * splits, m.block(), m.num_blocks());
@@ -101,6 +130,7 @@ struct Combine {
     }
   }
 
+  /// Rows that are summed here or cast directly: a lane computes its units in f32 and encodes them.
   XD_FN void send_values(std::int64_t row, wire::PeerPtr to, Units units) {
     constexpr int kUnits = Row::kUnitsAtOnce;
     Sent sent = sent_of(row);
@@ -114,7 +144,7 @@ struct Combine {
     }
   }
 
-  /// The caller's row, as it is.
+  /// The caller's row, widened to f32. It has the interface of ExpertSum.
   struct PlainRow {
     M& m;
     const std::byte* row;
@@ -127,7 +157,8 @@ struct Combine {
       Row::widen_packs(packs, *values);
     }
   };
-  /// What is sent for a received row: the row, or the weighted sum of its expert rows.
+  /// What is sent for a received row: the caller's row, or in the layouts by expert the weighted sum of its expert
+  /// rows.
   using Sent = std::conditional_t<kByExpert, ExpertSum<M, Row>, PlainRow>;
   XD_FN Sent sent_of(std::int64_t row) {
     if constexpr (kByExpert)
@@ -136,7 +167,8 @@ struct Combine {
       return {m, args.rows + row * shape.combine_row_bytes, shape.combine_row_bytes};
   }
 
-  /// fp8_blockwise: neighbouring lanes share a block of 128 elements and agree on its exponent.
+  /// fp8_blockwise: kLanes neighbouring lanes share a block of 128 elements. They find its exponent by a maximum over
+  /// the lanes; the first of them stores it behind the codes of the row.
   XD_FN void send_blocks(std::int64_t row, wire::PeerPtr to, Units units) {
     constexpr int kLanes = M::kWidth < Row::kUnitsPerBlock ? M::kWidth : Row::kUnitsPerBlock;
     constexpr int kUnitsPerLane = Row::kUnitsPerBlock / kLanes, kBlocks = M::kWidth / kLanes;
@@ -164,7 +196,7 @@ struct Combine {
     }
   }
 
-  /// Loads a unit; returns the largest finite magnitude in it.
+  /// Loads a unit into `values` and returns the largest finite magnitude in it.
   XD_FN float load_magnitudes(Sent& sent, std::int32_t unit, Floats (*values)[Row::kFloats]) {
     sent.template add_to<1>(values, unit, num_units);
     Floats amax{};
@@ -182,6 +214,7 @@ struct Combine {
   /// Weights start at the last warp, which is idle when rows are few.
   XD_FN int from_last() const { return m.num_threads() - 1 - m.thread(); }
 
+  /// Second result: sends the weights of each received row to the weights of its combine slot.
   XD_FN void send_weights() {
     const std::int64_t rows = call.local<Counts>(call.plan.counts)->num_rows;
     const float* weights = args.topk_weights ? args.topk_weights : call.local<float>(call.plan.topk_weights);
@@ -193,7 +226,8 @@ struct Combine {
     }
   }
 
-  /// Rows of one token at its distinct ranks, in the order in which its ids first name them; null where none was kept.
+  /// Where a token's rows are read: one per distinct rank, in the order in which its ids first name them; null if that
+  /// rank has dropped the row. Fused: one per id, see rows_of_ids().
   template <int kRanks>
   struct TokenSources {
     wire::PeerPtr row[kRanks];
@@ -213,8 +247,9 @@ struct Combine {
     return from;
   }
 
-  /// The fewer ranks a token can have, the more units of it a lane loads at once. Not where many blocks pull: they fill the
-  /// link anyway, and the more they load at once, the further apart they end.
+  /// Chooses how many units a lane loads at once: more if a token has rows at fewer ranks, so that the number of loads
+  /// in flight stays the same. Not if many blocks pull: they fill the link anyway, and with larger loads some of them
+  /// end much later than others.
   XD_FN bool reduce_when_ready(const Range& items) {
     if constexpr (kHoldsMany) {
       const bool many_pull = kCanPull && source == Source::peers && m.num_blocks() > kFewPullers;
@@ -224,7 +259,14 @@ struct Combine {
     }
     return reduce_when_ready<kMaxRanks, Row::kUnitsAtOnce>(items);
   }
-  /// Tokens have at most `kRanks` ranks. Pull: a warp looks up its first rows before the wait.
+  /// Step reduce follows a launch that has waited. False: the group has failed.
+  XD_FN bool wait_ready() {
+    if (args.step == CombineStep::reduce) return !m.sync_block_or(failed);
+    mark(Phase::wait_ready);
+    return signals().wait(call.buffer_set.ready_words, failed, Edge::ready, Phase::wait_ready);  // edge ready: wait
+  }
+  /// Waits for ready, then sums. `kRanks`: most ranks of a token. `kUnits`: units that a lane loads at once. Pull: a
+  /// warp looks up the rows of its first token before the wait, which hides these loads. False: the group has failed.
   template <int kRanks, int kUnits>
   XD_FN bool reduce_when_ready(const Range& items) {
     const std::uint32_t splits = args.reduce.count;
@@ -232,10 +274,7 @@ struct Combine {
     TokenSources<kRanks> from{};
     bool known = kCanPull && source == Source::peers && item < items.end;
     if (known) from = sources_of<kRanks>(args.reduce.div_count(item));
-    mark(Phase::wait_ready);
-    const bool ok =
-        signals().wait(call.buffer_set.ready_words, failed, Edge::ready, Phase::wait_ready);  // edge ready: wait
-    if (!ok) return false;
+    if (!wait_ready()) return false;
     mark(Phase::reduce);
     for (; item < items.end; item += m.num_warps()) {
       const std::int64_t token = args.reduce.div_count(item);
@@ -253,7 +292,7 @@ struct Combine {
     return true;
   }
 
-  /// Sum over distinct ranks.
+  /// Sums the rows of a token over its distinct ranks in f32, and rounds once.
   template <int kRanks, int kUnits>
   XD_FN void reduce_ranks(const TokenSources<kRanks>& from, Units units, std::byte* out) {
     for (std::int32_t unit = units.first + m.lane(); unit < units.end; unit += kUnits * M::kWidth) {
@@ -271,7 +310,7 @@ struct Combine {
     }
   }
 
-  /// Issues all loads of a lane's units before the first is used: a peer's memory is far.
+  /// Issues all loads of a lane's units before the first is used, because loads from a peer take long.
   template <int kRanks, int kUnits>
   XD_FN void load_units(const TokenSources<kRanks>& from, std::int32_t unit, std::int32_t end, Bytes16 (*raw)[kRanks]) {
     XD_UNROLL(8)
@@ -295,10 +334,10 @@ struct Combine {
     Row::add(values, sum);
   }
 
-  /// Fused: the caller may ask for more tokens than the plan has; nobody has kept those.
+  /// False for tokens past T of the plan. Fused: the caller may ask for more tokens than that; their sum is 0.
   XD_FN bool is_planned(std::int64_t token) const { return token < num_planned_tokens(call); }
 
-  /// Fused: sum over the ids that were kept, one combine slot each.
+  /// Fused: sums over the ids whose rows were kept, one combine slot per id, kMaxRanks of them at once.
   XD_FN void reduce_ids(std::int64_t token, Units units, std::byte* out) {
     constexpr int kUnits = Row::kUnitsAtOnce;
     const std::uint64_t kept = is_planned(token) ? call.local<std::uint64_t>(call.plan.kept_ids)[token] : 0;
@@ -318,7 +357,7 @@ struct Combine {
           Row::store_row(m, out, unit + u * M::kWidth, shape.combine_row_bytes, sum[u]);
     }
   }
-  /// Combine slots of as many ids as a token can have ranks, from `first_id` on.
+  /// Combine slots of ids [first_id, first_id + kMaxRanks); null for ids that were not kept.
   XD_FN TokenSources<kMaxRanks> rows_of_ids(std::int64_t token, std::uint64_t kept, int first_id) const {
     const wire::PeerPtr first = call.remote(rank, call.buffer_set.combine_slots) +
                                 layout::fused_combine_slot(token, 0, shape) * shape.wire_row_bytes;
@@ -331,6 +370,7 @@ struct Combine {
     return rows;
   }
 
+  /// Second result: for each id, sums the weights that the token's ranks have sent.
   XD_FN void reduce_weights(std::int64_t tokens) {
     const Range share = share_of(tokens, m.block(), m.num_blocks());
     for (std::int64_t i = share.first * shape.top_k + from_last(); i < share.end * shape.top_k; i += m.num_threads()) {

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// combine of small batches in one hop: every rank stores its rows as LL packets into slots at their homes, and each home sums
-// what arrives. Rows need no signal, blocks need not arrive together, nothing is pulled.
+// combine of small batches, without a signal between the rows and their sum. Every rank stores its rows as LL packets
+// into slots at their home ranks, and each home rank sums a row as soon as its packets are there. No block waits for
+// the others of its rank, and nothing is pulled.
 //
-// Written by: this rank into the slots of the homes of its rows; the result at the home.
-// Read by: the caller after the kernel.
-// Edges: ready (its word carries the mode and says that its sender has begun; packets show their own arrival). No enter: there
-//        are two sets of slots, see dispatch_ll_device.hpp, and combine slots are not used.
+// Writes: packets into the slots of home ranks; the result of this rank's tokens.
+// Readers: the caller after the kernel.
+// Edges: ready. Its word says only that the sender has begun, and in which combine mode; each packet carries the epoch.
+// enter is not needed: there are two sets of slots, see dispatch_ll_device.hpp, and combine slots are not used.
 #pragma once
 
 #include "codec/wire_row.hpp"
@@ -18,7 +19,7 @@ template <class M, Dtype kDtype>
 struct CombineLl {
   using Row = codec::WireRow<kDtype, CombineQuant::none>;
   static constexpr int kAtOnce = 2;  // ranks whose packets a lane loads at once; four spill on sm_90
-  /// Ranks that a token's row went to and that kept it; -1: none.
+  /// Ranks that a token went to and that kept its row; -1: none.
   struct Ranks {
     int of[kAtOnce];
   };
@@ -31,15 +32,17 @@ struct CombineLl {
   const std::uint64_t poison = load_poison(m, call);
   const LlPackets<M> packets{m, call, epoch};
   const std::uint32_t parts = LlPackets<M>::parts_of(shape.combine_row_bytes);
-  /// The last block waits until all ranks have begun. It moves no part of a row where there are other blocks.
+  /// The last block waits for ready of all ranks: it compares the modes, and a rank that ends this operation knows that
+  /// all have begun it. The block moves no part of a row if there are others.
   const bool is_control_block = m.block() == m.num_blocks() - 1;
   const int movers = max(1, m.num_blocks() - 1);
   const std::uint32_t step = movers * m.num_warps();
   const std::uint32_t first = m.block() < movers ? m.block() * m.num_warps() + m.warp() : ~0u;
   const std::uint32_t row_items = items_of(call.local<Counts>(call.plan.counts)->num_rows);
   const std::uint32_t token_items = items_of(num_planned_tokens(call));
-  Ranks ranks = ranks_of(first, 0);  // of this warp's first token, loaded before anything waits
+  Ranks ranks = ranks_of(first, 0);  // of this warp's first token; loaded before the first wait
 
+  /// Sends all rows without a wait, then sums; the waits for packets are in add_some().
   XD_FN void run() {
     mark(Phase::begin);
     if (m.sync_block_or(record_poison(m, call, poison))) return;
@@ -63,6 +66,7 @@ struct CombineLl {
 
   XD_FN std::uint32_t items_of(std::int64_t rows) const { return static_cast<std::uint32_t>(rows) * parts; }
 
+  /// Stores this warp's parts of the caller's rows, as packets, into the slots at their home ranks.
   XD_FN void send_rows() {
     for (std::uint32_t item = first; item < row_items; item += step) {
       const std::uint32_t row = item / parts, part = item % parts;
@@ -72,7 +76,7 @@ struct CombineLl {
     }
   }
 
-  /// Ranks [o, o + kAtOnce) of an item's token.
+  /// The o-th rank of an item's token, and the next ones.
   XD_FN Ranks ranks_of(std::uint32_t item, int o) const {
     Ranks ranks;
     const memory::Route* routes =
@@ -94,7 +98,8 @@ struct CombineLl {
     }
   }
 
-  /// Sum over distinct ranks, in the order in which the token's ids first name them. False: the group has failed.
+  /// Sums one part of a token's row over its distinct ranks, in the order in which the token's ids first name them.
+  /// False: the group has failed.
   XD_FN bool sum(std::uint32_t item) {
     const int token = static_cast<int>(item / parts), part = static_cast<int>(item % parts);
     platform::Floats sums[ll_packet::kUnitsPacked][Row::kFloats];

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The signals of combine. A word of edge enter or ready carries the epoch and the mode of its sender: whether it pulls, whether
-// it is fused, whether it sends weights. All ranks must combine in the same mode.
+// The signals of combine. A word of edge enter or ready carries the epoch and the sender's combine mode: pull, fused,
+// with weights. All ranks must combine in the same mode.
 #pragma once
 
 #include "kernels/common/phase_device.hpp"
@@ -27,8 +27,8 @@ struct CombineSignals {
            (args.source == Source::fused ? sync::kFusedRows : 0) | (args.combine_topk_weights ? sync::kWithWeights : 0);
   }
 
-  /// Signals all ranks, this one included, in their words at `words`. A thread that has seen poison (`failed`) does not.
-  /// `this_kernel`: releases the stores of this kernel too, not only those of earlier ones.
+  /// Signals all ranks, this one included, in their words at `words`. A thread that has seen poison (`failed`) does
+  /// not. `this_kernel`: releases the stores of this kernel too, not only those of earlier ones.
   XD_FN void signal(std::uint64_t words, bool failed, bool this_kernel) {
     for (int p = m.thread(); p < shape.num_ranks && !failed; p += m.num_threads()) {
       const wire::PeerPtr to = call.remote(call.peers.after(p), words) + rank * 8;
@@ -37,7 +37,8 @@ struct CombineSignals {
     }
   }
 
-  /// Waits for the words of all ranks. False: the group has failed, or a rank combines in another mode.
+  /// Waits for the words of all ranks. False: the group has failed, or a rank combines in another mode. A word of a
+  /// later epoch ends the wait too; its sender has compared the modes of this one already.
   XD_FN bool wait(std::uint64_t words, bool failed, Edge edge, Phase phase) {
     bool ok = !failed;
     for (int s = m.thread(); s < shape.num_ranks && ok; s += m.num_threads()) {

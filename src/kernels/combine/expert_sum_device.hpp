@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a rank sends home for a received row by expert: its expert rows, weighted, summed in the order of its ids.
+// The row that a rank sends to the home rank in the layouts by expert: the weighted sum of the expert rows of one
+// received row, in the order of its ids.
 #pragma once
 
 #include "kernels/common/args.hpp"
@@ -11,7 +12,8 @@ struct ExpertSum {
   using Bytes16 = platform::Bytes16;
   using Floats = platform::Floats;
 
-  /// Ids whose rows are under way together. A wide warp asks for more with each, and has no scalars for more of them.
+  /// Ids whose expert rows are loaded at once. Fewer for warps of 64: each id loads more bytes there, and the scalar
+  /// registers do not suffice for more ids.
   static constexpr int kAtOnce = min(M::kWidth <= 32 ? 8 : 4, Row::kPacksAtOnce / (Row::kUnitsAtOnce * Row::kRowPacks));
 
   /// Expert rows of neighbouring ids and their weights; null where an id has none here.
@@ -22,30 +24,32 @@ struct ExpertSum {
 
   M& m;
   const Call& call;
-  const std::byte* rows;   // of the experts
-  const std::int64_t row;  // received
+  const std::byte* rows;   // expert rows: the outputs of the caller's experts
+  const std::int64_t row;  // index of the received row
 
-  /// Adds the sum to the units of a lane: the first at `unit`, those that lie before `end`.
+  /// Adds the sum to `values`, the units unit, unit + kWidth, ... of a lane, as far as they lie before `end`.
   template <int kUnits>
   XD_FN void add_to(Floats (*values)[Row::kFloats], std::int32_t unit, std::int32_t end) {
     for (int id = 0; id < call.shape.top_k; id += kAtOnce) add_some<kUnits>(some_from(id), values, unit, end);
   }
 
+  /// Looks up ids [id, id + kAtOnce) of the received row: the expert row of each, and its weight.
   XD_FN Some some_from(int id) const {
-    const std::int32_t* buffer_sets = call.local<std::int32_t>(call.plan.expert_of_row) + row * call.shape.top_k + id;
-    std::int32_t buffer_set[kAtOnce];
+    const std::int32_t* slots = call.local<std::int32_t>(call.plan.expert_of_row) + row * call.shape.top_k + id;
+    std::int32_t slot[kAtOnce];
     XD_UNROLL(8)
-    for (int e = 0; e < kAtOnce; ++e) buffer_set[e] = id + e < call.shape.top_k ? buffer_sets[e] : -1;
+    for (int e = 0; e < kAtOnce; ++e) slot[e] = id + e < call.shape.top_k ? slots[e] : -1;
     Some some{};
     XD_UNROLL(8)
     for (int e = 0; e < kAtOnce; ++e) {
-      if (buffer_set[e] < 0) continue;
-      some.row[e] = rows + buffer_set[e] * call.shape.combine_row_bytes;
-      some.weight[e] = call.local<float>(call.plan.expert_weights)[buffer_set[e]];
+      if (slot[e] < 0) continue;
+      some.row[e] = rows + slot[e] * call.shape.combine_row_bytes;
+      some.weight[e] = call.local<float>(call.plan.expert_weights)[slot[e]];
     }
     return some;
   }
 
+  /// Loads all units of all rows first, then adds: each product and each sum is rounded to f32 by itself.
   template <int kUnits>
   XD_FN void add_some(const Some& some, Floats (*values)[Row::kFloats], std::int32_t unit, std::int32_t end) {
     Bytes16 packs[kUnits][kAtOnce][Row::kRowPacks] = {};

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Arguments of kernels: plain values, made once per call in op/ and passed by value.
+// Arguments of kernels: plain values, which src/op fills on the host for each call and passes by value.
 #pragma once
 
 #include "memory/peers.hpp"
@@ -15,7 +15,9 @@ namespace crossdock::kernels {
 /// Warps of a block, at most.
 inline constexpr int kMaxWarps = platform::kMaxThreads / 32;
 
-/// What every kernel of an exchange needs. Offsets are absolute: they are those of one buffer set and one plan.
+/// What every kernel needs. The arena of a rank holds several buffer sets (receive rows, combine slots and signal words
+/// of one use) and several plans (results of routing). `buffer_set` and `plan` are offsets from the start of the arena,
+/// for the buffer set and the plan of this call.
 struct Call {
   memory::Peers peers;
   sync::FaultView faults;
@@ -23,22 +25,23 @@ struct Call {
   memory::BufferSetRegions buffer_set;
   memory::PlanRegions plan;
   std::int32_t plan_idx;
-  std::int64_t plan_bytes;  // from one plan to the next
+  std::int64_t plan_bytes;  // distance from one plan to the next
 
-  /// A region of this rank.
+  /// Address of a region in this rank's own arena.
   template <class T>
   XD_FN T* local(std::uint64_t offset) const {
     return peers.local<T>(offset);
   }
-  /// A region of rank `peer`, which may be this one.
+  /// Address of a region in the arena of rank `peer`, which may be this rank.
   XD_FN wire::PeerPtr remote(int peer, std::uint64_t offset) const { return {peers, peer, offset}; }
-  /// A region of plan `idx` of rank `peer`, from the offset in this call's plan: ranks may use different plans.
+  /// Address of a region in plan `idx` of rank `peer`; `offset` is that of the region in this call's own plan. For one
+  /// dispatch, ranks may use plans of different index.
   XD_FN wire::PeerPtr remote_plan(int peer, int idx, std::uint64_t offset) const {
     return remote(peer, offset + (idx - plan_idx) * plan_bytes);
   }
 };
 
-/// How a row is split over warps, in units of 16 bytes.
+/// How a row is split over warps. A unit is 16 bytes of a row, a split is the part of a row that one warp moves.
 struct RowSplits {
   std::int32_t count, units_per_split;
   Divisor div_count;
@@ -49,54 +52,84 @@ struct RowSplits {
   }
 };
 
+/// What a launch of a call does. A call whose blocks are few is one launch. A call that needs more blocks than may wait for
+/// others (see waits() in choose_kernel.hpp) is several launches in a row: those that wait have few blocks, those that move
+/// rows have many and wait for nobody.
+enum class DispatchStep : std::uint8_t {
+  whole,
+  route,   // routes, publishes and awaits the counts, writes the plan
+  move,    // moves rows along the plan, signals done
+  finish,  // awaits done
+};
+enum class ExpertRowsStep : std::uint8_t {
+  whole,
+  count,  // each block leaves the counts of its rows
+  copy,   // copies rows; finds the counts of all blocks there
+};
+enum class CombineStep : std::uint8_t {
+  whole,
+  enter,   // exchanges enter, if the operation before was a combine
+  send,    // pushes rows and weights to their homes, signals ready
+  meet,    // signals ready, unless `send` has; awaits it
+  reduce,  // sums
+};
+
 struct DispatchArgs {
   Call call;
-  const std::byte* tokens;
+  const std::byte* tokens;  // a row for each token of this rank
   route::Ids topk_ids;
   const float* topk_weights;  // null: each weight is 1
   const std::byte* scales;
   bool aligned_scales;  // they can be moved 16 bytes at a time
   std::int32_t num_tokens;
-  const std::int32_t* num_tokens_on_device;
+  const std::int32_t* num_tokens_on_device;  // null: num_tokens holds
   RowSplits splits;
-  bool replay;  // along the plan's routes, no routing
+  bool replay;  // reuses the routes and metadata of the plan; topk_ids and topk_weights are not read
+  DispatchStep step;
 };
 
 struct ExpertRowsArgs {
   Call call;
   RowSplits splits;
-  bool replay;  // the plan's expert rows stand, only bytes move
+  bool replay;  // the plan has the expert rows already; only bytes are copied
+  ExpertRowsStep step;
 };
 
-/// Where combine finds the rows of a token: in this rank's combine slots, in the peers' combine buffers, or, one for each id,
-/// in this rank's combine slots.
+/// Where combine reads the rows that it sums.
+/// slots: this rank's combine slots, one per rank of a token; every rank pushes its rows there first.
+/// peers: the peers' combine buffers; this rank pulls.
+/// fused: this rank's combine slots, one per id of a token; the caller's kernel has written them.
 enum class Source : std::uint8_t { slots, peers, fused };
 
 struct CombineArgs {
   Call call;
-  const std::byte* rows;
-  const float* topk_weights;  // rows of the second result; null: the dispatched ones
+  const std::byte* rows;      // outputs of the caller's experts, by received row or by expert row
+  const float* topk_weights;  // of the received rows, summed as the second result; null: those that dispatch brought
   std::byte* out;
   float* out_topk_weights;
-  std::int32_t num_tokens;  // fused: T, -1 = of the plan
-  RowSplits send, reduce;
+  std::int32_t num_tokens;  // fused only: tokens of the result; -1: T of the plan
+  RowSplits send, reduce;   // of the rows that are pushed, and of the rows of the result
   Source source;
   bool combine_topk_weights;
+  CombineStep step;
 };
 
-/// Tokens whose rows a block of dispatch finds at once: one bit each in a word.
+/// Tokens that a block of dispatch routes at once: one bit each in a 64-bit word.
 inline constexpr int kChunk = 64;
 
-/// Blocks of dispatch_latency that move no rows: one publishes the counts, one counts the experts' tokens.
+/// Blocks of dispatch_latency that move no rows: one publishes the row counts, one counts (token, expert) pairs.
 inline constexpr int kControlBlocksLatency = 2;
 
 /// Blocks of dispatch_ll that move no rows: BlockRole names them.
 inline constexpr int kControlBlocks = 3;
 
-/// Local experts whose rows are assigned at once.
+/// Local experts that expert_rows handles in one pass over the rows: their counters fit in shared memory.
 inline constexpr int kExpertGroup = 512;
 
-/// Received rows up to which expert_rows_latency serves, and words of its bit map (rows x local experts).
+/// expert_rows: received rows up to which a block counts alone, which is faster than waiting for the counts of others.
+inline constexpr int kFewRows = 512;
+
+/// Limits of expert_rows_latency: received rows, and 32-bit words of its bit map (rows x local experts).
 inline constexpr int kMaxLatencyRows = 1024, kMaxLatencyWords = 4096;
 
 }  // namespace crossdock::kernels

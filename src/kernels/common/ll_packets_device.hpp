@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// LL packets: 12 bytes of a row and the epoch, stored as one, so that a row shows its own arrival and needs no signal. Here: how
-// the lanes of a warp pack, store, wait for and unpack a part of a row.
+// LL packets ("low latency", as in NCCL's LL protocol): 12 bytes of data and a 4-byte flag in one 16-byte store. The
+// flag is the epoch. A reader that sees the flag also sees the data, so a row needs no signal.
+// This file: how the lanes of a warp pack, store, wait for and unpack a part of a row.
 #pragma once
 
 #include "kernels/common/args.hpp"
@@ -13,34 +14,36 @@ namespace crossdock::kernels {
 template <class M>
 struct LlPackets {
   using Bytes16 = platform::Bytes16;
+  /// A lane's units of a part: 48 bytes of a row ...
   struct Units {
     Bytes16 unit[ll_packet::kUnitsPacked];
   };
+  /// ... and the four packets that carry them.
   struct Seen {
     Bytes16 packet[ll_packet::kPacketsOfUnits];
   };
-  static constexpr int kUnits = ll_packet::kUnitsPacked * M::kWidth;  // of a row that a warp packs at once
+  static constexpr int kUnits = ll_packet::kUnitsPacked * M::kWidth;  // in a part: what a warp packs at once
 
   M& m;
   const Call& call;
   const std::uint64_t epoch;
 
   XD_FN static int parts_of(std::int64_t row_bytes) { return ceil_div(static_cast<int>(row_bytes / 16), kUnits); }
-  /// This lane's i-th unit of a part.
+  /// Index in the row of this lane's i-th unit of a part.
   XD_FN int unit_at(int part, int i) const { return part * kUnits + i * M::kWidth + m.lane(); }
 
-  /// Slot of a token of `source` at rank `peer`, to write to. See layout::ll_slot.
+  /// Slot at rank `peer` for what rank `source` sends of `token`, to write to. See layout::ll_slot.
   XD_FN wire::PeerPtr peer_slot(int peer, int source, int token) const {
     return call.remote(peer, call.buffer_set.ll_packets) + first_packet(source, token) * ll_packet::kBytes;
   }
-  /// The same here, to read from.
+  /// The same slot at this rank, to read from.
   XD_FN const Bytes16* local_slot(int source, int token) const {
     return call.local<Bytes16>(call.buffer_set.ll_packets) + first_packet(source, token);
   }
 
   XD_FN Bytes16 packet_of(std::uint32_t a, std::uint32_t b, std::uint32_t c) const { return {{a, b, c, epoch_word()}}; }
 
-  /// What the row lacks of the part is zero.
+  /// Loads this lane's units of a part. Units past the end of the row are zero.
   XD_FN Units load(const std::byte* row, std::int64_t row_bytes, int part) const {
     Units units{};
     XD_UNROLL(3)
@@ -50,6 +53,7 @@ struct LlPackets {
     return units;
   }
 
+  /// Stores a lane's 12 words as four packets. Packet q of all lanes is contiguous.
   XD_FN void store(wire::PeerPtr slot, int part, const Units& units) const {
     const auto word = [&](int w) { return units.unit[w / 4].word[w % 4]; };
     const wire::PeerPtr packets = slot + packet_at(part) * ll_packet::kBytes;
@@ -68,7 +72,7 @@ struct LlPackets {
     return here;
   }
 
-  /// A lane's packets of a part. All loads are in flight at once.
+  /// Loads a lane's packets of a part once, without waiting. All loads are in flight together.
   XD_FN Seen look(const Bytes16* slot, int part) const {
     Seen seen;
     XD_UNROLL(4)
@@ -91,13 +95,14 @@ struct LlPackets {
       return is_here(*seen) ? -1 : source;
     });
   }
-  /// Polls until lacking(&other) is negative. Before that it is a rank whose packets are missing, and `other` is the epoch that
-  /// one of them carries.
+  /// Polls lacking(&other). It returns -1 when all packets have arrived, else a rank whose packets are missing, and
+  /// sets `other` to an epoch that the slot holds. False: the group has failed.
   template <class Lacking>
   XD_FN bool wait(Edge edge, Lacking&& lacking) const {
     return sync::wait_for(m, call.faults, sync::epoch_in_word(epoch), edge, lacking);
   }
 
+  /// Unit i, from the packets that carry it.
   XD_FN static Bytes16 unit_of(const Seen& seen, int i) {
     const auto word = [&](int w) { return seen.packet[w / 3].word[w % 3]; };
     return {{word(4 * i), word(4 * i + 1), word(4 * i + 2), word(4 * i + 3)}};

@@ -9,11 +9,12 @@
 
 namespace crossdock::kernels {
 
-/// Threads that may tell peers something: a rank that has failed says nothing but poison, so each of them looks first.
+/// Most threads of a block that signal peers. Each of them checks for poison first, because a failed rank must not
+/// signal. (Poison is a word by which a failed rank stops its peers, see sync/status.hpp.)
 inline constexpr int kSignalThreads = kMaxRanks * (kMaxRanks + 1);
 
-/// What this thread reads of the peers' poison; 0 where it is no teller. Its use is record_poison(): between the two other
-/// loads get under way.
+/// Issues the loads of the poison words early, so that they overlap other loads; record_poison() uses the result. 0 for
+/// threads that never signal.
 template <class M>
 XD_FN std::uint64_t load_poison(M& m, const Call& call) {
   if (m.thread() >= kSignalThreads) return 0;
@@ -24,20 +25,24 @@ XD_FN std::uint64_t load_poison(M& m, const Call& call) {
   return seen;
 }
 
-/// Whether the group has failed, as the tellers saw it; the failure is kept. A barrier must spread the answer.
+/// True if load_poison() has read poison; then it also records the failure. Only threads that signal know the answer,
+/// so a barrier must pass it to the others of the block.
 template <class M>
-XD_FN bool record_poison(M& m, const Call& call, std::uint64_t load_poison) {
-  // Read again in order: the host, told by fail(), reads the reason that the origin wrote before its poison.
-  if (load_poison) sync::fail_by(m, call.faults, sync::poisoned(m, call.faults));
-  return load_poison != 0;
+XD_FN bool record_poison(M& m, const Call& call, std::uint64_t seen) {
+  // poisoned() loads again, with acquire: the first rank to fail writes its reason before its poison, and the host
+  // reads the reason once fail() has recorded the failure.
+  if (seen) sync::fail_by(m, call.faults, sync::poisoned(m, call.faults));
+  return seen != 0;
 }
+/// Both steps at once.
 template <class M>
 XD_FN bool found_poison(M& m, const Call& call) {
   return record_poison(m, call, load_poison(m, call));
 }
 
-/// The second look, by every warp after its last read of what peers may overwrite: once a rank has failed, a kernel of
-/// its caller may have written under this one's reads, and then this result must not pass for sound.
+/// Checks for poison again, in every warp, after its last read of memory that peers may overwrite. When a rank has
+/// failed, the kernels of its caller still run and may overwrite what this warp reads. Then this call must fail too,
+/// not return a wrong result.
 template <class M>
 XD_FN void recheck_poison(M& m, const Call& call) {
   m.sync_warp();
@@ -47,7 +52,8 @@ XD_FN void recheck_poison(M& m, const Call& call) {
       sync::fail_by(m, call.faults, word);
 }
 
-/// Threads of a block that share a step; `thread` is this one's buffer set among them, negative where it is none of them.
+/// The threads of a block that share a step. `thread` is the index of this thread among them; negative: it takes no
+/// part.
 struct Coop {
   int thread, num_threads;
 };
@@ -56,7 +62,8 @@ XD_FN Coop whole_block(const M& m) {
   return {m.thread(), m.num_threads()};
 }
 
-/// Sets this block's copy of what every block has one of, and its share of the copies of blocks that this launch lacks.
+/// Stores `value` to `copies`, an array with an element per block. This block sets its own element. The next launch may
+/// have more blocks, so the blocks of this launch also share the elements above num_blocks().
 template <class M, class T>
 XD_FN void set_copies(M& m, Coop coop, T* copies, T value) {
   if (coop.thread < 0) return;
@@ -64,8 +71,9 @@ XD_FN void set_copies(M& m, Coop coop, T* copies, T value) {
     copies[b] = value;
 }
 
-/// The number of an operation on a buffer set, and whether the one before was a combine. Every block has its own copy, so
-/// that none waits for another to begin or to end.
+/// The epoch of this operation, and whether the operation before it was a combine. An epoch is the number of an
+/// operation on its buffer set, counted from 1. It is kept in device memory, so a captured graph can be replayed. Every
+/// block has its own copy, so that no block waits for another one to read or to advance it.
 struct Clock {
   std::uint64_t epoch;
   bool after_combine;
@@ -75,13 +83,14 @@ XD_FN Clock read_clock(M& m, const Call& call) {
   const std::uint64_t word = call.local<memory::BufferSetState>(call.buffer_set.state)->clock[m.block()];
   return {word / 2 + 1, word % 2 != 0};
 }
-/// Ends a block's part of operation `epoch`; after a barrier that follows read_clock.
+/// Stores that this block has completed operation `epoch`. All threads read the clock, so a barrier must come between
+/// read_clock() and this.
 template <class M>
 XD_FN void advance_clock(M& m, Coop coop, const Call& call, std::uint64_t epoch, bool combined) {
   set_copies(m, coop, call.local<memory::BufferSetState>(call.buffer_set.state)->clock, epoch * 2 + (combined ? 1 : 0));
 }
 
-/// Takes a time stamp of this block, stored as words.
+/// Adds a time stamp to the trace, a ring buffer, in stores of 64 bits.
 template <class M>
 XD_FN void stamp(M& m, const Call& call, std::uint64_t epoch, Phase phase, bool combine, int peer) {
   struct Words {
@@ -93,21 +102,23 @@ XD_FN void stamp(M& m, const Call& call, std::uint64_t epoch, Phase phase, bool 
   call.local<Words>(call.buffer_set.trace)[taken % static_cast<std::uint32_t>(call.shape.trace_events)] =
       std::bit_cast<Words>(event);
 }
-/// This block begins a phase. Nothing where tracing is off.
+/// Stamps that this block begins a phase; no-op if tracing is off.
 template <class M>
 XD_FN void mark(M& m, const Call& call, std::uint64_t epoch, Phase phase, bool combine) {
   if (call.shape.trace_events != 0 && m.thread() == 0) stamp(m, call, epoch, phase, combine, -1);
 }
-/// This thread has seen the signal of `peer` that this block waits for in `phase`.
+/// Stamps that this thread has seen the signal of `peer` for which its block waits in `phase`.
 template <class M>
 XD_FN void mark_seen(M& m, const Call& call, std::uint64_t epoch, Phase phase, bool combine, int peer) {
   if (call.shape.trace_events != 0) stamp(m, call, epoch, phase, combine, peer);
 }
 
-/// Part `idx` of `count` of [0, total), which has fewer than 2^32 items. One short division: kernels begin with this.
+/// Items [first, end).
 struct Range {
   std::int64_t first, end;
 };
+/// Part `idx` of [0, total), cut into `count` parts. The first total % count parts have one item more than the others.
+/// total < 2^32, so that one division of 32 bits is enough: every kernel starts with it.
 XD_FN constexpr Range share_of(std::int64_t total, int idx, int count) {
   const std::uint32_t all = static_cast<std::uint32_t>(total), parts = count, part = idx;
   const std::uint32_t each = all / parts, extra = all - each * parts;
@@ -115,22 +126,24 @@ XD_FN constexpr Range share_of(std::int64_t total, int idx, int count) {
   return {first, first + each + (part < extra ? 1 : 0)};
 }
 
-/// Units of split `split` of a row.
+/// Units [first, end) of a row; a unit is 16 bytes.
 struct Units {
   std::int32_t first, end;
 };
+/// Units of split `split` of a row.
 XD_FN constexpr Units units_of_split(std::int32_t units, int split, std::int32_t units_per_split) {
   return {min(units, split * units_per_split), min(units, (split + 1) * units_per_split)};
 }
 
-/// True in every thread of the block that arrives last; it then sees all that the others have written. Once a launch.
+/// Counts this block as finished. Returns true in all threads of the block that finishes last; that block then sees
+/// everything that the other blocks have written. At most once per launch, because the last block resets the counter.
 template <class M>
 XD_FN bool arrive_last(M& m, std::uint32_t* arrivals) {
   m.sync_block();
   bool last = false;
   if (m.thread() == 0) {
     last = m.add_acq_rel(arrivals, 1) + 1 == static_cast<std::uint32_t>(m.num_blocks());
-    if (last) *arrivals = 0;  // for the next launch; nobody else looks at it in this one
+    if (last) *arrivals = 0;  // for the next launch; all blocks of this one have arrived
   }
   return m.sync_block_or(last);
 }

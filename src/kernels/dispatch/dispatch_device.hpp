@@ -1,15 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
-// dispatch: every token to the ranks that own its experts, straight into its final row.
+// dispatch: sends every token to the ranks that own its experts, straight into its final row there.
 //
-// Written by: this rank into the receive rows and metadata of all ranks, and into its own plan.
-// Read by: the caller's expert step after the kernel, and combine.
-// Edges: counts (before any row is written: where rows go, and that nobody still reads the rows of the call before),
-//        done (the kernel ends only when the rows of all ranks have landed here).
-// Every block waits for the counts of all ranks; only the block that finishes last waits for done. The last block by number
-// publishes the counts before it waits, so blocks must be resident together: the launch checks that they fit.
+// Writes: the receive rows and metadata of all ranks, and this rank's own plan.
+// Readers: the caller's expert step after the kernel, and combine.
+// Edges (release/acquire pairs between ranks, docs/protocol.md):
+//   counts   sent before any row. It says how many rows go where, and that its sender reads nothing of earlier calls.
+//   done     sent after the last row. The kernel ends only when the rows of all ranks have landed here.
+// No deadlock, in one launch (DispatchStep::whole): every block waits for the counts of all ranks, and the block with the
+// highest index publishes this rank's counts before it waits. So all blocks must be resident together; src/op limits the
+// grid to that. Only the block that finishes last waits for done.
+// In three launches, `route` and `finish` wait, with few blocks. `move` sends rows along the plan that `route` wrote, with
+// many blocks, and waits for nobody.
 //
-// kLatency: a batch of one chunk, one split per warp at most and one unit of it per lane. What the launch checks need not be
-// checked in the kernel, whose time is that of its instructions.
+// kLatency: a kernel for small batches, with one chunk of tokens, at most one split per warp and one unit of it per
+// lane. fits_latency() checks this on the host, so the kernel has no code for other cases: with so little
+// data, the number of instructions decides its time.
 #pragma once
 
 #include "kernels/dispatch/expert_counter_device.hpp"
@@ -20,7 +25,7 @@
 
 namespace crossdock::kernels {
 
-inline constexpr int kBlocksThatSuffice = 12;  // to fill the link: 4 x H200 do so with fewer (2026-11-22)
+inline constexpr int kBlocksThatSuffice = 12;  // enough to fill the link; 4 x H200 need fewer (2026-11-22)
 
 template <class M, bool kLatency>
 struct Dispatch {
@@ -33,15 +38,21 @@ struct Dispatch {
   const std::uint64_t epoch = read_clock(m, call).epoch;
   const std::uint64_t poison = load_poison(m, call);
   const std::int64_t filled = call.local<memory::PlanFill>(call.plan.fill)->rows;
-  const std::int64_t num_tokens = replay() ? matrix_of_plan().tokens(rank) : tokens_of(m, args);
+  const std::int64_t num_tokens = replay() || follows_route() ? matrix_of_plan().tokens(rank) : tokens_of(m, args);
   const std::uint32_t splits = args.splits.count;
   const Range items = share_of_block();  // splits of tokens
   const TokenShare tokens = {token_of(items.first), token_of(items.end), token_of(items.end + splits - 1)};
   bool failed = false;  // as this thread has seen it
 
+  /// Routes and publishes the counts, loads the first rows while the counts of all ranks travel, then moves the rows.
+  /// If a thread finds a failure, its block skips the rest: a failed rank signals nothing but poison.
   XD_FN void run() {
+    if constexpr (!kLatency) {
+      if (args.step == DispatchStep::move) return move_along_plan();
+      if (args.step == DispatchStep::finish) return finish_moved();
+    }
     const bool publishes = m.block() == m.num_blocks() - 1;
-    // kLatency: a block of its own counts the experts' tokens, and no other block waits for it.
+    // kLatency: a block of its own counts (token, expert) pairs; no other block of this rank waits for it.
     const bool counts_experts = !replay() && (kLatency ? m.block() == m.num_blocks() - 2 : publishes);
     mark(Phase::begin);
     if (!replay() && !(kLatency && counts_experts)) failed = !router().route_share();
@@ -50,20 +61,27 @@ struct Dispatch {
     if (counts_experts) publish_expert_counts();
     const bool holds = kLatency || (items.end - items.first <= m.num_warps() && shape.top_k <= M::kWidth);
     RowMover<M, kLatency> mover{m, shared, args, items, holds};
-    mover.load_item(items.first + m.warp());
-    if (holds) mover.hold_item();
+    if (moves()) mover.load_item(items.first + m.warp());
+    if (moves() && holds) mover.hold_item();
     mark(Phase::wait_counts);
     if (!signals().wait_counts(shared.matrix, failed)) return;
     mark(Phase::move);
-    move_rows(mover);
+    if (moves() || !replay()) move_rows(mover);
     if (counts_experts && !expert_counter().sum()) return;
-    finish();
+    moves() ? finish() : finish_plan();
     mark(Phase::end);
+  }
+
+  /// Whether this launch moves rows. Else it only routes.
+  XD_FN bool moves() const { return kLatency || args.step != DispatchStep::route; }
+  /// Whether an earlier launch has routed the tokens of this call.
+  XD_FN bool follows_route() const {
+    return !kLatency && (args.step == DispatchStep::move || args.step == DispatchStep::finish);
   }
 
   XD_FN void mark(Phase phase) { kernels::mark(m, call, epoch, phase, false); }
 
-  // ---- parts -----------------------------------------------------------------------------------------------------------
+  // ---- parts --------------------------------------------------------------------------------------------------------
 
   XD_FN Router<M, kLatency> router() { return {m, shared, args, epoch, num_tokens, tokens}; }
   XD_FN DispatchSignals<M> signals() { return {m, call, epoch}; }
@@ -75,22 +93,23 @@ struct Dispatch {
   }
   XD_FN layout::CountMatrix matrix() const { return {shared.matrix, shape.num_ranks}; }
 
-  // ---- which tokens ----------------------------------------------------------------------------------------------------
+  // ---- which tokens -------------------------------------------------------------------------------------------------
 
   XD_FN bool replay() const { return !kLatency && args.replay; }
   XD_FN std::int64_t token_of(std::int64_t i) const { return args.splits.div_count(static_cast<std::uint32_t>(i)); }
 
-  /// The last block counts and publishes. It moves no row where the others suffice: to take an item per warp each, or to fill
-  /// the link.
+  /// Splits that this block moves. The last block publishes the counts; it moves none if the others suffice, that is if
+  /// they fill the link or have a warp for every split.
   XD_FN Range share_of_block() const {
     const std::int64_t all = num_tokens * splits;
+    if (follows_route()) return share_of(all, m.block(), m.num_blocks());
     const int others = m.num_blocks() - 1;
     const bool suffice = others >= kBlocksThatSuffice || (others > 0 && all <= std::int64_t{others} * m.num_warps());
     const int movers = kLatency ? m.num_blocks() - kControlBlocksLatency : suffice ? others : m.num_blocks();
     return m.block() < movers ? share_of(all, m.block(), movers) : Range{all, all};
   }
 
-  // ---- counts ----------------------------------------------------------------------------------------------------------
+  // ---- counts -------------------------------------------------------------------------------------------------------
 
   XD_FN void publish_counts() {
     mark(Phase::publish);
@@ -99,18 +118,20 @@ struct Dispatch {
     if (!replay() && m.thread() == 0)
       plan_writer().report_tokens(num_tokens, shared.before[kMaxRanks] + shared.counts[kMaxRanks]);
   }
-  /// Rows for rank d; for d = W T and the plan.
+  /// Rows of this rank for rank d < W; for d = W, the number of ranks, the word of layout::token_cell. In the last
+  /// block `counts` are its own tokens and `before` all earlier ones, so their sum is the count of the whole rank.
   XD_FN std::uint64_t count_for(int d) const {
     if (replay()) return matrix_of_plan().cells[rank * (shape.num_ranks + 1) + d];
     return d == shape.num_ranks ? layout::token_cell(num_tokens, call.plan_idx) : shared.before[d] + shared.counts[d];
   }
 
+  /// Sends the number of pairs of each expert to the rank that owns it. ExpertCounter::sum() adds them up later.
   XD_FN void publish_expert_counts() {
     failed = m.sync_block_or(failed);
     if (!failed) expert_counter().send(args.topk_ids, num_tokens);
   }
 
-  // ---- rows ------------------------------------------------------------------------------------------------------------
+  // ---- rows ---------------------------------------------------------------------------------------------------------
 
   XD_FN void move_rows(RowMover<M, kLatency>& mover) {
     if (items.first >= items.end) return;
@@ -124,27 +145,67 @@ struct Dispatch {
     }
   }
 
+  /// For each chunk: finds the routes, sends the rows, writes the plan. The plan of the last chunk is written in
+  /// finish(), while one warp waits for done.
   XD_FN void move_chunks(RowMover<M, kLatency>& mover) {
     std::int64_t item = items.first + m.warp();
     for (std::int64_t chunk = tokens.first; chunk < tokens.end; chunk += kChunk) {
       const int count = static_cast<int>(min<std::int64_t>(kChunk, tokens.end - chunk));
-      if (replay()) {
+      if (replay() || follows_route()) {
         router().read_chunk(chunk, count);
       } else {
         if (!router().routes_once()) router().find_chunk(chunk, count, 0);
         router().assign_rows(chunk, count);
       }
       const std::int64_t last = min(items.end, (chunk + count) * splits);
-      for (; item < last; item += m.num_warps())
+      for (; moves() && item < last; item += m.num_warps())
         mover.move_item(static_cast<std::uint32_t>(item), static_cast<std::uint32_t>(chunk));
-      if (!replay() && chunk + count < tokens.end) router().write_chunk(whole_block(m), chunk, count);
+      if (!replay() && !follows_route() && chunk + count < tokens.end)
+        router().write_chunk(whole_block(m), chunk, count);
     }
   }
 
-  // ---- the end ---------------------------------------------------------------------------------------------------------
+  // ---- the steps of a large batch -----------------------------------------------------------------------------------
 
-  /// The block that finishes last signals and waits, by its first warp. Its other warps write the plan meanwhile, which only this
-  /// rank reads: a release takes long, and so do instructions that run for the first time.
+  /// Step route: writes the rest of the plan. The block that finishes last writes what others read when they begin.
+  XD_FN void finish_plan() {
+    if (replay()) return;
+    const bool last = arrive_last(m, &call.local<memory::BufferSetState>(call.buffer_set.state)->arrivals);
+    write_last_chunk(whole_block(m));
+    plan_writer().clean_tail(whole_block(m), filled, m.block(), m.num_blocks());
+    if (last) plan_writer().write_matrix(whole_block(m));
+  }
+
+  XD_FN void move_along_plan() {
+    if (m.sync_block_or(record_poison(m, call, poison))) return;
+    mark(Phase::move);
+    for (int i = m.thread(); i < shape.num_ranks * (shape.num_ranks + 1); i += m.num_threads())
+      shared.matrix[i] = matrix_of_plan().cells[i];
+    RowMover<M, kLatency> mover{m, shared, args, items, false};
+    mover.load_item(items.first + m.warp());
+    if (items.first < items.end) move_chunks(mover);
+    mark(Phase::signal_done);
+    const bool last = arrive_last(m, &call.local<memory::BufferSetState>(call.buffer_set.state)->arrivals);
+    if (last && m.warp() == 0) signals().signal_done();
+  }
+
+  /// One block.
+  XD_FN void finish_moved() {
+    failed = m.sync_block_or(record_poison(m, call, poison));
+    if (!failed && m.warp() == 0) failed = !signals().wait_done();
+    if (m.sync_block_or(failed)) return;
+    advance_clock(m, whole_block(m), call, epoch, false);
+    if (replay() || matrix_of_plan().rows_needed(rank) <= shape.row_capacity) return;
+    mark(Phase::recount);
+    expert_counter().recount();
+  }
+
+  // ---- the end ------------------------------------------------------------------------------------------------------
+
+  /// In the block that finishes last, warp 0 signals done and waits for the peers. Meanwhile its other warps write the
+  /// plan, which no peer reads. This hides the time of the release, and of instructions that are not yet in the
+  /// instruction cache.
+  /// If rows were dropped here, the counts of pairs that the senders gave are too high: recount().
   XD_FN void finish() {
     mark(Phase::signal_done);
     const bool last = arrive_last(m, &call.local<memory::BufferSetState>(call.buffer_set.state)->arrivals);
@@ -159,7 +220,7 @@ struct Dispatch {
 
   XD_FN void write_plan(bool last) {
     mark(Phase::write_plan);
-    const bool leaves_one = last && m.num_warps() > 1;  // the warp that waits
+    const bool leaves_one = last && m.num_warps() > 1;  // warp 0 waits for done
     const Coop coop = leaves_one ? Coop{m.thread() - M::kWidth, m.num_threads() - M::kWidth} : whole_block(m);
     if (!replay()) {
       write_last_chunk(coop);
@@ -169,7 +230,7 @@ struct Dispatch {
     advance_clock(m, coop, call, epoch, false);
   }
 
-  /// The plan of a block's last chunk, which is still in shared memory.
+  /// Writes the plan of the block's last chunk, whose routes are still in shared memory.
   XD_FN void write_last_chunk(Coop coop) {
     if (items.first >= items.end) return;
     const std::int64_t chunk = tokens.first + (tokens.end - 1 - tokens.first) / kChunk * kChunk;

@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// dispatch of small batches in one hop. Rows travel as LL packets into slots by source and token, which need no counts. At the
-// same time every rank sends masks: which of its tokens go to which rank. The receiver copies the packets into final rows.
+// dispatch of small batches, with the latency of one message instead of two: rows do not wait for counts. They travel
+// as LL packets into slots indexed by source rank and token. At the same time every rank publishes masks, which say
+// which of its tokens go to which rank. From the masks the receiver computes the final rows and copies the packets
+// there.
 //
-// Written by: this rank into the slots of all ranks, into its own receive rows and metadata, and into its own plan.
-// Read by: the caller's expert step after the kernel, and combine, as after every dispatch.
-// Edges: counts (its words carry masks instead), done (by the epoch in every packet).
-// Two sets of slots and masks are used in turn, by the parity of the epoch. When a rank begins operation n, all ranks have begun
-// operation n - 1, because it has waited for them there. So they have ended n - 2, and nobody reads that set any more.
+// Writes: packets into the slots of all ranks; this rank's own receive rows, metadata and plan.
+// Readers: the caller's expert step after the kernel, and combine, as after every dispatch.
+// Edges: counts (its words carry masks instead), done (the epoch in every packet).
+// There are two sets of slots and masks, for even and odd epochs. When a rank begins operation n, all ranks have begun
+// operation n - 1, because it has waited for them there. So all have ended n - 2, and no rank reads the set of n - 2
+// any more: n may overwrite it.
 #pragma once
 
 #include <bit>
@@ -19,17 +22,19 @@
 
 namespace crossdock::kernels {
 
-/// What the last blocks do. They move no rows where there are more blocks, so that their work takes no longer than the rows.
+/// Tasks of the last three blocks. These blocks move no rows if there are others, so that the tasks end no later than
+/// the rows.
 enum class BlockRole { publisher, router, counter };
 
 struct DispatchLlShared {
-  DispatchShared routing;                      // its matrix in every block, the rest in the router
-  std::uint32_t going[kMaxRanks];              // bit t: token t of this rank goes there
-  std::uint32_t coming[kMaxWarps][kMaxRanks];  // of each warp that moves rows, bit t: token t comes from there
+  DispatchShared routing;          // matrix: in control blocks; pairs: in the counter; the rest: in the router
+  std::uint32_t going[kMaxRanks];  // [rank], bit t: token t of this rank goes to that rank
+  std::uint32_t coming[kMaxWarps][kMaxRanks];  // [warp][rank], bit t: token t of that rank comes here
 };
 
 template <class M>
 struct DispatchLl {
+  /// Origin of a received row.
   struct Sent {
     int source, token;
   };
@@ -44,10 +49,11 @@ struct DispatchLl {
   const std::uint64_t poison = load_poison(m, call);
   const int num_tokens = static_cast<int>(tokens_of(m, args));
   const LlPackets<M> packets{m, call, epoch};
-  const int parts = LlPackets<M>::parts_of(shape.row_bytes) + 1;  // of a row; the last is what goes along with it
-  std::int64_t filled = 0;                                        // rows of the plan's last call, read by the publisher
+  const int parts = LlPackets<M>::parts_of(shape.row_bytes) + 1;  // of a row; the last is its metadata
+  std::int64_t filled = 0;  // received rows of the plan's last call; in the publisher
   bool failed = false;
 
+  /// Sends rows and masks without a wait, then waits for the masks of all ranks, then for the packets of each row.
   XD_FN void run() {
     mark(Phase::begin);
     if (m.sync_block_or(record_poison(m, call, poison))) return;
@@ -73,15 +79,16 @@ struct DispatchLl {
     return m.num_blocks() > kControlBlocks ? m.num_blocks() - kControlBlocks : m.num_blocks();
   }
 
-  // ---- to the peers --------------------------------------------------------------------------------------------------
+  // ---- to the peers -------------------------------------------------------------------------------------------------
 
-  /// Bit d: id j of the token names rank d. 0 for an id that names none.
+  /// Bit d: id j of the token names an expert of rank d. 0 for an id that names no expert.
   XD_FN std::uint32_t rank_named(int token, int j) const {
     const int d = route::rank_of(args.topk_ids.raw(std::int64_t{token} * shape.top_k + j), shape);
     return d < 0 ? 0 : 1u << d;
   }
 
-  /// Sends all ranks which tokens go where. All blocks of all ranks wait for this, so each thread reads one id.
+  /// Publishes at all ranks which of this rank's tokens go where. All blocks of all ranks wait for this, so the ids are
+  /// read in parallel, one per thread.
   XD_FN void publish_masks() {
     mark(Phase::publish);
     filled = call.local<memory::PlanFill>(call.plan.fill)->rows;
@@ -103,7 +110,7 @@ struct DispatchLl {
     }
   }
 
-  /// Calls part(row or token, part of it) for this warp's share of `num` rows.
+  /// Calls part(row, its part) for this warp's share of the parts of `num` rows. In send_rows() a row is a token.
   template <class Part>
   XD_FN void share_parts(int num, Part&& part) {
     const std::uint32_t all = static_cast<std::uint32_t>(num) * parts, step = movers() * m.num_warps();
@@ -118,6 +125,7 @@ struct DispatchLl {
                 [&](int token, int part) { part == parts - 1 ? send_words(token) : send_part(token, part); });
   }
 
+  /// Loads a part of a token's row once and stores it, as packets, to every rank that the token's ids name.
   XD_FN void send_part(int token, int part) {
     const auto units = packets.load(args.tokens + token * shape.row_bytes, shape.row_bytes, part);
     std::uint32_t named = 0;
@@ -132,7 +140,8 @@ struct DispatchLl {
     return j < shape.top_k && route::first_of_its_expert(id_of, j);
   }
 
-  /// Word i of what goes along with a row, the same for every rank but for the combine slot, which send_packet fills in.
+  /// Word i of a row's metadata: ids, weights, combine slot, scales. The combine slot depends on the rank: it is 0
+  /// here, and send_packet() fills it in.
   XD_FN std::uint32_t word_beside(int token, int i) const {
     const std::int64_t first = std::int64_t{token} * shape.top_k;
     if (i < shape.top_k) return ll_packet::word_of_id(args.topk_ids.get(first + i, shape));
@@ -152,11 +161,12 @@ struct DispatchLl {
     return word;
   }
 
-  /// Reads everything once, most of it while ids are compared, then sends it to each rank.
+  /// Sends a token's metadata to each of its ranks, by one warp. The first words are loaded before the ids are
+  /// compared, so that both overlap.
   XD_FN void send_words(int token) {
     int w = m.lane() * ll_packet::kWords;
     platform::Bytes16 words = words_beside(token, w);
-    std::uint64_t named_by[kMaxRanks] = {}, firsts = 0;  // bits are ids
+    std::uint64_t named_by[kMaxRanks] = {}, firsts = 0;  // bit j: id j names the rank; it is the first of its expert
     for (int first_id = 0; first_id < shape.top_k; first_id += M::kWidth) {
       const int j = first_id + m.lane();
       const std::uint32_t named = j < shape.top_k ? rank_named(token, j) : 0;
@@ -185,13 +195,14 @@ struct DispatchLl {
     (packets.peer_slot(d, rank, token) + packet * ll_packet::kBytes).put16_atomic(m, words);
   }
 
-  // ---- from the peers ------------------------------------------------------------------------------------------------
+  // ---- from the peers -----------------------------------------------------------------------------------------------
 
   XD_FN const std::uint64_t* masks() const {
     return call.local<std::uint64_t>(call.buffer_set.mask_words) + layout::ll_masks(epoch, shape);
   }
 
-  /// Waits for the masks of tokens that come here. Each warp waits for itself, so that none waits for another that still sends.
+  /// Waits for the masks of tokens that come here. Each warp has its own copy, so that no warp waits for another that
+  /// still sends. False: the group has failed.
   XD_FN bool wait_masks() {
     for (int s = m.lane(); s < shape.num_ranks && !failed; s += M::kWidth) {
       std::uint64_t mask = 0;
@@ -204,7 +215,8 @@ struct DispatchLl {
   }
   XD_FN std::uint32_t* coming() const { return shared.coming[is_control_block() ? 0 : m.warp()]; }
 
-  /// The same for a control block, and how many tokens go where, of all ranks.
+  /// Control blocks wait for the masks of all ranks for all ranks, and count their bits into the matrix. False: the
+  /// group has failed.
   XD_FN bool wait_matrix() {
     const int cells = shape.num_ranks + 1;
     for (int i = m.thread(); i < shape.num_ranks * cells && !failed; i += m.num_threads()) {
@@ -217,7 +229,8 @@ struct DispatchLl {
     return !m.sync_block_or(failed);
   }
 
-  /// Who sent a received row: they are in the order of sources, and of a source in that of its tokens.
+  /// Source rank and token of received row `row`. Rows are in the order (source rank, token), so it is the row-th bit
+  /// that is set in coming(). A binary search by popcount finds it in the mask of its source.
   XD_FN Sent sent(int row) const {
     int source = 0, rows = __builtin_popcount(coming()[0]);
     for (; row >= rows; rows = __builtin_popcount(coming()[source])) row -= rows, ++source;
@@ -231,7 +244,7 @@ struct DispatchLl {
     return {source, token};
   }
 
-  /// Rows that come here and fit.
+  /// Received rows, without those past the capacity.
   XD_FN int num_rows() const {
     int rows = 0;
     for (int s = 0; s < shape.num_ranks; ++s) rows += __builtin_popcount(coming()[s]);
@@ -261,6 +274,7 @@ struct DispatchLl {
         m.store16(to + std::int64_t{u} * 16, LlPackets<M>::unit_of(seen, i));
   }
 
+  /// Stores word i of a row's metadata to its place in the plan or the scales; the inverse of word_beside().
   XD_FN void write_word(int row, Sent from, int i, std::uint32_t word) {
     const std::int64_t first = std::int64_t{row} * shape.top_k;
     if (i < shape.top_k)
@@ -285,7 +299,7 @@ struct DispatchLl {
     }
   }
 
-  // ---- the plan, by the control blocks: the same as after every dispatch -----------------------------------------------
+  // ---- the plan, by the control blocks: the same as after every dispatch --------------------------------------------
 
   XD_FN Router<M, true> router() { return {m, shared.routing, args, epoch, num_tokens, {0, num_tokens, num_tokens}}; }
   XD_FN layout::CountMatrix matrix() const { return {shared.routing.matrix, shape.num_ranks}; }
@@ -305,13 +319,14 @@ struct DispatchLl {
     plan_writer().write_matrix(whole_block(m));
   }
 
-  /// Pairs by local expert, of the rows that were kept.
+  /// Counts (token, expert) pairs by local expert, of the rows that were kept.
   XD_FN void count_pairs() {
     mark(Phase::write_plan);
     ExpertCounter<M> pairs{m, call, shared.routing.pairs, epoch};
     pairs.by_groups(num_rows() * shape.top_k, [&](int i) { return pair_of(i); });
   }
-  /// Expert of the pair that id i of all rows makes, or -1.
+  /// Expert that id i of the received rows names; -1 if it names none, or one that an earlier id of the row names. It
+  /// is read from the packets, because other blocks are still writing the plan.
   XD_FN int pair_of(int i) {
     const int row = shape.div_top_k(i), j = i - row * shape.top_k;
     const auto [source, token] = sent(row);

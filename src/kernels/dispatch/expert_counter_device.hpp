@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// How many (token, expert) pairs each expert has. A rank counts those of its own tokens and sends them to the experts' owners,
-// which add them up while rows travel. Such a word carries its epoch. It needs no permission to be overwritten, because its
-// reader waits for it before that reader signals `done`. One block of each rank does all of it.
+// Counts the (token, expert) pairs of each expert. A rank counts the pairs of its own tokens and sends the counts to
+// the ranks that own the experts. These add them up while rows travel. One block of each rank does all of it.
+// Each count is a word with its epoch. It may be overwritten without a permission of its own: a sender begins its next
+// dispatch after `done` of the reader, and the reader signals `done` after it has read the word.
 #pragma once
 
 #include "kernels/common/args.hpp"
@@ -32,7 +33,7 @@ struct ExpertCounter {
     }
   }
 
-  /// Counts pairs by local expert; expert_of(i) of i in [0, num) is the expert of a pair, or negative.
+  /// Counts pairs by local expert. expert_of(i), for i in [0, num), returns the expert of pair i; negative: no pair.
   template <class ExpertOf>
   XD_FN void by_groups(int num, ExpertOf&& expert_of) {
     for (int group = 0; group < shape.experts_per_rank; group += kExpertsAtOnce) {
@@ -47,7 +48,8 @@ struct ExpertCounter {
     }
   }
 
-  /// Pairs by local expert, of all sources; recount() mends them where rows are dropped here. False: the group has failed.
+  /// Adds up the counts of all source ranks, by local expert. If rows are dropped here, recount() must correct them.
+  /// False: the group has failed.
   XD_FN bool sum() {
     const std::uint64_t* words = call.local<std::uint64_t>(call.buffer_set.expert_count_words);
     std::uint32_t* counts = this->counts();
@@ -70,7 +72,8 @@ struct ExpertCounter {
     return !m.sync_block_or(!ok);
   }
 
-  /// The senders' pairs include rows that were dropped here: counts those of the rows that were kept.
+  /// Counts the pairs of the rows that were kept, from their metadata. The senders' counts include rows that were
+  /// dropped here. The received rows are full then, so it reads row_capacity of them.
   XD_FN void recount() {
     std::uint32_t* counts = this->counts();
     for (int x = m.thread(); x < shape.experts_per_rank; x += m.num_threads()) counts[x] = 0;
@@ -84,7 +87,8 @@ struct ExpertCounter {
   }
 
  private:
-  /// Layouts by expert have a capacity of their own, so these are the pairs needed; expert_rows finds how many are kept.
+  /// Where the counts are written. Layouts by expert have a second capacity, so there they are the pairs needed;
+  /// expert_rows writes how many of them are kept.
   XD_FN std::uint32_t* counts() const {
     return call.local<std::uint32_t>(shape.layout == Layout::token_major ? call.plan.expert_counts
                                                                          : call.plan.expert_needed);
@@ -95,7 +99,7 @@ struct ExpertCounter {
     m.sync_block();
   }
 
-  /// Of experts [group, group + kExpertsAtOnce).
+  /// Counts the pairs of experts [group, group + kExpertsAtOnce) in shared memory.
   XD_FN void count(const route::Ids& ids, std::int64_t num_tokens, int group) {
     clear();
     for (std::uint32_t i = m.thread(); i < static_cast<std::uint32_t>(num_tokens) * shape.top_k; i += m.num_threads()) {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a dispatch leaves of its counts: in the plan for combine and replays, and for the caller and its reports.
+// Writes what follows from the counts of a dispatch: the plan (the result of routing, which combine and replays read),
+// the counts for the caller, and the reports for the host.
 #pragma once
 
 #include "kernels/common/phase_device.hpp"
@@ -7,7 +8,8 @@
 
 namespace crossdock::kernels {
 
-/// T of a call, in [0, M]. A T on the device that is out of range is clamped and reported.
+/// T, the number of tokens of a call, in [0, max_tokens_per_rank]. A T in device memory that is out of range is clamped
+/// and reported.
 template <class M>
 XD_FN std::int64_t tokens_of(M& m, const DispatchArgs& args) {
   const std::int64_t asked = args.num_tokens_on_device ? *args.num_tokens_on_device : args.num_tokens;
@@ -28,7 +30,7 @@ struct PlanWriter {
   const Shape& shape = call.shape;
   const int rank = call.peers.rank;
 
-  /// T and bad ids of this call.
+  /// Writes T and the number of bad ids of this call, which are neither an expert nor -1. One thread.
   XD_FN void report_tokens(std::int64_t num_tokens, std::uint32_t bad_ids) const {
     Counts* counts = call.local<Counts>(call.plan.counts);
     counts->num_tokens = num_tokens;
@@ -38,8 +40,8 @@ struct PlanWriter {
     m.store_release(all, m.load_relaxed(all) + bad_ids);
   }
 
-  /// Rows before `filled`, as the call before has left them, that this one leaves empty lose their metadata.
-  /// `block` of `num_blocks` that share them.
+  /// Clears the metadata of received rows that the plan's last call has filled, rows before `filled`, and that this
+  /// call leaves empty. Blocks share the rows: this is block `block` of `num_blocks`.
   XD_FN void clean_tail(Coop coop, std::int64_t filled, int block, int num_blocks) const {
     const std::int64_t first = min(matrix.rows_needed(rank), shape.row_capacity) + block;
     const std::int64_t stride = std::int64_t{num_blocks} * coop.num_threads;
@@ -52,7 +54,7 @@ struct PlanWriter {
     }
   }
 
-  /// Everything that follows from the counts.
+  /// Writes the count matrix, and the counts that follow from it. One block.
   XD_FN void write_matrix(Coop coop) const {
     const int cells = shape.num_ranks * (shape.num_ranks + 1);
     for (int i = coop.thread; i < cells; i += coop.num_threads)

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// From ids to rows: which ranks the tokens of a block go to, how many rows each rank gets, and which row there is whose.
+// Routing: to which ranks the tokens of a block go, how many rows each rank gets, and the index of each row at its
+// rank.
 //
-// A token's row is the sum of three counts: rows of earlier ranks, of earlier tokens, and of earlier tokens in its chunk. So
-// rows do not depend on time, on the number of blocks or on the width of a warp.
+// The index of a token's row at a rank is a sum of counts of rows for that rank: those of lower source ranks, those of
+// this rank's earlier blocks and chunks, and those of earlier tokens in the same chunk. So it does not depend on
+// timing, on the number of blocks or on the width of a warp.
 #pragma once
 
 #include "kernels/common/phase_device.hpp"
@@ -11,15 +13,15 @@
 
 namespace crossdock::kernels {
 
-/// Tokens of a block. It moves splits of tokens [first, end). It counts tokens [first, own_end) and writes their plan: a token
-/// that is split over two blocks belongs to the later one.
+/// Tokens of a block. The block moves splits of tokens [first, end). It counts tokens [first, own_end) and writes their
+/// plan. A token whose splits are moved by several blocks is counted by the last of them.
 struct TokenShare {
   std::int64_t first, own_end, end;
 };
 
 template <class M, bool kLatency>
 struct Router {
-  /// Up to here one block counts alone: faster than exchanging counts between blocks.
+  /// Up to this number of tokens one block counts alone: that is faster than exchanging counts between blocks.
   static constexpr int kCountedAlone = 2 * kChunk;
 
   M& m;
@@ -36,8 +38,9 @@ struct Router {
   /// Whether the chunk in shared memory is the only one that this block needs.
   XD_FN bool routes_once() const { return routes_at_once() || share.end - share.first <= kChunk; }
 
-  /// Routes this block's tokens and finds how many rows the tokens before its first send to every rank. False: the group has
-  /// failed.
+  /// Routes this block's tokens and counts, for every rank, their rows (shared.counts) and those of earlier blocks
+  /// (shared.before). A batch of one chunk is routed whole by every block: then all rows are in shared.counts. False:
+  /// the group has failed.
   XD_FN bool route_share() {
     for (int d = m.thread(); d < memory::kShareCounts; d += m.num_threads()) shared.counts[d] = shared.before[d] = 0;
     if constexpr (kLatency) {
@@ -48,7 +51,8 @@ struct Router {
     }
   }
 
-  /// Fills shared.named_by and shared.named for tokens [chunk, chunk + count), a thread per id. Counts bad ids of the first `own`.
+  /// Fills shared.named_by and shared.named for tokens [chunk, chunk + count), a thread per id. Counts bad ids (neither
+  /// an expert nor -1) of the first `own` tokens.
   XD_FN void find_chunk(std::int64_t chunk, int count, std::int64_t own) {
     m.sync_block();
     for (int i = m.thread(); i < count * kMaxRanks; i += m.num_threads()) shared.named_by[i] = {};
@@ -64,7 +68,8 @@ struct Router {
         m.add_relaxed(&shared.counts[kMaxRanks], 1);
     }
     m.sync_block();
-    for (int i = m.thread(); i < kMaxRanks * kChunk; i += m.num_threads()) {  // a warp: neighbouring tokens, one rank
+    // A warp handles neighbouring tokens and one rank, so a ballot gives bits of named[d].
+    for (int i = m.thread(); i < kMaxRanks * kChunk; i += m.num_threads()) {
       const int d = i / kChunk, token = i % kChunk;
       const std::uint64_t goes = m.ballot(token < count && shared.named_by[token * kMaxRanks + d].all());
       if (m.lane() == 0 && goes) shared.named[d].set_from(m, token, goes);
@@ -72,13 +77,14 @@ struct Router {
     m.sync_block();
   }
 
-  /// Sets where this block's first token goes at every rank. The matrix holds the counts of all ranks.
+  /// Sets shared.next_row, the row at every rank from which this block's tokens get theirs.
   XD_FN void begin_rows(const layout::CountMatrix& matrix) {
     for (int d = m.thread(); d < shape.num_ranks; d += m.num_threads())
       shared.next_row[d] = matrix.first_row(call.peers.rank, d) + shared.before[d];
   }
 
-  /// Fills shared.routes for tokens [chunk, chunk + count), a thread per token and rank. The chunk has been found.
+  /// Fills shared.routes for tokens [chunk, chunk + count), a thread per token and rank, after find_chunk(). Then moves
+  /// shared.next_row to the next chunk.
   XD_FN void assign_rows(std::int64_t chunk, int count) {
     m.sync_block();
     for (int i = m.thread(); i < count * kMaxRanks; i += m.num_threads())
@@ -98,7 +104,8 @@ struct Router {
     m.sync_block();
   }
 
-  /// Writes routes and kept ids of this block's own tokens to the plan.
+  /// Writes routes and kept ids of this block's own tokens to the plan. An id is kept if its rank has not dropped the
+  /// row.
   XD_FN void write_chunk(Coop coop, std::int64_t chunk, int count) {
     const std::int64_t own = share.own_end - chunk;
     memory::Route* planned_routes = call.local<memory::Route>(call.plan.routes) + chunk * shape.ranks_per_token;
@@ -119,11 +126,12 @@ struct Router {
   }
 
  private:
-  /// Index of token `chunk` among the tokens that find_chunk has found.
+  /// Index of token `chunk` in shared.named_by: find_chunk() began at token 0 if it routed the whole batch, else at
+  /// `chunk`.
   XD_FN int found_at(std::int64_t chunk) const { return routes_at_once() ? static_cast<int>(chunk) : 0; }
 
   XD_FN bool route_large_share() {
-    const bool moves_nothing = share.first == share.end;  // the block that publishes the counts
+    const bool moves_nothing = share.first == share.end;  // the block that publishes; or no items are left for this one
     if (routes_at_once() || (moves_nothing && num_tokens <= kCountedAlone)) {
       route_tokens(0, num_tokens, num_tokens);
       return true;
@@ -132,13 +140,13 @@ struct Router {
     return add_earlier_shares();
   }
 
-  /// Finds tokens [first, end), chunk by chunk, and counts those before `own_end`.
+  /// Routes tokens [first, end), chunk by chunk, and counts the rows of those before `own_end`.
   XD_FN void route_tokens(std::int64_t first, std::int64_t end, std::int64_t own_end) {
     for (std::int64_t chunk = first; chunk < end; chunk += kChunk)
       route_chunk(chunk, static_cast<int>(min<std::int64_t>(kChunk, end - chunk)), own_end - chunk);
   }
 
-  /// Finds a chunk and counts its first `own` tokens.
+  /// Routes a chunk and counts the rows of its first `own` tokens.
   XD_FN void route_chunk(std::int64_t chunk, int count, std::int64_t own) {
     find_chunk(chunk, count, own);
     const std::uint64_t counted = Bits::below(own);
@@ -146,8 +154,8 @@ struct Router {
       shared.counts[d] += __builtin_popcountll(shared.named[d].all() & counted);
   }
 
-  /// Blocks exchange what they have counted. A word carries its epoch, so nothing else needs an order. False: the group has
-  /// failed.
+  /// Stores this block's counts for the other blocks of this rank, and adds up those of earlier blocks in
+  /// shared.before. A word holds count and epoch, so no other memory has to be ordered. False: the group has failed.
   XD_FN bool add_earlier_shares() {
     m.sync_block();
     std::uint64_t* words = call.local<std::uint64_t>(call.buffer_set.share_counts);
@@ -162,7 +170,8 @@ struct Router {
     return !m.sync_block_or(!ok);
   }
 
-  /// Route of token `found` to rank d, at the ordinal of d among the token's ranks.
+  /// Writes the route of a token to rank d. Its entry is the ordinal of d among the token's ranks, which is below the
+  /// number of these ranks; the entries above are set to -1. `found`: index of the token in shared.named_by.
   XD_FN void assign_row(memory::Route* routes, int found, int d) {
     const auto named_by = [&](int e) { return shared.named_by[found * kMaxRanks + e].all(); };
     if (d >= route::num_ranks_named(named_by)) routes[d] = {-1, -1};

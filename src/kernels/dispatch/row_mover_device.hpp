@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Rows to their ranks: a warp reads a split of a token's row once and stores it to every rank; the first split takes ids,
-// weights, source and scales along.
+// Moves rows to their ranks. An item is a split of a token's row: one warp loads it once and stores it to every rank of
+// the token. The warp that has the first split also sends ids, weights, source and scales.
 //
-// Software pipelining: the first turn of a warp's next item is in registers before the current one is stored, so loads are in
-// flight while counts travel.
+// Software pipelining: a turn is what a warp loads before it stores (wire/fan_out_device.hpp). The first turn of a
+// warp's first item is loaded before the wait for counts, that of each later item right after the last store of the
+// item before.
 #pragma once
 
 #include "kernels/common/phase_device.hpp"
@@ -13,7 +14,7 @@
 
 namespace crossdock::kernels {
 
-/// One id, one weight and 16 bytes of scales of a warp's only item, loaded while counts travel.
+/// Metadata of a warp's only item, loaded while counts travel. A lane holds one id, one weight and 16 bytes of scales.
 struct HeldItem {
   platform::Bytes16 scales;
   std::int32_t id;
@@ -26,11 +27,11 @@ struct RowMover {
   const DispatchShared& shared;
   const DispatchArgs& args;
   const Range items;  // of this block: splits of tokens
-  const bool holds;   // every warp has at most one item, every lane at most one id of it
+  const bool holds;   // metadata is held: every warp has at most one item, and every lane at most one id of it
   const Call& call = args.call;
   const Shape& shape = call.shape;
   HeldItem held{};
-  wire::Turn<M> turn{};  // the next to be stored
+  wire::Turn<M> turn{};  // loaded, and stored next
 
   XD_FN bool replay() const { return !kLatency && args.replay; }
   XD_FN std::int64_t token_of(std::int64_t item) const {
@@ -50,7 +51,8 @@ struct RowMover {
       turn.bytes[0] = m.load16_streaming(row + std::int64_t{unit} * 16);
   }
 
-  /// Loads the metadata of this warp's only item.
+  /// Loads the metadata of this warp's only item. Lane i takes id i mod top_k, because it is lane i that sends that id
+  /// to the token's rank i / top_k in send_metadata().
   XD_FN void hold_item() {
     const std::int64_t item = items.first + m.warp();
     if (item >= items.end) return;
@@ -63,8 +65,8 @@ struct RowMover {
       held.scales = m.load16_streaming(args.scales + token * shape.scale_bytes + m.lane() * 16);
   }
 
-  /// One item to all its ranks, by one warp. `chunk`: the token whose routes come first in shared.routes.
-  XD_FN void move_item(std::uint32_t item, std::uint32_t chunk) {  // at most 2^24 tokens, 32 splits each
+  /// Sends one item to all ranks of its token, by one warp. `chunk`: the token whose routes are first in shared.routes.
+  XD_FN void move_item(std::uint32_t item, std::uint32_t chunk) {  // 32 bits: 2^24 tokens, 32 splits each
     const std::int64_t token = token_of(item);
     const int split = split_of(item, token);
     const memory::Route* routes = &shared.routes[static_cast<int>(token - chunk) * kMaxRanks];
@@ -91,7 +93,8 @@ struct RowMover {
     return args.topk_weights ? args.topk_weights[token * shape.top_k + j] : 1.0f;
   }
 
-  /// Where a row of `region` goes, by ordinal of the token's ranks; null where the rank has dropped it.
+  /// Returns a function of o: the address of the token's row in `region` of its o-th rank; null if that rank drops the
+  /// row or there is none.
   XD_FN auto rows_in(std::uint64_t region, std::int64_t row_bytes, const memory::Route* routes) const {
     return [=, this](int o) {
       const memory::Route to = routes[o];
@@ -99,7 +102,7 @@ struct RowMover {
     };
   }
 
-  /// Turn 0 is in registers already. Turn 0 of the warp's next item is loaded behind the last store.
+  /// Turn 0 is in registers already. Turn 0 of the warp's next item is loaded after the last store.
   XD_FN void move_split(std::uint32_t item, std::int64_t token, const memory::Route* routes, Units units, int split) {
     const auto to = rows_in(call.buffer_set.rows, shape.row_bytes, routes);
     std::int32_t unit = units.first + m.lane();
@@ -139,7 +142,8 @@ struct RowMover {
       wire::store_to_all(m, held.scales, m.lane(), shape.ranks_per_token, to);
   }
 
-  /// Ids, weights and source of a token to all its ranks, a lane per rank and id.
+  /// Sends ids, weights and source of a token to all its ranks, a lane per rank and id. The source names home rank,
+  /// token and the combine slot to which combine sends the result.
   XD_FN void send_metadata(std::int64_t token, const memory::Route* routes) {
     const layout::CountMatrix matrix{shared.matrix, shape.num_ranks};
     for (int i = m.lane(); i < shape.ranks_per_token * shape.top_k; i += M::kWidth) {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The signals of dispatch: row counts before any row moves (edge counts), and that all rows have landed (edge done).
+// The signals of dispatch. Edge counts carries the row counts, before any row moves. Edge done says that the sender's
+// rows have landed.
 #pragma once
 
 #include "kernels/common/phase_device.hpp"
@@ -14,8 +15,9 @@ struct DispatchSignals {
   const Shape& shape = call.shape;
   const int rank = call.peers.rank;
 
-  /// Sends this rank's counts to all ranks: count_for(d) rows for rank d, and for d = W the word of layout::token_cell. A
-  /// thread that has seen poison (`failed`) sends none.
+  /// Publishes this rank's counts at all ranks: count_for(d) rows for rank d < W; for d = W, the number of ranks, the
+  /// word of layout::token_cell. A thread that has seen poison (`failed`) publishes none. The signal permits peers to
+  /// overwrite what earlier kernels here have read, so it need not order this kernel's own stores.
   template <class CountFor>
   XD_FN void publish_counts(bool failed, CountFor&& count_for) {
     const int row_cells = shape.num_ranks + 1;
@@ -40,7 +42,8 @@ struct DispatchSignals {
     return !m.sync_block_or(!ok);
   }
 
-  /// One warp. Everything that this rank's blocks have stored is visible to whoever sees the signal: arrive_last came before.
+  /// One warp. A rank that sees the signal also sees all rows of this rank, because arrive_last() has ordered the
+  /// stores of all blocks before it.
   XD_FN void signal_done() {
     for (int p = m.lane(); p < shape.num_ranks; p += M::kWidth) {
       const wire::PeerPtr word = call.remote(call.peers.after(p), call.buffer_set.done_words) + rank * 8;

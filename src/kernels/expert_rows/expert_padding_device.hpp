@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Rows of the expert buffer that hold no pair: source -1, weight 0, and zero bytes if asked for.
+// Padding: rows of the expert buffer that hold no (token, expert) pair. They get source -1, weight 0 and, if
+// Config::zero_padding is set, zero bytes. Only rows that an earlier call filled have to be marked.
 #pragma once
 
 #include "kernels/expert_rows/expert_slots_device.hpp"
@@ -14,7 +15,7 @@ struct ExpertPadding {
   const Shape& shape = call.shape;
   const ExpertSlots<M> slots{m, shared, call};
 
-  /// Rows of these experts that hold no pair: source -1, weight 0, and zero bytes if asked for. A warp takes an expert.
+  /// Marks the padding of the first `some` experts of the group, a warp per expert.
   XD_FN void mark_padding(int some) {
     for (int x = m.block() * m.num_warps() + m.warp(); x < some; x += m.num_blocks() * m.num_warps()) {
       const std::int64_t end = min<std::int64_t>(shared.first[x + 1], shape.expert_rows);
@@ -22,11 +23,11 @@ struct ExpertPadding {
         const std::uint64_t held = mark_rows(r, end);
         if (shape.zero_padding) zero_rows(r, end);
         if (slots.fixed && !(held >> (M::kWidth - 1) & 1))
-          break;  // what the call before has not held is marked already
+          break;  // rows fill up from the first: later ones are marked already
       }
     }
   }
-  /// A replay's padding: its buffer set may hold rows of another plan.
+  /// Zeroes the padding of a replay. It must: the buffer set of a replay may hold rows of another plan there.
   XD_FN void zero_along_plan() {
     const std::int32_t* offsets = call.local<std::int32_t>(call.plan.expert_offsets);
     const std::uint32_t* kept = call.local<std::uint32_t>(call.plan.expert_counts);
@@ -36,7 +37,8 @@ struct ExpertPadding {
       for (std::int64_t r = std::int64_t{offsets[x]} + kept[x]; r < end; r += M::kWidth) zero_rows(r, end);
     }
   }
-  /// contiguous: rows behind the experts that the call before had filled, up to `filled`. Every block has its own copy of that.
+  /// Contiguous layout: marks as padding the rows after the last expert that the plan's last call had filled, up to
+  /// `filled`. Then stores the new end, of which every block has its own copy.
   XD_FN void mark_tail(std::int64_t filled, std::int64_t end_of_experts) {
     if (slots.fixed) return;
     const std::int64_t stride = std::int64_t{m.num_blocks()} * m.num_threads(), end = min(filled, shape.expert_rows);
@@ -48,7 +50,8 @@ struct ExpertPadding {
                static_cast<std::uint32_t>(min(end_of_experts, shape.expert_rows)));
   }
 
-  /// Marks up to a warp's width of rows from r, a lane each; bit i: row r + i held a pair before.
+  /// Marks rows as padding, from r on, one per lane, as far as they lie before `end`. Returns a mask; bit i: row r + i
+  /// held a pair.
   XD_FN std::uint64_t mark_rows(std::int64_t r, std::int64_t end) {
     const std::int64_t mine = r + m.lane();
     const bool held = mine < end && call.local<RowSource>(call.plan.expert_sources)[mine].rank >= 0;
@@ -59,7 +62,7 @@ struct ExpertPadding {
     call.local<RowSource>(call.plan.expert_sources)[r] = {-1, -1, -1, 0};
     call.local<float>(call.plan.expert_weights)[r] = 0.0f;
   }
-  /// Up to a warp's width of rows from r.
+  /// Zeroes kWidth rows from r on, as far as they lie before `end`; the lanes share each row.
   XD_FN void zero_rows(std::int64_t r, std::int64_t end) {
     for (int i = 0; i < M::kWidth && r + i < end; ++i)
       for (std::int64_t unit = m.lane(); unit < shape.row_bytes / 16; unit += M::kWidth)

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What expert_rows leaves in the plan, for the caller, combine and replays.
+// Writes the results of expert_rows into the plan, for the caller, combine and replays.
 #pragma once
 
 #include "codec/number.hpp"
@@ -15,7 +15,8 @@ struct ExpertPlanWriter {
   const Shape& shape = call.shape;
   const ExpertSlots<M> slots{m, shared, call};
 
-  /// Expert row `slot` (-1: none) of id j of a received row.
+  /// Writes that id j of a received row has expert row `slot`; -1: it has none. Each group of experts calls this for
+  /// all ids. Only the first stores -1, so that no later one overwrites a slot.
   XD_FN void write_pair(std::int64_t row, int j, std::int32_t slot, int group) {
     if (slot >= 0 || group == 0) call.local<std::int32_t>(call.plan.expert_of_row)[row * shape.top_k + j] = slot;
     if (slot < 0) return;
@@ -25,8 +26,8 @@ struct ExpertPlanWriter {
         call.local<std::int32_t>(call.plan.topk_ids) + row * shape.top_k, weights, j, shape.top_k));
   }
 
-  /// What the caller and combine read of these experts; one block.
-  /// One block. `end`: where the last of the experts so far ends; `most_needed`: most rows that one of them needs.
+  /// Writes the counts and offsets of a group of experts, which the caller and combine read. One block. `end`: where
+  /// the last expert of the group ends. `most_needed`: most rows that an expert has needed so far.
   XD_FN void write_counts(int group, int some, std::int64_t end, std::int64_t most_needed) {
     for (int x = m.thread(); x < some; x += m.num_threads()) {
       const std::uint32_t kept = static_cast<std::uint32_t>(slots.kept_of(x));
@@ -38,7 +39,7 @@ struct ExpertPlanWriter {
     if (m.thread() != 0) return;
     write_sums(group, end, most_needed);
   }
-  /// The sums over all groups so far; one thread.
+  /// Writes the sums over all groups so far. One thread. The last group also reports dropped rows, if that is an error.
   XD_FN void write_sums(int group, std::int64_t end, std::int64_t most_needed) {
     call.local<std::int32_t>(call.plan.expert_offsets)[shape.experts_per_rank] = static_cast<std::int32_t>(end);
     Counts* all = call.local<Counts>(call.plan.counts);

@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// Received rows by expert: copies a row for each of its local experts, on this rank, after dispatch.
+// Received rows by expert: copies each received row into the expert buffer, once for each local expert that its ids
+// name. One kernel after dispatch, on this rank only: no signal between ranks.
 //
-// One kernel, no signal between ranks. dispatch has left how many pairs every expert has, so every block can compute where each
-// expert begins. It lacks the pairs of the rows before its own. Of few rows it counts them itself. Else blocks exchange their
-// counts by words that carry the epoch, so they must be resident together.
-// Order inside an expert is the order of the received rows: positions come from counts and bit masks, not from time.
+// dispatch has written how many (token, expert) pairs each expert has, so every block can compute where each expert
+// begins. A block must also know how many pairs of each expert are in the rows of earlier blocks. If rows are few it
+// counts them itself. Else blocks exchange counts, in words that carry the epoch: within one launch, whose blocks must be
+// resident together, or from a first launch (step `count`) to a second one of as many blocks (step `copy`).
+// Inside an expert, rows are in the order of the received rows: positions come from counts and bit masks, not from
+// timing.
 #pragma once
 
 #include "kernels/expert_rows/expert_padding_device.hpp"
@@ -20,7 +23,7 @@ struct ExpertRows {
   const ExpertRowsArgs& args;
   const Call& call = args.call;
   const Shape& shape = call.shape;
-  const std::uint64_t epoch = read_clock(m, call).epoch;  // of the next operation: no other words carry it yet
+  const std::uint64_t epoch = read_clock(m, call).epoch;  // the next one: no word of an earlier call carries it
   const std::int64_t num_rows = call.local<Counts>(call.plan.counts)->num_rows;
   const std::int64_t filled = call.local<memory::PlanFill>(call.plan.fill)->expert_rows[m.block()];
   const std::int32_t* ids = call.local<std::int32_t>(call.plan.topk_ids);
@@ -29,11 +32,12 @@ struct ExpertRows {
   const std::uint32_t splits = args.splits.count;
   const Range items = share_of_block();  // splits of rows
   const Range rows = rows_of_items();
-  std::int64_t end_of_experts = 0;  // of those whose rows are assigned so far
-  std::int64_t most_needed = 0;     // by one of them; thread 0 of the last block
+  std::int64_t end_of_experts = 0;  // end of the last expert whose rows are assigned so far
+  std::int64_t most_needed = 0;     // most rows that one expert needs; thread 0 of the last block
 
   XD_FN void run() {
     if (m.sync_block_or(found_poison(m, call))) return;
+    if (args.step == ExpertRowsStep::count) return few ? void() : leave_counts();
     if (go_over_rows() && !args.replay) padding().mark_tail(filled, end_of_experts);
   }
 
@@ -42,6 +46,7 @@ struct ExpertRows {
   XD_FN ExpertPlanWriter<M> plan_writer() { return {m, shared, call}; }
   XD_FN ExpertPadding<M> padding() { return {m, shared, call}; }
 
+  /// Few rows: blocks share splits, so that a row may be copied by several blocks. Else they share whole rows.
   XD_FN Range share_of_block() const {
     if (few) return share_of(num_rows * splits, m.block(), m.num_blocks());
     const Range whole = share_of(num_rows, m.block(), m.num_blocks());
@@ -53,11 +58,12 @@ struct ExpertRows {
     const std::uint32_t end = static_cast<std::uint32_t>(items.end) + splits - 1;
     return {args.splits.div_count(static_cast<std::uint32_t>(items.first)), args.splits.div_count(end)};
   }
-  /// A row belongs to the block that has its first split.
+  /// The block that copies the first split of a row writes its plan.
   XD_FN bool owns(std::int64_t row) const { return row * splits >= items.first && row * splits < items.end; }
 
-  /// Goes over the rows once for each group of experts to assign them, and copies them last: at once if there is one group, else
-  /// along the plan, as a replay does. False: the group of ranks has failed.
+  /// Each pass over the rows assigns the slots of one group of experts. If there is one group, the same pass copies the
+  /// rows. Else one more pass copies them, to the slots that are in the plan; a replay consists of that pass. False:
+  /// the group of ranks has failed.
   XD_FN bool go_over_rows() {
     for (int group = args.replay ? shape.experts_per_rank : 0;; group += kExpertGroup) {
       const int some = min(kExpertGroup, shape.experts_per_rank - group);
@@ -77,7 +83,8 @@ struct ExpertRows {
     }
   }
 
-  /// Finds where the experts of a group begin, and their pairs before this block's rows. False: the group of ranks has failed.
+  /// Finds where the experts of a group begin, and how many of their pairs are in rows before this block's. False: the
+  /// group of ranks has failed.
   XD_FN bool begin_group(int group, int some) {
     m.sync_block();
     slots().read_needed(group, some);
@@ -103,16 +110,36 @@ struct ExpertRows {
     }
   }
 
-  XD_FN bool wait_earlier_blocks(int group, int some) {
+  /// Leaves the pairs of this block's rows by expert in the words of the block, all groups.
+  XD_FN void leave_counts() {
+    for (int group = 0; group < shape.experts_per_rank; group += kExpertGroup) {
+      const int some = min(kExpertGroup, shape.experts_per_rank - group);
+      m.sync_block();
+      for (int x = m.thread(); x < some; x += m.num_threads()) shared.before[x] = 0;
+      m.sync_block();
+      store_counts(group, some);
+    }
+  }
+  XD_FN std::uint64_t* words_of(int group) const {
+    return call.local<std::uint64_t>(call.buffer_set.expert_words) + group;
+  }
+  /// Stores the pairs of this block's rows, by expert of the group. Clears shared.before.
+  XD_FN void store_counts(int group, int some) {
     count_rows(rows, group, some);
     m.sync_block();
-    std::uint64_t* words = call.local<std::uint64_t>(call.buffer_set.expert_words) + group;
     for (int x = m.thread(); x < some; x += m.num_threads()) {
-      m.store_relaxed(words + std::int64_t{m.block()} * shape.experts_per_rank + x,
+      m.store_relaxed(words_of(group) + std::int64_t{m.block()} * shape.experts_per_rank + x,
                       sync::count_word(epoch, shared.before[x]));
       shared.before[x] = 0;
     }
+  }
+
+  /// Sets shared.before to the pairs in the rows of earlier blocks. Step `copy` finds their words of step `count`, so it
+  /// does not wait. False: the group of ranks has failed.
+  XD_FN bool wait_earlier_blocks(int group, int some) {
+    if (args.step != ExpertRowsStep::copy) store_counts(group, some);
     m.sync_block();
+    const std::uint64_t* words = words_of(group);
     const int parts = max(1, m.num_threads() / some);  // threads that share an expert
     bool ok = true;
     for (int i = m.thread(); i < some * parts && ok; i += m.num_threads())
@@ -120,7 +147,8 @@ struct ExpertRows {
     return !m.sync_block_or(!ok);
   }
 
-  /// Adds the counts of expert x by blocks part, part + parts, and so on before this one. False: the group of ranks has failed.
+  /// Adds the counts of expert x of blocks part, part + parts, ... before this one to shared.before. First it loads
+  /// kLoadsAtOnce words at once, then polls those that are not there yet. False: the group of ranks has failed.
   XD_FN bool add_words(const std::uint64_t* words, int x, int part, int parts) {
     std::uint64_t sum = 0;
     for (int b = part; b < m.block(); b += parts * kLoadsAtOnce) {
@@ -145,7 +173,8 @@ struct ExpertRows {
     return true;
   }
 
-  /// Fills shared.slots for `count` rows, as far as the experts of one group go.
+  /// Fills shared.slots: the expert row of each pair of a chunk; -1 for ids without one in this group. Then adds
+  /// the pairs of the chunk to shared.before.
   XD_FN void assign_rows(std::int64_t chunk, int count, int group, int some) {
     m.sync_block();
     for (int x = m.thread(); x < some; x += m.num_threads()) shared.named[x] = {};
@@ -174,7 +203,7 @@ struct ExpertRows {
     return position < slots().kept_of(x) ? static_cast<std::int32_t>(shared.first[x] + position) : -1;
   }
 
-  /// Writes the plan of this block's own rows; after the copies, which do not wait for it.
+  /// Writes the plan of this block's own rows. It runs after the copies, so that they start earlier.
   XD_FN void write_chunk(std::int64_t chunk, int count, int group) {
     for (int i = m.thread(); i < count * shape.top_k; i += m.num_threads()) {
       const int row = shape.div_top_k(i);
@@ -182,6 +211,7 @@ struct ExpertRows {
     }
   }
 
+  /// Reads shared.slots of a chunk from the plan.
   XD_FN void recall_chunk(std::int64_t chunk, int count) {
     const std::int32_t* slots = call.local<std::int32_t>(call.plan.expert_of_row) + chunk * shape.top_k;
     m.sync_block();
@@ -189,7 +219,7 @@ struct ExpertRows {
     m.sync_block();
   }
 
-  /// This block's splits of rows [chunk, chunk + count), which have their slots.
+  /// Copies this block's splits of rows [chunk, chunk + count) to shared.slots.
   XD_FN void copy_chunk(std::int64_t chunk, int count) {
     const std::int64_t start = chunk * splits;
     const int end = static_cast<int>(min<std::int64_t>(items.end - start, std::int64_t{count} * splits));
@@ -201,7 +231,7 @@ struct ExpertRows {
     }
   }
 
-  /// What the caller and combine read of these experts; one block.
+  /// Writes the counts and offsets of these experts, which the caller and combine read. One block.
   XD_FN void write_counts(int group, int some) {
     if (m.thread() == 0) {
       XD_UNROLL(16)

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Received rows by expert for few rows, as in a decode step: the same answer with fewer steps.
+// Received rows by expert for few rows, as in a decode step: the same result as expert_rows with fewer steps.
 //
-// Each block builds a bit map, expert x row, over the rows up to its last; repeated ids collapse in it. A warp finds the expert
-// rows of the split that it copies while the row is being read. The last block copies nothing: it writes the counts.
+// Each block builds a bit map, expert x row, of all rows up to the last one that it copies. An expert that is named
+// twice by a row sets one bit. A row's position in an expert is the number of bits before its own. A warp looks up the
+// expert rows of a split while the split is being loaded. The last block copies nothing: it writes the counts.
 #pragma once
 
 #include "kernels/expert_rows/expert_padding_device.hpp"
@@ -29,14 +30,14 @@ struct ExpertRowsLatency {
   const std::int64_t filled = call.local<memory::PlanFill>(call.plan.fill)->expert_rows[m.block()];
   const bool writes_counts = m.block() == m.num_blocks() - 1;
   const Range items = share_of_block();     // splits of rows
-  const int end_row = end_of_rows();        // behind the last row of a split; 0 without splits
-  const int words = ceil_div(end_row, 32);  // of an expert's bits
+  const int end_row = end_of_rows();        // one past the last row that this block copies; 0: it copies none
+  const int words = ceil_div(end_row, 32);  // 32-bit words per expert
 
   XD_FN void run() {
     if (m.sync_block_or(found_poison(m, call))) return;
     begin();
     if (writes_counts) write_counts();
-    copy_rows();  // none where counts are written
+    copy_rows();  // the block that writes counts has no rows
     if (slots().fixed) return;
     padding().mark_padding(num_experts);
     padding().mark_tail(filled, shared.rows.first[num_experts]);
@@ -46,7 +47,8 @@ struct ExpertRowsLatency {
   XD_FN ExpertPlanWriter<M> plan_writer() { return {m, shared.rows, call}; }
   XD_FN ExpertPadding<M> padding() { return {m, shared.rows, call}; }
 
-  /// All blocks but the last share the splits; the last reads all ids, to count them.
+  /// All blocks but the last share the splits. The last has none: it writes the counts, which dispatch has left in the
+  /// plan.
   XD_FN Range share_of_block() const {
     const std::int64_t all = call.local<Counts>(call.plan.counts)->num_rows * args.splits.count;
     return writes_counts ? Range{0, 0} : share_of(all, m.block(), m.num_blocks() - 1);
@@ -57,9 +59,10 @@ struct ExpertRowsLatency {
     return static_cast<int>(args.splits.div_count(static_cast<std::uint32_t>(items.end) + args.splits.count - 1));
   }
 
+  /// Builds the bit map: bit r of expert x is set if row r names x. Also finds where each expert begins.
   XD_FN void begin() {
     const int pairs = end_row * shape.top_k;
-    std::int32_t id = m.thread() < pairs ? ids[m.thread()] : -1;  // in flight from here on
+    std::int32_t id = m.thread() < pairs ? ids[m.thread()] : -1;  // loaded while the bit map is cleared
     for (int i = m.thread(); i < num_experts * words; i += m.num_threads()) shared.rows.rows_of[i] = 0;
     slots().read_needed(0, num_experts);
     if (m.thread() == 0) shared.rows.dropped = 0;
@@ -90,6 +93,7 @@ struct ExpertRowsLatency {
   }
   XD_FN std::int32_t* warp_slots() const { return shared.slots[m.warp()]; }
 
+  /// Finds the expert row of each id of a row; -1 for ids of other ranks, repeated ids and dropped rows.
   XD_FN void find_slots(int row) {
     std::int32_t* experts = shared.experts[m.warp()];
     for (int j = m.lane(); j < shape.top_k; j += M::kWidth) experts[j] = local_expert(ids[row * shape.top_k + j]);
@@ -117,7 +121,8 @@ struct ExpertRowsLatency {
     }
     plan_writer().write_counts(0, num_experts, shared.rows.first[num_experts], most_needed);
   }
-  /// expert_major: empties the rows that the call before held and this one does not; the old counts still stand in the plan.
+  /// expert_major: marks the rows that the plan's last call filled and this one does not. It must run before the counts
+  /// of that call are overwritten in the plan.
   XD_FN void empty_rows() {
     const std::uint32_t* held = call.local<std::uint32_t>(call.plan.expert_counts);
     for (int x = m.thread(); x < num_experts; x += m.num_threads())

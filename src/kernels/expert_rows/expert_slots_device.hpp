@@ -14,9 +14,10 @@ struct ExpertSlots {
   ExpertRowsShared& shared;
   const Call& call;
   const Shape& shape = call.shape;
-  const bool fixed = shape.layout == Layout::expert_major;
+  const bool fixed = shape.layout == Layout::expert_major;  // each expert has expert_capacity rows
 
-  /// Reads how many rows experts [group, group + some) need. A barrier must follow.
+  /// Reads how many rows experts [group, group + some) need. A barrier must follow. From here on experts are numbered
+  /// within their group.
   XD_FN void read_needed(int group, int some) {
     const std::uint32_t* needed = call.local<std::uint32_t>(call.plan.expert_needed) + group;
     for (int x = m.thread(); x < some; x += m.num_threads()) {
@@ -26,7 +27,8 @@ struct ExpertSlots {
       shared.before[x] = 0;
     }
   }
-  /// Sets where they begin; `begin` is where the first does. A barrier must follow.
+  /// Sets shared.first, where each expert begins; [some] is the end of the last. The first begins at row `begin`. A
+  /// barrier must follow.
   XD_FN void find_firsts(int some, std::int64_t begin) {
     std::int64_t first = begin;
     for (int x = m.thread(), summed = 0; x <= some; summed = x, x += m.num_threads()) {

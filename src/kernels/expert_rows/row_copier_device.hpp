@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// One received row to the expert buffer, once for each of its local experts.
+// Copies a received row into the expert buffer, once for each of its local experts.
 #pragma once
 
 #include "kernels/common/phase_device.hpp"
@@ -14,8 +14,8 @@ struct RowCopier {
   const Call& call = args.call;
   const Shape& shape = call.shape;
 
-  /// One split of a received row to all its experts, by one warp. `find_slots` fills `slots`; it is called after the first loads are
-  /// issued, so that both run at once.
+  /// Copies one split of a received row to all its experts, by one warp. `find_slots` fills `slots`. It is called after
+  /// the first loads are issued, so that they overlap.
   template <class FindSlots>
   XD_FN void copy_row(std::int64_t row, const std::int32_t* slots, int split, FindSlots&& find_slots) {
     const Units units =

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Which kernel serves a call: the one answer that op/, the launch files of all machines and the tests share.
+// Chooses the kernel for a call. src/op, the launch files of all machines and the tests use this one choice.
 #pragma once
 
 #include "kernels/common/args.hpp"
@@ -7,24 +7,27 @@
 
 namespace crossdock::kernels {
 
-/// general: any call. latency: small batches, see dispatch_device.hpp and expert_rows_latency_device.hpp. ll: LL packets.
+/// general: any call. latency: small batches, with sizes fixed at compile time, see dispatch_device.hpp and
+/// expert_rows_latency_device.hpp. ll: LL packets, see ll_packets_device.hpp.
 enum class Kernel : std::uint8_t { general, latency, ll };
 
-/// Whether every warp has at most one split of a token, every lane one unit of it, and one chunk holds all tokens.
+/// Whether dispatch_latency can serve the call: all tokens are in one chunk, every warp has at most one split, and
+/// every lane at most one unit of it.
 constexpr bool fits_latency(const DispatchArgs& args, const platform::Geometry& geometry, int width) {
   const Shape& shape = args.call.shape;
   const std::int64_t tokens = args.num_tokens_on_device ? shape.max_tokens_per_rank : args.num_tokens;
   const int movers = geometry.num_blocks - kControlBlocksLatency;
   const std::int64_t warps = std::int64_t{movers} * (geometry.num_threads / width);
   const bool scales_fit = args.aligned_scales && shape.scale_bytes / 16 <= width;
-  return !args.replay && movers > 0 && tokens <= kChunk && tokens * args.splits.count <= warps &&
-         args.splits.units_per_split <= width && shape.top_k <= width && scales_fit;
+  return args.step == DispatchStep::whole && !args.replay && movers > 0 && tokens <= kChunk &&
+         tokens * args.splits.count <= warps && args.splits.units_per_split <= width && shape.top_k <= width &&
+         scales_fit;
 }
 
-/// LL packets are chosen by the shape, so that all ranks choose alike.
+/// The shape decides on LL packets, because it is equal on all ranks and they must choose alike.
 constexpr bool uses_ll(const DispatchArgs& args) { return args.call.shape.ll_packets_per_row != 0 && !args.replay; }
 
-/// The same of combine. More than a few rows are faster pulled, where they can be.
+/// The same for combine. Rows that can be pulled travel in packets only if they are few; else a pull is faster.
 constexpr bool uses_ll(const CombineArgs& args) {
   const Shape& shape = args.call.shape;
   const bool few = args.source == Source::slots || shape.max_tokens_per_rank <= ll_packet::kMaxTokensNotPulled;
@@ -47,9 +50,24 @@ constexpr Kernel kernel_for(const CombineArgs& args, const platform::Geometry&, 
   return uses_ll(args) ? Kernel::ll : Kernel::general;
 }
 
-/// Whether a launch may begin before the kernel before it has ended. It then waits for that kernel first. Not fused combine: rows
-/// that a caller's kernel has stored to other ranks are signalled without a fence, which is known to hold only for the plain
-/// order of a stream.
+/// Whether blocks of a launch may wait: for a peer, or for other blocks of their launch. Such a launch has few blocks, because
+/// each holds a multiprocessor that whoever is waited for may need (docs/protocol.md, "Who may wait").
+constexpr bool waits(const DispatchArgs& args, const platform::Geometry&, int) {
+  return args.step != DispatchStep::move;
+}
+constexpr bool waits(const ExpertRowsArgs& args, const platform::Geometry& geometry, int width) {
+  const bool few = args.call.shape.row_capacity <= kFewRows && args.call.shape.experts_per_rank <= kExpertGroup;
+  const bool counts_meet = args.step == ExpertRowsStep::whole && !args.replay && !few;
+  return counts_meet && kernel_for(args, geometry, width) != Kernel::latency;
+}
+constexpr bool waits(const CombineArgs& args, const platform::Geometry&, int) {
+  return args.step != CombineStep::send && args.step != CombineStep::reduce;
+}
+
+/// Whether a kernel may start before the kernel before it in the stream has ended (programmatic dependent launch). It
+/// then begins with a wait for the end of that kernel. Not for a fused combine: its signal has no fence for the rows
+/// that the caller's kernel has stored at other ranks. That is known to be enough only if kernels of a stream do not
+/// overlap.
 constexpr bool may_launch_early(const CombineArgs& args) { return args.source != Source::fused; }
 constexpr bool may_launch_early(const DispatchArgs&) { return true; }
 constexpr bool may_launch_early(const ExpertRowsArgs&) { return true; }

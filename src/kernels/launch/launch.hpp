@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// From host to kernels: one table of launch functions per machine, filled from instances.def.
+// Launches kernels from the host: one table of launch functions per machine (CPU, NVIDIA, AMD). The functions for
+// combine are those of instances.def.
 #pragma once
 
 #include <iterator>
@@ -18,7 +19,8 @@ struct LaunchTable {
   Launch<DispatchArgs> dispatch = nullptr;
   Launch<ExpertRowsArgs> expert_rows = nullptr;
   Launch<CombineArgs> combine[kNumDtypes][kNumCombineQuants][2] = {};  // [dtype][quant][by expert]
-  /// Most blocks of `num_threads` threads that are resident together for the kernel that needs most.
+  /// How many blocks of `num_threads` threads can be resident together, for any of the kernels: the least over all of
+  /// them.
   int (*max_resident_blocks)(int num_threads) = nullptr;
 };
 

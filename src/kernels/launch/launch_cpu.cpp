@@ -22,7 +22,7 @@ void launch_dispatch(Geometry, StreamHandle stream, const DispatchArgs& args) {
     });
   enqueue(stream, args, [](ScalarMachine& m, const DispatchArgs& a) {
     DispatchShared shared;
-    dispatch(m, shared, a);  // a warp of one lane has no item of its own
+    dispatch(m, shared, a);  // never dispatch_latency: a launch of one block has no block for its control tasks
   });
 }
 

@@ -14,7 +14,7 @@ void enqueue(StreamHandle stream, const Args& args, Body body) {
   platform::cpu::enqueue_on(stream, [args, body] {
     platform::cpu::ScalarMachine machine;
     body(machine, args);
-    platform::cpu::end_streaming_stores();  // a caller may tell other threads by a plain store
+    platform::cpu::end_streaming_stores();  // the caller may then signal other threads by a plain store
   });
 }
 

@@ -69,8 +69,9 @@ void launch_expert_rows(Geometry geometry, StreamHandle stream, const ExpertRows
 #include "kernels/launch/instances.def"
 #undef XD_COMBINE
 
-/// Asks for every kernel, which also loads it: the first launch of one that is not loaded yet waits for the kernels that run
-/// on its device, and those of ranks that share the device may be waiting for it.
+/// The least over all kernels. The query also loads each kernel, which prevents a deadlock: CUDA loads kernels lazily,
+/// and a first launch waits for the kernels that run on the device. Those of other ranks on the same device may be
+/// waiting for this one.
 int max_resident_blocks(int num_threads) {
   int fewest = resident_blocks<DispatchBody, DispatchArgs>(num_threads);
   fewest = min(fewest, resident_blocks<DispatchLatencyBody, DispatchArgs>(num_threads));

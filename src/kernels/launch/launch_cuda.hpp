@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Launches on NVIDIA GPUs: a body, wrapped into a kernel that takes its arguments by value.
+// Launches on NVIDIA GPUs. A body, a kernel written as a function template over a machine, becomes a __global__
+// function.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -15,13 +16,14 @@ using platform::kMaxThreads;
 /// `Body::run(machine, shared, args)` as a kernel.
 template <class Body, class Args>
 __global__ void __launch_bounds__(kMaxThreads, 1) kernel(const __grid_constant__ Args args) {
-  __shared__ alignas(16) unsigned char shared[sizeof(typename Body::Shared)];  // bytes: its members have initialisers
+  __shared__ alignas(16) unsigned char shared[sizeof(typename Body::Shared)];  // raw bytes: Shared has initialisers
   platform::cuda::wait_for_prior_kernels();
   platform::cuda::CudaMachine machine;
   Body::run(machine, reinterpret_cast<typename Body::Shared&>(shared), args);
 }
 
-/// Whether the code that runs here awaits earlier kernels by itself: by the architecture that it was compiled for.
+/// Whether the kernel itself waits for earlier kernels. wait_for_prior_kernels() does so only in code for sm_90 and
+/// later, and the device may run code for an older architecture.
 template <class Body, class Args>
 bool awaits_earlier_kernels() {
   static const bool known = [] {
@@ -33,7 +35,8 @@ bool awaits_earlier_kernels() {
   return known;
 }
 
-/// While the kernel before it in the stream ends, the hardware makes this one ready (docs/adr/0015-early-launches.md).
+/// Launches with programmatic stream serialization where allowed: the device sets up this kernel while the one before
+/// it in the stream still ends (docs/adr/0015-early-launches.md).
 template <class Body, class Args>
 void launch(platform::Geometry geometry, StreamHandle stream, const Args& args) {
   void* parameters[] = {const_cast<Args*>(&args)};
@@ -56,7 +59,7 @@ void launch(platform::Geometry geometry, StreamHandle stream, const Args& args) 
 template <class Body, class Args>
 int resident_blocks(int num_threads) {
   int device = 0, sms = 0, per_sm = 0;
-  (void)awaits_earlier_kernels<Body, Args>();  // now, and not in a first launch
+  (void)awaits_earlier_kernels<Body, Args>();  // queried now, so that the first launch does not query it
   if (cudaGetDevice(&device) != cudaSuccess ||
       cudaDeviceGetAttribute(&sms, cudaDevAttrMultiProcessorCount, device) != cudaSuccess ||
       cudaOccupancyMaxActiveBlocksPerMultiprocessor(&per_sm, kernel<Body, Args>, num_threads, 0) != cudaSuccess) {

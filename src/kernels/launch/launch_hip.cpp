@@ -54,7 +54,7 @@ struct Loaded {
   hipFunction_t kernels[kNumKernels];
 };
 constexpr int kMaxDevices = 64;
-std::atomic<const Loaded*> loaded[kMaxDevices];  // kept to the end: kernels may run as long as the process does
+std::atomic<const Loaded*> loaded[kMaxDevices];  // never freed: kernels may run until the process ends
 
 int current_device() {
   int device = 0;
@@ -115,7 +115,7 @@ void launch_combine(Geometry geometry, StreamHandle stream, const CombineArgs& a
                                                     : launch<kKernel, CombineArgs>)(geometry, stream, args);
 }
 
-/// Most blocks of the kernel that needs most; loads the code.
+/// The least over all kernels of the blocks that can be resident together. It also loads the code.
 int max_resident_blocks(int num_threads) {
   const Loaded& code = load();
   int fewest = 1 << 20, cus = 0;

@@ -13,7 +13,7 @@ namespace {
 
 using platform::hip::HipMachine;
 
-/// Shared memory for a T, whose members may have initial values that shared memory cannot.
+/// Shared memory for a T, declared as bytes: shared memory cannot have initialisers, and members of T may have some.
 template <class T>
 __device__ T& shared_memory() {
   alignas(T) __shared__ unsigned char bytes[sizeof(T)];

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the two compilers of the HIP machine share. Device code (launch_hip.hip) is compiled apart, loaded at run time, and
-// its kernels are found by name: crossdock_ and the name of the body, of combine with rows and wire of instances.def.
+// Shared by the host and the device code of the HIP machine, which different compilers translate. The device code
+// (launch_hip.hip) is loaded at run time, and its kernels are found by name: crossdock_ and the name of the body; for
+// combine, dtype and combine_quant of instances.def follow.
 #pragma once
 
 #include "platform/machine.hpp"
