@@ -29,8 +29,7 @@ struct GroupOptions {
   // min(SMs / 2, (SMs - reserved_sms) / (max_concurrent_calls * ranks of this group on the device)) SMs, and at least
   // one. Kernels that only move rows have no such limit. Fixed when the group is made. No effect on the CPU.
 
-  /// Calls of one rank that may be under way at once, on different streams, whatever exchange they belong to. At least
-  /// 1.
+  /// Calls of one rank that may run at the same time on different streams, of whatever exchange. At least 1.
   int max_concurrent_calls = 2;
   /// SMs left to others, above all to collectives. Negative: min(32, SMs / 4). ConfigError if the device has no more.
   int reserved_sms = -1;
