@@ -10,11 +10,11 @@
 
 namespace crossdock {
 
-/// What one exchange carries and how. All members are scalars. Equal on every rank: the constructor of Exchange checks
-/// it.
+/// What one exchange carries and how. All members are scalars. All ranks must pass equal configs; the constructor of
+/// Exchange checks that. W is the number of ranks of the group.
 struct Config {
   // Shape.
-  std::int32_t hidden = 0;               ///< H, elements per row; rows of both dtypes are multiples of 16 bytes
+  std::int32_t hidden = 0;               ///< H, elements per row, 1 to 2^24; rows must be multiples of 16 bytes
   std::int32_t num_experts = 0;          ///< E, of the whole group, 1 to 2^20; expert e lives on rank e / ceil(E / W)
   std::int32_t top_k = 0;                ///< k, ids per token, 1 to 64
   std::int32_t max_tokens_per_rank = 0;  ///< M, most tokens that a rank passes in one call, 1 to 2^24 - 1
@@ -22,15 +22,16 @@ struct Config {
   // Dtypes.
   Dtype dispatch_dtype = Dtype::bf16;               ///< rows of dispatch; their bytes are copied, never converted
   Dtype combine_dtype = Dtype::bf16;                ///< rows that combine takes and returns
-  CombineQuant combine_quant = CombineQuant::none;  ///< form of these rows on the link
-  std::int32_t scale_bytes = 0;                     ///< bytes sent along with each token of dispatch, 0 to 65536
+  CombineQuant combine_quant = CombineQuant::none;  ///< format in which combine sends these rows
+  std::int32_t scale_bytes = 0;                     ///< bytes sent along with each token, not interpreted, 0 to 65536
 
   // Layout of the received rows.
-  Layout layout = Layout::token_major;
-  std::int64_t row_capacity = 0;     ///< received rows, W to W*M; 0: W*M, the worst case
-  std::int64_t expert_capacity = 0;  ///< expert_major: rows per expert; contiguous: rows in all; 0: the worst case
-  std::int32_t alignment = 1;        ///< contiguous: each expert starts at a multiple of 1, 8, 16, 32 or 128 rows
-  bool zero_padding = false;         ///< contiguous: every dispatch zeroes the padding rows between experts
+  Layout layout = Layout::token_major;  ///< see TokenRows and ExpertRows
+  std::int64_t row_capacity = 0;        ///< most rows that this rank receives, W to W*M; 0: W*M, the worst case
+  std::int64_t expert_capacity = 0;     ///< most rows: expert_major per expert, contiguous in total; 0: the worst case
+  std::int32_t alignment = 1;           ///< contiguous: each expert starts at a multiple of 1, 8, 16, 32 or 128 rows
+  bool zero_padding = false;            ///< contiguous: every dispatch zeroes the padding rows between experts
+  // What happens to rows past a capacity.
   Overflow overflow = Overflow::drop;
 
   // Memory: each of these adds regions, see memory_of().
@@ -39,9 +40,9 @@ struct Config {
   bool combine_topk_weights = false;  ///< combine can return a second result, see CombineOutput::topk_weights
   std::int32_t max_in_flight = 1;     ///< most `Received` objects that exist at once, 1 to 16
   std::int32_t max_kept_plans = 1;    ///< most `Plan` objects that exist at once, 0 to 64
-  std::int32_t trace_events = 0;      ///< time stamps stored per buffer set, 0 (off) to 2^20; see Exchange::trace
+  std::int32_t trace_events = 0;      ///< time stamps stored per Received in flight, 0 (off) to 2^20
 
-  // Launch geometry of every call that sets none itself: see CallOptions. 0: not set.
+  // Launch geometry for calls whose CallOptions set none. 0: not set.
   std::int32_t num_sms = 0;
   std::int32_t num_blocks = 0;
   std::int32_t num_warps = 0;
@@ -64,7 +65,7 @@ XD_PUBLIC Support supports(const Config& config, int num_ranks);
 struct RegionBytes {
   std::string name;     ///< e.g. "buffer_set.rows"
   std::string content;  ///< what it holds; after the semicolon, its writers
-  std::uint64_t bytes;  ///< over all buffer sets or plans
+  std::uint64_t bytes;  ///< sum over all copies: one per Received in flight (buffer_set.*), one per plan (plan.*)
 };
 
 /// Bytes of one rank of one exchange. The regions add up to `total_bytes`, which is exactly what the constructor of
@@ -74,13 +75,14 @@ struct MemoryUsage {
   std::uint64_t total_bytes = 0;
 };
 
-/// Memory of `config` on `backend`, computed without allocating. ConfigError with the reason of supports().
+/// Memory of `config` on one rank with `backend`, computed without allocating. Throws ConfigError if supports() refuses
+/// the config, with its reason.
 XD_PUBLIC MemoryUsage memory_of(const Config& config, int num_ranks, BackendKind backend = BackendKind::cpu);
 
 /// The two hidden sizes nearest to config.hidden whose rows are multiples of 16 bytes in both dtypes.
 struct NearHidden {
-  std::int32_t below;  ///< the largest up to config.hidden; the smallest of all where there is none
-  std::int32_t above;  ///< the smallest above config.hidden
+  std::int32_t below;  ///< the largest such size up to config.hidden, or the smallest such size if there is none
+  std::int32_t above;  ///< the smallest such size above config.hidden
 };
 XD_PUBLIC NearHidden near_hidden(const Config& config);
 

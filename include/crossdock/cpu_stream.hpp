@@ -10,8 +10,8 @@
 
 namespace crossdock {
 
-/// A recorded list of calls; it may be replayed any number of times on any CPU stream. Copies refer to the same list. A
-/// replay uses the addresses of the recording: the exchange, its inputs and its outputs must outlive the graph.
+/// A recorded list of calls. Any CPU stream can replay it, any number of times. Copies refer to the same list. A replay
+/// uses the recorded addresses, so the exchange, its inputs and its outputs must outlive the graph.
 class XD_PUBLIC CpuGraph {
  public:
   std::size_t num_calls() const;
@@ -33,12 +33,13 @@ class XD_PUBLIC CpuStream {
   /// Runs `call` after all calls enqueued before; during a capture, records it. Any thread may call this.
   void enqueue(std::function<void()> call);
   /// Waits until the queue is empty. Throws the first exception of a queued call since the last synchronize().
+  /// StateError during a capture, or if a call that runs on this stream calls it.
   void synchronize();
 
-  void begin_capture();    ///< until end_capture(), calls are recorded and do not run
-  CpuGraph end_capture();  ///< the recorded calls
+  void begin_capture();    ///< until end_capture(), calls are recorded and do not run; StateError if capturing
+  CpuGraph end_capture();  ///< the recorded calls; StateError if not capturing
   bool capturing() const;
-  void replay(const CpuGraph& graph);  ///< enqueues the recorded calls
+  void replay(const CpuGraph& graph);  ///< enqueues the recorded calls; during a capture, records them
 
  private:
   struct State;

@@ -34,8 +34,9 @@ typedef struct xd_exchange xd_exchange;
 typedef struct xd_received xd_received;
 typedef struct xd_plan xd_plan;
 
-/* XD_INIT(x) clears a struct and sets its `size`. A call refuses the size of another version of the library: recompile
- * after an update. xd_counts and xd_row_source have no size: the library writes them to its own memory. */
+/* XD_INIT(x) clears a struct and sets its `size`. Calls compare the size with that of the library and refuse structs of
+ * another version: recompile after an update. xd_counts and xd_row_source have no size, because only the library
+ * allocates them. */
 #define XD_INIT(x)                                                           \
   do {                                                                       \
     unsigned char* xd_bytes_ = (unsigned char*)&(x);                         \
@@ -43,7 +44,7 @@ typedef struct xd_plan xd_plan;
     (x).size = sizeof(x);                                                    \
   } while (0)
 
-/* crossdock::Config has what each member means. */
+/* crossdock::Config documents the members. */
 typedef struct {
   size_t size;
   /* shape */
@@ -55,18 +56,18 @@ typedef struct {
   /* layout */
   int32_t layout; /* xd_layout */
   int64_t row_capacity, expert_capacity;
-  int32_t alignment; /* 0: 1 */
+  int32_t alignment; /* 0 means 1 */
   int32_t zero_padding;
   int32_t overflow; /* xd_overflow */
   /* memory */
   int32_t zero_copy, fused, combine_topk_weights;
-  int32_t max_in_flight;  /* 0: 1 */
-  int32_t max_kept_plans; /* 0: none; the default of crossdock::Config is 1 */
+  int32_t max_in_flight;  /* 0 means 1 */
+  int32_t max_kept_plans; /* 0 means none, although the default of crossdock::Config is 1 */
   /* launch geometry of every call; 0: not set */
   int32_t num_sms, num_blocks, num_warps, splits_per_row;
 } xd_config;
 
-/* A call also takes null, or a cleared struct, for the defaults. */
+/* Null, or a struct that only XD_INIT has set, selects the defaults. */
 typedef struct {
   size_t size;
   int32_t backend;       /* xd_backend */
@@ -102,7 +103,7 @@ typedef struct {
   const float* topk_weights; /* [row_capacity, k]; null: the dispatched weights */
   void* out_rows;            /* [T, hidden] of combine_dtype */
   float* out_topk_weights;   /* [T, k], or null */
-  int32_t num_tokens;        /* xd_combine_fused: T, -1: the plan's; else not read */
+  int32_t num_tokens;        /* xd_combine_fused: T, or -1 for the plan's T; xd_combine: not read */
   void* stream;
   int32_t num_sms, num_blocks, num_warps, splits_per_row; /* 0: not set */
 } xd_combine_input;
@@ -136,7 +137,6 @@ typedef struct {
 } xd_view;
 
 /* crossdock::Counts. */
-
 typedef struct {
   int64_t num_rows, rows_needed;
   int64_t rows_per_source[XD_MAX_RANKS], dropped_per_source[XD_MAX_RANKS];
@@ -153,13 +153,13 @@ typedef struct {
   char text[512];
 } xd_report;
 
-/* Writes `bytes` bytes of every rank to `all` in rank order; returns 0 on success. The function and `user` must live
- * until the last exchange was created. */
+/* Gathers `bytes` bytes from each rank: writes num_ranks * bytes bytes to `all`, in rank order. Returns 0 on success.
+ * Called when the group joins and when an exchange is created; the function and `user` must be valid then. */
 typedef int (*xd_all_gather)(const void* mine, size_t bytes, void* all, void* user);
 
 /* Text of the last failure in this thread; valid until the next call of this thread. */
 XD_API const char* xd_last_error(void);
-XD_API const char* xd_version(void);
+XD_API const char* xd_version(void); /* "major.minor.patch", static storage */
 
 /* The caller owns every handle that a call returns: destroy it once, in any order, at any time (see
  * crossdock::Exchange). Destroying null is legal. A call that fails writes none of its outputs. */
@@ -182,12 +182,12 @@ XD_API xd_status xd_supports(const xd_config* config, int32_t num_ranks);
 XD_API xd_status xd_memory(const xd_config* config, int32_t num_ranks, int32_t backend, uint64_t* bytes);
 
 XD_API xd_status xd_exchange_create(xd_group* group, const xd_config* config, xd_exchange** exchange);
-/* Fills `report`; the status of the group is report->code. XD_STATUS_OK unless an argument is wrong. `clear` not 0:
- * drops all reports that are not fatal. */
+/* Writes what crossdock::Exchange::poll finds to `report`. Returns XD_STATUS_OK unless an argument is wrong, whatever
+ * report->code is. If `clear` is not 0, drops all reports that are not fatal afterwards. */
 XD_API xd_status xd_exchange_poll(xd_exchange* exchange, int32_t clear, xd_report* report);
 XD_API void xd_exchange_destroy(xd_exchange* exchange);
 
-/* `plan` null: routes by topk_ids. Else sends along the plan. */
+/* `plan` null: routes by topk_ids. Otherwise repeats the routing of the plan; ids and weights are not read. */
 XD_API xd_status xd_dispatch(xd_exchange* exchange, const xd_plan* plan, const xd_dispatch_input* input,
                              xd_received** received);
 /* One of `received` and `plan` is given, the other is null. On success `*received` is freed and set to null. */
@@ -195,7 +195,9 @@ XD_API xd_status xd_combine(xd_exchange* exchange, xd_received** received, const
                             const xd_combine_input* input);
 XD_API xd_status xd_combine_fused(xd_exchange* exchange, xd_received** received, const xd_combine_input* input);
 
+/* Writes pointers to `view`; crossdock::Received says how long they stay valid. */
 XD_API xd_status xd_received_view(const xd_received* received, xd_view* view);
+/* Writes the address of the combine slots of home rank `rank` to `rows`: crossdock::Received::combine_slots. */
 XD_API xd_status xd_received_combine_slots(const xd_received* received, int32_t rank, void** rows);
 XD_API xd_status xd_received_retain_plan(xd_received* received, xd_plan** plan);
 XD_API void xd_received_destroy(xd_received* received);

@@ -38,16 +38,17 @@ using SystemError = StatusError<StatusCode::system>;       ///< a call of the op
 /// Throws the class that belongs to `code`.
 [[noreturn]] XD_PUBLIC void raise(StatusCode code, const std::string& text);
 
-/// Result of `poll()`. With `code == ok` the other members have no meaning.
+/// Result of `poll()`. With `code == ok` the other members have no meaning. Edge, peer and epochs are those of the
+/// group's first failed wait. An edge is a kind of signal between ranks, an epoch the number of an operation.
 struct Status {
   StatusCode code = StatusCode::ok;
-  Edge edge = Edge::none;            ///< edge of the first wait of the group that failed
-  std::int32_t rank = -1;            ///< rank on which that wait ran, or that called abort
-  std::int32_t peer = -1;            ///< rank that it waited for
-  std::uint64_t epoch_expected = 0;  ///< epoch that ended the wait
-  std::uint64_t epoch_seen = 0;      ///< epoch that the wait saw last
+  Edge edge = Edge::none;            ///< signal that the wait was for
+  std::int32_t rank = -1;            ///< this rank; `text` also names the rank that waited, if it is another one
+  std::int32_t peer = -1;            ///< rank that was waited for, or that called abort
+  std::uint64_t epoch_expected = 0;  ///< epoch that the wait expected
+  std::uint64_t epoch_seen = 0;      ///< epoch that it saw last
   bool fatal = false;                ///< true: close the group; false: `Exchange::clear_status()` suffices
-  std::string text;                  ///< all of this in a sentence
+  std::string text;                  ///< call, values, rank, rule and advice as sentences
 };
 
 }  // namespace crossdock

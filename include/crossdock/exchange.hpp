@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-// The two operators. dispatch sends each token to the ranks that own its experts; combine sums the experts' rows at the
-// token's home rank.
+// The two operators. dispatch sends each token to the ranks that own its experts. combine sums the experts' rows at the
+// token's home rank, which is the rank that passed the token to dispatch.
 //
 // Shapes: rows are dense and start at multiples of 16 bytes. H, E, k, M: see Config. W: ranks. T: tokens of a call.
 // Memory: every pointer is a device pointer on CUDA and HIP and a plain pointer on the CPU. Inputs and outputs belong
 //   to the caller and must stay valid until the call has run on its stream. What views point to belongs to the library.
 // Streams: with a stream, a call enqueues kernels and returns. It does not wait, allocates no shared or device memory
 //   and reads no environment variable, so a graph can capture it. The calls of one exchange must run in the order in
-//   which they were made, and in order with the caller's kernels that touch its rows; across streams the caller sees to
-//   that. On the CPU without a stream, a call runs in the calling thread and waits there for its peers, up to the
-//   deadline.
-// Collective: Group::join, Group::rendezvous and the constructor of Exchange, which wait for all ranks; dispatch,
-//   combine and combine_fused: every rank makes the same calls in the same order. T may differ between ranks and be 0.
-//   All other functions are local.
+//   which they were made, and in order with the caller's kernels that touch its rows. If these are on several streams,
+//   the caller orders the streams, for example by events. On the CPU a call without a stream runs in the calling
+//   thread and waits there for its peers, up to the deadline.
+// Collective, so that every rank must make the same calls in the same order: Group::join, Group::rendezvous, the
+//   constructor of Exchange, dispatch, combine and combine_fused. The first three wait on the host for all ranks. T may
+//   differ between ranks and be 0. All other functions are local.
 // Threads: one thread at a time may use a Group, or an Exchange with its Received and Plans; abort() is the exception.
 // Errors: usage, state, capacity, peer_lost, aborted are thrown before anything is enqueued. A call that loses a peer
 //   while it runs ends without an exception: synchronise, then poll(). Outputs are valid only if poll() returns `ok`.
@@ -39,8 +39,8 @@ struct PlanState;
 struct Counts {
   std::int64_t num_rows;                       ///< rows received here and not dropped; they are rows [0, num_rows)
   std::int64_t rows_needed;                    ///< row_capacity that would have dropped none
-  std::int64_t rows_per_source[kMaxRanks];     ///< [W used] num_rows by home rank
-  std::int64_t dropped_per_source[kMaxRanks];  ///< [W used] rows past row_capacity, by home rank
+  std::int64_t rows_per_source[kMaxRanks];     ///< num_rows by home rank; W entries are used
+  std::int64_t dropped_per_source[kMaxRanks];  ///< rows past row_capacity, by home rank; W entries are used
   std::int64_t num_tokens;                     ///< T of this rank, after clamping to M
   std::int64_t bad_ids;                        ///< ids of this rank outside [-1, E); they are treated as -1
   std::int64_t expert_rows_needed;             ///< expert layouts: expert_capacity that would have dropped none
@@ -65,23 +65,23 @@ struct DispatchInput {
 /// warp.
 struct CallOptions {
   StreamHandle stream = nullptr;
-  int num_sms = 0;         ///< upper bound on the thread blocks of every kernel of the call, also over num_blocks
-  int num_blocks = 0;      ///< thread blocks of the kernel that crosses the link
-  int num_warps = 0;       ///< warps of each of its blocks
-  int splits_per_row = 0;  ///< parts of a row that different warps take, up to 32
+  int num_sms = 0;         ///< most thread blocks of any kernel of the call; limits num_blocks too
+  int num_blocks = 0;      ///< thread blocks of the kernel that accesses peers' memory
+  int num_warps = 0;       ///< warps per block of that kernel
+  int splits_per_row = 0;  ///< parts of a row, each moved by one warp, up to 32
 };
 
-/// The geometry that a call used. `tuned_by`: the first of call, config, file and rule that set any member of it.
-/// `num_waiting_blocks`: most blocks of one kernel of the call that wait for peers or for each other, see
-/// GroupOptions::max_concurrent_calls. Where it is less than num_blocks, rows are moved by kernels that do not wait.
+/// The geometry that a call used. `tuned_by`: call if the call set any member of it; else config, file or rule, in this
+/// order. `num_waiting_blocks`: most blocks of one kernel of the call that wait for peers or for each other, see
+/// GroupOptions::max_concurrent_calls. If it is less than num_blocks, the kernels that move rows do not wait.
 struct LaunchInfo {
   int num_blocks = 0, num_warps = 0, splits_per_row = 0;
   TuningSource tuned_by = TuningSource::rule;
   int num_waiting_blocks = 0;
 };
 
-/// Received rows in token-major order: by home rank, then by token. The first Counts::num_rows rows are valid. Memory
-/// of the library; Received has how long it stays valid.
+/// Received rows in token-major order: by home rank, then by token. The first Counts::num_rows rows are valid. The
+/// memory belongs to the library; see Received for how long it stays valid.
 struct TokenRows {
   void* rows;                    ///< [row_capacity, hidden] of dispatch_dtype
   const void* scales;            ///< [row_capacity, scale_bytes]; null if scale_bytes is 0
@@ -93,8 +93,8 @@ struct TokenRows {
   std::int32_t num_local_experts;
 };
 
-/// Received rows grouped by local expert x, inside an expert by home rank, then by token. Memory of the library;
-/// Received has how long it stays valid. n[x] is Received::expert_counts()[x].
+/// Received rows grouped by local expert x. The rows of an expert are in the order of home rank, then token. The memory
+/// belongs to the library; see Received for how long it stays valid. n[x] is Received::expert_counts()[x].
 /// expert_major: rows [x * capacity_per_expert, x * capacity_per_expert + n[x]).
 /// contiguous: rows [offsets[x], offsets[x] + n[x]); offsets are multiples of config.alignment.
 struct ExpertRows {
@@ -108,16 +108,16 @@ struct ExpertRows {
 };
 
 /// The combine buffer (config.zero_copy), memory of the library. Its rows correspond to TokenRows or ExpertRows. Write
-/// it only between a dispatch and the first combine after it: peers may still read it when this rank's combine has
-/// ended.
+/// it only between a dispatch and the first combine after it. From then on peers may read it, even after this rank's
+/// combine has ended.
 struct CombineBuffer {
-  void* data;  ///< [num_rows, row_bytes]
-  std::int64_t num_rows;
+  void* data;             ///< [num_rows, row_bytes]
+  std::int64_t num_rows;  ///< TokenRows::row_capacity, or ExpertRows::num_rows_max
   std::int64_t row_bytes;
 };
 
-/// The routing of one dispatch, retained for replays: where every token went. Move-only. The destructor is local and
-/// legal at any time. A Plan holds a reference on the memory of its Exchange.
+/// The routing of one dispatch: where every token went. A replay is a dispatch or combine that repeats it. Move-only.
+/// The destructor is local and legal at any time. A Plan keeps the memory of its Exchange alive.
 class XD_PUBLIC Plan {
  public:
   Plan(Plan&&) noexcept;
@@ -133,12 +133,13 @@ class XD_PUBLIC Plan {
   std::unique_ptr<detail::PlanState> state_;
 };
 
-/// What one dispatch delivered, on one buffer set of the exchange. Move-only.
+/// What one dispatch delivered. Move-only. It occupies one of the exchange's config.max_in_flight buffer sets (receive
+/// rows, combine slots and signals), and is in flight until it is combined or destroyed.
 /// Pointers of the views are available at once. What they point to is valid on this rank's stream from the end of
 /// dispatch until the next dispatch after this object was combined or destroyed.
-/// The destructor of a Received that was not combined is local, and must run between the same calls on every rank,
-/// because it frees the buffer set for the next dispatch. A captured graph uses the buffer sets that it was captured
-/// with: replay it only while no Received is in flight.
+/// All ranks must use the same buffer set for a dispatch. So a Received that was not combined must be destroyed between
+/// the same calls on every rank; its destructor is local. A captured graph uses the buffer sets that it was captured
+/// with, so it may be replayed only while no Received is in flight.
 class XD_PUBLIC Received {
  public:
   Received(Received&&) noexcept;
@@ -155,8 +156,9 @@ class XD_PUBLIC Received {
   /// The same buffer as rows of `hidden` elements of `dtype`. UsageError if such a row does not fit.
   CombineBuffer combine_buffer(Dtype dtype, std::int32_t hidden) const;
   /// Combine slots of home rank `rank` (config.fused): [M * k, hidden] of combine_dtype, row token * k + j. Kernels of
-  /// this rank may write them from the end of dispatch until combine_fused. Write the row, its weight applied, for
-  /// every j whose id is one of this rank's experts; a repeated id has one row per j.
+  /// this rank may write them from the end of dispatch until combine_fused. For each received token, and each j whose
+  /// id is an expert of this rank, write that expert's output times weight j; a repeated id has one row per j.
+  /// StateError unless config.fused, UsageError if there is no such rank.
   void* combine_slots(int rank) const;
   /// The routing of this dispatch, for replays. StateError on a second call, or if config.max_kept_plans Plans exist.
   Plan retain_plan();
@@ -173,15 +175,16 @@ struct CombineInput {
   /// Either the caller's memory on this device (staged; the received rows are legal too) or `combine_buffer().data`
   /// (zero-copy); every rank makes the same choice. Not null, even if no row was received.
   const void* rows = nullptr;
-  bool combine_topk_weights = false;    ///< compute the second result; equal on every rank; needs the config's member
-  const float* topk_weights = nullptr;  ///< [row_capacity, k] rows of weights to sum; null: the dispatched weights
+  bool combine_topk_weights = false;    ///< also compute CombineOutput::topk_weights; equal on every rank
+  const float* topk_weights = nullptr;  ///< [row_capacity, k] weights to sum; null: the dispatched weights
 };
 
 /// Memory of the caller that combine writes.
 struct CombineOutput {
   void* rows = nullptr;  ///< [T, hidden] of combine_dtype; null only if T is 0. Zeros for a token that no rank received
-  /// [T, k] second result; null without CombineInput::combine_topk_weights. out[t][j] is the sum of weights[row][j]
-  /// over the ranks that did not drop token t, in the order in which its ids first name them.
+  /// [T, k] second result; null without CombineInput::combine_topk_weights, which needs config.combine_topk_weights.
+  /// out[t][j] is the sum of weights[row][j] over the ranks that did not drop token t, where `row` is the received row
+  /// of t on that rank. The sum is in the order in which the ids of t first name the ranks.
   float* topk_weights = nullptr;
 };
 
@@ -198,9 +201,9 @@ struct TraceEvent {
 };
 
 /// Memory of one Config on a group, and the two operators on it. Move-only. The destructor is local and legal at any
-/// time. Memory that enqueued calls still use is then freed later: when, after their end, this process makes or
-/// destroys another group or exchange. Before the destructor, the caller must have waited for replays of graphs that
-/// captured calls, and for its own kernels that use the memory after the last call on their stream.
+/// time. If enqueued calls still use the memory, it is freed after they have ended, when this process next makes or
+/// destroys a group or exchange. The destructor does not know of replayed graphs, or of the caller's own kernels that
+/// were enqueued after the last call on their stream: wait for both before.
 class XD_PUBLIC Exchange {
  public:
   /// Collective. Errors: config (the reason of supports(), or the rank and member where configs differ), topology
@@ -216,11 +219,12 @@ class XD_PUBLIC Exchange {
   /// Routes tokens by their ids and sends them. Errors: usage, state (max_in_flight Received exist), capacity,
   /// peer_lost, aborted.
   Received dispatch(const DispatchInput& input, const CallOptions& options = {});
-  /// Sends other tokens by the routing of `plan`. T is the plan's, also if only the device has its value. Ids and
-  /// weights of `input` are not read.
+  /// Sends other tokens by the routing of `plan`, with the plan's T. Another num_tokens is a UsageError; a T on the
+  /// device is not compared. Ids and weights of `input` are not read. Errors as above.
   Received dispatch(const Plan& plan, const DispatchInput& input, const CallOptions& options = {});
 
   /// Sums the rows of `input` at their home ranks. Consumes `received`, unless an error is thrown before enqueuing.
+  /// Errors: usage, state (`received` was consumed, or belongs to another exchange), capacity, peer_lost, aborted.
   void combine(Received&& received, const CombineInput& input, const CombineOutput& output,
                const CallOptions& options = {});
   /// The same by the routing of `plan`, any number of times.
@@ -240,7 +244,7 @@ class XD_PUBLIC Exchange {
   /// StateError if the stream is capturing.
   void read(void* to, const void* memory, std::uint64_t bytes, StreamHandle stream = nullptr) const;
 
-  std::vector<TraceEvent> trace() const;  ///< newest stamps (config.trace_events), oldest first; synchronise before
+  std::vector<TraceEvent> trace() const;  ///< last config.trace_events of each buffer set, by time; synchronise before
   LaunchInfo last_launch() const;         ///< of the newest call; zeros before the first
   /// The group's failure; else the first of these reports: capacity, bad ids, clamped T. Does not wait.
   Status poll() const;

@@ -24,18 +24,18 @@ struct GroupOptions {
   /// ConfigError if the file was written for another device, number of ranks or version.
   std::string tuning_file = {};
 
-  // A rank that is late may have to run something else first: a collective, another exchange. So the blocks of a kernel
-  // that wait for peers leave it multiprocessors (SMs). Together, all kernels of a call that wait at one time hold at most
-  // min(SMs / 2, (SMs - reserved_sms) / (max_concurrent_calls * ranks of this group on the device)) of them, and at least
-  // one. Kernels that only move rows are not limited by this. Fixed when the group is made. No effect on the CPU.
+  // A kernel that waits for a late peer must not hold all multiprocessors (SMs), because the peer may have to run
+  // something else first: a collective, another exchange. So all blocks of a call that wait at one time hold at most
+  // min(SMs / 2, (SMs - reserved_sms) / (max_concurrent_calls * ranks of this group on the device)) SMs, and at least
+  // one. Kernels that only move rows have no such limit. Fixed when the group is made. No effect on the CPU.
 
-  /// Calls of one rank that may be under way at once, on different streams, whatever exchange they belong to. At least 1.
+  /// Calls of one rank that may run at the same time on different streams, of whatever exchange. At least 1.
   int max_concurrent_calls = 2;
   /// SMs left to others, above all to collectives. Negative: min(32, SMs / 4). ConfigError if the device has no more.
   int reserved_sms = -1;
 };
 
-/// Writes `bytes` bytes of every rank to `all`, num_ranks * bytes in rank order. Collective; may throw.
+/// Gathers `bytes` bytes from each rank: writes num_ranks * bytes bytes to `all`, in rank order. Collective; may throw.
 using AllGather = std::function<void(const void* mine, std::size_t bytes, void* all)>;
 
 namespace detail {
@@ -47,7 +47,7 @@ class ThreadTeamState;
 /// after another. After a failed join it cannot be used again. Copies refer to the same team.
 class XD_PUBLIC ThreadTeam {
  public:
-  explicit ThreadTeam(int num_ranks);
+  explicit ThreadTeam(int num_ranks);  ///< UsageError unless 1 to 8
   int num_ranks() const;
 
  private:
@@ -55,8 +55,9 @@ class XD_PUBLIC ThreadTeam {
   std::shared_ptr<detail::ThreadTeamState> state_;
 };
 
-/// Membership of one rank. One thread at a time may use it; abort() is the exception. Move-only. The destructor is
-/// local: it does not wait. Groups and exchanges may be destroyed in any order, also while calls run (see Exchange).
+/// The membership of one rank in a group. One thread at a time may use it; abort() is the exception. Move-only. The
+/// destructor is local: it does not wait. Groups and exchanges may be destroyed in any order, also while calls run: see
+/// Exchange.
 class XD_PUBLIC Group {
  public:
   // The three ways to join are collective. Errors: usage, config, topology, peer_lost, system.
@@ -65,12 +66,12 @@ class XD_PUBLIC Group {
   static Group join(const ThreadTeam& team, int rank, const GroupOptions& options = {});
 
   /// Joins by an all-gather of the caller (MPI, torch.distributed, a store). Ranks may be threads, processes or a mix.
-  /// The library calls it in the thread that creates a group or an exchange, never in dispatch or combine. It, and all
-  /// that it refers to, must live until the last exchange was created.
+  /// The library calls it in the thread that creates a group or an exchange, never in dispatch or combine. What it
+  /// refers to must stay valid as long as exchanges are created.
   static Group join(int rank, int num_ranks, AllGather all_gather, const GroupOptions& options = {});
 
   /// Joins processes of one host and one user by a common name: 1 to 64 characters of [A-Za-z0-9._-], equal on all
-  /// ranks. Other jobs must use other names; take a random one.
+  /// ranks. Jobs of one user that run at the same time need different names, for example random ones.
   static Group rendezvous(const std::string& name, int rank, int num_ranks, const GroupOptions& options = {});
 
   Group(Group&&) noexcept;
@@ -84,9 +85,9 @@ class XD_PUBLIC Group {
   std::string device_model() const;  ///< the driver's name of the device
   std::string sharing() const;       ///< how processes map the group's memory, `vmm` or `ipc`, and the reason
 
-  /// The first failure that a call of this rank has met. Does not wait. A rank that runs no call does not see a peer's
-  /// failure: its next call returns without waiting, and then poll() has the failure. Exchange::poll also has reports
-  /// that are not fatal.
+  /// The first failure that a call of this rank has met. Does not wait. Only calls detect the failure of a peer: the
+  /// next call of this rank ends without waiting, and afterwards poll() returns the failure. Exchange::poll also
+  /// returns reports that are not fatal.
   Status poll() const;
 
   /// Ends the group on every rank: running and later calls end with `aborted` and this reason (up to 207 bytes). Does

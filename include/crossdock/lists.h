@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Every enumeration of Crossdock, as a list of macros. C and C++ names, CLI flags, JSON keys and tests are made from
- * these lists, and tests compare the tables of the documentation with them. An entry declares a member completely.
- * Plain C. */
+ * these lists, and tests compare the tables of the documentation with them. `name` is the spelling in C++, JSON and the
+ * CLI, `NAME` the end of the C constant. Plain C. */
 #ifndef CROSSDOCK_LISTS_H
 #define CROSSDOCK_LISTS_H
 
@@ -100,6 +100,7 @@
   X(CROSSDOCK_PACKET_TOKENS, "0", "config.max_tokens_per_rank up to which rows go in packets") \
   X(CROSSDOCK_PLUGIN_DIR, "beside the library", "where backend plug-ins are looked up")
 
+/* ranks of a group, and ids of a token, at most */
 #define XD_MAX_RANKS 8
 #define XD_MAX_TOPK 64
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Names of before 0.1, each with its successor. Whoever still uses one gets an error that says the new name. This file goes
- * with version 0.2; nothing else repeats an old name. Plain C. */
+/* Names from before version 0.1, each with its successor. The use of one is an error, whose text has the new name. No
+ * other file has an old name. Version 0.2 will remove this file. Plain C. */
 #ifndef CROSSDOCK_RETIRED_NAMES_H
 #define CROSSDOCK_RETIRED_NAMES_H
 

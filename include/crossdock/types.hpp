@@ -60,7 +60,7 @@ inline constexpr int kDtypeBits[] = {XD_DTYPES(XD_BITS)};
 /// Bits of one element of `dtype`.
 constexpr int bits_of(Dtype dtype) { return kDtypeBits[static_cast<int>(dtype)]; }
 
-/// Bytes of a row of `hidden` elements of `dtype` (fp4: two elements per byte).
+/// Bytes of a row of `hidden` elements of `dtype` (fp4 has two elements per byte, so `hidden` must be even).
 constexpr std::int64_t row_bytes_of(Dtype dtype, std::int64_t hidden) { return hidden * bits_of(dtype) / 8; }
 
 /// Origin of a received row. Rows past Counts::num_rows, and padding, have rank = token = -1.

@@ -27,6 +27,8 @@ void ThreadTeamState::all_gather(int rank, const void* mine, std::size_t bytes, 
   const platform::system::Deadline limit(deadline);
   std::unique_lock lock(mutex_);
   if (!failure_.empty()) throw_failure(rank);
+  // Rounds alternate between two buffers. Round n + 2 uses the buffer of round n again, but needs all ranks, and each
+  // has then copied its result of round n.
   const unsigned long number = num_complete_;
   Round& round = rounds_[number % 2];
   if (round.arrived == 0) {
@@ -63,7 +65,7 @@ void ThreadTeamState::all_gather(int rank, const void* mine, std::size_t bytes, 
              " waited); every rank must take part, or the deadline be longer; make a new ThreadTeam",
          rank);
   }
-  if (num_complete_ == number) throw_failure(rank);
+  if (num_complete_ == number) throw_failure(rank);  // another rank failed while this one waited
   if (!round.data.empty()) std::memcpy(all, round.data.data(), round.data.size());
 }
 

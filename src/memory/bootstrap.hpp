@@ -17,8 +17,8 @@ namespace crossdock {
 
 namespace detail {
 
-/// State that the threads of a ThreadTeam share. The first failure is final: all later calls throw its message. So two
-/// members can never be in different rounds.
+/// State that the threads of a ThreadTeam share. After a failure some ranks have ended a round and others have not, so
+/// the first failure is final: all later calls throw its message.
 class ThreadTeamState {
  public:
   explicit ThreadTeamState(int num_ranks);  ///< UsageError unless 1 to kMaxRanks
@@ -30,11 +30,12 @@ class ThreadTeamState {
   void all_gather(int rank, const void* mine, std::size_t bytes, void* all, std::chrono::milliseconds deadline);
 
  private:
+  /// One all-gather under way.
   struct Round {
-    std::vector<std::byte> data;
+    std::vector<std::byte> data;  // num_ranks * bytes, in rank order
     std::size_t bytes = 0;
     unsigned arrived = 0;  // one bit per rank
-    int first_rank = -1;
+    int first_rank = -1;   // the first to arrive, whose number of bytes the others must have; for error texts
   };
   [[noreturn]] void fail(StatusCode code, const std::string& message, int rank);
   [[noreturn]] void throw_failure(int rank) const;
@@ -42,7 +43,7 @@ class ThreadTeamState {
   const int num_ranks_;
   std::mutex mutex_;
   std::condition_variable changed_;
-  // Two rounds that alternate: the next one may begin while a slow member still copies from the last one.
+  // Used in turn: a round may begin while a slow rank still copies the result of the round before.
   Round rounds_[2];
   unsigned long num_complete_ = 0;
   StatusCode failure_code_ = StatusCode::ok;

@@ -6,7 +6,7 @@
 
 namespace crossdock::memory {
 
-/// Holdings whose owner was destroyed while calls used them.
+/// The list of parked memory: its owner was destroyed while calls used it.
 class DeferredRelease::Retired {
  public:
   void add(std::list<Holdings>& holdings) {
@@ -27,7 +27,7 @@ class DeferredRelease::Retired {
   std::list<Holdings> parked_;
 };
 
-/// The retired holdings of this process. Never destroyed: the system frees the memory when the process ends.
+/// The list of this process. Never destroyed: the system frees the memory when the process ends.
 DeferredRelease::Retired& DeferredRelease::retired() {
   static Retired& all = *new Retired;
   return all;
@@ -39,7 +39,7 @@ bool DeferredRelease::Holdings::unused() const {
 
 DeferredRelease::DeferredRelease(platform::Device& device) : device_(device), holdings_(1) {
   retired().free_unused();
-  holdings_.front().streams.push_back({nullptr, device_.make_event()});  // so that a first call makes no event
+  holdings_.front().streams.push_back({nullptr, device_.make_event()});  // here, so that the first call need not
 }
 
 DeferredRelease::~DeferredRelease() {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Memory that calls on streams use. The owner may be destroyed at any time. Its memory is freed if the marked streams
-// are done; otherwise the process holds it and tries again whenever an owner is made or destroyed. Never blocks.
+// Keeps memory alive until the calls that use it have ended. Every call that is not captured records an event on its
+// stream. The destructor frees the memory if all these events have passed. Otherwise it parks the memory in a list of
+// the process, which is tried again whenever an object of this class is made or destroyed. Never blocks.
 #pragma once
 
 #include <list>
@@ -19,15 +20,16 @@ class DeferredRelease {
   DeferredRelease(const DeferredRelease&) = delete;
   DeferredRelease& operator=(const DeferredRelease&) = delete;
 
-  /// Holds a reference until this object is destroyed and all marked calls have ended. Call it before the first mark.
+  /// Adds memory: keeps a reference until this object is destroyed and all calls have ended. Not after the first call.
   void hold(platform::BlockPtr block);
   void hold(const PeerMemory& memory);
 
-  /// The event to record on `stream` after each call on it. Searches a short list; makes an event only if more streams
-  /// are busy at once than ever before.
+  /// The event to record on `stream` after each call on it. Searches a short list, and reuses events of idle streams.
+  /// So it makes an event only if more streams are busy at once than ever before.
   platform::Event& end_of_calls_on(StreamHandle stream);
 
  private:
+  /// A stream that calls have used, and the end of the last one.
   struct Stream {
     StreamHandle handle;
     std::unique_ptr<platform::Event> end;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Every rank listens at an abstract socket with a random name, connects to every other rank, and answers callers that
-// send its secret. The kernel queues connections, so connecting never waits for the peer and no order of ranks can
-// deadlock.
+// Every rank listens at an abstract socket with a random name, connects to every other rank, and answers those that
+// connect and send its secret. Linux queues connections before they are accepted. So connecting does not wait for the
+// peer, and ranks cannot deadlock, whatever their order.
 #include "memory/descriptors.hpp"
 
 #include <cerrno>
@@ -31,7 +31,8 @@ struct Address {
   Id128 secret;
 };
 
-/// The message in both directions. Its secret proves that the sender is a member of the group.
+/// Request and reply of a connection; the descriptor comes with the reply. The secret proves that the sender is a
+/// member of the group.
 struct Handshake {
   Id128 secret;  // of the receiver
   std::int32_t rank;
@@ -73,6 +74,7 @@ class Round {
     limit_ = Deadline(deadline_);
     for (int r = 0; r < num_ranks_; ++r)
       if (r != rank_) connect(r);
+    // Serves both directions at once, so that two ranks that wait for each other both proceed.
     while ((unanswered_ | unreceived_) != 0) {
       std::vector<pollfd> fds{{listener_.get(), POLLIN, 0}};
       for (int r = 0; r < num_ranks_; ++r)
@@ -98,6 +100,7 @@ class Round {
     Inbox handshake{sizeof(Handshake)};
   };
 
+  /// Notes that `ranks` failed and stops waiting for them. exchange() throws, after all ranks have gathered verdicts.
   void blame(unsigned ranks, const std::string& what) {
     if (message_.empty()) message_ = ranks_in_words(ranks) + " " + what;
     blamed_ |= ranks;
@@ -171,7 +174,8 @@ class Round {
   UniqueFd listener_;
   std::vector<Address> addresses_;
   std::list<Caller> callers_;
-  unsigned unanswered_ = 0, unreceived_ = 0, blamed_ = 0;  // bits of ranks
+  // Bits of ranks: those that lack this rank's descriptor, those whose descriptor this rank lacks, those that failed.
+  unsigned unanswered_ = 0, unreceived_ = 0, blamed_ = 0;
   std::string message_;
   std::vector<UniqueFd> links_;
   std::vector<Inbox> replies_;
@@ -190,11 +194,11 @@ std::vector<UniqueFd> DescriptorExchange::exchange(int my_fd) {
   std::string failure;
   try {
     round.run();
-  } catch (const Error& error) {  // of this rank's system
+  } catch (const Error& error) {  // a system call of this rank failed
     failure = error.what();
   }
-  // The socket stays open until all verdicts are gathered: otherwise a peer would take the closing for a failure of its
-  // own.
+  // The socket stays open until all verdicts are gathered. If it closed now, a peer that still connects would blame
+  // this rank, and not the one that failed.
   Verdict mine{round.blamed(), {}};
   std::strncpy(mine.message, (failure.empty() ? round.message() : failure).c_str(), sizeof(mine.message) - 1);
   const auto verdicts = all_gather_value(all_gather_, num_ranks_, mine);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Passes a file descriptor of every rank's memory to every other rank, between processes of one user. A secret that
-// only members of the group have gathered authenticates each connection.
+// Passes a file descriptor of every rank's memory to every other rank, between processes of one user. Connections are
+// authenticated by secrets, which the ranks have exchanged by an all-gather.
 #pragma once
 
 #include <chrono>

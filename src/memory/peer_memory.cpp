@@ -10,16 +10,18 @@
 namespace crossdock::memory {
 namespace {
 
+/// Outcome of a step on one rank; an empty text means success.
 struct Verdict {
   char failure[239];
   StatusCode code;
 };
 
+/// An IPC handle of the driver, as bytes.
 struct SharedHandle {
   char bytes[64];
 };
 
-/// Blocks of ranks in this process: copies of their shared_ptr.
+/// Blocks of ranks in this process. The ranks gather the addresses of their shared_ptr and copy these.
 void share_references(const Sharing& s, const platform::BlockPtr& mine, std::vector<platform::BlockPtr>& blocks) {
   const auto references = all_gather_value(s.all_gather, s.num_ranks, &mine);
   for (int r = 0; r < s.num_ranks; ++r) {
@@ -37,8 +39,8 @@ void share_descriptors(const Sharing& s, const platform::BlockPtr& mine, std::ve
     if (!s.is_in_process(r)) blocks[r] = s.device->import_descriptor(descriptors[r].get(), mine->bytes());
 }
 
-/// The same by IPC handles. Most drivers refuse to open a handle in the process that made it, so ranks of this process
-/// are left to share_references.
+/// Blocks of ranks in other processes, by IPC handles. Most drivers refuse to open a handle in the process that made
+/// it, so ranks of one process use share_references.
 void share_handles(const Sharing& s, const platform::BlockPtr& mine, std::vector<platform::BlockPtr>& blocks) {
   SharedHandle handle{};
   const std::string exported = s.device->export_handle(*mine);
@@ -77,7 +79,7 @@ PeerMemory PeerMemory::create(const Sharing& s, std::uint64_t bytes, const char*
     if (!s.one_process())
       (s.share_mode.share == platform::Share::descriptor ? share_descriptors : share_handles)(s, mine, memory.blocks_);
   } catch (const PeerLostError&) {
-    throw;  // the all-gather itself has failed, so agree() cannot work
+    throw;  // by the all-gather, so agree() cannot work; or by DescriptorExchange, on all ranks
   } catch (const Error& error) {
     failure = error.what();
   }

@@ -27,12 +27,13 @@ struct Sharing {
   bool one_process() const { return in_process == (1u << num_ranks) - 1; }
 };
 
+/// One block of memory on each rank of a group, all of them mapped by this rank. Copies share the mappings.
 class PeerMemory {
  public:
   PeerMemory() = default;
 
-  /// Allocates `bytes` bytes on every rank and maps those of all ranks. Collective. If any rank fails, every rank
-  /// throws an error that names it.
+  /// Allocates `bytes` bytes on every rank and maps them on all ranks. Collective. If any rank fails, every rank throws
+  /// an error that names it. `what`: the public call, for error texts.
   static PeerMemory create(const Sharing& sharing, std::uint64_t bytes, const char* what);
 
   std::byte* base(int rank) const { return blocks_[rank]->data(); }

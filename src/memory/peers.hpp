@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Pointers of a kernel to shared memory: every rank maps one arena per rank, and offsets are equal in all arenas.
+// How a kernel finds the memory of its peers. Each rank allocates one arena, the memory of an exchange, and all ranks
+// map it. A region has the same offset in all arenas.
 #pragma once
 
 #include <cstddef>
@@ -20,6 +21,7 @@ struct Peers {
   /// peers at a time.
   XD_FN int after(int step) const { return rank + step < num_ranks ? rank + step : rank + step - num_ranks; }
 
+  /// Address of `offset` in the arena of `peer`, which may be this rank.
   template <class T>
   XD_FN T* remote(int peer, std::uint64_t offset) const {
     return reinterpret_cast<T*>(base[peer] + offset);

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Every region of an arena, declared once: name, element size, count, content and writers. Offsets, sizes and printed
-// lists are computed from these declarations.
+// The memory of an exchange on one rank, its arena. Every region of it is declared once: name, element size, count,
+// content and writers. Offsets, sizes and the list of `crossdock mem` are computed from these declarations.
 //
-// arena = buffer set 0 | buffer set 1 ... | plan 0 | plan 1 ...; a group's control words are in memory of their own
-// A buffer set serves one Received at a time; a plan is the result of one routing. Offsets are relative to the start of
-// their buffer set or plan.
+// arena = buffer set 0 | buffer set 1 ... | plan 0 | plan 1 ...
+// A buffer set serves one Received at a time: receive rows, combine slots, and the words of the signals. A plan is the
+// result of one routing. Offsets are relative to the start of their buffer set or plan. The control words of a group
+// are in other memory (sync/status.hpp).
 #pragma once
 
 #include <cstdint>
@@ -20,7 +21,7 @@ inline constexpr std::uint64_t kRegionAlign = 256;
 /// Most thread blocks of any launch. Scratch memory per block is sized by it.
 inline constexpr int kMaxBlocks = 256;
 
-/// Counts of a block of dispatch over its share of the tokens: rows for each rank, and bad ids.
+/// Number of counters of a dispatch block: over its share of the tokens, the rows for each rank, and the bad ids.
 inline constexpr int kShareCounts = kMaxRanks + 1;
 
 /// One destination of a token of this rank. A token has one per distinct rank, in the order in which its ids name them.
@@ -31,17 +32,20 @@ struct Route {
 
 /// State of a buffer set. Only kernels of its own rank access it.
 struct BufferSetState {
-  std::uint64_t clock[kMaxBlocks];  // one copy per block: number of the last operation * 2 + (it was a combine)
-  std::uint32_t arrivals;           // blocks of the running kernel that have finished a phase
+  // Number of the last operation * 2 + (it was a combine). One copy per block, so that no block waits for another.
+  std::uint64_t clock[kMaxBlocks];
+  std::uint32_t arrivals;  // blocks of the running kernel that have arrived (arrive_last), 0 between kernels
   std::uint32_t reserved;
 };
 
-/// How far a plan's metadata is filled: the next dispatch clears only that much.
+/// How many rows of a plan have metadata. The next dispatch that writes the plan resets only the rows that it leaves
+/// empty.
 struct PlanFill {
   std::uint64_t rows;                     // received rows with metadata
   std::uint32_t expert_rows[kMaxBlocks];  // contiguous: rows of the expert buffer with metadata, one copy per block
 };
 
+/// Offsets in bytes from the start of a buffer set.
 struct BufferSetRegions {
   std::uint64_t counts_words, expert_count_words, done_words, enter_words, ready_words, state, share_counts,
       expert_words, trace_head, trace;
@@ -76,6 +80,7 @@ struct BufferSetRegions {
            "combine rows coming home; peers");
     region("buffer_set.combine_slot_weights", r.combine_slot_weights, s.combine_topk_weights ? 4 * s.top_k : 0,
            std::uint64_t(s.max_tokens_per_rank) * s.ranks_per_token, "their rows of weights; peers");
+    // LL packets: two sets, for odd and for even epochs.
     const std::uint64_t slots = s.ll_packets_per_row ? 2 * w * s.max_tokens_per_rank : 0;
     region("buffer_set.mask_words", r.mask_words, slots ? 8 : 0, 2 * w * (w + 1),
            "edge counts for packets: [parity][source][tokens for destination | T and plan]; peers");
@@ -84,6 +89,7 @@ struct BufferSetRegions {
   }
 };
 
+/// Offsets in bytes from the start of a plan.
 struct PlanRegions {
   std::uint64_t counts, fill, matrix, expert_counts, expert_needed, sources, topk_ids, topk_weights, routes, kept_ids;
   std::uint64_t expert_of_row, expert_offsets, expert_sources, expert_weights;
@@ -142,7 +148,7 @@ constexpr std::uint64_t assign_offsets(Regions& regions, const Shape& shape) {
 }
 }  // namespace detail
 
-/// The only sum of sizes in the library.
+/// Computes all offsets and the total. No other code adds up sizes, so what is listed cannot differ from what is used.
 constexpr Arena arena_of(const Shape& shape) {
   Arena arena{};
   arena.buffer_set_bytes = detail::assign_offsets(arena.buffer_set, shape);

@@ -61,6 +61,7 @@ void Rendezvous::all_gather(const void* mine, std::size_t bytes, void* all) {
   }
 }
 
+/// Rank 0: receives all contributions, then sends them to all ranks.
 void Rendezvous::gather_as_root(const void* mine, std::size_t bytes, void* all) {
   auto* to = static_cast<std::byte*>(all);
   if (bytes > 0) std::memcpy(to, mine, bytes);
@@ -82,6 +83,7 @@ void Rendezvous::collect(std::size_t bytes, std::byte* all) {
   std::vector<Contribution> from(static_cast<std::size_t>(num_ranks_));
   unsigned missing = (1u << num_ranks_) - 2;
   while (missing != 0) {
+    // A rank that has contributed is watched only for the end of its connection.
     std::vector<pollfd> fds;
     for (int r = 1; r < num_ranks_; ++r)
       fds.push_back({links_[r].get(), static_cast<short>(from[r].complete ? POLLRDHUP : POLLIN), 0});
@@ -115,13 +117,14 @@ void Rendezvous::collect(std::size_t bytes, std::byte* all) {
   }
 }
 
+/// Other ranks: sends the contribution to rank 0 and waits for all of them, or for a failure.
 void Rendezvous::gather_as_leaf(const void* mine, std::size_t bytes, void* all) {
   const int link = links_[0].get();
   const Deadline limit(deadline_);
   const Head head{
       MessageKind::gather, StatusCode::ok, num_gathers_, bytes, static_cast<std::uint64_t>(deadline_.count()),
       limit.to_ns()};
-  // If a send fails, rank 0 has closed the connection. Its failure message may still be there to read.
+  // A failed send is not an error yet: rank 0 has closed the connection, but may have sent a failure message before.
   if (platform::system::send_all(link, &head, sizeof(head), limit))
     platform::system::send_all(link, mine, bytes, limit);
   const Deadline for_reply = limit.plus(kReplyGrace);

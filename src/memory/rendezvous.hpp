@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// An all-gather for processes of one host that have only a name in common, through a Unix-domain socket of rank 0.
+// An all-gather between processes of one host that know only a common name. Rank 0 listens at a Unix-domain socket.
 //
 // The socket is in <runtime dir>/crossdock-<uid>/, whose mode 0700 is checked. Both ends check the user of the other.
 // Files are removed once all ranks have connected, or on failure; those of a killed process are replaced. The error on

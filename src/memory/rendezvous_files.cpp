@@ -34,6 +34,7 @@ PrivateDirectory PrivateDirectory::open(const std::string& base, uid_t owner) {
     throw_system_error("creating the rendezvous directory " + directory.path_, errno, kAdvice);
   directory.fd_ = UniqueFd(::open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
   if (!directory.fd_) throw_system_error("opening the rendezvous directory " + directory.path_, errno, kAdvice);
+  // Checks what was opened and not the path, so that nobody can replace the directory between check and use.
   struct stat info = {};
   if (::fstat(directory.fd_.get(), &info) != 0)
     throw_system_error("looking at the rendezvous directory " + directory.path_, errno);
@@ -73,8 +74,8 @@ bool NameLock::try_take() {
     const bool same = ::fstat(lock.get(), &held) == 0 &&
                       ::fstatat(directory_.fd(), lock_file_.c_str(), &named, AT_SYMLINK_NOFOLLOW) == 0 &&
                       held.st_ino == named.st_ino && held.st_dev == named.st_dev;
-    if (!same) continue;  // the owner removed the file between our open and our lock
-    lock_ = std::move(lock);
+    if (!same) continue;      // the owner removed the file between our open and our lock
+    lock_ = std::move(lock);  // a socket file that exists is that of an ended process
     ::unlinkat(directory_.fd(), socket_file_.c_str(), 0);
     return true;
   }

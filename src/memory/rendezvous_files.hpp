@@ -16,10 +16,12 @@ class PrivateDirectory {
  public:
   /// SystemError if the directory is a symbolic link, belongs to another user, or grants others any access.
   static PrivateDirectory open(const std::string& base, uid_t owner);
+  /// CROSSDOCK_RUNTIME_DIR, else XDG_RUNTIME_DIR, else /tmp.
   static std::string base_from_environment();
 
   const std::string& path() const { return path_; }
-  /// A path to `file` that stays valid if the directory is renamed, and fits a socket address however long path() is.
+  /// A path to `file` through /proc/self/fd. It stays valid if the directory is renamed, and is short enough for a
+  /// socket address, which holds about 100 bytes. Where /proc is missing: path() + "/" + file.
   std::string path_to(const std::string& file) const;
   int fd() const { return fd_.get(); }
 
@@ -28,8 +30,8 @@ class PrivateDirectory {
   platform::system::UniqueFd fd_;
 };
 
-/// The lock file that permits rank 0 to listen under a name. The system releases the lock when the process ends. The
-/// destructor removes the files.
+/// The lock that rank 0 must hold to listen under a name. It is a lock on a file, which the system releases when the
+/// process ends. The destructor removes the lock file and the socket file.
 class NameLock {
  public:
   NameLock(const PrivateDirectory& directory, const std::string& name);

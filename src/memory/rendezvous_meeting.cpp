@@ -71,7 +71,8 @@ struct RendezvousMeeting {
 
   void accept_all_ranks() {
     while (!lock.try_take()) {
-      // Another process is rank 0 under this name. Our hello makes it fail, and it sends the failure to every rank.
+      // Another process is rank 0 under this name, which is an error of the caller. Our hello makes that process report
+      // it to every rank, this one included.
       if (UniqueFd link = platform::system::connect_to(socket_path()))
         send_hello(std::move(link));  // throws that failure
       back_off();
@@ -79,7 +80,7 @@ struct RendezvousMeeting {
         self.fail(StatusCode::peer_lost, "another process holds the name and does not answer; use another name");
     }
     listener = platform::system::listen_at(socket_path(), 64);
-    std::optional<Deadline> failure_deadline;  // set by a fault
+    std::optional<Deadline> failure_deadline;  // after a fault: late ranks still connect, and get its text
     while (ranks_seen != (1u << self.num_ranks_) - 1) {
       poll_connections(failure_deadline ? *failure_deadline : join_deadline.deadline);
       if (!fault.empty() && !failure_deadline)
@@ -93,7 +94,7 @@ struct RendezvousMeeting {
       if (connection.rank < 0) continue;
       const Head welcome{MessageKind::welcome, StatusCode::ok, 0, 0};
       platform::system::send_all(connection.fd.get(), &welcome, sizeof(welcome),
-                                 join_deadline.deadline);  // the first gather finds a lost rank
+                                 join_deadline.deadline);  // result unused: the first gather finds a lost rank
       self.links_[static_cast<std::size_t>(connection.rank)] = std::move(connection.fd);
     }
   }
@@ -118,7 +119,7 @@ struct RendezvousMeeting {
     }
   }
 
-  /// Reads what a connection has sent. False: the caller closes it.
+  /// Reads what has arrived on a connection. Returns false if the connection is of no use, and is to be closed.
   bool read_hello(Connection& connection) {
     if (connection.rank >= 0) {
       set_fault(StatusCode::peer_lost, ranks_in_words(1u << connection.rank) + " left before the group was complete");
@@ -136,6 +137,7 @@ struct RendezvousMeeting {
     return true;
   }
 
+  /// Accepts the rank, or sets the fault that fails the group.
   void validate_hello(Connection& connection, const Hello& hello) {
     const std::string who = "rank " + std::to_string(hello.rank);
     const bool in_range = hello.rank >= 0 && hello.rank < self.num_ranks_;
@@ -162,6 +164,7 @@ struct RendezvousMeeting {
     return "process " + std::to_string(::getpid());
   }
 
+  /// Keeps the first fault only.
   void set_fault(StatusCode code, const std::string& message) {
     if (!fault.empty()) return;
     fault_code = code;

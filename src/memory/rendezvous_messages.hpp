@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Messages between the processes of a rendezvous. All run on one host, so byte order is no concern. The layout of Hello
-// is the same in every version of the library.
+// Messages between the processes of a rendezvous. All run on one host, so byte order is no concern. Hello has the same
+// layout in every version of the library, so that rank 0 can report a rank of another version.
 #pragma once
 
 #include <chrono>
@@ -39,8 +39,8 @@ enum class MessageKind : std::uint32_t { welcome, gather, gathered, failure };
 /// Header of a message. `bytes` bytes follow: a contribution, all contributions, or the text of a failure.
 struct Head {
   MessageKind kind;
-  StatusCode code;  // of a failure
-  std::uint64_t number;
+  StatusCode code;       // of a failure, else ok
+  std::uint64_t number;  // of the all-gather, from 1; 0 in other messages
   std::uint64_t bytes;
   std::uint64_t limit_ms = 0;  // of a contribution, as in Hello
   std::uint64_t deadline_ns = 0;

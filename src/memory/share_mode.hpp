@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The mode in which all ranks of a group share memory between processes.
+// The mode in which all ranks of a group share memory between processes: `vmm`, by file descriptors, or `ipc`, by IPC
+// handles of the driver.
 #pragma once
 
 #include <string>

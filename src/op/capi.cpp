@@ -34,10 +34,13 @@ using op::text;
 
 thread_local std::string last_error;
 
+// Structs and enumerators are cast between C and C++. Both enumerations come from lists.h, so the last members stand
+// for all.
 static_assert(sizeof(xd_counts) == sizeof(Counts) && sizeof(xd_row_source) == sizeof(RowSource));
 static_assert(static_cast<int>(XD_STATUS_SYSTEM) == static_cast<int>(StatusCode::system));
 static_assert(static_cast<int>(XD_FP4_E2M1) == static_cast<int>(Dtype::fp4_e2m1));
 
+/// Runs `body`. An exception becomes its status code, and its text that of xd_last_error().
 template <class Body>
 xd_status guarded(Body&& body) noexcept {
   try {
@@ -54,13 +57,14 @@ xd_status guarded(Body&& body) noexcept {
   return XD_STATUS_SYSTEM;
 }
 
+/// What a required pointer points to. UsageError if it is null.
 template <class T>
 T& given(T* pointer, const char* call, const char* name) {
   if (!pointer) throw UsageError(text(call, ": ", name, " is null"));
   return *pointer;
 }
 
-/// A struct of the caller. UsageError if its size is not that of this version; XD_INIT sets it.
+/// The struct that a required pointer points to. UsageError if its `size`, which XD_INIT sets, is another version's.
 template <class T>
 const T& sized(const T* value, const char* call, const char* name) {
   if (given(value, call, name).size != sizeof(T))
@@ -75,7 +79,7 @@ E enumerator(std::int32_t value, int count, const char* name) {
   return static_cast<E>(value);
 }
 
-// Copies a member of xd_config into Config: numbers as they are, any number but 0 as true, enumerators if they are in range.
+// Copies a member of xd_config into Config. A bool is true unless 0. UsageError if an enumerator is out of range.
 template <class T>
 void take(T& to, T value, const char*) {
   to = value;
@@ -92,7 +96,7 @@ void take(Overflow& to, std::int32_t value, const char* name) {
 
 Config config_of(const xd_config* given_config, const char* call) {
   const xd_config& c = sized(given_config, call, "config");
-  Config config;
+  Config config;  // members that xd_config lacks (XD_LEAVE) keep their defaults
 #define XD_TAKE(member) take(config.member, c.member, "config." #member);
 #define XD_LEAVE(member)
   XD_CONFIG_MEMBERS(XD_TAKE, XD_LEAVE)
@@ -282,6 +286,7 @@ xd_status xd_received_view(const xd_received* received, xd_view* view) {
     const Received& r = given(received, call, "received").received;
     sized(view, call, "view");
     const TokenRows t = r.tokens();
+    // Members in the order of xd_view. Parts that the config lacks stay null: their getters would throw.
     *view = {sizeof(xd_view),
              t.rows,
              t.scales,

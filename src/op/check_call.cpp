@@ -10,10 +10,10 @@ namespace {
 
 using detail::ExchangeState;
 
-/// The beginning of every text of a call.
+/// "<call> on rank <r>: ", with which every error text begins.
 std::string where(const ExchangeState& e, const char* call) { return text(call, " on rank ", e.group->rank(), ": "); }
 
-/// A pointer of a call, and the rules it may have to obey.
+/// A pointer argument of a call, with checks that throw UsageError.
 struct Argument {
   const ExchangeState& exchange;
   const char* call;
@@ -24,12 +24,13 @@ struct Argument {
     if (needed && !pointer)
       throw UsageError(text(where(exchange, call), name, " is null; pass memory of this device", advice));
   }
+  /// Checks the alignment, and whether kernels of this device can access the memory. Null passes.
   void aligned(std::uintptr_t alignment) const {
     const auto address = reinterpret_cast<std::uintptr_t>(pointer);
     if (address % alignment)
       throw UsageError(text(where(exchange, call), name, " lies ", address % alignment, " bytes past a multiple of ",
                             alignment, "; it must be ", alignment, "-byte aligned"));
-    if (!pointer || exchange.memory.holds(pointer)) return;  // the library's own memory needs no query of the driver
+    if (!pointer || exchange.memory.holds(pointer)) return;  // the library's own memory: saves a query
     const std::string error = exchange.group->device().pointer_error(pointer);
     if (!error.empty()) throw UsageError(text(where(exchange, call), name, " ", error));
   }
@@ -71,6 +72,7 @@ void check_dispatch(const ExchangeState& e, const DispatchInput& in, std::option
   if (in.num_tokens < 0 || in.num_tokens > e.shape.max_tokens_per_rank)
     throw UsageError(text(where(e, call), "num_tokens = ", in.num_tokens,
                           "; must be 0 to max_tokens_per_rank = ", e.shape.max_tokens_per_rank));
+  // Pointers may be null only if T is 0 for certain. If the device has T, there may be tokens.
   const bool any_tokens = plan_tokens ? *plan_tokens != 0 : in.num_tokens_on_device || in.num_tokens > 0;
   const auto check = [&](const char* name, const void* pointer, bool needed, std::uintptr_t alignment) {
     const Argument argument{e, call, name, pointer};
@@ -101,8 +103,9 @@ void check_combine(const ExchangeState& e, const char* call, const CombineInput*
   if ((in ? in->combine_topk_weights : out.topk_weights != nullptr) && !e.shape.combine_topk_weights)
     throw UsageError(text(where(e, call), in ? "input.combine_topk_weights" : "output.topk_weights",
                           " needs config.combine_topk_weights; set it in the Config of a new Exchange on every rank"));
-  if (!in)
-    return;  // combine_fused without tokens: output.topk_weights only asks for the second result, and may point anywhere
+  // combine_fused: output.topk_weights is not checked. Not null, it asks for the second result; without tokens it may
+  // point anywhere.
+  if (!in) return;
   weights.required(in->combine_topk_weights && any_tokens);
   Argument{e, call, "input.topk_weights", in->topk_weights}.aligned(4);
   weights.aligned(4);

@@ -6,7 +6,7 @@ namespace {
 
 using detail::ExchangeState;
 
-/// Each number of the request is the call's, else the config's, else that of the tuning file.
+/// Merges what the call, the config and the tuning file request. `tuned`: the file's entries for this kind of call.
 tuning::Decision decide(const ExchangeState& e, const CallOptions& options, const std::vector<tuning::Entry>& tuned,
                         std::int64_t tokens) {
   return tuning::decide({options.num_sms, options.num_blocks, options.num_warps, options.splits_per_row},
@@ -14,7 +14,7 @@ tuning::Decision decide(const ExchangeState& e, const CallOptions& options, cons
                         tuning::request_for(tuned, tokens));
 }
 
-/// Rows that a kernel moves, and blocks of it that move none.
+/// Rows that a kernel moves, and the number of its control blocks, which move none and are launched in addition.
 struct Work {
   std::int64_t rows, row_bytes;
   int control_blocks = 0;
@@ -28,8 +28,9 @@ struct StepsChoice {
   tuning::Choice choice;
   bool in_steps;
 };
-/// In steps, where more blocks than may wait are worth two or three more launches: for many bytes, or if so many blocks
-/// are asked for. The CPU has one block; there asking alone decides, so that this way can be taken on it.
+/// A call in steps has launches of few blocks that wait, and one of many blocks that moves rows and does not wait. This
+/// costs two or three launches more. So it is chosen only if there are many bytes, or if the request has more blocks
+/// than may wait. The CPU has one block; there the request alone decides, so that the path can be taken on it.
 StepsChoice choose_steps(const ExchangeState& e, const Work& work, const tuning::GeometryRequest& request) {
   const tuning::Choice wide = choose(e, {work.rows, work.row_bytes}, request, e.moving_blocks);
   const bool asked = request.num_blocks > e.waiting_blocks;
@@ -38,8 +39,9 @@ StepsChoice choose_steps(const ExchangeState& e, const Work& work, const tuning:
   return {choose(e, work, request, e.waiting_blocks), false};
 }
 
-/// For a kernel of LL packets. Its blocks have few warps, each of which takes a part of a row, so that the rows spread over
-/// as many multiprocessors as they have parts. `extra_parts`: work items of a row beside its parts.
+/// For a kernel of LL packets, which serves small batches. Each warp moves one part of a row. Unless the request sets
+/// another number, blocks have 8 warps only, so that a few rows still occupy many multiprocessors. `extra_parts`: work
+/// items per row beside its parts; dispatch has one, the row's metadata. work.rows: tokens.
 tuning::Choice choose_for_ll(const ExchangeState& e, Work work, int extra_parts, tuning::GeometryRequest request) {
   constexpr int kWarps = 8;
   const int parts = static_cast<int>(
@@ -58,12 +60,13 @@ kernels::RowSplits row_splits_of(std::int64_t bytes, int count, int grain) {
   return kernels::RowSplits::of(units, each);
 }
 
+/// What Exchange::last_launch returns.
 LaunchInfo info_of(const ExchangeState& e, const platform::Geometry& geometry, const kernels::RowSplits& splits,
                    TuningSource by, int num_waiting_blocks) {
   return {geometry.num_blocks, geometry.num_threads / e.limits.width, splits.count, by, num_waiting_blocks};
 }
 
-/// The kernel that crosses the link.
+/// For the dispatch kernel, which writes to peers.
 StepsChoice choose_crossing(const ExchangeState& e, const kernels::DispatchArgs& args, std::int64_t tokens,
                             const tuning::GeometryRequest& request) {
   Work work{tokens, e.shape.row_bytes, kernels::kControlBlocks};
@@ -72,7 +75,8 @@ StepsChoice choose_crossing(const ExchangeState& e, const kernels::DispatchArgs&
   return choose_steps(e, work, request);
 }
 
-/// The kernel that copies rows to their experts. The rows of all ranks are estimated from the tokens of this one.
+/// For the kernel that copies received rows to their experts. The host does not know how many rows arrive. It assumes
+/// that every rank has as many tokens as this one, and sends all of them here.
 KernelGeometry choose_expert_rows(const ExchangeState& e, std::int64_t tokens, int num_sms) {
   const std::int64_t rows = min(e.shape.row_capacity, max(tokens, tuning::kLeastTokens) * e.shape.num_ranks);
   const tuning::Choice choice = choose(e, {rows, e.shape.row_bytes, 1}, {.num_sms = num_sms}, e.moving_blocks);
@@ -89,6 +93,7 @@ bool in_steps(const ExchangeState& e, const kernels::ExpertRowsArgs& args, const
 
 DispatchGeometry choose_dispatch(const ExchangeState& e, const kernels::DispatchArgs& args,
                                  const CallOptions& options) {
+  // The most that T can be: the host may not know the T of the device or of a plan.
   const std::int64_t tokens = args.num_tokens_on_device || args.replay ? e.shape.max_tokens_per_rank : args.num_tokens;
   const tuning::Decision decision = decide(e, options, e.tuned_dispatch, tokens);
   const auto [choice, in_steps] = choose_crossing(e, args, tokens, decision.request);
@@ -112,14 +117,15 @@ CombineGeometry choose_combine(const ExchangeState& e, const kernels::CombineArg
   const auto [reduce, in_steps] = choose_steps(e, {tokens, row_bytes}, decision.request);
   const int most_blocks = in_steps ? e.moving_blocks : e.waiting_blocks;
   const tuning::Choice send = choose(e, {e.shape.row_capacity, row_bytes}, decision.request, most_blocks);
-  // A unit is 16 bytes of the wire row, however many bytes of the row it carries. fp8_blockwise has 8 units in a block of
-  // 128 elements, and a block is not split.
+  // A wire row is a row in the format of combine_quant. Splits count its units of 16 bytes. A split of `send` is a
+  // multiple of 8 units, because a block of fp8_blockwise (128 elements, 128 bytes) must not be split.
   const bool quantised = e.config.combine_quant != CombineQuant::none;
   const std::int64_t wire_bytes = round_up<std::int64_t>(quantised ? e.shape.hidden : row_bytes, 16);
   CombineGeometry chosen{};
   chosen.in_steps = in_steps && !kernels::uses_ll(args);
   chosen.send = row_splits_of(wire_bytes, send.splits_per_row, 8);
   chosen.reduce = row_splits_of(wire_bytes, reduce.splits_per_row, 1);
+  // The grid is chosen for sending if this call sends, else for summing.
   chosen.geometry = kernels::uses_ll(args) ? choose_for_ll(e, {tokens, row_bytes, 1}, 0, decision.request).geometry
                                            : (sends_rows ? send : reduce).geometry;
   chosen.info = info_of(e, chosen.geometry, sends_rows ? chosen.send : chosen.reduce, decision.by,

@@ -15,7 +15,7 @@ kernels::CombineArgs args_of(const ExchangeState& e, int buffer_set, int plan, c
   args.call = e.call(buffer_set, plan);
   args.out = static_cast<std::byte*>(out.rows);
   args.out_topk_weights = out.topk_weights;
-  args.num_tokens = -1;
+  args.num_tokens = -1;  // the plan's
   return args;
 }
 
@@ -52,7 +52,8 @@ void launch(ExchangeState& e, int buffer_set, kernels::CombineArgs args, Path pa
   e.slots_free[buffer_set] = false;
 }
 
-/// `buffer_set` -1: any that is free for it.
+/// Checks and enqueues a combine of rows. `buffer_set` is -1 along a plan: then it is the set whose combine buffer is
+/// in.rows, else one whose combine slots are free.
 void combine_rows(ExchangeState& e, int buffer_set, int plan, const CombineInput& in, const CombineOutput& out,
                   const CallOptions& options) {
   const platform::Range range(e.group->device(), "crossdock combine");

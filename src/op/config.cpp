@@ -27,7 +27,8 @@ bool is_quantised(const Config& c) { return c.combine_quant != CombineQuant::non
 
 std::int64_t worst_rows(const Config& c, int num_ranks) { return std::int64_t{num_ranks} * c.max_tokens_per_rank; }
 
-/// Most expert rows of layout contiguous: every received row at as many local experts as its ids can name, and all padding.
+/// Most rows by expert in layout contiguous: every received row goes to min(k, L) local experts, where L is experts per
+/// rank, and every expert has the most padding.
 std::int64_t worst_expert_rows(const Config& c, const Shape& s) {
   const std::int64_t experts = s.experts_per_rank, pairs = s.row_capacity * min<std::int64_t>(c.top_k, experts);
   return round_up<std::int64_t>(pairs + experts * (c.alignment - 1), c.alignment);
@@ -50,6 +51,7 @@ Support enumerators_supported(const Config& c) {
   return {};
 }
 
+/// Ranges of single members. They come first: what later checks multiply then fits 64 bits.
 Support sizes_supported(const Config& c, int num_ranks) {
   using op::text;
   if (num_ranks < 1 || num_ranks > kMaxRanks)
@@ -81,6 +83,7 @@ Support sizes_supported(const Config& c, int num_ranks) {
   return {};
 }
 
+/// Capacities and products of members. Kernels index rows by 32 bits with a sign, so every count of rows is below 2^31.
 Support capacities_supported(const Config& c, int num_ranks) {
   using op::text;
   const std::int64_t worst = worst_rows(c, num_ranks);
@@ -115,6 +118,7 @@ Support capacities_supported(const Config& c, int num_ranks) {
   return {};
 }
 
+/// Combinations of combine_quant, zero_copy, fused and layout that no kernel serves.
 Support paths_supported(const Config& c) {
   using op::text;
   if (is_quantised(c) && c.combine_dtype != Dtype::bf16 && c.combine_dtype != Dtype::f16)
@@ -190,6 +194,7 @@ Shape shape_of(const Config& c, int num_ranks) {
     s.expert_rows = s.expert_capacity;
   }
   s.combine_slots = std::int64_t{c.max_tokens_per_rank} * (c.fused ? c.top_k : s.ranks_per_token);
+  // LL packets carry whole 4-byte words, and rows by token only.
   const bool whole_words = c.scale_bytes % 4 == 0;
   if (c.layout == Layout::token_major && whole_words && c.max_tokens_per_rank <= environment_packet_tokens()) {
     s.combine_uses_ll = ll_packet::carries(c.combine_dtype, c.combine_quant);
@@ -210,6 +215,7 @@ std::string difference(const Config& mine, const Config& theirs) {
 MemoryUsage memory_usage_of(const Shape& shape, std::uint64_t page_bytes) {
   MemoryUsage usage;
   std::uint64_t listed = 0;
+  // Visits the declarations that arena_of() has visited, so the list has every region. What is left is rounding.
   const auto charge = [&](std::uint64_t copies) {
     return
         [&, copies](const char* name, std::uint64_t&, std::uint64_t element, std::uint64_t count, const char* content) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// All members of Config, in the order of their declaration. Code that treats every member alike expands this list. What a
-// member means is documented in crossdock/config.hpp only.
+// All members of Config, in the order of their declaration. Code that treats every member alike expands this list.
+// crossdock/config.hpp documents the members.
 #pragma once
 
 #include <cstddef>
@@ -38,7 +38,7 @@
 
 namespace crossdock::op {
 
-/// Converts to any type, so it can initialise any member.
+/// Converts to any type, so it can initialise any member. Only for requires-expressions: it has no definition.
 struct AnyValue {
   template <class T>
   operator T() const;  // NOLINT(google-explicit-constructor): braces convert to members by implicit conversions only

@@ -9,7 +9,7 @@ namespace {
 
 using detail::ExchangeState;
 
-/// Without the splits of a row, which follow from the rest.
+/// The kernel arguments, except `splits`: choose_dispatch computes these from the others.
 kernels::DispatchArgs args_of(const ExchangeState& e, const DispatchInput& in, int buffer_set, int plan, bool replay) {
   kernels::DispatchArgs args{};
   args.call = e.call(buffer_set, plan);
@@ -89,6 +89,7 @@ Received Exchange::dispatch(const Plan& kept, const DispatchInput& input, const 
   const bool capturing = op::check_options(e, "dispatch", options);
   const int buffer_set = e.take_buffer_set("dispatch");
   e.hold_plan(plan);
+  // `captured` is true, so that retain_plan() accepts a plan that a graph writes: the caller holds it already.
   Received received(std::unique_ptr<detail::ReceivedState>(new detail::ReceivedState{state_, buffer_set, plan, true}));
   launch(e, buffer_set, args_of(e, input, buffer_set, plan, true), options, capturing);
   return received;

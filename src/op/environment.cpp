@@ -26,7 +26,7 @@ void refuse_retired() {
 #undef XD_ROW
 }
 
-/// Value of a variable of the list, or its default.
+/// Value of a variable of XD_ENVIRONMENT, or its default if it is not set or empty.
 std::string value_of(std::string_view name) {
   refuse_retired();
   const char* set = std::getenv(std::string(name).c_str());
@@ -36,7 +36,7 @@ std::string value_of(std::string_view name) {
   return {};
 }
 
-/// The number in a variable, from 0 to `most`.
+/// The number in a variable. ConfigError with `rule` unless it is 0 to `most`.
 std::int64_t number_of(std::string_view name, std::int64_t most, const std::string& rule) {
   const std::string value = value_of(name);
   std::int64_t number = -1;

@@ -11,7 +11,7 @@
 
 namespace crossdock::op {
 
-/// All machines, in the order in which `automatic` looks for a device.
+/// kMachines: all backends except `automatic`, in the order in which `automatic` looks for a device.
 #define XD_KIND(name, ...) BackendKind::name,
 inline constexpr BackendKind kBackendKinds[] = {XD_BACKENDS(XD_KIND)};
 #undef XD_KIND
@@ -24,7 +24,8 @@ std::chrono::milliseconds environment_deadline();
 /// CROSSDOCK_TUNING_FILE; `none`: no tuning file.
 std::string environment_tuning_file();
 
-/// CROSSDOCK_PACKET_TOKENS. ConfigError if it is no number from 0 to ll_packet::kMaxTokens.
+/// CROSSDOCK_PACKET_TOKENS: exchanges of up to so many tokens per rank send rows in LL packets. ConfigError if it is no
+/// number from 0 to ll_packet::kMaxTokens.
 int environment_packet_tokens();
 
 /// CROSSDOCK_BACKEND. ConfigError if it names no machine.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Exchange without its operators: how it forms, what it shows of itself, and what is for debugging.
+// Exchange except dispatch and combine: construction, queries, and functions for debugging.
 
 #include "crossdock/exchange.hpp"
 
@@ -60,7 +60,8 @@ std::vector<TraceEvent> Exchange::trace() const {
     std::vector<TraceEvent> ring(min(taken, most));
     e.group->device().read_sync(ring.data(), e.local<void>(e.arena.buffer_set_at(buffer_set, e.arena.buffer_set.trace)),
                                 ring.size() * sizeof(TraceEvent));
-    // Oldest first: clocks are coarse, so many time stamps are equal, and the stable sort keeps the order of their events.
+    // Rotates the ring, so that the oldest event is first. Clocks are coarse and many time stamps are equal; the stable
+    // sort keeps their order.
     if (taken > most) std::rotate(ring.begin(), ring.begin() + taken % most, ring.end());
     for (TraceEvent& event : ring) event.buffer_set = static_cast<std::int16_t>(buffer_set);
     all.insert(all.end(), ring.begin(), ring.end());

@@ -41,7 +41,7 @@ ExchangeState::ExchangeState(std::shared_ptr<GroupState> g, const Config& c)
   });
 }
 
-/// A library may be built with some instances of combine only.
+/// ConfigError if this build of the library lacks the kernel for the combine dtype and quant: CROSSDOCK_INSTANCES.
 void ExchangeState::check_instance() const {
   if (!launches->combine[static_cast<int>(config.combine_dtype)][static_cast<int>(config.combine_quant)][0])
     throw ConfigError(text("Exchange on rank ", group->rank(), ": this build of the library has no combine of ",
@@ -49,6 +49,7 @@ void ExchangeState::check_instance() const {
                            "; build it with CROSSDOCK_INSTANCES=all"));
 }
 
+/// Blocks that wait need blocks of other ranks to run. So those of all ranks on a device must be resident together.
 void ExchangeState::find_residency() {
   moving_blocks = min(memory::kMaxBlocks, launches->max_resident_blocks(min(tuning::kMoveThreads, limits.max_threads)));
   const int resident_together = moving_blocks / group->ranks_on_device();
@@ -58,6 +59,7 @@ void ExchangeState::find_residency() {
                              group->device().ordinal(), ", more than its multiprocessors can hold together"));
 }
 
+/// Selects the entries of the tuning file for this config. Dispatch is tuned for its dtype, combine for dtype and path.
 void ExchangeState::find_tuned() {
   tuning::Key key{false, Path::staged, config.dispatch_dtype, config.hidden, config.top_k, shape.experts_per_rank};
   tuned_dispatch = tuning::entries_of(group->tuned(), key);
@@ -69,8 +71,8 @@ void ExchangeState::find_tuned() {
   }
 }
 
-/// The ranks exchange their configs. Each throws ConfigError if a config was refused or differs from its own, and names the
-/// first such rank.
+/// Collective. Gathers the configs of all ranks. ConfigError, which names the first such rank, if a rank refuses its
+/// config or has another one than this rank.
 void ExchangeState::agree_on_config() const {
   struct Terms {
     Config config;
@@ -78,7 +80,7 @@ void ExchangeState::agree_on_config() const {
     bool refused;
   };
   Terms mine;
-  std::memset(static_cast<void*>(&mine), 0, sizeof mine);  // padding is sent too
+  std::memset(static_cast<void*>(&mine), 0, sizeof mine);  // clears padding, which is sent too
   mine.config = config;
   const Support support = supports(config, group->num_ranks());
   mine.refused = !support;
@@ -99,6 +101,7 @@ void ExchangeState::agree_on_config() const {
   }
 }
 
+/// Fills metadata with 0xff: rank, token and ids of rows that no dispatch has filled are then -1.
 void ExchangeState::mark_empty_rows() {
   platform::Device& device = group->device();
   for (int plan = 0; plan < shape.num_plans; ++plan) {
@@ -120,6 +123,7 @@ kernels::Call ExchangeState::call(int buffer_set, int plan) const {
   call.plan = arena.plan;
   call.plan_idx = plan;
   call.plan_bytes = static_cast<std::int64_t>(arena.plan_bytes);
+  // From offsets in a buffer set or plan to offsets in the arena.
   const auto shift = [](std::uint64_t by) {
     return [by](const char*, std::uint64_t& offset, std::uint64_t, std::uint64_t, const char*) { offset += by; };
   };
@@ -131,6 +135,8 @@ kernels::Call ExchangeState::call(int buffer_set, int plan) const {
 Status ExchangeState::poll() const {
   Status status = group->poll();
   if (status.code != StatusCode::ok) return status;
+  // Kernels raise these counters while the host reads. A report stays until clear_status(). The order here is that of
+  // priority.
   const sync::ReportRecord& r = report();
   const auto seen = [](const std::uint64_t& word) { return __atomic_load_n(&word, __ATOMIC_ACQUIRE) != 0; };
   const int rank = group->rank();
@@ -179,7 +185,7 @@ int ExchangeState::take_buffer_set(const char* name) {
 }
 
 int ExchangeState::take_plan(bool capturing) {
-  int free = -1, fitting = -1;  // there are as many plans as buffer sets and kept plans together, so one is free
+  int free = -1, fitting = -1;  // one is free: there are max_in_flight + max_kept_plans
   for (int plan = shape.num_plans - 1; plan >= 0; --plan) {
     if (plan_holders[plan] > 0) continue;
     free = plan;

@@ -20,20 +20,23 @@ class ExchangeState {
   /// Collective.
   ExchangeState(std::shared_ptr<GroupState> group, const Config& config);
 
+  /// The arguments that all kernels have in common.
   kernels::Call call(int buffer_set, int plan) const;
   /// Throws if no call may be made: after close, after a failure of the group, or while poll() has a report.
   void check(const char* name) const;
   Status poll() const;
   void clear_status();
 
-  /// The lowest free one. StateError if all are in flight.
+  /// Reserves the lowest free buffer set, so that all ranks choose the same. StateError if all are in flight.
   int take_buffer_set(const char* name);
-  /// The lowest free one. Calls that are captured prefer plans that a graph writes already, other calls the other plans.
+  /// Reserves the lowest free plan memory. Replays of a graph overwrite the plans of its captured calls. So captured
+  /// calls prefer plans that a graph writes already, and other calls avoid these.
   int take_plan(bool capturing);
-  /// For a combine along a kept plan whose rows lie in the caller's memory. StateError if the caller's kernels may write
-  /// the combine slots of every buffer set.
+  /// A buffer set whose combine slots a combine along a kept plan may overwrite. StateError if there is none: with
+  /// config.fused, the caller's kernels may write the slots of a Received in flight.
   int buffer_set_for_plan() const;
   void release_buffer_set(int buffer_set) { buffer_set_busy[buffer_set] = false; }
+  /// Counts the Received and Plan objects that use a plan; it is free at 0.
   void hold_plan(int plan) { ++plan_holders[plan]; }
   void release_plan(int plan) { --plan_holders[plan]; }
 
@@ -43,11 +46,11 @@ class ExchangeState {
     return reinterpret_cast<T*>(memory.base(group->rank()) + offset);
   }
   sync::ReportRecord& report() const { return *reinterpret_cast<sync::ReportRecord*>(report_block->data()); }
-  /// Buffer set whose combine buffer `rows` is, or -1.
+  /// The buffer set whose combine buffer begins at `rows`, or -1.
   int buffer_set_of_combine_buffer(const void* rows) const;
 
   std::shared_ptr<GroupState> group;
-  memory::DeferredRelease deferred_release;  // keeps memory that enqueued calls use until they have ended
+  memory::DeferredRelease deferred_release;  // keeps memory alive until the calls that use it have ended
   Config config;
   Shape shape;
   memory::Arena arena;
@@ -57,16 +60,16 @@ class ExchangeState {
   platform::Limits limits;
   int waiting_blocks;  // most blocks of a launch that wait; those of all ranks on the device are resident together
   int moving_blocks;   // most blocks of a launch that do not wait
-  bool default_stream_is_shared;  // by ranks of this process: one would queue up behind the other and wait for it
-  std::vector<char> buffer_set_busy;
-  std::vector<char> slots_free;  // the last call on the buffer set was a dispatch: its combine slots may be written
-  std::vector<int> plan_holders;
-  std::vector<char> plan_in_graph;        // each replay of some graph writes the plan
+  bool default_stream_is_shared;      // by ranks of this process, whose kernels wait for each other: a deadlock
+  std::vector<char> buffer_set_busy;  // a Received in flight has it
+  std::vector<char> slots_free;     // the last call on the buffer set was a dispatch: its combine slots may be written
+  std::vector<int> plan_holders;    // number of Received and Plan objects, see hold_plan
+  std::vector<char> plan_in_graph;  // a captured call writes the plan, so replays overwrite it
   std::vector<std::int32_t> plan_tokens;  // T of this rank, -1 if only the device has it
-  int num_kept = 0;
+  int num_kept = 0;                       // live Plan objects
   bool closed = false;
   LaunchInfo last_launch;
-  std::vector<tuning::Entry> tuned_dispatch, tuned_combine[std::size(kPathNames)];  // of the tuning file
+  std::vector<tuning::Entry> tuned_dispatch, tuned_combine[std::size(kPathNames)];  // entries of the tuning file
 
  private:
   void agree_on_config() const;
@@ -76,8 +79,9 @@ class ExchangeState {
   void mark_empty_rows();
 };
 
-/// RAII around the launches of a call: records an event behind them, so that memory can outlive the call. The device must
-/// be current. No event for a captured call: the caller waits for the replays of a graph.
+/// RAII around the launches of a call: its destructor records an event after them, and DeferredRelease keeps the memory
+/// until the event has passed. The device must be current. A captured call records none: the caller must wait for
+/// replays before it destroys the exchange.
 class StreamMark {
  public:
   StreamMark(ExchangeState& exchange, StreamHandle stream, bool captured)
@@ -106,8 +110,8 @@ struct ReceivedState {
   std::shared_ptr<ExchangeState> exchange;
   int buffer_set;
   int plan;
-  bool captured;
-  bool kept = false;
+  bool captured;      // in a graph, or a replay: retain_plan() may return a plan that a graph writes
+  bool kept = false;  // retain_plan() was called
   ~ReceivedState() {
     exchange->release_buffer_set(buffer_set);
     exchange->release_plan(plan);

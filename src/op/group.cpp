@@ -22,7 +22,7 @@ void check_rank(int rank, int num_ranks) {
     throw UsageError(text("Group::join: rank = ", rank, "; must be 0 to ", num_ranks - 1));
 }
 
-/// A hundred years. In nanoseconds much longer deadlines would overflow.
+/// Longer deadlines are cut to 100 years: 64 bits of nanoseconds overflow after 292.
 constexpr std::chrono::milliseconds kLongestDeadline = std::chrono::hours(24) * 365 * 100;
 
 std::chrono::milliseconds deadline_of(const GroupOptions& options) {
@@ -41,7 +41,7 @@ BackendKind backend_of(const GroupOptions& options) {
 
 std::shared_ptr<detail::GroupState> form(AllGather all_gather, int rank, int num_ranks, const GroupOptions& options) {
   memory::Sharing sharing;
-  // All copies share one callable, because the caller's may have state of its own.
+  // Copies of `sharing` share one callable, because the caller's callable may have state.
   sharing.all_gather = [shared = std::make_shared<AllGather>(std::move(all_gather))](
                            const void* mine, std::size_t bytes, void* all) { (*shared)(mine, bytes, all); };
   sharing.rank = rank;

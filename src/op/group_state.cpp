@@ -16,7 +16,7 @@ namespace {
 
 using op::text;
 
-/// What each rank sends to the others when a group forms.
+/// What each rank gathers from the others when a group forms. Crosses processes as bytes.
 struct Hello {
   std::uint64_t process[2];
   platform::DeviceId device_id;
@@ -24,6 +24,7 @@ struct Hello {
   platform::ShareOffer share;
 };
 
+/// Collective. The Hello of every rank. UsageError if the all-gather misplaces ranks, TopologyError if backends differ.
 std::vector<Hello> exchange_hellos(const memory::Sharing& s, const Hello& mine) {
   auto all = memory::all_gather_value(s.all_gather, s.num_ranks, mine);
   for (int r = 0; r < s.num_ranks; ++r) {
@@ -65,6 +66,8 @@ std::string words_of_mode(std::uint64_t mode) {
 
 }  // namespace
 
+/// Four steps: open devices; find out who shares a process or a device, and who can access whom; choose one share mode
+/// for all; allocate and map the control words. run_collectively() and agree() give all ranks the same verdict.
 GroupState::GroupState(memory::Sharing sharing, BackendKind backend, const GroupOptions& options,
                        const std::string& tuning_file)
     : sharing_(std::move(sharing)), max_concurrent_calls_(options.max_concurrent_calls) {
@@ -117,6 +120,7 @@ GroupState::GroupState(memory::Sharing sharing, BackendKind backend, const Group
   });
 }
 
+/// Writes of abort() and set_deadline() may still be queued: the event keeps their memory until they have ended.
 GroupState::~GroupState() { device().mark_writes(*end_of_writes_); }
 
 void GroupState::hold_fault_memory(memory::DeferredRelease& deferred_release) const {
@@ -168,6 +172,7 @@ sync::FaultView GroupState::faults(sync::ReportRecord* report) const {
 Status GroupState::poll() const {
   Status status;
   status.rank = rank();
+  // An abort of this rank counts at once. Other failures are written by kernels, with `code` last.
   if (own_abort_published_.load(std::memory_order_acquire)) {
     status.code = StatusCode::aborted;
     status.fatal = true;
@@ -194,7 +199,7 @@ std::string GroupState::reason_of(int origin) const {
 }
 
 std::string GroupState::message_of(const Status& status, const sync::FailureRecord& record) const {
-  const int origin = static_cast<int>(record.origin);
+  const int origin = static_cast<int>(record.origin);  // the rank whose wait failed first
   if (status.code == StatusCode::aborted)
     return text("rank ", origin, " aborted the group: ", reason_of(origin), ". Seen by rank ", rank(),
                 ". Close the group");
@@ -228,7 +233,7 @@ void GroupState::abort(const std::string& reason) {
   std::memcpy(text, own_abort_.data(), own_abort_.size());
   own_abort_published_.store(true, std::memory_order_release);
   const sync::Poison poison{StatusCode::aborted, Edge::poison, rank(), rank()};
-  // All reasons come before any poison: a rank may get the poison through a peer that passes it on, and reads the reason then.
+  // Writes all reasons before any poison: a peer passes poison on, and whoever gets it then reads the reason at once.
   for (int r = 0; r < num_ranks(); ++r) device().write_async(control(r)->reason[rank()], text, sizeof text);
   for (int r = 0; r < num_ranks(); ++r) device().write_word_async(&control(r)->poison[rank()], poison.word());
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// State of a group on one rank: its peers, its device, and the words by which a rank stops the others.
+// State of a group on one rank: peers, device, and the control words, by which a rank that fails stops the others.
 #pragma once
 
 #include <atomic>
@@ -33,15 +33,15 @@ class GroupState {
   int ranks_on_device() const { return ranks_on_device_; }
   /// Most blocks of one launch that may wait for peers: see GroupOptions::max_concurrent_calls.
   int waiting_blocks() const { return waiting_blocks_; }
-  /// Those of them that are threads of this process.
+  /// Ranks of ranks_on_device() that are threads of this process.
   int threads_on_device() const { return threads_on_device_; }
 
   /// Runs the local step of a collective call. If it throws on any rank, every rank throws that rank's error.
   void run_collectively(const char* what, const std::function<void()>& step) const;
 
-  /// Where kernels report failures and read those of peers. `report` belongs to the exchange.
+  /// Pointers for kernels: where they report failures, and where they find those of peers. `report` is the exchange's.
   sync::FaultView faults(sync::ReportRecord* report) const;
-  /// Keeps the memory that faults() points to until the calls that use it have ended.
+  /// Adds the memory behind faults() to `deferred_release`, so that it outlives the calls that use it.
   void hold_fault_memory(memory::DeferredRelease& deferred_release) const;
 
   Status poll() const;
@@ -63,9 +63,10 @@ class GroupState {
   std::vector<tuning::Entry> tuned_;
   memory::PeerMemory control_;
   platform::BlockPtr failure_;
-  std::optional<memory::DeferredRelease> deferred_release_;  // for writes by the host; an exchange has its own
+  std::optional<memory::DeferredRelease> deferred_release_;  // of the host's writes to control words
   platform::Event* end_of_writes_ = nullptr;
-  std::string own_abort_;  // set once, by any thread
+  // Reason of this rank's abort. The thread that claims it first writes it; others read it once it is published.
+  std::string own_abort_;
   std::atomic<bool> own_abort_claimed_{false}, own_abort_published_{false};
   int ranks_on_device_ = 1, threads_on_device_ = 1, waiting_blocks_ = 1, max_concurrent_calls_ = 1;
   std::atomic<bool> closed_{false};

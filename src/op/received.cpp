@@ -20,7 +20,7 @@ Plan::~Plan() = default;
 
 namespace {
 
-/// Addresses on this rank of the regions of a Received.
+/// Addresses of a Received's regions in this rank's arena.
 struct View {
   const detail::ExchangeState& e;
   int buffer_set_idx;
@@ -139,6 +139,7 @@ void* Received::combine_slots(int rank) const {
 }
 
 Plan Received::retain_plan() {
+  // alive() is shared with the const views; this object is not const.
   detail::ReceivedState& s = const_cast<detail::ReceivedState&>(alive(state_, "Received::retain_plan"));
   detail::ExchangeState& e = *s.exchange;
   if (s.kept) throw StateError(text("Received::retain_plan on rank ", e.group->rank(), ": its plan is kept already"));

@@ -10,7 +10,7 @@
 
 namespace crossdock::op {
 
-/// All parts, one after another.
+/// Concatenates all parts, formatted by operator<<.
 template <class... Parts>
 std::string text(const Parts&... parts) {
   std::ostringstream out;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// XD_FN marks every function that a kernel body may call: device code on GPUs, always inlined. The library has no other
-// attribute macro for kernels.
+// XD_FN marks every function that a kernel body may call: device code on GPUs, always inlined. XD_UNROLL(n) before a
+// loop unrolls it n times.
 #pragma once
 
 #if defined(__CUDACC__) || defined(__HIP__)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Chooses between the codec's arithmetic and a machine's conversion instructions. By default every conversion is the
-// codec's. A machine with instructions defines XD_OWN_CONVERSIONS and its own Conversion before the bodies are
-// included.
+// Chooses how a code of a dtype becomes f32 and back: by the arithmetic in src/codec, which is the default, or by the
+// device's conversion instructions. For the latter, a machine defines XD_OWN_CONVERSIONS and its own Conversion before
+// the bodies are included.
 #pragma once
 
 #include "crossdock/types.hpp"

@@ -13,7 +13,8 @@
 
 namespace crossdock::platform {
 
-/// Mapped memory. The destructor unmaps it; the memory is freed when its last mapping is gone.
+/// A mapping of memory in this process. The destructor removes it. The memory is freed with its last mapping in any
+/// process.
 class Block {
  public:
   virtual ~Block() = default;
@@ -30,11 +31,11 @@ using BlockPtr = std::shared_ptr<Block>;
 class Event {
  public:
   virtual ~Event() = default;
-  /// Moves the event behind all work enqueued on `stream`. The stream must not be capturing; it may be destroyed
+  /// Records the event after all work enqueued on `stream`. The stream must not be capturing; it may be destroyed
   /// afterwards. For the null stream the device must be current.
   virtual void mark(StreamHandle stream) noexcept = 0;
-  /// Whether the work before the event has ended. Does not wait. Also true before the first mark, and on a failed
-  /// device, which runs no more work.
+  /// True if the work before the event has ended. Does not wait. True before the first mark. True after an error of the
+  /// device, which then runs no more work.
   virtual bool passed() const noexcept = 0;
 };
 
@@ -48,33 +49,36 @@ struct Limits {
 /// Identifies a device among all devices of the host.
 using DeviceId = std::array<std::uint64_t, 2>;
 
+/// One device of a backend, as one rank uses it. Functions throw SystemError if a call of the driver fails.
 class Device {
  public:
   virtual ~Device() = default;
   virtual BackendKind kind() const = 0;
   virtual int ordinal() const = 0;
-  /// Equal in every process, whatever ordinal the device has there. A backend without such an id uses the ordinal.
+  /// Identifies the device in every process, whatever its ordinal there. A backend without such an id uses the ordinal.
   virtual DeviceId id() const { return {0, static_cast<std::uint64_t>(ordinal())}; }
   virtual Limits limits() const = 0;
-  /// The driver's name of the device. Devices of one name are taken as equally fast.
+  /// The driver's name of the device. A tuning file is valid for all devices of one name.
   virtual std::string model() const = 0;
 
-  /// Zeroed memory for kernels of this device; `share` is the way in which other processes can map it.
+  /// Allocates zeroed memory for kernels of this device. `share`: how other processes will map it.
   virtual BlockPtr allocate(std::uint64_t bytes, Share share) = 0;
-  /// Zeroed memory that kernels write and the host reads at once.
+  /// Allocates zeroed host memory. Kernels write it, and the host can read it while they run.
   virtual BlockPtr allocate_host_visible(std::uint64_t bytes) = 0;
   virtual ShareOffer share_offer() const = 0;
   /// A descriptor of `block` for another process; owned by the caller.
   virtual int export_descriptor(const Block& block) = 0;
   /// Maps memory that a peer exported. The descriptor stays the caller's.
   virtual BlockPtr import_descriptor(int descriptor, std::uint64_t bytes) = 0;
-  /// The same by an opaque value of up to 64 bytes (Share::handle).
+  /// The same for Share::handle: the handle is up to 64 bytes, which the ranks exchange.
   virtual std::string export_handle(const Block& block) = 0;
   virtual BlockPtr import_handle(const std::string& handle, std::uint64_t bytes) = 0;
   /// Gives kernels of this device access to memory of another rank of this process.
   virtual void enable_peer_access(const BlockPtr& block) = 0;
   /// Empty if kernels of this device can access memory of device `other_ordinal`, else the reason.
   virtual std::string peer_access_error(int other_ordinal) = 0;
+  /// The same for a device by its id. Empty also if this process does not see the device: mapping its memory then
+  /// fails.
   virtual std::string peer_access_error_by_id(const DeviceId& other) {
     return peer_access_error(static_cast<int>(other[1]));
   }
@@ -96,7 +100,7 @@ class Device {
   virtual void write_word_async(std::uint64_t* to, std::uint64_t value) = 0;
 
   virtual std::unique_ptr<Event> make_event() = 0;
-  /// Moves `event` behind all async writes so far. Does nothing on a backend whose writes are complete on return.
+  /// Records `event` after all async writes so far. Does nothing on a backend whose writes are complete on return.
   virtual void mark_writes(Event& /*event*/) noexcept {}
 
   /// Empty if kernels of this device can access the pointer, else the reason.
@@ -142,8 +146,9 @@ int num_devices(BackendKind kind, const char** note);
 /// Opens device `ordinal`; -1: the current one. TopologyError if there is no such device.
 std::shared_ptr<Device> open_device(BackendKind kind, int ordinal);
 
-/// Allocations are multiples of this many bytes.
+/// Allocations on a GPU are multiples of this many bytes.
 inline constexpr std::uint64_t kGpuPageBytes = std::uint64_t{2} << 20;
+/// Granularity of allocations on a backend, in bytes.
 std::uint64_t page_bytes_of(BackendKind kind);
 
 }  // namespace crossdock::platform

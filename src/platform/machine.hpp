@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The vocabulary of kernel bodies: every operation by which a body uses the hardware. A machine implements these names
-// and no others. Each thread of a kernel has one machine object. A warp has 64, 32 or 1 threads, a block 1 to 1024.
+// Every operation by which the body of a kernel uses the hardware. A body is a function template over a machine, which
+// is a class with these members and no others; each thread of a kernel has one machine object. A warp has 64, 32 or 1
+// threads, a block on a GPU up to kMaxThreads.
 #pragma once
 
 #include <concepts>
@@ -43,12 +44,12 @@ concept Machine = requires(M& m, const M& c, const void* from, void* to, Bytes16
   { m.max_across(number, n) } -> std::same_as<float>;  // over n neighbouring lanes, n a power of two up to kWidth
   { m.ballot(flag) } -> std::same_as<std::uint64_t>;   // of the warp, bit i: lane i
   // rows
-  { m.load16(from) } -> std::same_as<Bytes16>;            // data that is read again
+  { m.load16(from) } -> std::same_as<Bytes16>;            // data that this device reads again
   { m.load16_streaming(from) } -> std::same_as<Bytes16>;  // data that is read once
   m.store16(to, bytes);                                   // data that this device reads soon
   m.store16_streaming(to, bytes);                         // data for a peer, or not read soon
-  // packets: a load that sees the last of the four words sees the others of the same store; system scope, no other
-  // order
+  // LL packets, system scope: a load that sees the last of the four words of a store sees the other three, too. Orders
+  // no other access.
   { m.load16_atomic(from) } -> std::same_as<Bytes16>;
   m.store16_atomic(to, bytes);
   // words; the memory order is on the operation
@@ -56,16 +57,16 @@ concept Machine = requires(M& m, const M& c, const void* from, void* to, Bytes16
   { m.load_acquire(read64) } -> std::same_as<std::uint64_t>;  // system scope
   m.store_relaxed(word64, std::uint64_t{});                   // system scope
   m.store_release(word64, std::uint64_t{});                   // system scope
-  // system scope; releases the writes of prior kernels of the stream only: this kernel's stores are not ordered
+  // system scope; a release of what prior kernels of the stream wrote. It does not order this kernel's stores.
   m.store_release_prior_kernels(word64, std::uint64_t{});
   m.fence_loads();  // system scope; loads of this thread behind it come after those before it
   { m.add_acq_rel(word32, std::uint32_t{}) } -> std::same_as<std::uint32_t>;  // this device; returns the old value
   { m.add_relaxed(word32, std::uint32_t{}) } -> std::same_as<std::uint32_t>;  // this device or block
   m.or_relaxed(word32, std::uint32_t{});                                      // shared memory of this block
-  { m.claim(word64, std::uint64_t{}) } -> std::same_as<bool>;  // 0 -> value, this device; true if this thread set it
+  { m.claim(word64, std::uint64_t{}) } -> std::same_as<bool>;  // sets a 0 to value, this device; true if it was 0
   // time
   { m.now_ns() } -> std::same_as<std::uint64_t>;  // monotonic on this device
-  m.pause();                                      // in every polling loop
+  m.pause();                                      // called in every polling loop
 };
 
 }  // namespace crossdock::platform

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// A cache of pinned host memory: released pages are reused and never freed. The driver frees pinned memory only after
-// all kernels of all devices have ended, and holds its lock meanwhile. A kernel that waits for another rank of this
-// process, which waits for that lock, would never end.
+// A cache of pinned host memory: released pages are reused and never freed. To free pinned memory, the driver takes its
+// lock and waits until all kernels of all devices have ended. If one of these kernels waits for another rank of this
+// process, and that rank needs the lock to launch its kernel, both wait forever.
 #pragma once
 
 #include <cstdint>

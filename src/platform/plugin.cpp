@@ -10,6 +10,7 @@
 namespace crossdock::platform {
 namespace {
 
+/// A plug-in, or the reason why there is none.
 struct Found {
   const Plugin* plugin = nullptr;
   std::string note;

@@ -10,7 +10,8 @@
 
 namespace crossdock::platform {
 
-/// `none`: not shared. `descriptor`: as a file descriptor. `handle`: by an IPC handle of the driver.
+/// `none`: not shared. `descriptor`: memory of the driver's virtual memory management, shared as a file descriptor;
+/// CROSSDOCK_IPC and error texts call it vmm. `handle`: by an IPC handle of the driver; there it is called ipc.
 enum class Share : std::uint8_t { none, descriptor, handle };
 
 /// What a rank's device supports; gathered from all ranks when a group forms. Crosses processes as bytes.
@@ -20,7 +21,8 @@ struct ShareOffer {
   bool has_descriptors;  ///< whether its memory can be exported as a file descriptor
 };
 
-/// The offer of a device: the mode that CROSSDOCK_IPC sets; else `usual`, or handles if the device has no descriptors.
+/// The offer of a device. It wants the mode that CROSSDOCK_IPC sets; if that is automatic, `usual`, or handles if the
+/// device cannot export descriptors. ConfigError if CROSSDOCK_IPC has another value.
 inline ShareOffer share_offer(Share usual, bool has_descriptors) {
   const char* value = std::getenv("CROSSDOCK_IPC");
   const std::string share = value && *value ? value : "automatic";

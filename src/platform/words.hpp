@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Words and Floats: the 32-bit words that a thread handles in one instruction. One on a GPU, whose threads are the
-// vector lanes. Four on the CPU, as explicit vectors: g++ does not vectorise loops over words by itself
-// (bench/ladder/cpu.md). Expressions on Words and Floats have the form of those on scalars, so a body is written once.
+// Words and Floats: the 32-bit words that a thread handles in one instruction. On a GPU that is one word. On the CPU it
+// is a vector of four, because g++ does not vectorise the loops over words by itself (bench/ladder/cpu.md). Operators
+// and the functions below accept scalars and vectors alike, so a body is written once.
 #pragma once
 
 #include <bit>
@@ -43,6 +43,7 @@ XD_FN constexpr W each(std::uint32_t number) {
 XD_FN constexpr bool below(std::uint32_t a, std::uint32_t b) { return a < b; }
 /// A small whole number as f32.
 XD_FN constexpr float float_of_number(std::uint32_t number) { return static_cast<float>(number); }
+/// The largest element.
 XD_FN constexpr float largest_of(float v) { return v; }
 
 #if defined(__CUDACC__) || defined(__HIP__)

@@ -16,7 +16,7 @@ namespace {
 constexpr std::string_view kTitle = "crossdock-tuning 1 ";
 constexpr std::string_view kRequired[] = {"op", "dtype", "hidden", "topk", "experts_per_rank", "tokens"};
 
-/// A line of a file, for error texts.
+/// File and line, with which error texts begin.
 struct FilePosition {
   const std::string& file;
   int line;
@@ -46,6 +46,7 @@ Enum named(const FilePosition& position, const std::string& key, const std::stri
   position.refuse(key + " = `" + value + "`; must be one of " + all);
 }
 
+/// ConfigError unless `line` is the title of a file with stamp `here`:
 /// `crossdock-tuning 1 version=V ranks=N device=the rest of the line`
 void check_stamp(const FilePosition& position, const std::string& line, const Stamp& here) {
   const std::string expected =
@@ -57,6 +58,7 @@ void check_stamp(const FilePosition& position, const std::string& line, const St
     position.refuse("it is for " + stamp + ", and here is " + expected + "; run `crossdock tune` here, or unset it");
 }
 
+/// Sets the member of `entry` that `key` names. ConfigError if there is no such key or the value is out of range.
 void set(const FilePosition& position, Entry& entry, const std::string& key, const std::string& value) {
   constexpr std::string_view kOps[] = {"dispatch", "combine"};
   const struct {
@@ -83,6 +85,7 @@ void set(const FilePosition& position, Entry& entry, const std::string& key, con
   position.refuse("there is no key `" + key + "`");
 }
 
+/// Parses a line of key=value words. ConfigError if a key is missing, unknown or repeated.
 Entry entry_of(const FilePosition& position, const std::string& line) {
   Entry entry;
   std::set<std::string> seen;

@@ -9,7 +9,8 @@
 
 namespace crossdock::tuning {
 
-/// The machine that a file was measured on, and the one that reads it; they must be equal.
+/// What a file is valid for. The first line of a file has the stamp of the machine that measured it. It must be equal
+/// to that of the group that reads it.
 struct Stamp {
   std::string device;
   int num_ranks;
@@ -25,10 +26,11 @@ struct Key {
   bool operator==(const Key&) const = default;
 };
 
+/// A line of a tuning file.
 struct Entry {
   Key key;
-  std::int32_t tokens = 0;  // most tokens of a call that the entry serves; the key's next smaller entry serves fewer
-  GeometryRequest request;  // nothing set: the rule is best there
+  std::int32_t tokens = 0;  // serves calls of up to so many tokens that no smaller entry of the key serves
+  GeometryRequest request;  // all 0: the library's rule was the fastest
 };
 
 /// Reads a file. ConfigError with file, line and reason if it cannot be read, has a stamp other than `here`, or a line
@@ -38,7 +40,7 @@ std::vector<Entry> read_file(const std::string& path, const Stamp& here);
 /// Entries of one key, fewest tokens first.
 std::vector<Entry> entries_of(const std::vector<Entry>& all, const Key& key);
 
-/// The request of the first entry that serves `tokens`; nothing set beyond the last entry.
+/// The request of the first entry that serves `tokens`; all 0 if `tokens` is above the last entry.
 inline GeometryRequest request_for(const std::vector<Entry>& sorted, std::int64_t tokens) {
   for (const Entry& entry : sorted)
     if (tokens <= entry.tokens) return entry.request;

@@ -9,7 +9,7 @@
 
 namespace crossdock::tuning {
 
-/// Geometry of one launch, and the number of parts into which each row is split.
+/// Geometry of one launch, and the number of splits of each row. A split is the part of a row that one warp moves.
 struct Choice {
   platform::Geometry geometry;
   int splits_per_row = 1;
@@ -17,36 +17,38 @@ struct Choice {
 
 /// Threads of a block that moves rows: as many as kernels are compiled for.
 inline constexpr int kMoveThreads = platform::kMaxThreads;
-/// A part has at least so many bytes per lane, one load: in a small batch each lane then waits once.
+/// Least bytes of a split per lane: one load. Smaller splits leave lanes idle; at this size a lane waits for memory
+/// once.
 inline constexpr int kSplitBytesPerLane = 16;
 
-/// A part has at most so many bytes. On 4 x H200, pushes in parts of 7168 bytes reach 357 GB/s, whole rows of 14336
-/// bytes 345 GB/s (2026-11-22).
+/// Most bytes of a split. On 4 x H200, pushes in splits of 7168 bytes reach 357 GB/s, whole rows of 14336 bytes
+/// 345 GB/s (2026-11-22).
 inline constexpr int kMaxSplitBytes = 7168;
 
-/// Most parts of a row. Kernels count the parts of 2^24 tokens in 32 bits.
+/// Most splits of a row. Kernels index the splits of all rows by 32 bits, and there are up to 2^24 tokens.
 inline constexpr int kMaxSplitsPerRow = 32;
 
-/// Lower bound on the tokens assumed per peer when sizing expert_rows: those of a decode step.
+/// Least number of tokens that the grid of expert_rows assumes for every rank, about those of a decode step. A rank
+/// with few tokens can receive many rows.
 inline constexpr std::int64_t kLeastTokens = 64;
 
-/// Blocks of one launch that may wait for peers or for each other: they must leave multiprocessors to what those peers may
-/// have to run first (GroupOptions::max_concurrent_calls). `ranks`: ranks of the group on the device.
+/// Blocks of one launch that may wait for peers or for each other. They leave multiprocessors free for what those peers
+/// may have to run first (GroupOptions::max_concurrent_calls). `ranks`: ranks of the group on the device.
 constexpr int waiting_blocks(int num_sms, int reserved_sms, int max_concurrent_calls, int ranks) {
   return max(1, min(num_sms / 2, (num_sms - reserved_sms) / (max_concurrent_calls * ranks)));
 }
-/// SMs that are left to others where the caller has not said how many.
+/// GroupOptions::reserved_sms where the caller has not set it.
 constexpr int default_reserved_sms(int num_sms) { return min(32, num_sms / 4); }
 
-/// Bytes of a rank's rows from which on a call is launched in steps, so that more blocks than may wait can move rows.
+/// A call that moves at least so many bytes is launched in steps, if it needs more blocks than may wait.
 inline constexpr std::int64_t kBulkBytes = std::int64_t{512} * 14336;
 
-/// Geometry for `rows` rows of `row_bytes` bytes. Members of `request` that are set are reduced to what fits; the
-/// others are chosen here.
-/// Few rows: each row is split over the warps of a few blocks. Many rows: each warp moves whole rows, on all
-/// multiprocessors.
-/// `resident`: blocks that fit on the device at once. `idle_blocks`: blocks to launch, if they fit, in addition to
-/// those whose warps all have an item.
+/// Geometry for `rows` rows of `row_bytes` bytes. Members that `request` sets are reduced to what fits; the others are
+/// chosen here.
+/// Few rows: each row is split over many warps. Many rows: each warp moves large splits or whole rows, on all
+/// multiprocessors. A work item is one split of one row.
+/// `resident`: most blocks. `idle_blocks`: blocks without work items (control blocks), which are launched in addition
+/// if they fit.
 inline Choice choose(const platform::Limits& limits, std::int64_t rows, std::int64_t row_bytes,
                      const GeometryRequest& request, int resident, int idle_blocks = 0) {
   Choice choice;
@@ -57,6 +59,8 @@ inline Choice choose(const platform::Limits& limits, std::int64_t rows, std::int
   const int most_blocks =
       max(1, min(resident, request.num_sms > 0 ? request.num_sms : max(limits.num_sms, request.num_blocks)));
   const std::int64_t all_warps = std::int64_t{most_blocks} * warps;
+  // Wanted: a split for every warp. At least so many that none exceeds kMaxSplitBytes, at most so many that each lane
+  // has a load.
   const std::int64_t most_splits = max<std::int64_t>(1, row_bytes / (std::int64_t{limits.width} * kSplitBytesPerLane));
   const std::int64_t wanted = max<std::int64_t>(1, all_warps / max<std::int64_t>(1, rows));
   const std::int64_t least_splits = ceil_div<std::int64_t>(row_bytes, kMaxSplitBytes);

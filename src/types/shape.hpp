@@ -9,6 +9,7 @@
 
 namespace crossdock {
 
+// Integer arithmetic, for numbers that are not negative.
 template <class T>
 XD_FN constexpr T ceil_div(T a, T b) {
   return (a + b - 1) / b;
@@ -44,12 +45,12 @@ struct Divisor {
   }
 };
 
-/// 64 bits in shared memory that threads of a block set. Two halves, because an atomic OR of 64 bits in shared memory
-/// compiles to a loop of compare-and-swap.
+/// 64 bits in shared memory, which the threads of a block set by atomic OR. They are two halves, because an atomic OR
+/// of 64 bits in shared memory compiles to a loop of compare-and-swap.
 struct Bits {
   std::uint32_t half[2];
 
-  /// The lowest `count` bits set; none below 0, all from 64 on.
+  /// A word whose lowest `count` bits are set: none if count <= 0, all if count >= 64.
   static XD_FN constexpr std::uint64_t below(std::int64_t count) {
     return count >= 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << max<std::int64_t>(count, 0)) - 1;
   }
@@ -58,6 +59,7 @@ struct Bits {
   XD_FN void set(M& m, int bit) {
     m.or_relaxed(&half[bit / 32], 1u << (bit % 32));
   }
+  /// Sets the bits of `bits`, moved up by `first`.
   template <class M>
   XD_FN void set_from(M& m, int first, std::uint64_t bits) {
     bits <<= first;
@@ -66,12 +68,13 @@ struct Bits {
   }
 };
 
+/// Letters: see docs/glossary.md.
 struct Shape {
   std::int32_t num_ranks;         // W
   std::int32_t num_experts;       // E
   std::int32_t experts_per_rank;  // L = ceil(E / W)
   Divisor div_experts_per_rank, div_top_k;
-  Divisor div_cells;                 // W + 1, the cells that a rank publishes: a row count per rank, and its T
+  Divisor div_cells;                 // W + 1: numbers that a rank publishes in a dispatch, a row count per rank and T
   std::int32_t top_k;                // k
   std::int32_t ranks_per_token;      // min(k, W): most distinct ranks that a token can name
   std::int32_t max_tokens_per_rank;  // M

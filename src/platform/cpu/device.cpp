@@ -27,10 +27,11 @@ class CpuBlock : public Block {
   SharedBlock pages_;
 };
 
+/// Each mark enqueues a call that counts. The event has passed when all marks have been counted.
 class CpuEvent : public Event {
  public:
   void mark(StreamHandle stream) noexcept override {
-    if (!stream) return;  // without a stream, calls have run when they return
+    if (!stream) return;  // calls without a stream have ended on return
     ++marks_;
     try {
       enqueue_on(stream, [this] { reached_.fetch_add(1, std::memory_order_release); });

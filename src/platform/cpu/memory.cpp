@@ -19,8 +19,8 @@ namespace {
 
 constexpr std::size_t kHugePageBytes = std::size_t{2} << 20;
 
-/// Maps `bytes` bytes at a multiple of the huge page size, so that huge pages cover them from the start. `fd` -1:
-/// anonymous.
+/// Maps `bytes` bytes. From 2 MiB on, at a multiple of the huge page size, so that huge pages can cover all of them:
+/// for this it reserves one huge page more and unmaps the rest. `fd` -1: anonymous memory.
 std::byte* map_aligned(std::size_t bytes, int fd, const char* what) {
   const std::size_t slack = bytes >= kHugePageBytes ? kHugePageBytes : 0;
   void* reserved = ::mmap(nullptr, bytes + slack, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -41,6 +41,7 @@ std::byte* map_aligned(std::size_t bytes, int fd, const char* what) {
   return static_cast<std::byte*>(mapped);
 }
 
+/// A file in memory whose size nobody can change: an access past a shrunk end would kill the peers by SIGBUS.
 system::UniqueFd make_sealed_file(std::size_t bytes) {
   system::UniqueFd fd(::memfd_create("crossdock", MFD_CLOEXEC | MFD_ALLOW_SEALING));
   if (!fd) system::throw_system_error("shared memory: memfd_create", errno);
@@ -69,7 +70,7 @@ SharedBlock SharedBlock::allocate(std::size_t bytes, bool shareable) {
   if (shareable) block.fd_ = make_sealed_file(rounded);
   block.data_ = map_aligned(rounded, block.fd_.get(), "shared memory: mapping");
   block.bytes_ = rounded;
-  ::madvise(block.data_, rounded, MADV_HUGEPAGE);  // scattered reads take a third less time; a failure does no harm
+  ::madvise(block.data_, rounded, MADV_HUGEPAGE);  // a third less time for scattered reads; may fail
   return block;
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The machine of the CPU: a rank runs one block of one thread. Barriers do nothing, and a loop strided over threads
-// visits every item.
+// The machine of the CPU: a rank runs one block of one thread. So barriers do nothing, and a loop of a thread over its
+// share of the items visits all of them.
 #pragma once
 
 #include <sched.h>
@@ -23,7 +23,7 @@ inline std::uint64_t now_ns() {
   return static_cast<std::uint64_t>(t.tv_sec) * 1'000'000'000u + static_cast<std::uint64_t>(t.tv_nsec);
 }
 
-/// Orders streaming stores before later stores. On x86 a release does not.
+/// Orders streaming (non-temporal) stores before later stores. On x86 a release store alone does not.
 inline void end_streaming_stores() {
 #if defined(__x86_64__) && !XD_TSAN
   _mm_sfence();
@@ -48,6 +48,7 @@ struct Memory {
     store16(to, v);
 #endif
   }
+  // The last word is loaded first, with acquire, and stored last, with release. This orders the other three.
   static Bytes16 load16_atomic(const void* from) {
     const auto* p = static_cast<const std::uint32_t*>(from);
     Bytes16 v;
@@ -106,7 +107,7 @@ class ScalarMachine : public Memory {
   static float max_across(float v, int) { return v; }
   static std::uint64_t ballot(bool flag) { return flag; }
 
-  // Only this block accesses these words, so a plain addition suffices.
+  // Hide those of Memory: a rank has one thread, so plain read-modify-write suffices.
   static std::uint32_t add_relaxed(std::uint32_t* p, std::uint32_t v) {
     std::uint32_t old = *p;
     *p = old + v;

@@ -19,7 +19,8 @@ namespace crossdock {
 
 namespace {
 
-/// Handles of live streams. Readers take no lock: slots are atomic, and chunks are never freed.
+/// Handles of live streams, which every call searches (check_stream). So readers take no lock: slots are atomic, and
+/// chunks are never freed.
 class LiveStreams {
  public:
   static LiveStreams& get() {
@@ -199,6 +200,7 @@ void CpuStream::replay(const CpuGraph& graph) {
       return;
     }
   }
+  // As one queued call. run_one() keeps the exception of a recorded call, so the later ones still run.
   enqueue([state = state_.get(), calls = graph.calls_] {
     for (const auto& call : *calls) state->run_one(call);
   });

@@ -91,7 +91,8 @@ struct CudaMachine {
   __device__ static void store_release(std::uint64_t* p, std::uint64_t v) {
     asm volatile("st.release.sys.u64 [%0], %1;" ::"l"(p), "l"(v) : "memory");
   }
-  /// The end of a kernel is a release at system scope, and the next of its stream begins after it.
+  /// Relaxed suffices: each prior kernel of the stream released its writes at system scope when it ended, and this
+  /// kernel stores only after that.
   __device__ static void store_release_prior_kernels(std::uint64_t* p, std::uint64_t v) { store_relaxed(p, v); }
   __device__ static void fence_loads() { asm volatile("fence.acq_rel.sys;" ::: "memory"); }
   __device__ static std::uint32_t add_acq_rel(std::uint32_t* p, std::uint32_t v) {
@@ -122,7 +123,7 @@ struct CudaMachine {
     asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(ns));
     return ns;
   }
-  __device__ static void pause() {}  // a poll is a load past the caches, which is slow enough; sleeping adds latency
+  __device__ static void pause() {}  // a poll is an uncached load and slow enough; a sleep adds latency
 
  private:
   static constexpr unsigned kAllLanes = 0xffffffffu;
@@ -130,8 +131,8 @@ struct CudaMachine {
 
 static_assert(Machine<CudaMachine>);
 
-/// Waits until all prior kernels of the stream have ended and their stores are visible. With programmatic dependent
-/// launch this kernel may start before.
+/// Waits until all prior kernels of the stream have ended and their stores are visible. Needed because programmatic
+/// dependent launch starts this kernel while the one before it still runs.
 __device__ inline void wait_for_prior_kernels() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.wait;" ::: "memory");

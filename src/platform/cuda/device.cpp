@@ -13,7 +13,7 @@
 namespace crossdock::platform::cuda {
 namespace {
 
-/// A CUDA event without timing, so that recording it costs host and device next to nothing.
+/// A CUDA event. It has no timing, because events with timing take longer to record.
 class CudaEvent : public Event {
  public:
   explicit CudaEvent(int ordinal) : ordinal_(ordinal) {
@@ -49,10 +49,11 @@ class CudaDevice : public Device {
       : ordinal_(ordinal),
         id_(id_of(ordinal)),
         offer_(platform::share_offer(Share::descriptor, exports_descriptors(ordinal))) {
-    ranges::initialize();  // here, because its first use is slow
+    ranges::initialize();  // here and not in the first call, because it is slow
     Current current(ordinal_);
-    check(cudaFree(nullptr), "opening device " + std::to_string(ordinal));
-    // Callers' streams have another priority, so the side stream shares no hardware queue with them.
+    check(cudaFree(nullptr), "opening device " + std::to_string(ordinal));  // creates the context
+    // The side stream has the highest priority. Callers' streams usually have another one, and then share no hardware
+    // queue with it: a small copy does not wait behind their kernels.
     int least = 0, most = 0;
     check(cudaDeviceGetStreamPriorityRange(&least, &most), "reading stream priorities");
     check(cudaStreamCreateWithPriority(&side_stream_, cudaStreamNonBlocking, most), "creating a stream");

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// NVIDIA GPUs as Devices. platform/device.hpp documents the functions.
 #pragma once
 
 #include "platform/device.hpp"

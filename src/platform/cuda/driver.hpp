@@ -16,7 +16,7 @@ namespace crossdock::platform::cuda {
 void check(cudaError_t error, const std::string& what);
 void check(CUresult result, const std::string& what);
 
-/// Driver functions that the runtime does not have. All null on a host without a driver.
+/// Functions of the driver for which the runtime has no equivalent. All null on a host without a driver.
 struct Driver {
   decltype(&cuMemCreate) mem_create = nullptr;
   decltype(&cuMemRelease) mem_release = nullptr;
@@ -35,6 +35,7 @@ struct Driver {
   decltype(&cuGetErrorString) error_string = nullptr;
 };
 
+/// The driver's functions, looked up at the first call.
 const Driver& driver();
 
 /// RAII: makes a device current and restores the caller's. It calls cudaSetDevice even if the device is current

@@ -137,7 +137,7 @@ BlockPtr allocate_mapped(int ordinal, std::uint64_t bytes) {
   return std::make_shared<MappedBlock>(handle, bytes, ordinal);
 }
 
-int export_mapped(const Block& block) {  // the caller has just allocated the block, so this thread has a context
+int export_mapped(const Block& block) {  // needs a context: the caller has just allocated the block in this thread
   int descriptor = -1;
   check(driver().export_handle(&descriptor, static_cast<const MappedBlock&>(block).handle(),
                                CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR, 0),

@@ -12,11 +12,12 @@ namespace crossdock::platform::cuda {
 /// Whether virtual-memory allocations of `ordinal` can be exported as file descriptors.
 bool exports_descriptors(int ordinal);
 
-/// Granularity of virtual-memory allocations on `ordinal`.
+/// Granularity of virtual-memory allocations on `ordinal`, in bytes.
 std::uint64_t granularity(int ordinal);
 
 /// Uninitialised memory on `ordinal`, accessible to its kernels, that can be exported as a descriptor.
 BlockPtr allocate_mapped(int ordinal, std::uint64_t bytes);
+/// A file descriptor of the allocation; the caller owns it.
 int export_mapped(const Block& block);
 /// Maps a peer's allocation for kernels of `ordinal`.
 BlockPtr import_mapped(int ordinal, int descriptor, std::uint64_t bytes);

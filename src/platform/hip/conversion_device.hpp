@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// e4m3 by conversion instructions: FNUZ on gfx942, OCP on gfx950. The other format stays in software.
-// tests/hip/all_codes.hip compares every code and every f32 with the software; it has not run on a device yet.
+// fp8 e4m3 to f32 and back by conversion instructions: format FNUZ on gfx942, OCP on gfx950. The other format is
+// converted in software. tests/hip/all_codes.hip compares every code and every f32 with the software; it has not run on
+// a device yet.
 #pragma once
 
 #include <cstdint>

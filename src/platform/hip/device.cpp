@@ -30,7 +30,7 @@ DeviceId id_of(int ordinal) {
   return id;
 }
 
-/// TopologyError if the library has no code for the device.
+/// TopologyError if the library has no code for the device, or the code assumes another wave size or clock.
 void check_fits(int ordinal) {
   (void)code_object_of(ordinal);
   const int width = attribute(hipDeviceAttributeWarpSize, ordinal, "waves");
@@ -81,7 +81,8 @@ class HipDevice : public Device {
     const Current current(ordinal_);
     num_cus_ = attribute(hipDeviceAttributeMultiprocessorCount, ordinal_, "compute units");
     max_threads_ = attribute(hipDeviceAttributeMaxThreadsPerBlock, ordinal_, "largest block");
-    // Callers' streams have another priority, so the side stream shares no hardware queue with them.
+    // The side stream has the highest priority. Callers' streams usually have another one, and then share no hardware
+    // queue with it: a small copy does not wait behind their kernels.
     int least = 0, most = 0;
     check(driver().stream_priorities(&least, &most), "reading stream priorities");
     check(driver().stream_create(&side_stream_, hipStreamNonBlocking, most), "creating a stream");
@@ -203,8 +204,8 @@ class HipDevice : public Device {
     check(driver().stream_synchronize(side_stream_), what);
   }
 
-  /// Prefers IPC handles: AMD documents fine-grained memory only for hipExtMallocWithFlags. No device attribute shows
-  /// whether descriptors work, so they count as supported.
+  /// Prefers IPC handles, by which this backend shares fine-grained memory: AMD documents it only for
+  /// hipExtMallocWithFlags. No device attribute shows whether descriptors work; this assumes that they do.
   static ShareOffer offer() { return platform::share_offer(Share::handle, true); }
 
   int ordinal_;

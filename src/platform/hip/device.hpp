@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// AMD GPUs as Devices. platform/device.hpp documents the function.
 #pragma once
 
 #include "platform/device.hpp"

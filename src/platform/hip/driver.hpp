@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// The HIP runtime, loaded with dlopen and never linked, so the plug-in loads on hosts without it. Runs with versions 6
-// and 7, the first that support gfx942 and gfx950; compiles with headers of version 5 too. Types that changed since
-// version 5 are not taken from the headers (hipDeviceProp_t, hipPointerAttribute_t): those of 6 and 7 are declared
-// below.
+// The HIP runtime, loaded with dlopen and never linked, so the plug-in loads on hosts without it. It runs with versions
+// 6 and 7, the first that support gfx942 and gfx950, and compiles with headers of version 5 too. Some types changed
+// after version 5. hipDeviceProp_t and hipPointerAttribute_t are not used; hipMemAllocationProp is declared below as in
+// 6 and 7.
 #pragma once
 
 #ifndef __HIP_PLATFORM_AMD__
@@ -19,7 +19,7 @@
 
 namespace crossdock::platform::hip {
 
-/// Member, function.
+/// X(member of Driver, function of the runtime).
 #define XD_HIP_FUNCTIONS(X)                             \
   X(get_device_count, hipGetDeviceCount)                \
   X(get_device, hipGetDevice)                           \

@@ -2,9 +2,9 @@
 // The machine of AMD GPUs. CDNA (gfx942, gfx950) has waves of 64; the width is a parameter. CI compiles it; it has not
 // run on a device yet.
 //
-// The memory order is on the operation. tests/compile/check_amd.py compares the instructions that clang emits for each
-// operation with AMD's memory model. Rows are copied by 16-byte loads and stores: asynchronous loads into shared memory
-// would not help, because a store from shared memory to a peer goes through registers anyway.
+// Every operation has its memory order. tests/compile/check_amd.py compares the instructions that clang emits for each
+// operation with AMD's memory model. Rows are copied by 16-byte loads and stores. Asynchronous loads into shared memory
+// would not help: there is no store from shared memory to a peer except through registers.
 #pragma once
 
 #include "platform/hip/arithmetic.hpp"
@@ -28,7 +28,7 @@ struct HipMachineOf {
 
   __device__ static void sync_block() {
     __builtin_amdgcn_fence(__ATOMIC_RELEASE, "workgroup");
-    wait_for_memory();  // a thread may release for the whole block after the barrier
+    wait_for_memory();  // so that a thread may release for the whole block afterwards
     __builtin_amdgcn_s_barrier();
     __builtin_amdgcn_fence(__ATOMIC_ACQUIRE, "workgroup");
   }
@@ -97,7 +97,8 @@ struct HipMachineOf {
     wait_for_memory();
     __hip_atomic_store(p, v, __ATOMIC_RELAXED, __HIP_MEMORY_SCOPE_SYSTEM);
   }
-  /// A full release: between kernels of a stream the runtime may release at device scope only.
+  /// A full release at system scope: between kernels of a stream the runtime may release at device scope, which is not
+  /// enough for peers.
   __device__ static void store_release_prior_kernels(std::uint64_t* p, std::uint64_t v) { store_release(p, v); }
   __device__ static void fence_loads() {
     wait_for_memory();

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Device memory that peers map.
 //
-// It is fine-grained: peers read rows and flags while the kernels that wrote them still run, and writes to
-// coarse-grained memory (hipMalloc) are visible to other devices only after the kernel has ended. It is cached: the
-// caller's experts read the received rows many times.
+// The memory is fine-grained, because peers read rows and flags while the kernels that write them still run. Writes to
+// coarse-grained memory (hipMalloc) are visible to other devices only after the kernel has ended. The memory is cached,
+// because the caller's experts read the received rows many times.
 #pragma once
 
 #include <string>
@@ -21,6 +21,7 @@ BlockPtr import_plain(int ordinal, const std::string& handle, std::uint64_t byte
 /// Memory of the virtual-memory interface, shared between processes as file descriptors.
 std::uint64_t granularity(int ordinal);
 BlockPtr allocate_mapped(int ordinal, std::uint64_t bytes);
+/// A file descriptor of the allocation; the caller owns it.
 int export_mapped(const Block& block);
 BlockPtr import_mapped(int ordinal, int descriptor, std::uint64_t bytes);
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The time at which a wait on the host ends, or never. On CLOCK_MONOTONIC, so that it is valid in all processes of a
-// host.
+// The time at which a wait on the host gives up; it may be never. It is a time of CLOCK_MONOTONIC, so that it has the
+// same meaning in all processes of a host.
 #pragma once
 
 #include <algorithm>
@@ -37,7 +37,7 @@ class Deadline {
     return d;
   }
 
-  /// Time-out for poll(2) in ms, at most `most`, so that the caller's loop regains control.
+  /// Time-out for poll(2), in ms: the time that is left, at most `most`.
   int poll_ms(int most = 1000) const {
     if (never_) return most;
     const auto left = std::chrono::ceil<std::chrono::milliseconds>(at_ - Clock::now()).count();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The system calls with their corner cases: EINTR, short transfers, descriptors that arrive unasked.
+// The system calls with their corner cases: EINTR, short transfers, descriptors that a peer sends and nobody expects.
 #include "platform/system/local_socket.hpp"
 
 #include <fcntl.h>

@@ -36,7 +36,8 @@ PeerProcess peer_of(int fd);
 /// Whether the other end runs as the same user as this process.
 bool same_user(int fd);
 
-/// poll(2) until an event on `fds` or the deadline, at most one second. EINTR counts as no event.
+/// Waits by poll(2) for an event on `fds`, until the deadline, but at most one second: call it in a loop. EINTR counts
+/// as no event.
 void poll_all(std::vector<pollfd>& fds, const Deadline& deadline);
 
 /// Sends all bytes. False: the other end has closed, or the deadline passed.

@@ -54,7 +54,8 @@ Id128 process_id128() {
   for (int i = 0; i < 2; ++i) {
     id.word[i] = __atomic_load_n(&words[i], __ATOMIC_ACQUIRE);
     if (id.word[i] != 0) continue;
-    // Threads may race here. The first to set a word wins; the result is as random as each draw.
+    // 0 means not drawn, so the lowest bit is set. Threads may race here. The first to set a word wins; the result is
+    // as random as each draw.
     const std::uint64_t drawn = random_id128().word[i] | 1;
     if (__atomic_compare_exchange_n(&words[i], &id.word[i], drawn, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
       id.word[i] = drawn;
