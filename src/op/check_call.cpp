@@ -103,9 +103,10 @@ void check_combine(const ExchangeState& e, const char* call, const CombineInput*
   if ((in ? in->combine_topk_weights : out.topk_weights != nullptr) && !e.shape.combine_topk_weights)
     throw UsageError(text(where(e, call), in ? "input.combine_topk_weights" : "output.topk_weights",
                           " needs config.combine_topk_weights; set it in the Config of a new Exchange on every rank"));
-  // combine_fused: output.topk_weights is not checked. Not null, it asks for the second result; without tokens it may
-  // point anywhere.
-  if (!in) return;
+  if (!in) {  // combine_fused: not null, it asks for the second result; without tokens it may point anywhere
+    if (any_tokens) weights.aligned(4);
+    return;
+  }
   weights.required(in->combine_topk_weights && any_tokens);
   Argument{e, call, "input.topk_weights", in->topk_weights}.aligned(4);
   weights.aligned(4);

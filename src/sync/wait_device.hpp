@@ -34,44 +34,30 @@ XD_FN WaitReport load(M& m, const WaitReport* from) {
           m.load_relaxed(&from->combine_mode_expected), m.load_relaxed(&from->combine_mode_seen)};
 }
 
+/// Poisons every rank. The first failure of this rank is recorded, with `wait_report`. A later one repeats the first one's
+/// poison if that is there already, else it sends its own: whoever returns from here knows that all ranks have poison.
+/// Loops are not unrolled: a failure may be slow, but code size costs every call.
 template <class M>
-XD_FN void signal_poison(M& m, const FaultView& faults, std::uint64_t word) {
+XD_FN void fail(M& m, const FaultView& faults, const Poison& poison, const WaitReport& wait_report) {
+  std::uint64_t word = poison.word();
+  if (m.claim(&faults.control[faults.rank]->failure_claimed, 1)) {
+    FailureRecord* record = faults.failure;
+    m.store_relaxed(&record->edge, static_cast<std::uint64_t>(poison.edge));
+    m.store_relaxed(&record->peer, static_cast<std::uint64_t>(poison.peer));
+    m.store_relaxed(&record->origin, static_cast<std::uint64_t>(poison.origin));
+    store(m, &record->wait_report, wait_report);
+    m.store_release(&record->code, static_cast<std::uint64_t>(poison.code));
+    // The origin writes all wait_reports before any poison: a rank may read the poison from a peer that passes it on, and
+    // then reads the origin's report at once.
+    const int num_reports = poison.origin == faults.rank ? faults.num_ranks : 0;
+    XD_UNROLL(1)
+    for (int r = 0; r < num_reports; ++r) store(m, &faults.control[r]->wait_reports[faults.rank], wait_report);
+  } else if (const std::uint64_t first = m.load_acquire(&faults.control[faults.rank]->poison[faults.rank])) {
+    word = first;
+  }
   XD_UNROLL(1)
   for (int r = 0; r < faults.num_ranks; ++r)
     m.store_release(&faults.control[r]->poison[faults.rank], word);  // edge poison: signal
-}
-
-/// The poison word of the thread that has claimed this rank's failure, once it has stored it; `other` if that takes long.
-template <class M>
-XD_FN std::uint64_t claimed_poison(M& m, const FaultView& faults, std::uint64_t other) {
-  XD_UNROLL(1)
-  for (unsigned polls = 0; polls < 16 * kPollsPerLook; ++polls) {
-    const std::uint64_t word = m.load_acquire(&faults.control[faults.rank]->poison[faults.rank]);
-    if (word) return word;
-    m.pause();
-  }
-  return other;
-}
-
-/// Poisons every rank. The first failure of this rank is recorded, with `wait_report`; later failures repeat its poison, so
-/// that whoever returns from here knows that all ranks have it. Loops are not unrolled: a failure may be slow, but code
-/// size costs every call.
-template <class M>
-XD_FN void fail(M& m, const FaultView& faults, const Poison& poison, const WaitReport& wait_report) {
-  if (!m.claim(&faults.control[faults.rank]->failure_claimed, 1))
-    return signal_poison(m, faults, claimed_poison(m, faults, poison.word()));
-  FailureRecord* record = faults.failure;
-  m.store_relaxed(&record->edge, static_cast<std::uint64_t>(poison.edge));
-  m.store_relaxed(&record->peer, static_cast<std::uint64_t>(poison.peer));
-  m.store_relaxed(&record->origin, static_cast<std::uint64_t>(poison.origin));
-  store(m, &record->wait_report, wait_report);
-  m.store_release(&record->code, static_cast<std::uint64_t>(poison.code));
-  // The origin writes all wait_reports before any poison: a rank may read the poison from a peer that passes it on, and
-  // then reads the origin's report at once.
-  const int num_reports = poison.origin == faults.rank ? faults.num_ranks : 0;
-  XD_UNROLL(1)
-  for (int r = 0; r < num_reports; ++r) store(m, &faults.control[r]->wait_reports[faults.rank], wait_report);
-  signal_poison(m, faults, poison.word());
 }
 
 /// The report of a poison's origin. The caller must have read the poison word with acquire.

@@ -14,7 +14,8 @@ ALONE = "alone"  # measures what the machine can do: nothing beside it
 Step = collections.namedtuple("Step", "name gpus limit_s command env company figures", defaults=({}, BUSY, ""))
 
 # Suites of host-only or CPU-only parts say nothing about a GPU.
-CPU_ONLY = "Fibers.*:*OnFibers*:FiberMachine.*"
+CPU_ONLY = "Fibers.*:*OnFibers*:FiberMachine.*:WhoMayWait.*"
+ON_ONE_GPU = "*BesideACollective*"  # a stand-in that counts on one device
 # Those that fork must find a process in which nobody has spoken to the driver.
 IN_ONE_PROCESS = ":".join(
     f"{name}.*"
@@ -32,7 +33,8 @@ CASES = "{bin}/crossdock check --cases {root}/tests/cases"
 
 
 def suite(name, gpus, program, wanted="*", limit_s=240, **env):
-    command = f"{{bin}}/{program} --gtest_filter={wanted}-{CPU_ONLY}"
+    unwanted = CPU_ONLY if wanted == ON_ONE_GPU else f"{CPU_ONLY}:{ON_ONE_GPU}"
+    command = f"{{bin}}/{program} --gtest_filter={wanted}-{unwanted}"
     return Step(f"{name}_{gpus}", gpus, limit_s, command, env)
 
 
@@ -159,6 +161,7 @@ def quick(gpus, backend="cuda"):
     """Steps for `gpus` GPUs, two of which stand for the smaller group."""
     groups = sorted({2, gpus})
     steps = [*OWN_QUICK.get(backend, []), doctor(2), limits(gpus)]
+    steps.append(suite("collective", 1, "device_tests", ON_ONE_GPU, CROSSDOCK_TEST_DEVICES="0,0"))
     for n in groups:
         steps += [
             *backend_suites(n),
@@ -213,6 +216,8 @@ def long(gpus, backend="cuda"):
         shared(gpus),
         cases("harder_processes", gpus, "harder", f"--ranks {gpus} --processes"),
         suite("device_reversed", gpus, "device_tests", CROSSDOCK_TEST_DEVICES=backwards),
+        suite("opposite_orders", gpus, "device_tests", "*CallsInOppositeOrders*", 600, CROSSDOCK_TEST_ROUNDS="10000"),
+        suite("collective_long", 1, "device_tests", ON_ONE_GPU, 600, CROSSDOCK_TEST_DEVICES="0,0", CROSSDOCK_TEST_ROUNDS="10000"),
         Step("litmus", gpus, 300, "{bin}/litmus --rounds 1000000"),
         suite("replays", gpus, "multirank_tests", "Replays.*", 300, CROSSDOCK_TEST_REPLAYS="10000"),
         faults(gpus),

@@ -29,11 +29,12 @@ struct Difference {
 };
 
 /* The steps, each a kernel of at most kStepThreads threads a block. */
-#define XD_STEPS(X) X(next_turn) X(choose) X(compare) X(delay) X(pause) X(hold)
+#define XD_STEPS(X) X(next_turn) X(choose) X(compare) X(delay) X(pause) X(hold) X(meet)
 #define XD_NAME(name) name,
 enum class StepKind { XD_STEPS(XD_NAME) };
 #undef XD_NAME
 inline constexpr int kStepThreads = 256;
+inline constexpr int kMeetBlocks = 32;  // of the step meet
 
 /// Arguments of every step; each reads what it needs.
 struct Step {
@@ -42,7 +43,7 @@ struct Step {
   Versions versions{};
   Difference* difference = nullptr;
   int what = 0, rank = 0;
-  int us = 0;  ///< of pause; of delay and hold the most
+  int us = 0;  ///< of pause; of delay, hold and meet the most
 };
 
 void enqueue_next_turn(StreamHandle stream, Turn* turn);
@@ -53,6 +54,6 @@ void enqueue_compare(StreamHandle stream, const Turn* turn, const void* is, cons
                      Difference* difference);
 /// Waits 0 to `most_us`, by turn and rank; three turns of four not at all.
 void enqueue_delay(StreamHandle stream, const Turn* turn, int rank, int most_us);
-/* pause and hold: members of Stream */
+/* pause, hold and meet: members of Stream */
 
 }  // namespace crossdock::testing

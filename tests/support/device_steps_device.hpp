@@ -69,4 +69,17 @@ XD_FN void hold(M& m, const Step& s) {
   while (m.add_acq_rel(s.words, 0) == 0 && m.now_ns() - began < ns_of(s)) m.pause();
 }
 
+/// Stands for a collective of others: light blocks that wait until all blocks of all ranks have begun. words[0] counts
+/// them, over all meetings so far; words[1] counts those that have waited too long.
+template <class M>
+XD_FN void meet(M& m, const Step& s) {
+  if (m.thread() != 0) return;
+  m.add_acq_rel(s.words, 1);
+  const std::uint64_t began = m.now_ns();
+  while (m.add_acq_rel(s.words, 0) < static_cast<std::uint32_t>(s.what)) {
+    if (m.now_ns() - began > ns_of(s)) return void(m.add_relaxed(s.words + 1, 1));
+    m.pause();
+  }
+}
+
 }  // namespace crossdock::testing

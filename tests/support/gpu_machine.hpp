@@ -119,7 +119,8 @@ struct GpuMachine {
   static void step(StepKind kind, StreamHandle stream, const Step& step) {
     constexpr int kBlocks = 32;
     const bool wide = kind == StepKind::choose || kind == StepKind::compare;
-    check(kLaunch(kind, wide ? kBlocks : 1, wide ? kStepThreads : R::kWidth, static_cast<Stream>(stream), &step));
+    const int blocks = wide ? kBlocks : kind == StepKind::meet ? kMeetBlocks : 1;
+    check(kLaunch(kind, blocks, wide ? kStepThreads : R::kWidth, static_cast<Stream>(stream), &step));
   }
 
   static void post(std::uint32_t* word, int device) {

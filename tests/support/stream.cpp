@@ -19,11 +19,14 @@ CallOptions Stream::options() {
   return options;
 }
 void Stream::enqueue(std::function<void()> call) { state_->enqueue(std::move(call)); }
-void Stream::pause(std::chrono::milliseconds time) {
+void Stream::pause(std::chrono::microseconds time) {
   machine_of(backend_).step(StepKind::pause, handle(), {.us = us_of(time)});
 }
 void Stream::hold(std::uint32_t* word) {
   machine_of(backend_).step(StepKind::hold, handle(), {.words = word, .us = us_of(kPatience)});
+}
+void Stream::meet(std::uint32_t* words, int num_blocks) {
+  machine_of(backend_).step(StepKind::meet, handle(), {.words = words, .what = num_blocks, .us = us_of(kPatience)});
 }
 void Stream::synchronize() { state_->synchronize(); }
 void Stream::begin_capture() { state_->begin_capture(); }

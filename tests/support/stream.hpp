@@ -35,9 +35,12 @@ class Stream {
   /// `call` runs on the host; on a GPU it may not speak to the driver. Where ranks share a GPU, use pause() and Gate: while
   /// a kernel of another stream of the device waits, the driver need not begin with `call` nor with what is behind it.
   void enqueue(std::function<void()> call);
-  void pause(std::chrono::milliseconds time);
+  void pause(std::chrono::microseconds time);
   /// Waits until the word, of this stream's device, is not 0, or for kPatience.
   void hold(std::uint32_t* word);
+  /// A collective of others, on a GPU: kMeetBlocks blocks that wait, kPatience at most, until `num_blocks` have added one
+  /// to words[0], over all meetings. words[1] counts those that have waited too long.
+  void meet(std::uint32_t* words, int num_blocks);
   void synchronize();
   void begin_capture();
   Graph end_capture();

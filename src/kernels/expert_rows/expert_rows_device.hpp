@@ -37,7 +37,6 @@ struct ExpertRows {
 
   XD_FN void run() {
     if (m.sync_block_or(found_poison(m, call))) return;
-    if (args.step == ExpertRowsStep::count) return few ? void() : leave_counts();
     if (go_over_rows() && !args.replay) padding().mark_tail(filled, end_of_experts);
   }
 
@@ -69,6 +68,10 @@ struct ExpertRows {
       const int some = min(kExpertGroup, shape.experts_per_rank - group);
       const bool assigns = some > 0, copies = one_group || !assigns;
       if (assigns && !begin_group(group, some)) return false;
+      if (args.step == ExpertRowsStep::count) {
+        if (group + kExpertGroup < shape.experts_per_rank) continue;
+        return false;  // nothing more to do in this launch
+      }
       for (std::int64_t chunk = rows.first; chunk < rows.end; chunk += kRowChunk) {
         const int count = static_cast<int>(min<std::int64_t>(kRowChunk, rows.end - chunk));
         assigns ? assign_rows(chunk, count, group, some) : recall_chunk(chunk, count);
@@ -110,36 +113,22 @@ struct ExpertRows {
     }
   }
 
-  /// Leaves the pairs of this block's rows by expert in the words of the block, all groups.
-  XD_FN void leave_counts() {
-    for (int group = 0; group < shape.experts_per_rank; group += kExpertGroup) {
-      const int some = min(kExpertGroup, shape.experts_per_rank - group);
-      m.sync_block();
-      for (int x = m.thread(); x < some; x += m.num_threads()) shared.before[x] = 0;
-      m.sync_block();
-      store_counts(group, some);
-    }
-  }
-  XD_FN std::uint64_t* words_of(int group) const {
-    return call.local<std::uint64_t>(call.buffer_set.expert_words) + group;
-  }
-  /// Stores the pairs of this block's rows, by expert of the group. Clears shared.before.
-  XD_FN void store_counts(int group, int some) {
-    count_rows(rows, group, some);
-    m.sync_block();
-    for (int x = m.thread(); x < some; x += m.num_threads()) {
-      m.store_relaxed(words_of(group) + std::int64_t{m.block()} * shape.experts_per_rank + x,
-                      sync::count_word(epoch, shared.before[x]));
-      shared.before[x] = 0;
-    }
-  }
-
-  /// Sets shared.before to the pairs in the rows of earlier blocks. Step `copy` finds their words of step `count`, so it
-  /// does not wait. False: the group of ranks has failed.
+  /// Stores the pairs of this block's rows for the other blocks, then sets shared.before to the pairs in the rows of
+  /// earlier blocks. Step `count` does the first half only, step `copy` the second, which then has nothing to wait for.
+  /// False: the group of ranks has failed.
   XD_FN bool wait_earlier_blocks(int group, int some) {
-    if (args.step != ExpertRowsStep::copy) store_counts(group, some);
+    std::uint64_t* words = call.local<std::uint64_t>(call.buffer_set.expert_words) + group;
+    if (args.step != ExpertRowsStep::copy) {
+      count_rows(rows, group, some);
+      m.sync_block();
+      for (int x = m.thread(); x < some; x += m.num_threads()) {
+        m.store_relaxed(words + std::int64_t{m.block()} * shape.experts_per_rank + x,
+                        sync::count_word(epoch, shared.before[x]));
+        shared.before[x] = 0;
+      }
+      if (args.step == ExpertRowsStep::count) return true;
+    }
     m.sync_block();
-    const std::uint64_t* words = words_of(group);
     const int parts = max(1, m.num_threads() / some);  // threads that share an expert
     bool ok = true;
     for (int i = m.thread(); i < some * parts && ok; i += m.num_threads())

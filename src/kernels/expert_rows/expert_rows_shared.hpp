@@ -7,7 +7,7 @@
 namespace crossdock::kernels {
 
 inline constexpr int kRowChunk = 64;     // rows assigned at once: one bit each in a 64-bit word
-inline constexpr int kLoadsAtOnce = 16;  // loads of counts that a thread has in flight
+inline constexpr int kLoadsAtOnce = 12;  // loads of counts that a thread has in flight
 
 struct ExpertRowsShared {
   std::uint32_t before[kExpertGroup];    // [expert]: its (token, expert) pairs in rows before this chunk
