@@ -41,7 +41,8 @@ XD_FN void signal_poison(M& m, const FaultView& faults, std::uint64_t word) {
     m.store_release(&faults.control[r]->poison[faults.rank], word);  // edge poison: signal
 }
 
-/// The poison word of the thread that has claimed this rank's failure, once it has stored it; `other` if that takes long.
+/// Polls this rank's own poison word, which the thread that claimed the failure stores, and returns it. If the word is
+/// still 0 after some polls: `other`.
 template <class M>
 XD_FN std::uint64_t claimed_poison(M& m, const FaultView& faults, std::uint64_t other) {
   XD_UNROLL(1)
@@ -53,9 +54,9 @@ XD_FN std::uint64_t claimed_poison(M& m, const FaultView& faults, std::uint64_t 
   return other;
 }
 
-/// Poisons every rank. The first failure of this rank is recorded, with `wait_report`; later failures repeat its poison, so
-/// that whoever returns from here knows that all ranks have it. Loops are not unrolled: a failure may be slow, but code
-/// size costs every call.
+/// Poisons every rank. The first failure of this rank is recorded, with `wait_report`. A later failure stores the same
+/// poison again (or its own, see claimed_poison()), so that in every thread all ranks are poisoned when fail() returns.
+/// Loops are not unrolled: a failure may be slow, but code size costs every call.
 template <class M>
 XD_FN void fail(M& m, const FaultView& faults, const Poison& poison, const WaitReport& wait_report) {
   if (!m.claim(&faults.control[faults.rank]->failure_claimed, 1))
@@ -86,8 +87,8 @@ XD_FN void fail_by(M& m, const FaultView& faults, std::uint64_t word) {
   fail(m, faults, poison, origin_report(m, faults, poison));
 }
 
-/// Polls `look`. It returns -1 when done, else the rank still missing, and sets the epoch last seen from it. False: the
-/// group has failed, and the caller skips the rest of its work.
+/// Polls look(&epoch) until it returns -1. Any other result is a rank that is still missing; `epoch` is then the
+/// one last seen from it. False: the group has failed, and the caller skips the rest of its work.
 template <class M, class Look>
 XD_FN bool wait_for(M& m, const FaultView& faults, std::uint64_t expected, Edge edge, Look&& look) {
   std::uint64_t started = 0;
@@ -131,7 +132,7 @@ XD_FN bool wait_epoch(M& m, const FaultView& faults, const std::uint64_t* word, 
       m, faults, word, expected, edge, peer, [](std::uint64_t w) { return w; }, nullptr);
 }
 
-/// Waits for the count word of exactly epoch `expected` and returns its value.
+/// Waits for the count word of exactly epoch `expected` and stores its value in *value. False: the group has failed.
 template <class M>
 XD_FN bool wait_count(M& m, const FaultView& faults, const std::uint64_t* word, std::uint64_t expected, int peer,
                       std::uint64_t* value) {

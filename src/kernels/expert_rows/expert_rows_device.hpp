@@ -4,8 +4,8 @@
 //
 // dispatch has written how many (token, expert) pairs each expert has, so every block can compute where each expert
 // begins. A block must also know how many pairs of each expert are in the rows of earlier blocks. If rows are few it
-// counts them itself. Else blocks exchange counts, in words that carry the epoch: within one launch, whose blocks must be
-// resident together, or from a first launch (step `count`) to a second one of as many blocks (step `copy`).
+// counts them itself. Else blocks exchange counts, in words that carry the tag of the epoch: within one launch, whose
+// blocks must be resident together, or from a first launch (step `count`) to a second one of as many blocks (`copy`).
 // Inside an expert, rows are in the order of the received rows: positions come from counts and bit masks, not from
 // timing.
 #pragma once
@@ -100,7 +100,7 @@ struct ExpertRows {
     return true;
   }
 
-  /// Adds the pairs of `range` to shared.before.
+  /// Adds to shared.before, for each expert, the number of its pairs in the rows of `range`.
   XD_FN void count_rows(const Range& range, int group, int some) {
     const std::int64_t pairs = (range.end - range.first) * shape.top_k;
     for (std::int64_t i = m.thread(); i < pairs; i += m.num_threads()) {
@@ -110,7 +110,7 @@ struct ExpertRows {
     }
   }
 
-  /// Leaves the pairs of this block's rows by expert in the words of the block, all groups.
+  /// Step `count`: for each expert, of all groups, stores the number of its pairs in this block's rows.
   XD_FN void leave_counts() {
     for (int group = 0; group < shape.experts_per_rank; group += kExpertGroup) {
       const int some = min(kExpertGroup, shape.experts_per_rank - group);
@@ -123,7 +123,8 @@ struct ExpertRows {
   XD_FN std::uint64_t* words_of(int group) const {
     return call.local<std::uint64_t>(call.buffer_set.expert_words) + group;
   }
-  /// Stores the pairs of this block's rows, by expert of the group. Clears shared.before.
+  /// Stores the number of pairs in this block's rows, for each expert of the group. shared.before must be 0 and
+  /// is 0 again afterwards.
   XD_FN void store_counts(int group, int some) {
     count_rows(rows, group, some);
     m.sync_block();
@@ -134,8 +135,8 @@ struct ExpertRows {
     }
   }
 
-  /// Sets shared.before to the pairs in the rows of earlier blocks. Step `copy` finds their words of step `count`, so it
-  /// does not wait. False: the group of ranks has failed.
+  /// Sets shared.before to the number of pairs in the rows of earlier blocks. In step `copy` their words are there
+  /// since step `count`, so it does not wait. False: the group of ranks has failed.
   XD_FN bool wait_earlier_blocks(int group, int some) {
     if (args.step != ExpertRowsStep::copy) store_counts(group, some);
     m.sync_block();
@@ -219,7 +220,7 @@ struct ExpertRows {
     m.sync_block();
   }
 
-  /// Copies this block's splits of rows [chunk, chunk + count) to shared.slots.
+  /// Copies this block's splits of rows [chunk, chunk + count) to the expert rows that shared.slots lists.
   XD_FN void copy_chunk(std::int64_t chunk, int count) {
     const std::int64_t start = chunk * splits;
     const int end = static_cast<int>(min<std::int64_t>(items.end - start, std::int64_t{count} * splits));
