@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // WHAT the bytes mean, element by element: the codes of every dtype to f32 and back, in integer and f32 arithmetic, so
-// that every machine gives the same bits. Rounding is to nearest even; every NaN becomes the dtype's canonical NaN.
+// that every machine gives the same bits. Rounding is to nearest even. Every NaN becomes the dtype's canonical NaN; in
+// fp4, which has none, it becomes +6.
 // `W` is one word (std::uint32_t) or a vector of words (platform::Words); `F` is float or platform::Floats.
 #pragma once
 

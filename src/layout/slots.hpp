@@ -67,7 +67,7 @@ XD_FN constexpr int ll_masks(std::uint64_t epoch, const Shape& shape) {
   return static_cast<int>(epoch & 1) * shape.num_ranks * (shape.num_ranks + 1);
 }
 
-/// Rows that an expert occupies, padding included.
+/// Rows that an expert with `count` rows takes up in layout contiguous, padding included. In other layouts: `count`.
 XD_FN constexpr std::int64_t padded_rows(std::int64_t count, const Shape& shape) {
   return shape.layout == Layout::contiguous ? round_up<std::int64_t>(count, shape.alignment) : count;
 }

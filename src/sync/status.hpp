@@ -76,21 +76,21 @@ struct FaultView {
   std::int32_t num_ranks;
 };
 
-/// The tag of an epoch: 32 bits that mark a word or a packet as written in that epoch. It is never 0, the value of fresh
-/// memory. It repeats after 2^31 operations of a buffer set.
+/// The tag of an epoch: 32 bits that mark a word or a packet as written in that epoch. It is never 0, the value of
+/// fresh memory. It repeats after 2^31 operations of a buffer set.
 XD_FN constexpr std::uint32_t tag_of(std::uint64_t epoch) { return static_cast<std::uint32_t>(epoch * 2 + 1); }
-/// The epoch that error texts name for a tag; 0 for fresh memory.
+/// The epoch of a tag, modulo 2^31, for error texts; 0 for fresh memory.
 XD_FN constexpr std::uint64_t epoch_of_tag(std::uint32_t tag) { return tag / 2; }
 
-/// A count is published as one word: the tag of the epoch above, the value below. Readers compare tags for equality,
-/// because the value belongs to exactly one dispatch.
+/// A count is published as one word: the tag of the epoch in its upper 32 bits, the value in its lower. Readers compare
+/// tags for equality, because the value belongs to exactly one dispatch.
 XD_FN constexpr std::uint64_t count_word(std::uint64_t epoch, std::uint64_t value) {
   return std::uint64_t{tag_of(epoch)} << 32 | value;
 }
 XD_FN constexpr std::uint32_t tag_in(std::uint64_t word) { return static_cast<std::uint32_t>(word >> 32); }
 XD_FN constexpr std::uint64_t value_of(std::uint64_t word) { return static_cast<std::uint32_t>(word); }
 
-/// The words of `enter` and `ready`: epoch above, below it the combine mode, which must be equal on all ranks.
+/// The words of `enter` and `ready`: epoch * 8 + combine mode. The mode must be equal on all ranks.
 inline constexpr std::uint64_t kPullsRows = 1, kFusedRows = 2, kWithWeights = 4, kNumCombineModes = 8;
 XD_FN constexpr std::uint64_t combine_mode_word(std::uint64_t epoch, std::uint64_t mode) {
   return epoch * kNumCombineModes + mode;

@@ -72,8 +72,8 @@ XD_FN void fail_by(M& m, const FaultView& faults, std::uint64_t word) {
   fail(m, faults, poison, origin_report(m, faults, poison));
 }
 
-/// Polls `look`. It returns -1 when done, else the rank still missing, and sets the epoch last seen from it. False: the
-/// group has failed, and the caller skips the rest of its work.
+/// Polls look(&epoch) until it returns -1. Any other result is a rank that is still missing; `epoch` is then the
+/// one last seen from it. False: the group has failed, and the caller skips the rest of its work.
 template <class M, class Look>
 XD_FN bool wait_for(M& m, const FaultView& faults, std::uint64_t expected, Edge edge, Look&& look) {
   std::uint64_t started = 0;
@@ -117,7 +117,7 @@ XD_FN bool wait_epoch(M& m, const FaultView& faults, const std::uint64_t* word, 
       m, faults, word, expected, edge, peer, [](std::uint64_t w) { return w; }, nullptr);
 }
 
-/// Waits for the count word of exactly epoch `expected` and returns its value.
+/// Waits for the count word of exactly epoch `expected` and stores its value in *value. False: the group has failed.
 template <class M>
 XD_FN bool wait_count(M& m, const FaultView& faults, const std::uint64_t* word, std::uint64_t expected, int peer,
                       std::uint64_t* value) {

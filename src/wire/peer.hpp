@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// HOW kernels access the memory of other ranks: only through PeerPtr. Another transport replaces this file.
+// HOW kernels access the arenas of other ranks: only through PeerPtr. Another transport replaces this file. Only the
+// control words of a failure are written without it (sync/wait_device.hpp: fail); they are outside the arena.
 //
 // A PeerPtr is an address in the arena of some rank, this rank included. Callers do not distinguish local from remote
 // memory. Each operation states its memory order, as in platform/machine.hpp.

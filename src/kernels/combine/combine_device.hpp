@@ -11,7 +11,7 @@
 //   ready    all rows of its sender are where their home ranks read them.
 // No deadlock, in one launch (CombineStep::whole): every block waits for ready of all ranks, and a rank that pushes
 // signals it after all its blocks have pushed. So all blocks must be resident together; src/op limits the grid to that.
-// In several launches, `enter` and `meet` wait, with one block each. `send` and `reduce` move rows and wait for nobody.
+// In several launches, `enter` and `meet` wait, with one block each. `send` and `reduce` move rows and do not wait.
 #pragma once
 
 #include <type_traits>
@@ -211,7 +211,8 @@ struct Combine {
     return Row::encode(values);
   }
 
-  /// Weights start at the last warp, which is idle when rows are few.
+  /// Index of this thread counted from the last one. Loops over weights use it, so that they begin with the last warp,
+  /// which has no row when rows are few.
   XD_FN int from_last() const { return m.num_threads() - 1 - m.thread(); }
 
   /// Second result: sends the weights of each received row to the weights of its combine slot.
@@ -259,7 +260,7 @@ struct Combine {
     }
     return reduce_when_ready<kMaxRanks, Row::kUnitsAtOnce>(items);
   }
-  /// Step reduce follows a launch that has waited. False: the group has failed.
+  /// Waits for ready of all ranks. Step `reduce` does not: the launch before it has. False: the group has failed.
   XD_FN bool wait_ready() {
     if (args.step == CombineStep::reduce) return !m.sync_block_or(failed);
     mark(Phase::wait_ready);

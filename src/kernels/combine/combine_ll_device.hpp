@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // combine of small batches, without a signal between the rows and their sum. Every rank stores its rows as LL packets
-// into slots at their home ranks, and each home rank sums a row as soon as its packets are there. No block waits for
-// the others of its rank, and nothing is pulled.
+// into slots at their home ranks, and each home rank sums a row as soon as its packets are there. No arrival counter
+// stands between sending and summing, and nothing is pulled.
 //
 // Writes: packets into the slots of home ranks; the result of this rank's tokens.
 // Readers: the caller after the kernel.
-// Edges: ready. Its word says only that the sender has begun, and in which combine mode; each packet carries the epoch.
-// enter is not needed: there are two sets of slots, see dispatch_ll_device.hpp, and combine slots are not used.
+// Edges: ready. Its word says only that the sender has begun, and in which combine mode; each packet carries the tag of
+// the epoch. enter is not needed: there are two sets of slots, see dispatch_ll_device.hpp, and combine slots are not
+// used.
+// No deadlock: every block sends all its packets before it waits. A block also waits for packets that other blocks of
+// its rank send, so all must be resident together; src/op limits the grid to that.
 #pragma once
 
 #include "codec/wire_row.hpp"
@@ -32,8 +35,8 @@ struct CombineLl {
   const std::uint64_t poison = load_poison(m, call);
   const LlPackets<M> packets{m, call, epoch};
   const std::uint32_t parts = LlPackets<M>::parts_of(shape.combine_row_bytes);
-  /// The last block waits for ready of all ranks: it compares the modes, and a rank that ends this operation knows that
-  /// all have begun it. The block moves no part of a row if there are others.
+  /// The last block waits for ready of all ranks and compares the modes. So this rank ends the operation only after all
+  /// ranks have begun it. The block moves no part of a row if there are others.
   const bool is_control_block = m.block() == m.num_blocks() - 1;
   const int movers = max(1, m.num_blocks() - 1);
   const std::uint32_t step = movers * m.num_warps();

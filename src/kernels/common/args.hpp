@@ -52,9 +52,9 @@ struct RowSplits {
   }
 };
 
-/// What a launch of a call does. A call whose blocks are few is one launch. A call that needs more blocks than may wait for
-/// others (see waits() in choose_kernel.hpp) is several launches in a row: those that wait have few blocks, those that move
-/// rows have many and wait for nobody.
+/// What a launch of a call does. A call whose blocks are few is one launch (`whole`). A call that needs more blocks
+/// than may wait for others (see waits() in choose_kernel.hpp) is several launches in a row. Those that wait have few
+/// blocks; those that move rows have many and wait for nothing.
 enum class DispatchStep : std::uint8_t {
   whole,
   route,   // routes, publishes and awaits the counts, writes the plan
@@ -63,8 +63,8 @@ enum class DispatchStep : std::uint8_t {
 };
 enum class ExpertRowsStep : std::uint8_t {
   whole,
-  count,  // each block leaves the counts of its rows
-  copy,   // copies rows; finds the counts of all blocks there
+  count,  // each block stores the counts of its rows in device memory (expert_words)
+  copy,   // loads the counts of all blocks from there; copies rows
 };
 enum class CombineStep : std::uint8_t {
   whole,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // LL packets ("low latency", as in NCCL's LL protocol): 12 bytes of data and a 4-byte flag in one 16-byte store. The
-// flag is the epoch. A reader that sees the flag also sees the data, so a row needs no signal.
+// flag is the tag of the epoch. A reader that sees the flag also sees the data, so a row needs no signal.
 // This file: how the lanes of a warp pack, store, wait for and unpack a part of a row.
 #pragma once
 
@@ -32,11 +32,11 @@ struct LlPackets {
   /// Index in the row of this lane's i-th unit of a part.
   XD_FN int unit_at(int part, int i) const { return part * kUnits + i * M::kWidth + m.lane(); }
 
-  /// Slot at rank `peer` for what rank `source` sends of `token`, to write to. See layout::ll_slot.
+  /// Slot at rank `peer` into which rank `source` writes its packets of `token`. See layout::ll_slot.
   XD_FN wire::PeerPtr peer_slot(int peer, int source, int token) const {
     return call.remote(peer, call.buffer_set.ll_packets) + first_packet(source, token) * ll_packet::kBytes;
   }
-  /// The same slot at this rank, to read from.
+  /// The slot at this rank, from which it reads what `source` has written.
   XD_FN const Bytes16* local_slot(int source, int token) const {
     return call.local<Bytes16>(call.buffer_set.ll_packets) + first_packet(source, token);
   }
@@ -53,7 +53,7 @@ struct LlPackets {
     return units;
   }
 
-  /// Stores a lane's 12 words as four packets. Packet q of all lanes is contiguous.
+  /// Stores a lane's 12 words as four packets. The lanes' packets of equal index q are neighbours in memory.
   XD_FN void store(wire::PeerPtr slot, int part, const Units& units) const {
     const auto word = [&](int w) { return units.unit[w / 4].word[w % 4]; };
     const wire::PeerPtr packets = slot + packet_at(part) * ll_packet::kBytes;

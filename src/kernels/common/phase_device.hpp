@@ -119,7 +119,7 @@ struct Range {
   std::int64_t first, end;
 };
 /// Part `idx` of [0, total), cut into `count` parts. The first total % count parts have one item more than the others.
-/// total < 2^32, so that one division of 32 bits is enough: every kernel starts with it.
+/// total < 2^32, so that one division of 32 bits is enough. Every kernel starts with this division, so its time counts.
 XD_FN constexpr Range share_of(std::int64_t total, int idx, int count) {
   const std::uint32_t all = static_cast<std::uint32_t>(total), parts = count, part = idx;
   const std::uint32_t each = all / parts, extra = all - each * parts;

@@ -6,15 +6,15 @@
 // Edges (release/acquire pairs between ranks, docs/protocol.md):
 //   counts   sent before any row. It says how many rows go where, and that its sender reads nothing of earlier calls.
 //   done     sent after the last row. The kernel ends only when the rows of all ranks have landed here.
-// No deadlock, in one launch (DispatchStep::whole): every block waits for the counts of all ranks, and the block with the
-// highest index publishes this rank's counts before it waits. So all blocks must be resident together; src/op limits the
-// grid to that. Only the block that finishes last waits for done.
-// In three launches, `route` and `finish` wait, with few blocks. `move` sends rows along the plan that `route` wrote, with
-// many blocks, and waits for nobody.
+// No deadlock, in one launch (DispatchStep::whole): every block waits for the counts of all ranks, and the block with
+// the highest index publishes this rank's counts before it waits. So all blocks must be resident together; src/op
+// limits the grid to that. Only the block that finishes last waits for done.
+// In three launches, `route` and `finish` wait, with few blocks. `move` sends rows along the plan that `route` wrote,
+// with many blocks, and waits for nothing.
 //
-// kLatency: a kernel for small batches, with one chunk of tokens, at most one split per warp and one unit of it per
-// lane. fits_latency() checks this on the host, so the kernel has no code for other cases: with so little
-// data, the number of instructions decides its time.
+// kLatency: a kernel for small batches, of at most one chunk (kChunk tokens), one split per warp and one unit of it per
+// lane. fits_latency() checks this on the host, so the kernel has no code for other cases: with so little data, the
+// number of instructions decides its time.
 #pragma once
 
 #include "kernels/dispatch/expert_counter_device.hpp"
@@ -118,8 +118,9 @@ struct Dispatch {
     if (!replay() && m.thread() == 0)
       plan_writer().report_tokens(num_tokens, shared.before[kMaxRanks] + shared.counts[kMaxRanks]);
   }
-  /// Rows of this rank for rank d < W; for d = W, the number of ranks, the word of layout::token_cell. In the last
-  /// block `counts` are its own tokens and `before` all earlier ones, so their sum is the count of the whole rank.
+  /// For d < W, the number of ranks: how many rows this rank has for rank d. For d = W: layout::token_cell(). In the
+  /// last block, shared.counts has the rows of its own tokens and shared.before those of all earlier blocks. So their
+  /// sum is the count of the whole rank.
   XD_FN std::uint64_t count_for(int d) const {
     if (replay()) return matrix_of_plan().cells[rank * (shape.num_ranks + 1) + d];
     return d == shape.num_ranks ? layout::token_cell(num_tokens, call.plan_idx) : shared.before[d] + shared.counts[d];
@@ -145,8 +146,8 @@ struct Dispatch {
     }
   }
 
-  /// For each chunk: finds the routes, sends the rows, writes the plan. The plan of the last chunk is written in
-  /// finish(), while one warp waits for done.
+  /// For each chunk: finds the routes, sends the rows, writes the plan. The plan of the last chunk is written later: in
+  /// finish(), while one warp waits for done; in step `route`, in finish_plan().
   XD_FN void move_chunks(RowMover<M, kLatency>& mover) {
     std::int64_t item = items.first + m.warp();
     for (std::int64_t chunk = tokens.first; chunk < tokens.end; chunk += kChunk) {
@@ -167,7 +168,8 @@ struct Dispatch {
 
   // ---- the steps of a large batch -----------------------------------------------------------------------------------
 
-  /// Step route: writes the rest of the plan. The block that finishes last writes what others read when they begin.
+  /// Step `route`: writes the rest of the plan. Every block reads PlanFill when it begins, so only the block that
+  /// finishes last may overwrite it: write_matrix() does.
   XD_FN void finish_plan() {
     if (replay()) return;
     const bool last = arrive_last(m, &call.local<memory::BufferSetState>(call.buffer_set.state)->arrivals);
@@ -176,6 +178,7 @@ struct Dispatch {
     if (last) plan_writer().write_matrix(whole_block(m));
   }
 
+  /// Step `move`.
   XD_FN void move_along_plan() {
     if (m.sync_block_or(record_poison(m, call, poison))) return;
     mark(Phase::move);
@@ -189,7 +192,7 @@ struct Dispatch {
     if (last && m.warp() == 0) signals().signal_done();
   }
 
-  /// One block.
+  /// Step `finish`, in one block: waits for done.
   XD_FN void finish_moved() {
     failed = m.sync_block_or(record_poison(m, call, poison));
     if (!failed && m.warp() == 0) failed = !signals().wait_done();
@@ -203,8 +206,7 @@ struct Dispatch {
   // ---- the end ------------------------------------------------------------------------------------------------------
 
   /// In the block that finishes last, warp 0 signals done and waits for the peers. Meanwhile its other warps write the
-  /// plan, which no peer reads. This hides the time of the release, and of instructions that are not yet in the
-  /// instruction cache.
+  /// plan, which no peer reads. This hides the time of the release and of misses in the instruction cache.
   /// If rows were dropped here, the counts of pairs that the senders gave are too high: recount().
   XD_FN void finish() {
     mark(Phase::signal_done);

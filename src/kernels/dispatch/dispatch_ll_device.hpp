@@ -6,7 +6,9 @@
 //
 // Writes: packets into the slots of all ranks; this rank's own receive rows, metadata and plan.
 // Readers: the caller's expert step after the kernel, and combine, as after every dispatch.
-// Edges: counts (its words carry masks instead), done (the epoch in every packet).
+// Edges: counts (its words carry masks instead), done (the tag of the epoch in every packet).
+// No deadlock: every block sends its masks and packets before it waits. It also waits for those of other blocks of its
+// rank, so all blocks must be resident together; src/op limits the grid to that.
 // There are two sets of slots and masks, for even and odd epochs. When a rank begins operation n, all ranks have begun
 // operation n - 1, because it has waited for them there. So all have ended n - 2, and no rank reads the set of n - 2
 // any more: n may overwrite it.

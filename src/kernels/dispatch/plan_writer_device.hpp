@@ -40,8 +40,8 @@ struct PlanWriter {
     m.store_release(all, m.load_relaxed(all) + bad_ids);
   }
 
-  /// Clears the metadata of received rows that the plan's last call has filled, rows before `filled`, and that this
-  /// call leaves empty. Blocks share the rows: this is block `block` of `num_blocks`.
+  /// Clears the metadata of the received rows that the plan's last call filled (all before `filled`) and that this call
+  /// leaves empty. Blocks share the rows: this is block `block` of `num_blocks`.
   XD_FN void clean_tail(Coop coop, std::int64_t filled, int block, int num_blocks) const {
     const std::int64_t first = min(matrix.rows_needed(rank), shape.row_capacity) + block;
     const std::int64_t stride = std::int64_t{num_blocks} * coop.num_threads;

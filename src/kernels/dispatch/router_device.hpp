@@ -21,7 +21,8 @@ struct TokenShare {
 
 template <class M, bool kLatency>
 struct Router {
-  /// Up to this number of tokens one block counts alone: that is faster than exchanging counts between blocks.
+  /// Up to this number of tokens, a block that moves no rows routes and counts all of them by itself: that is faster
+  /// than waiting for the counts of other blocks.
   static constexpr int kCountedAlone = 2 * kChunk;
 
   M& m;
@@ -77,7 +78,7 @@ struct Router {
     m.sync_block();
   }
 
-  /// Sets shared.next_row, the row at every rank from which this block's tokens get theirs.
+  /// Sets shared.next_row for the first chunk: at every rank, the row of the first token of the chunk that goes there.
   XD_FN void begin_rows(const layout::CountMatrix& matrix) {
     for (int d = m.thread(); d < shape.num_ranks; d += m.num_threads())
       shared.next_row[d] = matrix.first_row(call.peers.rank, d) + shared.before[d];
@@ -94,7 +95,7 @@ struct Router {
       shared.next_row[d] += __builtin_popcountll(shared.named[d].all());
   }
 
-  /// Replay: reads shared.routes from the plan.
+  /// Replay and step `move`: reads shared.routes from the plan.
   XD_FN void read_chunk(std::int64_t chunk, int count) {
     m.sync_block();
     const memory::Route* routes = call.local<memory::Route>(call.plan.routes);

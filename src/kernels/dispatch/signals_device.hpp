@@ -15,9 +15,9 @@ struct DispatchSignals {
   const Shape& shape = call.shape;
   const int rank = call.peers.rank;
 
-  /// Publishes this rank's counts at all ranks: count_for(d) rows for rank d < W; for d = W, the number of ranks, the
-  /// word of layout::token_cell. A thread that has seen poison (`failed`) publishes none. The signal permits peers to
-  /// overwrite what earlier kernels here have read, so it need not order this kernel's own stores.
+  /// Publishes this rank's counts at all ranks. For d < W, the number of ranks, count_for(d) is the number of rows for
+  /// rank d; for d = W it is layout::token_cell(). A thread that has seen poison (`failed`) publishes none. The signal
+  /// permits peers to overwrite what earlier kernels here have read, so it need not order this kernel's own stores.
   template <class CountFor>
   XD_FN void publish_counts(bool failed, CountFor&& count_for) {
     const int row_cells = shape.num_ranks + 1;

@@ -37,8 +37,8 @@ struct ExpertPadding {
       for (std::int64_t r = std::int64_t{offsets[x]} + kept[x]; r < end; r += M::kWidth) zero_rows(r, end);
     }
   }
-  /// Contiguous layout: marks as padding the rows after the last expert that the plan's last call had filled, up to
-  /// `filled`. Then stores the new end, of which every block has its own copy.
+  /// Contiguous layout: rows from `end_of_experts` to `filled` may hold pairs of the plan's last call, and are behind
+  /// all experts now. Marks them as padding. Then stores the new end, of which every block has its own copy.
   XD_FN void mark_tail(std::int64_t filled, std::int64_t end_of_experts) {
     if (slots.fixed) return;
     const std::int64_t stride = std::int64_t{m.num_blocks()} * m.num_threads(), end = min(filled, shape.expert_rows);

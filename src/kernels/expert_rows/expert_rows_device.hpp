@@ -4,8 +4,8 @@
 //
 // dispatch has written how many (token, expert) pairs each expert has, so every block can compute where each expert
 // begins. A block must also know how many pairs of each expert are in the rows of earlier blocks. If rows are few it
-// counts them itself. Else blocks exchange counts, in words that carry the epoch: within one launch, whose blocks must be
-// resident together, or from a first launch (step `count`) to a second one of as many blocks (step `copy`).
+// counts them itself. Else blocks exchange counts, in words that carry the tag of the epoch: within one launch, whose
+// blocks must be resident together, or from a first launch (step `count`) to a second one of as many blocks (`copy`).
 // Inside an expert, rows are in the order of the received rows: positions come from counts and bit masks, not from
 // timing.
 #pragma once
@@ -103,7 +103,7 @@ struct ExpertRows {
     return true;
   }
 
-  /// Adds the pairs of `range` to shared.before.
+  /// Adds to shared.before, for each expert, the number of its pairs in the rows of `range`.
   XD_FN void count_rows(const Range& range, int group, int some) {
     const std::int64_t pairs = (range.end - range.first) * shape.top_k;
     for (std::int64_t i = m.thread(); i < pairs; i += m.num_threads()) {
@@ -208,7 +208,7 @@ struct ExpertRows {
     m.sync_block();
   }
 
-  /// Copies this block's splits of rows [chunk, chunk + count) to shared.slots.
+  /// Copies this block's splits of rows [chunk, chunk + count) to the expert rows that shared.slots lists.
   XD_FN void copy_chunk(std::int64_t chunk, int count) {
     const std::int64_t start = chunk * splits;
     const int end = static_cast<int>(min<std::int64_t>(items.end - start, std::int64_t{count} * splits));

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Received rows by expert for few rows, as in a decode step: the same result as expert_rows with fewer steps.
 //
-// Each block builds a bit map, expert x row, of all rows up to the last one that it copies. An expert that is named
-// twice by a row sets one bit. A row's position in an expert is the number of bits before its own. A warp looks up the
+// Each block builds a bit map, expert x row, of all rows up to the last one that it copies. A row that names an expert
+// twice sets one bit. A row's position in an expert is the number of bits before its own. A warp looks up the
 // expert rows of a split while the split is being loaded. The last block copies nothing: it writes the counts.
 #pragma once
 
@@ -47,8 +47,8 @@ struct ExpertRowsLatency {
   XD_FN ExpertPlanWriter<M> plan_writer() { return {m, shared.rows, call}; }
   XD_FN ExpertPadding<M> padding() { return {m, shared.rows, call}; }
 
-  /// All blocks but the last share the splits. The last has none: it writes the counts, which dispatch has left in the
-  /// plan.
+  /// All blocks but the last share the splits. The last has none: it writes the counts and offsets, which follow from
+  /// the expert_needed that dispatch has written to the plan.
   XD_FN Range share_of_block() const {
     const std::int64_t all = call.local<Counts>(call.plan.counts)->num_rows * args.splits.count;
     return writes_counts ? Range{0, 0} : share_of(all, m.block(), m.num_blocks() - 1);

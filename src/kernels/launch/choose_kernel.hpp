@@ -50,8 +50,9 @@ constexpr Kernel kernel_for(const CombineArgs& args, const platform::Geometry&, 
   return uses_ll(args) ? Kernel::ll : Kernel::general;
 }
 
-/// Whether blocks of a launch may wait: for a peer, or for other blocks of their launch. Such a launch has few blocks, because
-/// each holds a multiprocessor that whoever is waited for may need (docs/protocol.md, "Who may wait").
+/// Whether blocks of a launch may wait: for a peer, or for other blocks of their launch. Such a launch has few blocks.
+/// A waiting block holds a multiprocessor, and the peer or block that it waits for may need that one to go on
+/// (docs/protocol.md, "Who may wait").
 constexpr bool waits(const DispatchArgs& args, const platform::Geometry&, int) {
   return args.step != DispatchStep::move;
 }
@@ -65,9 +66,9 @@ constexpr bool waits(const CombineArgs& args, const platform::Geometry&, int) {
 }
 
 /// Whether a kernel may start before the kernel before it in the stream has ended (programmatic dependent launch). It
-/// then begins with a wait for the end of that kernel. Not for a fused combine: its signal has no fence for the rows
-/// that the caller's kernel has stored at other ranks. That is known to be enough only if kernels of a stream do not
-/// overlap.
+/// then begins with a wait for the end of that kernel. A fused combine may not. Its signal is a relaxed store without a
+/// fence, and the caller's kernel has stored rows at other ranks: without overlap, the end of that kernel is known to
+/// order these rows before the signal; with it, this is not known (docs/adr/0015-early-launches.md).
 constexpr bool may_launch_early(const CombineArgs& args) { return args.source != Source::fused; }
 constexpr bool may_launch_early(const DispatchArgs&) { return true; }
 constexpr bool may_launch_early(const ExpertRowsArgs&) { return true; }

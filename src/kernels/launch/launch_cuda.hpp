@@ -51,7 +51,7 @@ void launch(platform::Geometry geometry, StreamHandle stream, const Args& args) 
   config.numAttrs = may_launch_early(args) && awaits_earlier_kernels<Body, Args>() ? 1 : 0;
   const cudaError_t error = cudaLaunchKernelExC(&config, reinterpret_cast<const void*>(kernel<Body, Args>), parameters);
   if (error == cudaSuccess) return;
-  (void)cudaGetLastError();  // leaves no sticky error behind
+  (void)cudaGetLastError();  // resets it, so that the caller's cudaGetLastError does not return this error
   throw SystemError(std::string(Body::kName) + ": the kernel launch failed: " + cudaGetErrorString(error));
 }
 
