@@ -10,7 +10,7 @@ namespace {
 
 using detail::ExchangeState;
 
-/// "<call> on rank <r>: ", with which every error text begins.
+/// "<call> on rank <r>: ", the beginning of an error text.
 std::string where(const ExchangeState& e, const char* call) { return text(call, " on rank ", e.group->rank(), ": "); }
 
 /// A pointer argument of a call, with checks that throw UsageError.
@@ -103,8 +103,8 @@ void check_combine(const ExchangeState& e, const char* call, const CombineInput*
   if ((in ? in->combine_topk_weights : out.topk_weights != nullptr) && !e.shape.combine_topk_weights)
     throw UsageError(text(where(e, call), in ? "input.combine_topk_weights" : "output.topk_weights",
                           " needs config.combine_topk_weights; set it in the Config of a new Exchange on every rank"));
-  // combine_fused: output.topk_weights is not checked. Not null, it asks for the second result; without tokens it may
-  // point anywhere.
+  // combine_fused does not check output.topk_weights. If it is not null, it requests the second result. A rank without
+  // tokens must request it too, and may pass any address.
   if (!in) return;
   weights.required(in->combine_topk_weights && any_tokens);
   Argument{e, call, "input.topk_weights", in->topk_weights}.aligned(4);
