@@ -58,7 +58,8 @@ struct Support {
   explicit operator bool() const { return ok; }
 };
 
-/// Whether a group of `num_ranks` ranks can run `config`. Local, without side effects; needs no device.
+/// Whether a group of `num_ranks` ranks can run `config`. Local, without side effects; needs no device. ConfigError
+/// only if CROSSDOCK_PACKET_TOKENS is not valid or a retired variable is set.
 XD_PUBLIC Support supports(const Config& config, int num_ranks);
 
 /// One region of an exchange's memory.
@@ -75,8 +76,8 @@ struct MemoryUsage {
   std::uint64_t total_bytes = 0;
 };
 
-/// Memory of `config` on one rank with `backend`, computed without allocating. Throws ConfigError if supports() refuses
-/// the config, with its reason.
+/// Memory of `config` on one rank with `backend`, computed without allocating. It includes LL packets if
+/// CROSSDOCK_PACKET_TOKENS admits them. ConfigError if supports() refuses the config, with its reason.
 XD_PUBLIC MemoryUsage memory_of(const Config& config, int num_ranks, BackendKind backend = BackendKind::cpu);
 
 /// The two hidden sizes nearest to config.hidden whose rows are multiples of 16 bytes in both dtypes.

@@ -173,7 +173,7 @@ XD_API xd_status xd_group_join(int32_t rank, int32_t num_ranks, xd_all_gather al
 XD_API xd_status xd_group_rendezvous(const char* name, int32_t rank, int32_t num_ranks, const xd_group_options* options,
                                      xd_group** group);
 XD_API xd_status xd_group_abort(xd_group* group, const char* reason);
-XD_API xd_status xd_group_set_deadline(xd_group* group, int64_t deadline_ms); /* 0: no limit */
+XD_API xd_status xd_group_set_deadline(xd_group* group, int64_t deadline_ms); /* 0: no limit; negative: usage */
 XD_API void xd_group_destroy(xd_group* group);
 
 /* XD_STATUS_OK if a group of `num_ranks` can run `config`, else XD_STATUS_CONFIG with the reason in xd_last_error(). */

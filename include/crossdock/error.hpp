@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Exceptions: one class per status code. Every text has the call, the values, the rank, the rule and what to do.
+// Exceptions: one class per status code. A text has the call and, as far as they apply, the values, the rank, the rule
+// and what to do.
 #pragma once
 
 #include <stdexcept>

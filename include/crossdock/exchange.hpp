@@ -72,8 +72,9 @@ struct CallOptions {
 };
 
 /// The geometry that a call used. `tuned_by`: call if the call set any member of it; else config, file or rule, in this
-/// order. `num_waiting_blocks`: most blocks of one kernel of the call that wait for peers or for each other, see
-/// GroupOptions::max_concurrent_calls. If it is less than num_blocks, the kernels that move rows do not wait.
+/// order. `num_waiting_blocks`: most blocks of one kernel of the call that waits for peers, see
+/// GroupOptions::max_concurrent_calls. If it is less than num_blocks, the kernels that move rows between ranks do not
+/// wait.
 struct LaunchInfo {
   int num_blocks = 0, num_warps = 0, splits_per_row = 0;
   TuningSource tuned_by = TuningSource::rule;
@@ -160,7 +161,8 @@ class XD_PUBLIC Received {
   /// id is an expert of this rank, write that expert's output times weight j; a repeated id has one row per j.
   /// StateError unless config.fused, UsageError if there is no such rank.
   void* combine_slots(int rank) const;
-  /// The routing of this dispatch, for replays. StateError on a second call, or if config.max_kept_plans Plans exist.
+  /// The routing of this dispatch, for replays. StateError on a second call, if config.max_kept_plans Plans exist, or
+  /// if a captured graph overwrites the memory of this plan: a dispatch takes such memory only if no other is free.
   Plan retain_plan();
 
  private:
@@ -227,12 +229,15 @@ class XD_PUBLIC Exchange {
   /// Errors: usage, state (`received` was consumed, or belongs to another exchange), capacity, peer_lost, aborted.
   void combine(Received&& received, const CombineInput& input, const CombineOutput& output,
                const CallOptions& options = {});
-  /// The same by the routing of `plan`, any number of times.
+  /// The same by the routing of `plan`, any number of times. With config.fused, StateError if every buffer set has a
+  /// Received in flight whose combine slots the caller may be writing.
   void combine(const Plan& plan, const CombineInput& input, const CombineOutput& output,
                const CallOptions& options = {});
 
   /// Sums the combine slots that kernels of the group wrote: out[t] = sum of rows t * k + j over the j whose rank did
-  /// not drop the token. `num_tokens` -1: the plan's T. Consumes `received` as combine does.
+  /// not drop the token. `num_tokens` -1: the plan's T. Consumes `received` as combine does. An output.topk_weights
+  /// that is not null requests the second result, the sum of the dispatched weights. Every rank must make the same
+  /// choice, also if its T is 0.
   void combine_fused(Received&& received, const CombineOutput& output, std::int32_t num_tokens = -1,
                      const CallOptions& options = {});
 

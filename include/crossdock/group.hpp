@@ -15,7 +15,7 @@ namespace crossdock {
 
 /// Options of one rank. The backend, max_concurrent_calls and reserved_sms must be equal on all ranks.
 struct GroupOptions {
-  BackendKind backend = BackendKind::automatic;
+  BackendKind backend = BackendKind::automatic;  ///< automatic: CROSSDOCK_BACKEND, else the first with a device
   int device = -1;  ///< ordinal of the driver; -1: the current device (CUDA, HIP). Not used on the CPU
   /// Longest wait for a peer, in kernels and while groups and exchanges are made. 0: no limit. Negative: the value of
   /// CROSSDOCK_DEADLINE_MS.
@@ -31,7 +31,7 @@ struct GroupOptions {
 
   /// Calls of one rank that may run at the same time on different streams, of whatever exchange. At least 1.
   int max_concurrent_calls = 2;
-  /// SMs left to others, above all to collectives. Negative: min(32, SMs / 4). ConfigError if the device has no more.
+  /// SMs left to others, above all to collectives. Negative: min(32, SMs / 4). ConfigError unless the device has more.
   int reserved_sms = -1;
 };
 
@@ -85,16 +85,18 @@ class XD_PUBLIC Group {
   std::string device_model() const;  ///< the driver's name of the device
   std::string sharing() const;       ///< how processes map the group's memory, `vmm` or `ipc`, and the reason
 
-  /// The first failure that a call of this rank has met. Does not wait. Only calls detect the failure of a peer: the
-  /// next call of this rank ends without waiting, and afterwards poll() returns the failure. Exchange::poll also
-  /// returns reports that are not fatal.
+  /// This rank's own abort, else the first failure that a call of this rank has met. Does not wait. Only calls detect
+  /// the failure of a peer: the next call of this rank ends without waiting, and afterwards poll() returns the failure.
+  /// Exchange::poll also returns reports that are not fatal.
   Status poll() const;
 
   /// Ends the group on every rank: running and later calls end with `aborted` and this reason (up to 207 bytes). Does
-  /// not wait. Any thread may call it, also while another thread waits in a call.
+  /// not wait. Any thread may call it, also while another thread waits in a call. No effect after close() or a first
+  /// abort of this rank.
   void abort(const std::string& reason);
 
-  /// Sets the longest wait for a peer, also in kernels that are enqueued or running. 0: no limit.
+  /// Sets the longest wait for a peer in kernels, also in those that are enqueued or running. 0: no limit; negative:
+  /// UsageError. All-gathers of the constructor of Exchange keep the deadline of GroupOptions.
   void set_deadline(std::chrono::milliseconds deadline);
 
   /// Leaves the group. Local; legal twice. Afterwards dispatch, combine and new exchanges are `state` errors; poll() is

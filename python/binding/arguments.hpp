@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Plain arguments as C++ needs them, or a UsageError with the value and the rule: none of them is left to a TypeError.
+// Converts plain Python arguments to C++. One of a wrong type is a UsageError with the value and the rule, and not
+// nanobind's TypeError.
 #pragma once
 
 #include <nanobind/nanobind.h>
@@ -11,7 +12,7 @@
 
 namespace crossdock::python {
 
-/// Python's integer (True and False for bool); `what` names the call and the argument.
+/// A Python integer as T; for bool only True and False. `what`: call and argument, for the error text.
 template <class T>
 T integer_of(const std::string& what, nanobind::handle value) {
   T result;

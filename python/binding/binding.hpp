@@ -11,14 +11,16 @@ void bind_stream(nanobind::module_& module);
 void bind_group(nanobind::module_& module);
 void bind_exchange(nanobind::module_& module);
 
-/// A class of crossdock._results, in which answers are given.
+/// A class of crossdock._results: the types of the values that calls return.
 nanobind::object result_class(const char* name);
 
-/// A name of DTYPES from a dtype of torch, numpy or ml_dtypes; a str as it is.
+/// The name in DTYPES of a dtype of torch, numpy or ml_dtypes. Returns a str unchanged, and an unknown dtype by its own
+/// name.
 nanobind::object dtype_name_of(nanobind::handle dtype);
 
-/// Throws StateError in a process that was forked after `forks_then` was read.
+/// Number of forks that led to this process, counted from the first call.
 unsigned forks_so_far();
+/// StateError if the process was forked after forks_so_far() returned `forks_then`.
 void check_not_forked(unsigned forks_then, const char* call);
 
 }  // namespace crossdock::python

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Config in Python: frozen, hashable, built from keywords, asked by methods.
+// Config in Python: immutable, hashable, made from keyword arguments, with methods for support, memory and shapes.
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/string_view.h>
@@ -16,7 +16,7 @@ namespace {
 
 namespace nb = nanobind;
 
-/// Every member of Config with its name; enumerations with their names.
+/// Calls v(name, member) for every member of Config; for an enumeration v(name, member, names of its values).
 template <class Visitor>
 void visit(Visitor&& v) {
   v("hidden", &Config::hidden);
@@ -95,7 +95,8 @@ void set_members(Config& config, nb::kwargs members) {
   }
 }
 
-/// UsageError unless all are there that have no default. An old name among the others is said first: it may be what is missing.
+/// UsageError if a member without a default is missing. Old names are refused first, because the missing member may
+/// have been given by its old name.
 void require_members(nb::kwargs members) {
   std::string missing;
   for (const char* name : {"hidden", "num_experts", "top_k", "max_tokens_per_rank"})
@@ -140,7 +141,7 @@ nb::object memory_usage_of(const Config& config, nb::handle num_ranks, nb::handl
   return result_class("MemoryUsage")(lines);
 }
 
-/// What Config answers in Python, from the two above.
+/// Calls a function of crossdock._config, where some methods of Config are written in Python.
 nb::object answer(const char* function, auto&&... arguments) {
   return nb::module_::import_("crossdock._config").attr(function)(arguments...);
 }

@@ -23,7 +23,8 @@ struct Managed {
   nb::dlpack::dltensor tensor;
 };
 
-/// Memory of the library as a framework keeps it.
+/// A view of the library's memory that a framework owns: DLPack's struct, its shape and strides, and a reference to the
+/// owner of the memory.
 struct Shown {
   Managed managed{};
   std::vector<std::int64_t> shape, strides;
@@ -38,7 +39,7 @@ struct Shown {
   }
   static void drop(Managed* managed) {  // from any thread
     auto* shown = static_cast<Shown*>(managed->context);
-    if (!Py_IsInitialized()) return;  // at the end of the process, which takes the memory
+    if (!Py_IsInitialized()) return;  // the process ends, and its memory with it
     const nb::gil_scoped_acquire gil;
     delete shown;
   }
@@ -52,7 +53,7 @@ struct ExchangeFunctions {
   const ExchangeFunctions* older;
   void* allocate;
   void* keep;
-  int (*show)(Managed*, void** array);  // which takes over what it is given
+  int (*show)(Managed*, void** array);  // takes ownership of the Managed
   int (*describe)(void* array, nb::dlpack::dltensor*);
   void* current_stream;
 };

@@ -22,7 +22,8 @@ PyObject* make_class(nb::module_& module, const std::string& name, PyObject* bas
                      const char* meaning) {
   nb::dict members;
   members["code"] = nb::str(code);
-  // Of this module, so that its stub names them; crossdock/__init__.py makes them crossdock's.
+  // The class belongs to this module, so that the generated stub has it. crossdock/__init__.py sets its __module__ to
+  // crossdock.
   const std::string path = nb::cast<std::string>(module.attr("__name__")) + "." + name;
   PyObject* made = PyErr_NewExceptionWithDoc(path.c_str(), meaning, base, members.ptr());
   if (!made) throw nb::python_error();

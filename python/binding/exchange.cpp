@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// dispatch and combine: read the arrays, check them, let other threads run, call the library.
+// dispatch and combine: read and check the arrays, release the GIL, call the library.
 #include "exchange.hpp"
 
 #include <nanobind/stl/string.h>
@@ -17,14 +17,14 @@ namespace {
 
 CallOptions options_of(const Target& target, const GeometryArguments& geometry, const Caller& caller) {
   const auto number = [&](const char* name, nb::handle value) {
-    int small;  // nearly always: no text is made
+    int small;  // the usual case, in which no error text is built
     return nb::try_cast<int>(value, small, false) ? small : integer_of<int>(caller.text(name), value);
   };
   return {target.handle, number("num_sms", geometry.num_sms), number("num_blocks", geometry.num_blocks),
           number("num_warps", geometry.num_warps), number("splits_per_row", geometry.splits_per_row)};
 }
 
-/// T of a call: an int, a device word, or what the rows say.
+/// T of a call: on the host, by default the number of rows; or a word on the device.
 struct TokenCount {
   std::int32_t host = 0;
   const std::int32_t* device = nullptr;
@@ -46,7 +46,8 @@ TokenCount token_count(nb::handle given, std::int64_t rows, const Caller& caller
   return {static_cast<std::int32_t>(rows), static_cast<const std::int32_t*>(word.data)};
 }
 
-/// One row of config.scale_bytes bytes for each token, whatever axes it has.
+/// UsageError unless `scales` has config.scale_bytes bytes for each token. Its first axis is tokens; the shape of the
+/// others does not matter.
 void check_scales(const Tensor& scales, std::int64_t rows, const Config& config, const Caller& caller) {
   std::int64_t row_bytes = scales.item_bytes;
   for (int i = 1; i < scales.num_dims; ++i) row_bytes *= scales.shape[i];
@@ -103,14 +104,14 @@ Inputs read_inputs(const DispatchCall& call, const Config& config, const Caller&
 }
 
 void hold(const Target& target, std::initializer_list<nb::handle> objects) {
-  if (!target.cpu) return;  // the calling thread is done with them, or the allocator of the GPU keeps stream order
+  if (!target.cpu) return;  // the call has ended, or the GPU's allocator reuses memory in stream order
   Held held;
   for (const nb::handle object : objects)
     if (object.is_valid() && !object.is_none()) held.push_back(nb::borrow(object));
   target.cpu->hold(std::move(held));
 }
 
-/// The CpuStream, or what was given: a stream of CuPy's ends with its object.
+/// The Python object of the call's stream, to be kept alive: CuPy destroys a stream with its object.
 nb::object stream_object(const Target& target, const nb::object& given) {
   return target.cpu ? nb::find(target.cpu) : given;
 }
@@ -178,7 +179,8 @@ Routing routing_of(nb::handle object, const Caller& caller) {
   return routing;
 }
 
-/// Raises what ended a call that ran in this thread. Reports that are not fatal are raised by the next call, as for enqueued calls.
+/// Raises the failure of a call that ran in this thread (CPU, no stream). Reports that are not fatal are raised by the
+/// next call, as they are for enqueued calls.
 void raise_if_ended(const Exchange& exchange, const Caller& caller, const Target& target) {
   if (caller.backend != BackendKind::cpu || target.cpu) return;
   const Status status = exchange.poll();
@@ -284,7 +286,8 @@ nb::object PyExchange::dispatch(nb::handle self, const DispatchCall& call) {
                   nb::rv_policy::take_ownership);
 }
 
-/// Rows must cover what the kernels read: the whole capacity, or the received rows where the host has read their number.
+/// UsageError unless `rows` covers what the kernels read: the whole capacity, or the received rows if the host has read
+/// their number and the layout is token_major.
 void PyExchange::check_rows(const Tensor& rows, std::int64_t known_rows, const Caller& caller) const {
   const std::int64_t least = known_rows >= 0 && config.layout == Layout::token_major ? known_rows : row_capacity_;
   if (rows.shape[0] >= least && rows.shape[0] <= row_capacity_) return;

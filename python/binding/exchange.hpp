@@ -21,13 +21,13 @@ struct PyReceived {
   std::optional<Received> received;
   Framework framework;
   std::int64_t num_tokens;  // of this rank; -1: a word on the device
-  std::int64_t known_rows;  // received rows once the host has asked; -1 before
-  nanobind::object stream;  // that the call was put on, kept alive; None: none was given
+  std::int64_t known_rows;  // received rows, once the host has read their number; -1 before
+  nanobind::object stream;  // of the dispatch, kept alive; None: no stream was passed
   nanobind::object scales_dtype;
   std::int64_t id;
-  StreamHandle on;  // stream of the dispatch
+  StreamHandle on;  // handle of the stream of the dispatch
 
-  ~PyReceived();  // debug mode fills the rows of one that was not combined
+  ~PyReceived();  // in debug mode, fills the rows with 0xff if no combine has consumed them
 
   const PyExchange& owner() const;
   const Received& use(const char* what) const;  // StateError once consumed
@@ -43,7 +43,7 @@ struct PyPlan {
   const Plan& use(const char* what) const;
 };
 
-/// Arguments of the calls, as Python passes them; None is a null handle's stand-in.
+/// Arguments of the calls, as Python passes them. None: not passed.
 struct GeometryArguments {
   nanobind::object num_sms, num_blocks, num_warps, splits_per_row;
 };
@@ -80,9 +80,10 @@ class PyExchange {
     std::uint64_t bytes;
   };
   using Stales = std::vector<Stale>;
-  /// Rows and scales, by rank and by expert; this rank's combine slots too, where kernels wrote them. Empty unless debug.
+  /// Rows and scales of `received`, by token and by expert; with `landed` also this rank's combine slots. Empty unless
+  /// debug.
   Stales stale_of(const Received& received, bool landed) const;
-  /// Fills them with 0xff, in stream order: a stale view shows at once.
+  /// Fills the memory with 0xff in stream order, so that a read of a stale view gives wrong values at once.
   void debug_fill(const Stales& stales, StreamHandle stream) const;
   bool busy() const { return busy_; }
 
@@ -93,11 +94,12 @@ class PyExchange {
   const nanobind::object group_object;
   const std::int64_t id;
   const bool debug;
-  Framework framework;  // of the last call: what an idle rank gets back
+  Framework framework;  // of the last dispatch; a dispatch without rows returns arrays of it
 
  private:
   void check_rows(const Tensor& rows, std::int64_t known_rows, const Caller& caller) const;
-  /// Marks a call under way; StateError if another thread's is. One caller at a time, and the interpreter survives two.
+  /// RAII: marks a call as under way. StateError if a call of another thread is, because the library permits one thread
+  /// at a time.
   class Turn {
    public:
     Turn(PyExchange& exchange, const Caller& caller);
@@ -112,7 +114,7 @@ class PyExchange {
 
   const PyGroup* group_;
   std::unique_ptr<Exchange> exchange_;
-  bool busy_ = false;  // read and written with the interpreter's lock
+  bool busy_ = false;  // guarded by the GIL
   const void* some_memory_ = nullptr;
   std::int64_t token_capacity_ = 0,
                row_capacity_ = 0;  // rows by token, and in the layout; known since the first dispatch

@@ -11,7 +11,7 @@
 
 namespace crossdock::python {
 
-/// A Group with what calls ask of it, read once. In a forked child nothing of it is touched, its destructor included.
+/// A Group, with copies of the properties that calls need. In a forked child the Group is neither used nor destroyed.
 class PyGroup {
  public:
   PyGroup(int rank, int num_ranks, nanobind::handle meeting, const GroupOptions& options);

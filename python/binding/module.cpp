@@ -37,7 +37,7 @@ nb::list backends() {
 nb::object python::result_class(const char* name) { return nb::module_::import_("crossdock._results").attr(name); }
 
 NB_MODULE(_core, module) {
-  nb::set_leak_warnings(false);  // objects alive at the interpreter's exit are no news to a user
+  nb::set_leak_warnings(false);  // objects may be alive when the interpreter exits
   module.doc() = "The C++ interface of Crossdock; import crossdock instead.";
   module.attr("__version__") = version();
   module.attr("DTYPES") = python::tuple_of(kDtypeNames);

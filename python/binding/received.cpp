@@ -16,7 +16,7 @@ namespace nb = nanobind;
 
 namespace {
 
-/// Members of Counts: name, first 64-bit word, words.
+/// Members of Counts: name, index of the first 64-bit word, number of words.
 #define XD_COUNT(member) \
   { #member, offsetof(Counts, member) / 8, sizeof(Counts::member) / 8 }
 constexpr struct {
@@ -48,7 +48,7 @@ Viewer viewer_of(const PyReceived& r, const char* what) { return {r.owner().call
 /// The counts of one dispatch, for crossdock._counts. They may outlive the Received.
 struct CountWords {
   static constexpr std::size_t kWords = sizeof(Counts) / 8;
-  nb::object exchange, stream;  // what was given as the stream lives as long as its handle is used
+  nb::object exchange, stream;  // `stream` keeps the handle `on` valid
   StreamHandle on;
   const std::int64_t* words;
   Framework framework;
@@ -57,12 +57,12 @@ struct CountWords {
     const Caller caller = nb::cast<const PyExchange&>(exchange).caller("Counts.view");
     return make_view(words + first, Element::i64, {length}, caller, framework, exchange);
   }
-  /// On the host, behind the dispatch: whatever array the framework makes, and whichever stream is its current one.
+  /// Copies the words to the host, after the dispatch on its own stream. The framework's current stream plays no part.
   std::array<std::int64_t, kWords> read(const char* call) const {
     const Exchange& from = nb::cast<const PyExchange&>(exchange).use(call);
     std::array<std::int64_t, kWords> host;
     PyStream* cpu = nullptr;
-    if (nb::try_cast(stream, cpu) && cpu) cpu->synchronize();  // which also gives up the arrays of calls that have run
+    if (nb::try_cast(stream, cpu) && cpu) cpu->synchronize();  // also releases arrays of calls that have run
     nb::gil_scoped_release others_run;
     from.read(host.data(), words, sizeof host, on);
     return host;

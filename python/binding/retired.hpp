@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Names of before 0.1 in Python: what an error says of them, from include/crossdock/retired_names.h.
+// Errors for Python names from before version 0.1, which include/crossdock/retired_names.h lists.
 #pragma once
 
 #include <nanobind/nanobind.h>
@@ -16,7 +16,8 @@ void refuse_old_quant(std::string_view name);
 /// For keyword arguments that `call`, a method of Exchange, does not have: UsageError with the new name of one that was
 /// renamed, TypeError for any other. Returns if there are none.
 void refuse_arguments(const char* call, const nanobind::kwargs& unknown);
-/// AttributeError for an attribute that `owner`, a class or module, does not have, with what serves now if it had it once.
+/// Throws AttributeError: `owner`, a class or module, has no attribute `name`. The text has the new name if it was
+/// renamed.
 [[noreturn]] void refuse_attribute(const char* owner, const std::string& name);
 
 void bind_retired(nanobind::module_& module);

@@ -40,10 +40,11 @@ PyStream::~PyStream() {
   for (PyStream*& current : current_streams)
     if (current == this) current = nullptr;
   if (forks_ != forks_so_far()) {
-    stream_.release();  // its thread is the parent's
+    stream_.release();  // its thread runs in the parent only
     return;
   }
-  // What is queued may wait for a peer: not in the garbage collector, nor at the interpreter's exit. What it reads stays.
+  // Queued calls may wait for a peer. So another thread destroys the stream: neither the garbage collector nor the exit
+  // of the interpreter may wait. If calls are still queued, the arrays that they use are never freed.
   auto* kept = new std::deque<std::pair<std::uint64_t, Held>>(std::move(held_));
   const bool idle = finished_->load(std::memory_order_acquire) == enqueued_;
   if (idle) delete kept;

@@ -23,7 +23,7 @@ using Held = std::vector<nanobind::object>;
 
 struct PyGraph {
   CpuGraph graph;
-  std::shared_ptr<Held> held = std::make_shared<Held>();  // as long as it can be replayed
+  std::shared_ptr<Held> held = std::make_shared<Held>();  // arrays of the calls, kept alive as long as the graph
 };
 
 /// A CpuStream that keeps the arrays of enqueued calls alive until they have run. Collecting it never waits.

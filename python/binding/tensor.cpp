@@ -18,7 +18,7 @@ namespace nb = nanobind;
 
 namespace {
 
-/// One row per element: its names elsewhere, and bytes of an item.
+/// For each element type: its names in Crossdock, torch and numpy, and the bytes of an item.
 struct ElementInfo {
   Element element;
   const char* dtype;  // of DTYPES, or null
@@ -140,7 +140,7 @@ Tensor tensor_of(const nb::dlpack::dltensor& array, const Caller& caller, const 
 Tensor read_dlpack(nb::handle object, const Caller& caller, const char* argument) {
   nb::ndarray<nb::ro> array;
   nb::ndarray<> writable;
-  const bool may_write = nb::try_cast(object, writable, false);  // refused where the flag says read-only
+  const bool may_write = nb::try_cast(object, writable, false);  // fails if the array is read-only
   if (may_write)
     array = nb::ndarray<nb::ro>(writable);
   else if (!nb::try_cast(object, array, false))
@@ -164,7 +164,7 @@ Tensor read_torch_tensor(nb::handle object, const Caller& caller, const char* ar
   Tensor tensor;
   if (torch_exchange() && is_plain_torch_tensor(object) && torch_exchange().describe(object, described))
     tensor = tensor_of(described, caller, argument);
-  if (tensor.element == Element::other) {  // or what texts call by torch's own names
+  if (tensor.element == Element::other) {  // not read yet, or a type that error texts name as torch does
     const TorchFacts facts = read_torch(object);
     set_element(tensor, facts.dtype_name);
     if (!tensor.item_bytes) tensor.item_bytes = nb::cast<int>(object.attr("element_size")());
@@ -178,7 +178,8 @@ Tensor read_torch_tensor(nb::handle object, const Caller& caller, const char* ar
   return tensor;
 }
 
-/// Version 3 of the interface names a stream that the reader must come after. The call does, if it runs on that stream.
+/// Version 3 of the CUDA array interface has the stream that writes the array; a reader must run after that work.
+/// UsageError unless the call runs on that stream.
 void check_written_before(const nb::dict& face, const Caller& caller, const char* argument) {
   if (!caller.stream || caller.backend == BackendKind::cpu || !face.contains("stream")) return;
   const nb::object stream = nb::borrow(face["stream"]);
@@ -244,7 +245,7 @@ bool is_numpy(nb::handle object) {
   return PyObject_IsInstance(object.ptr(), type.ptr()) == 1;
 }
 
-/// As which type arrays are handed over: fp8 and fp4 as bytes, which every version of every framework takes.
+/// The DLPack type with which views are created. fp8 and fp4 are bytes, which every version of the frameworks accepts.
 nb::dlpack::dtype dlpack_of(Element element, const ElementInfo& info) {
   using nb::dlpack::dtype_code;
   const bool is_float = element == Element::f16 || element == Element::f32;
@@ -276,7 +277,7 @@ nb::object dtype_name_of(nb::handle dtype) {
     name = nb::cast<std::string>(dtype.attr("name"));
   else if (nb::hasattr(dtype, "__name__"))
     name = nb::cast<std::string>(dtype.attr("__name__"));
-  if (name == "float4_e2m1fn") name = "float4_e2m1fn_x2";  // ml_dtypes' name of the type; pairs of it travel
+  if (name == "float4_e2m1fn") name = "float4_e2m1fn_x2";  // ml_dtypes' name of one element; rows hold pairs
   const ElementInfo* info = info_of_name(name);
   return info && info->dtype ? nb::object(nb::str(info->dtype)) : nb::object(nb::str(name.c_str()));
 }

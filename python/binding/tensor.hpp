@@ -17,7 +17,7 @@ namespace crossdock::python {
 /// Elements of arrays: those of the library and the integers around them. `byte` is any one-byte integer.
 enum class Element : std::uint8_t { bf16, f16, f32, fp8_e4m3, fp8_e4m3fnuz, fp4_pair, byte, i32, i64, other };
 
-/// Whose arrays come in, and so go out.
+/// The framework of the arrays that a call gets, and in which it returns arrays.
 enum class Framework : std::uint8_t { numpy, torch, dlpack };
 
 constexpr int kMaxDims = 4;
@@ -41,7 +41,7 @@ struct Tensor {
 /// The element of rows of `dtype`; fp4 rows hold pairs.
 Element element_of(Dtype dtype);
 
-/// Who reads an argument, for texts.
+/// The call that reads an argument, for error texts and device checks.
 struct Caller {
   const char* call;
   int rank;
@@ -52,8 +52,8 @@ struct Caller {
   std::string text(const char* argument) const;
 };
 
-/// Reads `object` (torch, numpy, the CUDA array interface, DLPack); UsageError if it is no array, not dense, or on a device
-/// that the group cannot use.
+/// Reads `object` (torch, numpy, the CUDA array interface, DLPack). UsageError if it is no array, not dense, or not on
+/// the device of this rank.
 Tensor read_tensor(nanobind::handle object, const Caller& caller, const char* argument);
 
 /// UsageError unless the elements are one of `elements`.
@@ -66,7 +66,7 @@ void expect_matrix(const Tensor& tensor, std::int64_t rows, std::int64_t columns
 /// Reads rows of `dtype` and `hidden` elements; fp8 and fp4 also as bytes. The number of rows is free.
 Tensor read_rows(nanobind::handle object, Dtype dtype, std::int64_t hidden, const Caller& caller, const char* argument);
 
-/// An array over the library's memory, in the caller's framework. `owner` lives as long as the array.
+/// An array over the library's memory, in the caller's framework. The array keeps `owner` alive.
 nanobind::object make_view(const void* data, Element element, std::initializer_list<std::int64_t> shape,
                            const Caller& caller, Framework framework, nanobind::handle owner);
 

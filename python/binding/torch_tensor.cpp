@@ -12,7 +12,7 @@ namespace {
 
 namespace nb = nanobind;
 
-/// Names looked up in every call, made once and kept for ever: nothing of this dies before the interpreter.
+/// torch's Tensor class and the attribute names that every call looks up. Created once and never destroyed.
 struct Torch {
   nb::handle tensor_type;
   nb::handle data_ptr, dtype, shape, is_contiguous, is_cpu, get_device;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// torch's tensors and streams: through DLPack's functions where torch has them, else through its Python attributes. No torch
-// header, no torch ABI.
+// torch's tensors and streams, through DLPack's functions if torch has them, else through its Python attributes. No
+// torch header, no torch ABI.
 #pragma once
 
 #include <nanobind/nanobind.h>

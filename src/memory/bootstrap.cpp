@@ -27,8 +27,8 @@ void ThreadTeamState::all_gather(int rank, const void* mine, std::size_t bytes, 
   const platform::system::Deadline limit(deadline);
   std::unique_lock lock(mutex_);
   if (!failure_.empty()) throw_failure(rank);
-  // Rounds alternate between two buffers. Round n + 2 uses the buffer of round n again, but needs all ranks, and each
-  // has then copied its result of round n.
+  // Rounds alternate between two buffers. Round n + 2 writes to the buffer of round n. It begins after round n + 1 has
+  // completed, so every rank has called for n + 1 and before that copied its result of round n.
   const unsigned long number = num_complete_;
   Round& round = rounds_[number % 2];
   if (round.arrived == 0) {

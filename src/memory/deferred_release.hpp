@@ -20,7 +20,8 @@ class DeferredRelease {
   DeferredRelease(const DeferredRelease&) = delete;
   DeferredRelease& operator=(const DeferredRelease&) = delete;
 
-  /// Adds memory: keeps a reference until this object is destroyed and all calls have ended. Not after the first call.
+  /// Adds memory: keeps a reference until this object is destroyed and all calls have ended. Only before the first
+  /// call.
   void hold(platform::BlockPtr block);
   void hold(const PeerMemory& memory);
 

@@ -79,7 +79,7 @@ PeerMemory PeerMemory::create(const Sharing& s, std::uint64_t bytes, const char*
     if (!s.one_process())
       (s.share_mode.share == platform::Share::descriptor ? share_descriptors : share_handles)(s, mine, memory.blocks_);
   } catch (const PeerLostError&) {
-    throw;  // by the all-gather, so agree() cannot work; or by DescriptorExchange, on all ranks
+    throw;  // from the all-gather, which agree() needs too; or from DescriptorExchange, which throws on all ranks
   } catch (const Error& error) {
     failure = error.what();
   }

@@ -117,7 +117,7 @@ void Rendezvous::collect(std::size_t bytes, std::byte* all) {
   }
 }
 
-/// Other ranks: sends the contribution to rank 0 and waits for all of them, or for a failure.
+/// Other ranks: sends the contribution to rank 0 and waits for the contributions of all ranks, or for a failure.
 void Rendezvous::gather_as_leaf(const void* mine, std::size_t bytes, void* all) {
   const int link = links_[0].get();
   const Deadline limit(deadline_);

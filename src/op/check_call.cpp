@@ -10,7 +10,7 @@ namespace {
 
 using detail::ExchangeState;
 
-/// "<call> on rank <r>: ", with which every error text begins.
+/// "<call> on rank <r>: ", the beginning of an error text.
 std::string where(const ExchangeState& e, const char* call) { return text(call, " on rank ", e.group->rank(), ": "); }
 
 /// A pointer argument of a call, with checks that throw UsageError.
@@ -103,8 +103,8 @@ void check_combine(const ExchangeState& e, const char* call, const CombineInput*
   if ((in ? in->combine_topk_weights : out.topk_weights != nullptr) && !e.shape.combine_topk_weights)
     throw UsageError(text(where(e, call), in ? "input.combine_topk_weights" : "output.topk_weights",
                           " needs config.combine_topk_weights; set it in the Config of a new Exchange on every rank"));
-  if (!in) {  // combine_fused: not null, it asks for the second result; without tokens it may point anywhere
-    if (any_tokens) weights.aligned(4);
+  if (!in) {  // combine_fused: output.topk_weights, if not null, requests the second result
+    if (any_tokens) weights.aligned(4);  // a rank without tokens must request it too, and may pass any address
     return;
   }
   weights.required(in->combine_topk_weights && any_tokens);

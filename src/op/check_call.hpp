@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Checks of a call's arguments. A check throws before anything is enqueued. Its text names the call, the rank, the
-// value and the rule.
+// Checks of a call's arguments. A check throws before anything is enqueued. Its text names the call and the rule, and
+// the rank and the value where there are any.
 #pragma once
 
 #include <memory>
@@ -35,8 +35,8 @@ void check_combine(const detail::ExchangeState& e, const char* call, const Combi
 /// Throws StateError unless combine_fused may sum the combine slots of `received`, UsageError for a bad `num_tokens`.
 void check_fused(const detail::ExchangeState& e, const detail::ReceivedState* received, std::int32_t num_tokens);
 
-/// Returns the buffer set whose combine buffer begins at `rows`, or -1. UsageError if it is not `buffer_set`; -1 there
-/// permits any.
+/// Returns the buffer set whose combine buffer begins at `rows`, or -1 if there is none. UsageError if that set is not
+/// `buffer_set`; a `buffer_set` of -1 permits any set.
 int check_combine_buffer(const detail::ExchangeState& e, const void* rows, int buffer_set);
 
 }  // namespace crossdock::op

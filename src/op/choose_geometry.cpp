@@ -28,9 +28,9 @@ struct StepsChoice {
   tuning::Choice choice;
   bool in_steps;
 };
-/// A call in steps has launches of few blocks that wait, and one of many blocks that moves rows and does not wait. This
-/// costs two or three launches more. So it is chosen only if there are many bytes, or if the request has more blocks
-/// than may wait. The CPU has one block; there the request alone decides, so that the path can be taken on it.
+/// A call in steps has launches of few blocks that wait, and launches of many blocks that move rows and do not wait. It
+/// has one to three launches more. So steps are chosen only if there are many bytes, or if the request has more blocks
+/// than may wait. The CPU has one block; there the request alone decides, so that tests can run steps on it.
 StepsChoice choose_steps(const ExchangeState& e, const Work& work, const tuning::GeometryRequest& request) {
   const tuning::Choice wide = choose(e, {work.rows, work.row_bytes}, request, e.moving_blocks);
   const bool asked = request.num_blocks > e.waiting_blocks;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The environment variables of lists.h, read when a group or an exchange forms and never in dispatch or combine.
+// The environment variables of lists.h that groups and configs depend on. They are read by supports(), by memory_of(),
+// and when a group or an exchange is made, never in dispatch or combine.
 #pragma once
 
 #include <chrono>
@@ -28,7 +29,7 @@ std::string environment_tuning_file();
 /// number from 0 to ll_packet::kMaxTokens.
 int environment_packet_tokens();
 
-/// CROSSDOCK_BACKEND. ConfigError if it names no machine.
+/// CROSSDOCK_BACKEND. ConfigError if it is no name of XD_BACKENDS.
 BackendKind environment_backend();
 
 }  // namespace crossdock::op

@@ -110,7 +110,7 @@ struct ReceivedState {
   std::shared_ptr<ExchangeState> exchange;
   int buffer_set;
   int plan;
-  bool captured;      // in a graph, or a replay: retain_plan() may return a plan that a graph writes
+  bool captured;      // made in a capture or along a kept plan: retain_plan() may return a plan that a graph writes
   bool kept = false;  // retain_plan() was called
   ~ReceivedState() {
     exchange->release_buffer_set(buffer_set);

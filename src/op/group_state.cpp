@@ -24,7 +24,8 @@ struct Hello {
   platform::ShareOffer share;
 };
 
-/// Collective. The Hello of every rank. UsageError if the all-gather misplaces ranks, TopologyError if backends differ.
+/// Collective. The Hello of every rank. UsageError if the all-gather misplaces ranks, TopologyError if backends differ,
+/// ConfigError if max_concurrent_calls or reserved_sms differ.
 std::vector<Hello> exchange_hellos(const memory::Sharing& s, const Hello& mine) {
   auto all = memory::all_gather_value(s.all_gather, s.num_ranks, mine);
   for (int r = 0; r < s.num_ranks; ++r) {

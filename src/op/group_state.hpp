@@ -36,7 +36,7 @@ class GroupState {
   /// Ranks of ranks_on_device() that are threads of this process.
   int threads_on_device() const { return threads_on_device_; }
 
-  /// Runs the local step of a collective call. If it throws on any rank, every rank throws that rank's error.
+  /// Runs the local step of a collective call. If it throws on any rank, every rank throws: see memory::agree.
   void run_collectively(const char* what, const std::function<void()>& step) const;
 
   /// Pointers for kernels: where they report failures, and where they find those of peers. `report` is the exchange's.

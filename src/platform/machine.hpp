@@ -59,11 +59,11 @@ concept Machine = requires(M& m, const M& c, const void* from, void* to, Bytes16
   m.store_release(word64, std::uint64_t{});                   // system scope
   // system scope; a release of what prior kernels of the stream wrote. It does not order this kernel's stores.
   m.store_release_prior_kernels(word64, std::uint64_t{});
-  m.fence_loads();  // system scope; loads of this thread behind it come after those before it
+  m.fence_loads();  // system scope; orders earlier loads of this thread before its later ones
   { m.add_acq_rel(word32, std::uint32_t{}) } -> std::same_as<std::uint32_t>;  // this device; returns the old value
   { m.add_relaxed(word32, std::uint32_t{}) } -> std::same_as<std::uint32_t>;  // this device or block
   m.or_relaxed(word32, std::uint32_t{});                                      // shared memory of this block
-  { m.claim(word64, std::uint64_t{}) } -> std::same_as<bool>;  // sets a 0 to value, this device; true if it was 0
+  { m.claim(word64, std::uint64_t{}) } -> std::same_as<bool>;  // this device; true: the word was 0 and is set to value
   // time
   { m.now_ns() } -> std::same_as<std::uint64_t>;  // monotonic on this device
   m.pause();                                      // called in every polling loop

@@ -34,7 +34,7 @@ template <class A, class B>
 XD_FN constexpr auto branch(bool condition, A a, B b) {
   return condition ? a() : b();
 }
-/// `number` in every lane.
+/// `number` in every element.
 template <class W>
 XD_FN constexpr W each(std::uint32_t number) {
   return W{} + number;

@@ -29,7 +29,7 @@ struct Key {
 /// A line of a tuning file.
 struct Entry {
   Key key;
-  std::int32_t tokens = 0;  // serves calls of up to so many tokens that no smaller entry of the key serves
+  std::int32_t tokens = 0;  // serves calls of up to so many tokens, and of more than the next smaller entry of the key
   GeometryRequest request;  // all 0: the library's rule was the fastest
 };
 

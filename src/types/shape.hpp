@@ -84,7 +84,7 @@ struct Shape {
   std::int32_t max_in_flight;        // number of buffer sets
   std::int32_t num_plans;            // number of buffer sets + config.max_kept_plans
   std::int32_t trace_events;         // time stamps per buffer set, 0: off
-  std::int32_t ll_packets_per_row;   // LL packets per row of dispatch; 0: rows are not sent in packets
+  std::int32_t ll_packets_per_row;   // LL packets of a slot for the row, of dispatch or combine; 0: no packets
   Layout layout;
   bool zero_copy, fused, combine_topk_weights, zero_padding, overflow_is_error, combine_uses_ll;
   std::int64_t row_bytes;          // of dispatch

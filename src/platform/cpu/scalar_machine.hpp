@@ -70,7 +70,7 @@ struct Memory {
   }
   static void store_release_prior_kernels(std::uint64_t* p, std::uint64_t v) { store_release(p, v); }
   static void fence_loads() {
-#if !XD_TSAN  // which does not know fences, and on fibers no load is late
+#if !XD_TSAN  // ThreadSanitizer does not support fences; x86 keeps the order of loads without one
     __atomic_thread_fence(__ATOMIC_ACQUIRE);
 #endif
   }

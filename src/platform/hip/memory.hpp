@@ -18,7 +18,8 @@ std::string export_plain(const Block& block);
 /// Maps an allocation of another process.
 BlockPtr import_plain(int ordinal, const std::string& handle, std::uint64_t bytes);
 
-/// Memory of the virtual-memory interface, shared between processes as file descriptors.
+/// Memory of the virtual-memory interface, shared between processes as file descriptors. AMD does not document whether
+/// it is fine-grained, so it is not the default.
 std::uint64_t granularity(int ordinal);
 BlockPtr allocate_mapped(int ordinal, std::uint64_t bytes);
 /// A file descriptor of the allocation; the caller owns it.

@@ -20,7 +20,7 @@ namespace crossdock::platform::system {
 /// Listens at a path, or at an abstract name if `name` starts with a null byte.
 UniqueFd listen_at(const std::string& name, int backlog);
 
-/// Tries once to connect. Empty, with errno set, if no process listens there or its queue is full.
+/// Tries once to connect. Empty, with errno set, if that fails, for example because no process listens there.
 UniqueFd connect_to(const std::string& name);
 
 /// The next waiting connection; empty if there is none.
