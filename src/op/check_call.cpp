@@ -103,7 +103,7 @@ void check_combine(const ExchangeState& e, const char* call, const CombineInput*
   if ((in ? in->combine_topk_weights : out.topk_weights != nullptr) && !e.shape.combine_topk_weights)
     throw UsageError(text(where(e, call), in ? "input.combine_topk_weights" : "output.topk_weights",
                           " needs config.combine_topk_weights; set it in the Config of a new Exchange on every rank"));
-  if (!in) {  // combine_fused: output.topk_weights, if not null, requests the second result
+  if (!in) {                             // combine_fused: output.topk_weights, if not null, requests the second result
     if (any_tokens) weights.aligned(4);  // a rank without tokens must request it too, and may pass any address
     return;
   }

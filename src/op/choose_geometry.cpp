@@ -28,14 +28,14 @@ struct StepsChoice {
   tuning::Choice choice;
   bool in_steps;
 };
-/// A call in steps has launches of few blocks that wait, and launches of many blocks that move rows and do not wait. It
-/// has one to three launches more. So steps are chosen only if there are many bytes, or if the request has more blocks
-/// than may wait. The CPU has one block; there the request alone decides, so that tests can run steps on it.
-StepsChoice choose_steps(const ExchangeState& e, const Work& work, const tuning::GeometryRequest& request) {
+/// A call in steps is two launches, so that more blocks than may wait move its rows. Steps are chosen only if there are
+/// many bytes, or if the request has more blocks than may wait. The CPU has one block; there the request alone decides, so that tests can run steps on it.
+StepsChoice choose_steps(const ExchangeState& e, const Work& work, const tuning::GeometryRequest& request,
+                         std::int64_t bulk_bytes) {
   const tuning::Choice wide = choose(e, {work.rows, work.row_bytes}, request, e.moving_blocks);
   const bool asked = request.num_blocks > e.waiting_blocks;
   const bool fits = wide.geometry.num_blocks <= e.waiting_blocks && !(asked && e.limits.max_threads == 1);
-  if (!fits && (asked || work.rows * work.row_bytes >= tuning::kBulkBytes)) return {wide, true};
+  if (!fits && (asked || work.rows * work.row_bytes >= bulk_bytes)) return {wide, true};
   return {choose(e, work, request, e.waiting_blocks), false};
 }
 
@@ -72,7 +72,7 @@ StepsChoice choose_crossing(const ExchangeState& e, const kernels::DispatchArgs&
   Work work{tokens, e.shape.row_bytes, kernels::kControlBlocks};
   if (kernels::uses_ll(args)) return {choose_for_ll(e, work, 1, request), false};
   work.control_blocks = tokens <= kernels::kChunk ? kernels::kControlBlocksLatency : 1;
-  return choose_steps(e, work, request);
+  return choose_steps(e, work, request, tuning::kBulkDispatchBytes);
 }
 
 /// For the kernel that copies received rows to their experts. The host does not know how many rows arrive. It assumes
@@ -114,7 +114,9 @@ CombineGeometry choose_combine(const ExchangeState& e, const kernels::CombineArg
   const tuning::Decision decision = decide(e, options, e.tuned_combine[static_cast<int>(path)], tokens);
   const bool sends_rows =
       args.source == kernels::Source::slots || (args.source == kernels::Source::peers && args.combine_topk_weights);
-  const auto [reduce, in_steps] = choose_steps(e, {tokens, row_bytes}, decision.request);
+  const bool by_expert = e.shape.layout != Layout::token_major;
+  const std::int64_t bulk_bytes = by_expert ? tuning::kBulkCombineByExpertBytes : tuning::kBulkCombineBytes;
+  const auto [reduce, in_steps] = choose_steps(e, {tokens, row_bytes}, decision.request, bulk_bytes);
   const int most_blocks = in_steps ? e.moving_blocks : e.waiting_blocks;
   const tuning::Choice send = choose(e, {e.shape.row_capacity, row_bytes}, decision.request, most_blocks);
   // A wire row is a row in the format of combine_quant. Splits count its units of 16 bytes. A split of `send` is a

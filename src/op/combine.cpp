@@ -25,16 +25,16 @@ void launch_steps(const ExchangeState& e, const op::CombineGeometry& chosen, ker
   using kernels::CombineStep;
   const auto run = e.launches->combine[static_cast<int>(e.config.combine_dtype)]
                                       [static_cast<int>(e.config.combine_quant)][e.shape.layout != Layout::token_major];
+  args.max_waiting_blocks = e.waiting_blocks;
   const auto launch = [&](CombineStep step, const platform::Geometry& geometry) {
     args.step = step;
     run(geometry, stream, args);
   };
   if (!chosen.in_steps) return launch(CombineStep::whole, chosen.geometry);
-  if (args.source == kernels::Source::slots || args.combine_topk_weights) {
-    launch(CombineStep::enter, op::one_block(e));
+  if (args.source == kernels::Source::slots || args.combine_topk_weights)
     launch(CombineStep::send, chosen.geometry);
-  }
-  launch(CombineStep::meet, op::one_block(e));
+  else
+    launch(CombineStep::meet, op::one_block(e));
   launch(CombineStep::reduce, chosen.geometry);
 }
 

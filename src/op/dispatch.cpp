@@ -34,7 +34,6 @@ void launch_crossing(const ExchangeState& e, const op::DispatchGeometry& chosen,
   if (!chosen.in_steps) return launch(kernels::DispatchStep::whole, chosen.dispatch.geometry);
   launch(kernels::DispatchStep::route, chosen.route);
   launch(kernels::DispatchStep::move, chosen.dispatch.geometry);
-  launch(kernels::DispatchStep::finish, op::one_block(e));
 }
 
 /// Enqueues the kernels that copy received rows to their experts.

@@ -74,11 +74,11 @@ FiberRuns make_fiber_runs() {
   return runs;
 }
 
-/// Launches of one block alone.
-inline bool is_single(const kernels::DispatchArgs& args) { return args.step == kernels::DispatchStep::finish; }
-inline bool is_single(const kernels::ExpertRowsArgs&) { return false; }
-inline bool is_single(const kernels::CombineArgs& args) {
-  return args.step == kernels::CombineStep::enter || args.step == kernels::CombineStep::meet;
+/// A launch of one block.
+inline bool is_single(const kernels::CombineArgs& args) { return args.step == kernels::CombineStep::meet; }
+template <class Args>
+bool is_single(const Args&) {
+  return false;
 }
 
 /// Enqueues a body, with the executor's choices in the arguments unless it leaves them to the library.

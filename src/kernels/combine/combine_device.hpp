@@ -11,7 +11,7 @@
 //   ready    all rows of its sender are where their home ranks read them.
 // No deadlock, in one launch (CombineStep::whole): every block waits for ready of all ranks, and a rank that pushes
 // signals it after all its blocks have pushed. So all blocks must be resident together; src/op limits the grid to that.
-// In several launches, `enter` and `meet` wait, with one block each. `send` and `reduce` move rows and do not wait.
+// In two launches, `send` (`meet`, if nothing is pushed) ends with a wait for ready in one block, and `reduce` sums.
 #pragma once
 
 #include <type_traits>
@@ -58,36 +58,39 @@ struct Combine {
     const bool pushes = source == Source::slots || args.combine_topk_weights;
     mark(Phase::begin);
     failed = record_poison(m, call, poison);
-    if (pushes && does(CombineStep::enter) && !enter()) return;
-    if (pushes && does(CombineStep::send) && !send()) return;
+    if (pushes && moves_rows_out() && !push()) return;
+    if (!pushes && args.step != CombineStep::reduce && m.block() == 0) signal_ready(false);
     const std::int64_t tokens = args.num_tokens >= 0 ? args.num_tokens : num_planned_tokens(call);
-    if (does(CombineStep::meet) || does(CombineStep::reduce)) {
-      if (!pushes && does(CombineStep::meet)) signal_ready(false);
-      const Range items = share_of(tokens * args.reduce.count, m.block(), m.num_blocks());
-      if (!reduce_when_ready(does(CombineStep::reduce) ? items : Range{0, 0})) return;
-    }
-    if (!does(CombineStep::reduce)) return;
+    const Range items = sums() ? share_of(tokens * args.reduce.count, m.block(), m.num_blocks()) : Range{0, 0};
+    if (!reduce_when_ready(items) || !sums()) return;
     if (args.combine_topk_weights) reduce_weights(tokens);
-    if (source != Source::slots || shape.fused)
+    if (shape.num_ranks > 1 && (source != Source::slots || shape.fused))
       recheck_poison(m, call);  // the caller's kernels write what was read: pulled rows, or slots of a fused exchange
     advance_clock(m, whole_block(m), call, epoch, true);
     mark(Phase::end);
   }
 
-  XD_FN bool does(CombineStep step) const { return args.step == CombineStep::whole || args.step == step; }
+  XD_FN bool moves_rows_out() const { return args.step == CombineStep::whole || args.step == CombineStep::send; }
+  XD_FN bool sums() const { return args.step == CombineStep::whole || args.step == CombineStep::reduce; }
 
-  /// False: the group has failed.
-  XD_FN bool enter() {
-    if (clock.after_combine) mark(Phase::wait_enter);
-    return may_push();
+  /// Pushes rows and weights to their homes. True if this block goes on, to wait for ready: in step `send` only the one
+  /// that finishes last does.
+  XD_FN bool push() {
+    if (m.block() < num_senders()) {
+      if (clock.after_combine) mark(Phase::wait_enter);
+      if (!may_push()) return false;
+      mark(Phase::send);
+      if (source == Source::slots) send_rows();
+      if (args.combine_topk_weights) send_weights();
+    }
+    const bool last = arrive_last(m, &call.local<memory::BufferSetState>(call.buffer_set.state)->arrivals);
+    if (last) signal_ready(true);
+    return last || args.step == CombineStep::whole;
   }
-  XD_FN bool send() {
-    if (args.step == CombineStep::send && m.sync_block_or(failed)) return false;
-    mark(Phase::send);
-    if (source == Source::slots) send_rows();
-    if (args.combine_topk_weights) send_weights();
-    signal_ready(true);
-    return true;
+  /// Blocks that push. All, but in step `send` behind another combine: they wait for enter, and too many must not.
+  XD_FN int num_senders() const {
+    return args.step == CombineStep::send && clock.after_combine ? min(m.num_blocks(), args.max_waiting_blocks)
+                                                                 : m.num_blocks();
   }
 
   XD_FN void mark(Phase phase) { kernels::mark(m, call, epoch, phase, true); }
@@ -102,17 +105,16 @@ struct Combine {
     return signals().wait(call.buffer_set.enter_words, failed, Edge::enter, Phase::wait_enter);  // edge enter: wait
   }
 
-  /// If this kernel pushes rows, the block that finishes last signals. Else earlier kernels wrote the rows, and block 0
-  /// signals at once.
+  /// One block signals ready. Rows that this kernel has pushed need a release of their own; rows that earlier kernels
+  /// wrote do not.
   XD_FN void signal_ready(bool pushed) {
-    if (pushed ? arrive_last(m, &call.local<memory::BufferSetState>(call.buffer_set.state)->arrivals) : m.block() == 0)
-      signals().signal(call.buffer_set.ready_words, failed, pushed);  // edge ready: signal
+    signals().signal(call.buffer_set.ready_words, failed, pushed);  // edge ready: signal
   }
 
   /// Push: stores the wire row of each received row into its combine slot at the home rank.
   XD_FN void send_rows() {
     const std::uint32_t splits = args.send.count;
-    const Range items = share_of(call.local<Counts>(call.plan.counts)->num_rows * splits, m.block(), m.num_blocks());
+    const Range items = share_of(call.local<Counts>(call.plan.counts)->num_rows * splits, m.block(), num_senders());
     for (std::uint32_t item = items.first + m.warp(); item < items.end; item += m.num_warps()) {
       const std::int64_t row = args.send.div_count(item);
       const RowSource home = call.local<RowSource>(call.plan.sources)[row];
@@ -219,7 +221,7 @@ struct Combine {
   XD_FN void send_weights() {
     const std::int64_t rows = call.local<Counts>(call.plan.counts)->num_rows;
     const float* weights = args.topk_weights ? args.topk_weights : call.local<float>(call.plan.topk_weights);
-    const Range share = share_of(rows, m.block(), m.num_blocks());
+    const Range share = share_of(rows, m.block(), num_senders());
     for (std::int64_t i = share.first * shape.top_k + from_last(); i < share.end * shape.top_k; i += m.num_threads()) {
       const RowSource home = call.local<RowSource>(call.plan.sources)[i / shape.top_k];
       const std::int64_t at = std::int64_t{home.combine_slot} * shape.top_k + i % shape.top_k;

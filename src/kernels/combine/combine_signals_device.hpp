@@ -45,8 +45,8 @@ struct CombineSignals {
       const std::uint64_t* from = call.local<std::uint64_t>(words) + s;
       std::uint64_t word = 0;
       ok = sync::wait(
-          m, call.faults, from, epoch, edge, s,
-          [](std::uint64_t w) { return sync::epoch_of_combine_mode_word(w); }, &word);
+          m, call.faults, from, epoch, edge, s, [](std::uint64_t w) { return sync::epoch_of_combine_mode_word(w); },
+          &word);
       if (ok) mark_seen(m, call, epoch, phase, true, s);
       if (!ok || sync::epoch_of_combine_mode_word(word) != epoch || sync::combine_mode_of(word) == mode()) continue;
       sync::fail(m, call.faults, sync::Poison{StatusCode::usage, edge, rank, s},

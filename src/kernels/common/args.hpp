@@ -57,20 +57,18 @@ struct RowSplits {
 /// blocks; those that move rows have many and wait for nothing.
 enum class DispatchStep : std::uint8_t {
   whole,
-  route,   // routes, publishes and awaits the counts, writes the plan
-  move,    // moves rows along the plan, signals done
-  finish,  // awaits done
+  route,  // routes, publishes and awaits the counts, writes the plan
+  move,   // moves rows along the plan; the last block signals done and awaits it
 };
 enum class ExpertRowsStep : std::uint8_t {
   whole,
-  count,  // each block stores the counts of its rows in device memory (expert_words)
-  copy,   // loads the counts of all blocks from there; copies rows
+  count,  // each block leaves the counts of its rows
+  copy,   // copies rows; finds the counts of all blocks there
 };
 enum class CombineStep : std::uint8_t {
   whole,
-  enter,   // exchanges enter, if the operation before was a combine
-  send,    // pushes rows and weights to their homes, signals ready
-  meet,    // signals ready, unless `send` has; awaits it
+  send,    // pushes rows and weights to their homes; the last block signals ready and awaits it
+  meet,    // where nothing is pushed: signals ready and awaits it
   reduce,  // sums
 };
 
@@ -112,6 +110,7 @@ struct CombineArgs {
   Source source;
   bool combine_topk_weights;
   CombineStep step;
+  std::int32_t max_waiting_blocks;  // of step send, if it must exchange enter first
 };
 
 /// Tokens that a block of dispatch routes at once: one bit each in a 64-bit word.

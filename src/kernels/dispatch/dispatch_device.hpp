@@ -47,10 +47,7 @@ struct Dispatch {
   /// Routes and publishes the counts, loads the first rows while the counts of all ranks travel, then moves the rows.
   /// If a thread finds a failure, its block skips the rest: a failed rank signals nothing but poison.
   XD_FN void run() {
-    if constexpr (!kLatency) {
-      if (args.step == DispatchStep::move) return move_along_plan();
-      if (args.step == DispatchStep::finish) return finish_moved();
-    }
+    if (follows_route()) return move_along_plan();
     const bool publishes = m.block() == m.num_blocks() - 1;
     // kLatency: a block of its own counts (token, expert) pairs; no other block of this rank waits for it.
     const bool counts_experts = !replay() && (kLatency ? m.block() == m.num_blocks() - 2 : publishes);
@@ -58,7 +55,7 @@ struct Dispatch {
     if (!replay() && !(kLatency && counts_experts)) failed = !router().route_share();
     if (record_poison(m, call, poison)) failed = true;
     if (publishes) publish_counts();
-    if (counts_experts) publish_expert_counts();
+    if (counts_experts && moves()) publish_expert_counts();
     const bool holds = kLatency || (items.end - items.first <= m.num_warps() && shape.top_k <= M::kWidth);
     RowMover<M, kLatency> mover{m, shared, args, items, holds};
     if (moves()) mover.load_item(items.first + m.warp());
@@ -67,7 +64,7 @@ struct Dispatch {
     if (!signals().wait_counts(shared.matrix, failed)) return;
     mark(Phase::move);
     if (moves() || !replay()) move_rows(mover);
-    if (counts_experts && !expert_counter().sum()) return;
+    if (counts_experts && moves() && !expert_counter().sum()) return;
     moves() ? finish() : finish_plan();
     mark(Phase::end);
   }
@@ -75,9 +72,7 @@ struct Dispatch {
   /// Whether this launch moves rows. Else it only routes.
   XD_FN bool moves() const { return kLatency || args.step != DispatchStep::route; }
   /// Whether an earlier launch has routed the tokens of this call.
-  XD_FN bool follows_route() const {
-    return !kLatency && (args.step == DispatchStep::move || args.step == DispatchStep::finish);
-  }
+  XD_FN bool follows_route() const { return !kLatency && args.step == DispatchStep::move; }
 
   XD_FN void mark(Phase phase) { kernels::mark(m, call, epoch, phase, false); }
 
@@ -102,7 +97,6 @@ struct Dispatch {
   /// they fill the link or have a warp for every split.
   XD_FN Range share_of_block() const {
     const std::int64_t all = num_tokens * splits;
-    if (follows_route()) return share_of(all, m.block(), m.num_blocks());
     const int others = m.num_blocks() - 1;
     const bool suffice = others >= kBlocksThatSuffice || (others > 0 && all <= std::int64_t{others} * m.num_warps());
     const int movers = kLatency ? m.num_blocks() - kControlBlocksLatency : suffice ? others : m.num_blocks();
@@ -178,10 +172,12 @@ struct Dispatch {
     if (last) plan_writer().write_matrix(whole_block(m));
   }
 
-  /// Step `move`.
+  /// Step `move`. Only the block that finishes last waits, so the others leave their multiprocessors. The last block by
+  /// number counts the experts' pairs while the others move rows.
   XD_FN void move_along_plan() {
     if (m.sync_block_or(record_poison(m, call, poison))) return;
     mark(Phase::move);
+    if (!replay() && m.block() == m.num_blocks() - 1) expert_counter().send(args.topk_ids, num_tokens);
     for (int i = m.thread(); i < shape.num_ranks * (shape.num_ranks + 1); i += m.num_threads())
       shared.matrix[i] = matrix_of_plan().cells[i];
     RowMover<M, kLatency> mover{m, shared, args, items, false};
@@ -189,16 +185,19 @@ struct Dispatch {
     if (items.first < items.end) move_chunks(mover);
     mark(Phase::signal_done);
     const bool last = arrive_last(m, &call.local<memory::BufferSetState>(call.buffer_set.state)->arrivals);
-    if (last && m.warp() == 0) signals().signal_done();
+    advance_clock(m, whole_block(m), call, epoch, false);
+    if (last) finish_moved();
   }
 
-  /// Step `finish`, in one block: waits for done.
+  /// One block. The pairs that peers have sent are here once they have signalled done.
   XD_FN void finish_moved() {
-    failed = m.sync_block_or(record_poison(m, call, poison));
-    if (!failed && m.warp() == 0) failed = !signals().wait_done();
+    if (m.warp() == 0) {
+      signals().signal_done();
+      failed = !signals().wait_done();
+    }
     if (m.sync_block_or(failed)) return;
-    advance_clock(m, whole_block(m), call, epoch, false);
-    if (replay() || matrix_of_plan().rows_needed(rank) <= shape.row_capacity) return;
+    if (replay() || !expert_counter().sum()) return;
+    if (matrix().rows_needed(rank) <= shape.row_capacity) return;
     mark(Phase::recount);
     expert_counter().recount();
   }

@@ -50,9 +50,8 @@ constexpr Kernel kernel_for(const CombineArgs& args, const platform::Geometry&, 
   return uses_ll(args) ? Kernel::ll : Kernel::general;
 }
 
-/// Whether blocks of a launch may wait: for a peer, or for other blocks of their launch. Such a launch has few blocks.
-/// A waiting block holds a multiprocessor, and the peer or block that it waits for may need that one to go on
-/// (docs/protocol.md, "Who may wait").
+/// Whether all blocks of a launch may wait: for a peer, or for other blocks of the launch. Such a launch has few blocks,
+/// because each holds a multiprocessor that the peer may need for something else first (docs/protocol.md, "Who may wait").
 constexpr bool waits(const DispatchArgs& args, const platform::Geometry&, int) {
   return args.step != DispatchStep::move;
 }
@@ -62,7 +61,7 @@ constexpr bool waits(const ExpertRowsArgs& args, const platform::Geometry& geome
   return counts_meet && kernel_for(args, geometry, width) != Kernel::latency;
 }
 constexpr bool waits(const CombineArgs& args, const platform::Geometry&, int) {
-  return args.step != CombineStep::send && args.step != CombineStep::reduce;
+  return args.step == CombineStep::whole || args.step == CombineStep::meet;
 }
 
 /// Whether a kernel may start before the kernel before it in the stream has ended (programmatic dependent launch). It
