@@ -26,12 +26,13 @@ Executor executor_of(int width, int n) {
   return e;
 }
 
-/// The cells that run, one variant each; those of two dtypes not under sanitizers.
+/// The cells that run, one variant each. Under sanitizers not those of two dtypes, and expert_major with 32 lanes only.
 Summary walk_on_fibers(int width) {
   std::vector<Cell> cells;
   for (const Cell& cell : all_cells()) {
     const bool mixed = cell.dispatch_dtype != cell.combine_dtype;
-    if (refusal_of(cell).empty() && !is_left_out(cell) && (!kSlow || !mixed)) cells.push_back(cell);
+    const bool of_this_width = !kSlow || cell.layout != Layout::expert_major || width == 32;
+    if (refusal_of(cell).empty() && !is_left_out(cell) && (!kSlow || !mixed) && of_this_width) cells.push_back(cell);
   }
   return walk(cells, [&](const Cell& cell, int idx) {
     TestCase test = case_of(cell, (idx + width / 32) % kNumVariants, 3);
@@ -68,7 +69,9 @@ TEST(Fibers, ChunksOfTokensAndSharesOfBlocks) {
                          .num_threads = width * 2,
                          .splits_per_row = splits_per_row,
                          .seed = 5};
-        ASSERT_EQ(run_case(test), "");
+        if (!kSlow || blocks != 7) {
+          ASSERT_EQ(run_case(test), "");
+        }
         if (blocks == 1) continue;
         test.executor.num_waiting_blocks = blocks / 2;
         test.rounds = 2;

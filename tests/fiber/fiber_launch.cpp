@@ -90,6 +90,10 @@ FiberLaunch::~FiberLaunch() {
 void FiberLaunch::run(Entry entry, void* argument) {
   entry_ = entry;
   argument_ = argument;
+  for (int i = 0; i < num_fibers_; ++i) {
+    fibers_[i] = FiberPool::of_this_thread().take().release();
+    fibers_[i]->set_job(&run_one, this, i);
+  }
   release(&began_);
   if (multiprocessors_ != nullptr) {
     if (!multiprocessors_->take(std::chrono::minutes(2)))
@@ -101,7 +105,7 @@ void FiberLaunch::run(Entry entry, void* argument) {
   current_ = take_ready();
   switch_fiber(caller_, fibers_[current_]->context());
   for (int i = 0; i < num_fibers_; ++i)
-    if (fibers_[i] != nullptr && !ended_[i]) release_for(fibers_[i]->context(), &over_);
+    if (!ended_[i]) release_for(fibers_[i]->context(), &over_);
   acquire(&over_);
   if (failed_) std::rethrow_exception(failure_);
   if (num_ended_ < num_fibers_) throw std::logic_error(describe_stuck());
@@ -111,10 +115,10 @@ FiberContext& FiberLaunch::run_one(void* self_pointer, int fiber) {
   auto* self = static_cast<FiberLaunch*>(self_pointer);
   acquire(&self->began_);
   self->call_entry(fiber);
-  release(&self->over_);
   self->ended_[fiber] = true;
   ++self->num_ended_;
   if (--self->left_of_block_[fiber / self->geometry_.num_threads] == 0) self->end_block();
+  release(&self->over_);
   self->current_ = self->failed_ ? -1 : self->take_ready();
   return self->current_ < 0 ? self->caller_ : self->fibers_[self->current_]->context();
 }
@@ -123,11 +127,7 @@ FiberContext& FiberLaunch::run_one(void* self_pointer, int fiber) {
 void FiberLaunch::begin_block() {
   const int first = num_begun_ * geometry_.num_threads;
   left_of_block_[num_begun_] = geometry_.num_threads;
-  for (int i = first; i < first + geometry_.num_threads; ++i) {
-    fibers_[i] = FiberPool::of_this_thread().take().release();
-    fibers_[i]->set_job(&run_one, this, i);
-    make_ready(i);
-  }
+  for (int i = first; i < first + geometry_.num_threads; ++i) make_ready(i);
   ++num_begun_, ++num_running_;
 }
 void FiberLaunch::begin_more_blocks() {
