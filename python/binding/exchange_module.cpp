@@ -28,7 +28,7 @@ nb::list trace_of(const Exchange& exchange) {
 nb::object launch_of(const Exchange& exchange) {
   const LaunchInfo launch = exchange.last_launch();
   return result_class("LaunchInfo")(launch.num_blocks, launch.num_warps, launch.splits_per_row,
-                                    name_text(name_of(launch.tuned_by)));
+                                    name_text(name_of(launch.tuned_by)), launch.num_waiting_blocks);
 }
 
 constexpr const char* kDispatch =

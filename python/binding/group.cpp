@@ -4,6 +4,7 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/string_view.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 
@@ -110,18 +111,23 @@ void bind_group(nb::module_& module) {
       .def(
           "__init__",
           [](PyGroup* self, nb::object rank, nb::object num_ranks, nb::object meeting, nb::object backend,
-             nb::object device, nb::object deadline) {
+             nb::object device, nb::object deadline, nb::object max_concurrent_calls, nb::object reserved_sms) {
             GroupOptions options;
             options.backend = enum_of<BackendKind>(kBackendNames, text_of("Group: backend", backend), "backend");
             options.device = integer_of<int>("Group: device", device);
+            options.max_concurrent_calls = integer_of<int>("Group: max_concurrent_calls", max_concurrent_calls);
+            if (!reserved_sms.is_none())
+              options.reserved_sms = std::max(0, integer_of<int>("Group: reserved_sms", reserved_sms));
             if (!deadline.is_none()) options.deadline = deadline_of(seconds_of("Group: deadline", deadline));
             new (self) PyGroup(integer_of<int>("Group: rank", rank), integer_of<int>("Group: num_ranks", num_ranks),
                                meeting, options);
           },
           nb::arg("rank").none(), nb::arg("num_ranks").none(), nb::arg("meeting").none(),
           nb::arg("backend").none() = "automatic", nb::arg("device").none() = -1, nb::arg("deadline") = nb::none(),
+          nb::arg("max_concurrent_calls").none() = 2, nb::arg("reserved_sms") = nb::none(),
           nb::sig("def __init__(self, rank: int, num_ranks: int, meeting: typing.Any, backend: str = 'automatic', "
-                  "device: int = -1, deadline: float | None = None) -> None"))
+                  "device: int = -1, deadline: float | None = None, max_concurrent_calls: int = 2, "
+                  "reserved_sms: int | None = None) -> None"))
       .def_prop_ro(
           "rank", [](const PyGroup& g) { return g.rank; }, "Of this member, from 0.")
       .def_prop_ro(

@@ -19,19 +19,28 @@ class Group(_core.GroupBase):
     Closing, collecting and the interpreter's exit are local: no wait, no collective.
 
     Options of every way to join: `backend`, a name of crossdock.BACKENDS; `device`, an ordinal as the driver counts (-1: the current
-    one); `deadline`, the longest wait for a peer in seconds (None: CROSSDOCK_DEADLINE_MS, by default 30 s; 0: no limit)."""
+    one); `deadline`, the longest wait for a peer in seconds (None: CROSSDOCK_DEADLINE_MS, by default 30 s; 0: no limit);
+    `max_concurrent_calls`, calls of this rank that may be under way at once on different streams; `reserved_sms`, multiprocessors that
+    waiting kernels leave to others, such as NCCL (None: 32, at most a quarter). The last two are equal on all ranks."""
 
     def __init__(
-        self, rank: int, num_ranks: int, meeting: object, *, backend: str = "automatic", device: int = -1, deadline: float | None = None
+        self,
+        rank: int,
+        num_ranks: int,
+        meeting: object,
+        *,
+        backend: str = "automatic",
+        device: int = -1,
+        deadline: float | None = None,
+        max_concurrent_calls: int = 2,
+        reserved_sms: int | None = None,
     ):
-        super().__init__(rank, num_ranks, meeting, backend, device, deadline)
+        super().__init__(rank, num_ranks, meeting, backend, device, deadline, max_concurrent_calls, reserved_sms)
         self._exchanges = weakref.WeakValueDictionary()
         self._lock = threading.Lock()
 
     @classmethod
-    def from_torch(
-        cls, process_group: Any = None, *, backend: str = "automatic", device: int | None = None, deadline: float | None = None
-    ) -> Group:
+    def from_torch(cls, process_group: Any = None, *, device: int | None = None, **options: Any) -> Group:
         """Joins along a torch.distributed process group, gloo or NCCL, by default the world. Collective. torch's group is used while
         groups and exchanges are created, never in dispatch or combine."""
         import torch
@@ -40,7 +49,7 @@ class Group(_core.GroupBase):
         rank, num_ranks = dist.get_rank(process_group), dist.get_world_size(process_group)
         if device is None:
             device = torch.cuda.current_device() if torch.cuda.is_available() else -1
-        return cls(rank, num_ranks, _torch_all_gather(process_group, num_ranks), backend=backend, device=device, deadline=deadline)
+        return cls(rank, num_ranks, _torch_all_gather(process_group, num_ranks), device=device, **options)
 
     @classmethod
     def from_store(cls, store: Any, rank: int, num_ranks: int, *, prefix: str = "crossdock", **options: Any) -> Group:

@@ -49,12 +49,14 @@ class Status(NamedTuple):
 class LaunchInfo(NamedTuple):
     """Geometry of a call: thread blocks, warps of a block and parts of a row; zeros before the first call.
 
-    `tuned_by` is the first of "call", "config", "file" and "rule" that chose any of them."""
+    `tuned_by` is the first of "call", "config", "file" and "rule" that chose any of them. `num_waiting_blocks` are the most blocks of one
+    kernel that cross the link and may all wait for peers; where it is less than `num_blocks`, kernels that do not wait move the rows."""
 
     num_blocks: int
     num_warps: int
     splits_per_row: int
     tuned_by: str
+    num_waiting_blocks: int
 
 
 class TraceEvent(NamedTuple):

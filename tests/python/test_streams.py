@@ -187,7 +187,7 @@ def test_the_last_launch_says_who_decided(crossdock_ranks):
         return by_config, exchange.last_launch
 
     for dispatch, combine in crossdock_ranks(2)(job):
-        assert dispatch == crossdock.LaunchInfo(num_blocks=1, num_warps=1, splits_per_row=2, tuned_by="config")
+        assert dispatch == crossdock.LaunchInfo(num_blocks=1, num_warps=1, splits_per_row=2, tuned_by="config", num_waiting_blocks=1)
         assert combine.tuned_by == "call"
 
 
