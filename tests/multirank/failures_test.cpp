@@ -236,59 +236,6 @@ TEST(Lost, TheDeadlineIsReadWhileWaiting) {
       60'000ms);
 }
 
-/// Rank 1 says that its rows are ready and aborts at once, while rank 0 sums them: from then on they may be rewritten.
-StatusCode status_of_a_sum_that_outlives_its_peer(bool pulls) {
-  constexpr int kTokens = XD_ASAN || XD_TSAN ? 600 : 3000, kHidden = 4096;
-  const ThreadTeam team(2);
-  std::atomic<int> dispatched{0};
-  StatusCode code = StatusCode::ok;
-  Log log;
-  run_threads(2, log, [&](int r) {
-    Group group = Group::join(team, r, {.backend = BackendKind::cpu});
-    Exchange exchange(group, {.hidden = kHidden,
-                              .num_experts = 2,
-                              .top_k = 2,
-                              .max_tokens_per_rank = kTokens,
-                              .dispatch_dtype = Dtype::f32,
-                              .combine_dtype = Dtype::f32,
-                              .zero_copy = pulls,
-                              .fused = !pulls});
-    std::vector<float> rows(std::size_t{kTokens} * kHidden), result(rows.size());
-    std::vector<std::int32_t> ids(2 * kTokens);
-    for (int i = 0; i < 2 * kTokens; ++i) ids[i] = i % 2;
-    Received received =
-        exchange.dispatch({.tokens = rows.data(), .topk_ids = ids.data(), .num_tokens = r == 0 ? kTokens : 1});
-    ++dispatched;
-    while (dispatched < 2) std::this_thread::yield();
-    if (r == 0) {
-      const CombineInput from{.rows = pulls ? received.combine_buffer().data : received.tokens().rows};
-      exchange.combine(std::move(received), from, {.rows = result.data()});
-      code = exchange.poll().code;
-    } else {
-      const kernels::Call call = state_of(exchange).call(0, 0);
-      const std::uint64_t ready_in_epoch_2 = sync::combine_mode_word(2, pulls ? sync::kPullsRows : 0);
-      std::this_thread::sleep_for(5ms);  // rank 0 waits for this
-      __atomic_store_n(call.peers.remote<std::uint64_t>(0, call.buffer_set.ready_words) + 1, ready_in_epoch_2,
-                       __ATOMIC_RELEASE);
-      group.abort("rewrites its rows");
-    }
-    ++dispatched;
-    while (dispatched < 4) std::this_thread::yield();
-  });
-  EXPECT_EQ(log.text(), "");
-  return code;
-}
-
-/// A sum that a failed peer may have spoilt is no success. A scheduler may part ready and abort by more than the sum takes;
-/// not most of the time.
-TEST(Lost, ASumLooksAgainAfterItsLastRead) {
-  for (const bool pulls : {true, false}) {
-    int noticed = 0;
-    for (int n = 0; n < 9; ++n) noticed += status_of_a_sum_that_outlives_its_peer(pulls) == StatusCode::aborted;
-    EXPECT_GE(noticed, 5) << (pulls ? "pull" : "push");
-  }
-}
-
 TEST(Lost, SurvivorsMakeANewGroup) {
   Scene scene;
   const ThreadTeam survivors(2);
