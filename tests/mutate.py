@@ -135,8 +135,8 @@ def page_of(results):
         "One line of the sources is broken at a time (`tests/mutants.txt`), in a copy, and the tests that should notice run, on the CPU\n"
         f"without optimisation. `./dev mutate --write` has made this page: {noticed} of {len(results)} noticed.\n\n"
         f"{table_of(results)}\n\n"
-        "The model has its own: each edge not waited for, each signal sent early, each rule about failures left out; `model/check.py` runs\n"
-        "them every time.\n"
+        "The model has its own: each edge not waited for, each signal sent early, each rule about failures left out. `model/check.py`\n"
+        "runs them every time.\n"
     )
 
 

@@ -3,6 +3,7 @@
 
 #include "op/check_call.hpp"
 #include "op/choose_geometry.hpp"
+#include "op/launcher.hpp"
 
 namespace crossdock {
 namespace {
@@ -26,9 +27,10 @@ void launch_steps(const ExchangeState& e, const op::CombineGeometry& chosen, ker
   const auto run = e.launches->combine[static_cast<int>(e.config.combine_dtype)]
                                       [static_cast<int>(e.config.combine_quant)][e.shape.layout != Layout::token_major];
   args.max_waiting_blocks = e.waiting_blocks;
+  op::Launcher launcher(e, "combine", stream);
   const auto launch = [&](CombineStep step, const platform::Geometry& geometry) {
     args.step = step;
-    run(geometry, stream, args);
+    launcher(run, geometry, args);
   };
   if (!chosen.in_steps) return launch(CombineStep::whole, chosen.geometry);
   if (args.source == kernels::Source::slots || args.combine_topk_weights)

@@ -3,6 +3,7 @@
 
 #include "op/check_call.hpp"
 #include "op/choose_geometry.hpp"
+#include "op/launcher.hpp"
 
 namespace crossdock {
 namespace {
@@ -26,25 +27,25 @@ kernels::DispatchArgs args_of(const ExchangeState& e, const DispatchInput& in, i
 
 /// Enqueues the kernels that route tokens and move their rows.
 void launch_crossing(const ExchangeState& e, const op::DispatchGeometry& chosen, kernels::DispatchArgs args,
-                     StreamHandle stream) {
-  const auto launch = [&](kernels::DispatchStep step, const platform::Geometry& geometry) {
-    args.step = step;
-    e.launches->dispatch(geometry, stream, args);
+                     op::Launcher& launch) {
+  const auto step = [&](kernels::DispatchStep what, const platform::Geometry& geometry) {
+    args.step = what;
+    launch(e.launches->dispatch, geometry, args);
   };
-  if (!chosen.in_steps) return launch(kernels::DispatchStep::whole, chosen.dispatch.geometry);
-  launch(kernels::DispatchStep::route, chosen.route);
-  launch(kernels::DispatchStep::move, chosen.dispatch.geometry);
+  if (!chosen.in_steps) return step(kernels::DispatchStep::whole, chosen.dispatch.geometry);
+  step(kernels::DispatchStep::route, chosen.route);
+  step(kernels::DispatchStep::move, chosen.dispatch.geometry);
 }
 
 /// Enqueues the kernels that copy received rows to their experts.
 void launch_expert_rows(const ExchangeState& e, const platform::Geometry& geometry, kernels::ExpertRowsArgs args,
-                        StreamHandle stream) {
+                        op::Launcher& launch) {
   if (op::in_steps(e, args, geometry)) {
     args.step = kernels::ExpertRowsStep::count;
-    e.launches->expert_rows(geometry, stream, args);
+    launch(e.launches->expert_rows, geometry, args);
     args.step = kernels::ExpertRowsStep::copy;
   }
-  e.launches->expert_rows(geometry, stream, args);
+  launch(e.launches->expert_rows, geometry, args);
 }
 
 /// Enqueues the kernels of a dispatch whose arguments are checked.
@@ -55,11 +56,11 @@ void launch(ExchangeState& e, int buffer_set, kernels::DispatchArgs args, const 
   e.last_launch = chosen.info;
   const platform::CurrentDevice current(e.group->device());
   const detail::StreamMark mark(e, options.stream, capturing);
-  launch_crossing(e, chosen, args, options.stream);
+  op::Launcher launcher(e, "dispatch", options.stream);
+  launch_crossing(e, chosen, args, launcher);
   if (e.shape.layout == Layout::token_major) return;
   launch_expert_rows(e, chosen.expert_rows.geometry,
-                     {args.call, chosen.expert_rows.splits, args.replay, kernels::ExpertRowsStep::whole},
-                     options.stream);
+                     {args.call, chosen.expert_rows.splits, args.replay, kernels::ExpertRowsStep::whole}, launcher);
 }
 
 }  // namespace

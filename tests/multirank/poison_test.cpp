@@ -162,5 +162,38 @@ TEST(Poison, ASumLooksAgainAfterItsLastRead) {
     }
 }
 
+/// The kernel that crosses the link is enqueued already: peers would wait for the next epochs of this rank for ever.
+TEST(Poison, ALaterLaunchThatFailsEndsTheGroup) {
+  TestCase test = small_case(2);
+  test.config.layout = Layout::contiguous;
+  const Answers answers = answers_of(test);
+  Log log;
+  run_ranks(test, log, [&](Rank& rank) {
+    Round round(test, answers, rank.rank());
+    detail::ExchangeState& e = state_of(rank.exchange);
+    kernels::LaunchTable failing = *e.launches;
+    failing.expert_rows = [](platform::Geometry, StreamHandle, const kernels::ExpertRowsArgs&) {
+      throw SystemError("no resources");
+    };
+    if (rank.rank() == 0) e.launches = &failing;
+    try {
+      (void)rank.exchange.dispatch(round.input());
+      if (rank.rank() == 0) log.add("the failure was not thrown");
+    } catch (const SystemError& error) {
+      if (std::string(error.what()) != "no resources") log.add(error.what());
+    }
+    e.launches = &kernels::launches_of(BackendKind::cpu);
+    try {
+      (void)rank.exchange.dispatch(round.input());
+      if (rank.exchange.poll().code != StatusCode::aborted) log.add("rank ", rank.rank(), " goes on");
+    } catch (const AbortedError& error) {
+      if (std::string(error.what()).find("dispatch could launch 1 of its kernels only: no resources") ==
+          std::string::npos)
+        log.add(error.what());
+    }
+  });
+  EXPECT_EQ(log.text(), "");
+}
+
 }  // namespace
 }  // namespace crossdock::testing
