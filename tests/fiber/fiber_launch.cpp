@@ -7,6 +7,7 @@
 #include <stdexcept>
 
 #include "crossdock/error.hpp"
+#include "platform/cpu/scalar_machine.hpp"
 
 #if XD_TSAN
 #include <sanitizer/tsan_interface.h>
@@ -29,6 +30,13 @@ XD_NO_TSAN void acquire([[maybe_unused]] void* edge) {
   __tsan_acquire(edge);
 #endif
 }
+
+#if XD_TSAN
+/// An atomic that ThreadSanitizer sees, for functions that it does not look at.
+__attribute__((noinline)) void store_release_instrumented(std::uint64_t* p, std::uint64_t v) {
+  __atomic_store_n(p, v, __ATOMIC_RELEASE);
+}
+#endif
 
 /// Only barriers order memory. max_across and ballot exchange a value and order nothing, as on a GPU.
 constexpr bool orders_memory(FiberCall call) { return call <= FiberCall::sync_warp; }
@@ -151,6 +159,17 @@ void FiberLaunch::call_entry(int fiber) {
     failure_ = std::current_exception();
     failed_ = true;
   }
+}
+
+void FiberLaunch::store_release_of_caller(std::uint64_t* p, std::uint64_t v) {
+#if XD_TSAN
+  void* const running = __tsan_get_current_fiber();
+  __tsan_switch_to_fiber(caller_.tsan, __tsan_switch_to_fiber_no_sync);
+  store_release_instrumented(p, v);
+  __tsan_switch_to_fiber(running, __tsan_switch_to_fiber_no_sync);
+#else
+  platform::cpu::Memory::store_release(p, v);
+#endif
 }
 
 void FiberLaunch::make_ready(int fiber) {

@@ -75,6 +75,10 @@ class FiberLaunch {
   /// of max_across.
   Value XD_NO_TSAN meet(FiberCall call, int fiber, Value mine = {}, int span = 0);
 
+  /// A release of what the caller of run() has done before it, and of nothing that this launch has: for ThreadSanitizer the
+  /// caller stores the word.
+  void XD_NO_TSAN store_release_of_caller(std::uint64_t* p, std::uint64_t v);
+
   const platform::Geometry& geometry() const { return geometry_; }
 
  private:

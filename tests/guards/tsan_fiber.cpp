@@ -23,6 +23,8 @@ constexpr const char* kBodies[] = {"correct",
                                    "shuffle_as_barrier",
                                    "missing_arrival_order",
                                    "missing_release",
+                                   "release_of_prior_kernels",
+                                   "packet_for_acquire",
                                    "missing_acquire"};
 
 constexpr int kThreads = 64, kBlocks = 2, kRanks = 2;
@@ -35,6 +37,7 @@ struct Shared {
 struct Rank {
   alignas(16) Bytes16 rows[kBlocks * kThreads];
   std::uint64_t flag = 0;
+  Bytes16 packet = {};
   std::uint32_t arrivals = 0;
   int sums[kBlocks * kThreads] = {};
 };
@@ -68,9 +71,15 @@ void body(M& m, Shared& shared, Rank& mine, Rank& peer, const char* broken) {
     last = before + 1 == kBlocks;
   }
   if (!m.sync_block_or(last)) return;
-  if (me == 0) is("missing_release") ? m.store_relaxed(&peer.flag, 1) : m.store_release(&peer.flag, 1);
-  if (me == 0)
-    while ((is("missing_acquire") ? m.load_relaxed(&mine.flag) : m.load_acquire(&mine.flag)) == 0) m.pause();
+  if (me == 0 && is("missing_release")) m.store_relaxed(&peer.flag, 1);
+  if (me == 0 && is("release_of_prior_kernels")) m.store_release_prior_kernels(&peer.flag, 1);
+  if (me == 0 && is("packet_for_acquire")) m.store16_atomic(&peer.packet, Bytes16{{1, 1, 1, 1}});
+  if (me == 0 && !is("missing_release") && !is("release_of_prior_kernels")) m.store_release(&peer.flag, 1);
+  const auto has_come = [&] {
+    if (is("missing_acquire")) return m.load_relaxed(&mine.flag) != 0;
+    return is("packet_for_acquire") ? m.load16_atomic(&mine.packet).word[3] != 0 : m.load_acquire(&mine.flag) != 0;
+  };
+  while (me == 0 && !has_come()) m.pause();
   m.sync_block();
   for (int i = me; i < kBlocks * kThreads; i += kThreads)
     mine.sums[i] += static_cast<int>(m.load16(&mine.rows[i]).word[3]);
