@@ -58,8 +58,8 @@ struct Support {
   explicit operator bool() const { return ok; }
 };
 
-/// Whether a group of `num_ranks` ranks can run `config`. Local, without side effects; needs no device. ConfigError
-/// only if CROSSDOCK_PACKET_TOKENS is not valid or a retired variable is set.
+/// Whether a group of `num_ranks` ranks can run `config`. Local, without side effects; needs no device. Does not throw:
+/// a variable of the environment that is not valid is a reason, too.
 XD_PUBLIC Support supports(const Config& config, int num_ranks);
 
 /// One region of an exchange's memory.

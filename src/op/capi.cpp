@@ -32,7 +32,23 @@ namespace {
 using namespace crossdock;
 using op::text;
 
-thread_local std::string last_error;
+/// The text of the last failure in this thread. Where there is no memory for it, `fixed` is.
+struct LastError {
+  std::string text;
+  const char* fixed = nullptr;
+
+  void set(const char* what) noexcept {
+    fixed = nullptr;
+    try {
+      text = what;
+    } catch (const std::bad_alloc&) {
+      fixed = "out of memory on the host, also for the text of the error";
+    }
+  }
+  void set_fixed(const char* what) noexcept { fixed = what; }
+  const char* get() const noexcept { return fixed ? fixed : text.c_str(); }
+};
+thread_local LastError last_error;
 
 // Structs and enumerators are cast between C and C++. Both enumerations come from lists.h, so the last members stand
 // for all.
@@ -47,12 +63,14 @@ xd_status guarded(Body&& body) noexcept {
     body();
     return XD_STATUS_OK;
   } catch (const Error& error) {
-    last_error = error.what();
+    last_error.set(error.what());
     return static_cast<xd_status>(error.code());
   } catch (const std::bad_alloc&) {
-    last_error = "out of memory on the host";
+    last_error.set_fixed("out of memory on the host");
   } catch (const std::exception& error) {
-    last_error = error.what();
+    last_error.set(error.what());
+  } catch (...) {
+    last_error.set_fixed("an exception of an unknown type");
   }
   return XD_STATUS_SYSTEM;
 }
@@ -140,7 +158,7 @@ void destroy(T* handle) {
 
 extern "C" {
 
-const char* xd_last_error(void) { return last_error.c_str(); }
+const char* xd_last_error(void) { return last_error.get(); }
 const char* xd_version(void) { return version(); }
 
 xd_status xd_thread_team_create(int32_t num_ranks, xd_thread_team** team) {

@@ -137,11 +137,13 @@ Support paths_supported(const Config& c) {
 
 }  // namespace
 
-Support supports(const Config& config, int num_ranks) {
+Support supports(const Config& config, int num_ranks) try {
   if (Support s = enumerators_supported(config); !s) return s;
   if (Support s = sizes_supported(config, num_ranks); !s) return s;
   if (Support s = paths_supported(config); !s) return s;
   return capacities_supported(config, num_ranks);
+} catch (const ConfigError& error) {  // a variable of the environment
+  return no(error.what());
 }
 
 NearHidden near_hidden(const Config& config) {

@@ -25,10 +25,6 @@ void check_rank(int rank, int num_ranks) {
 /// Longer deadlines are cut to 100 years: 64 bits of nanoseconds overflow after 292.
 constexpr std::chrono::milliseconds kLongestDeadline = std::chrono::hours(24) * 365 * 100;
 
-std::chrono::milliseconds deadline_of(const GroupOptions& options) {
-  return std::min(options.deadline.count() >= 0 ? options.deadline : op::environment_deadline(), kLongestDeadline);
-}
-
 /// The caller's backend, else that of CROSSDOCK_BACKEND, else the first one that has a device.
 BackendKind backend_of(const GroupOptions& options) {
   const BackendKind asked = options.backend != BackendKind::automatic ? options.backend : op::environment_backend();
@@ -39,16 +35,43 @@ BackendKind backend_of(const GroupOptions& options) {
   return BackendKind::cpu;
 }
 
-std::shared_ptr<detail::GroupState> form(AllGather all_gather, int rank, int num_ranks, const GroupOptions& options) {
+/// The caller's options, where they leave it to the environment with its values. A variable that is not valid is a
+/// `problem`: this rank still meets the others, so that all of them learn of it at once.
+struct Chosen {
+  std::chrono::milliseconds deadline = kLongestDeadline;
+  BackendKind backend = BackendKind::cpu;
+  std::string tuning_file = "none", problem;
+
+  explicit Chosen(const GroupOptions& options) {
+    try {
+      choose(options);
+    } catch (const ConfigError& error) {
+      problem = error.what();
+    }
+  }
+
+ private:
+  void choose(const GroupOptions& options) {
+    if (options.deadline.count() < 0)
+      deadline = std::min(op::environment_deadline(), kLongestDeadline);
+    else
+      deadline = std::min(options.deadline, kLongestDeadline);
+    backend = backend_of(options);
+    tuning_file = options.tuning_file.empty() ? op::environment_tuning_file() : options.tuning_file;
+  }
+};
+
+std::shared_ptr<detail::GroupState> form(AllGather all_gather, int rank, int num_ranks, const GroupOptions& options,
+                                         const Chosen& chosen) {
   memory::Sharing sharing;
   // Copies of `sharing` share one callable, because the caller's callable may have state.
   sharing.all_gather = [shared = std::make_shared<AllGather>(std::move(all_gather))](
                            const void* mine, std::size_t bytes, void* all) { (*shared)(mine, bytes, all); };
   sharing.rank = rank;
   sharing.num_ranks = num_ranks;
-  sharing.deadline = deadline_of(options);
-  const std::string tuning_file = options.tuning_file.empty() ? op::environment_tuning_file() : options.tuning_file;
-  return std::make_shared<detail::GroupState>(std::move(sharing), backend_of(options), options, tuning_file);
+  sharing.deadline = chosen.deadline;
+  return std::make_shared<detail::GroupState>(std::move(sharing), chosen.backend, options, chosen.tuning_file,
+                                              chosen.problem);
 }
 
 }  // namespace
@@ -58,19 +81,22 @@ int ThreadTeam::num_ranks() const { return state_->num_ranks(); }
 
 Group Group::join(const ThreadTeam& team, int rank, const GroupOptions& options) {
   check_rank(rank, team.num_ranks());
-  return Group(form(memory::all_gather_of(team.state_, rank, deadline_of(options)), rank, team.num_ranks(), options));
+  const Chosen chosen(options);
+  return Group(
+      form(memory::all_gather_of(team.state_, rank, chosen.deadline), rank, team.num_ranks(), options, chosen));
 }
 
 Group Group::join(int rank, int num_ranks, AllGather all_gather, const GroupOptions& options) {
   check_rank(rank, num_ranks);
   if (!all_gather) throw UsageError(text("Group::join on rank ", rank, ": all_gather is empty; pass a callable"));
-  return Group(form(std::move(all_gather), rank, num_ranks, options));
+  return Group(form(std::move(all_gather), rank, num_ranks, options, Chosen(options)));
 }
 
 Group Group::rendezvous(const std::string& name, int rank, int num_ranks, const GroupOptions& options) {
   check_rank(rank, num_ranks);
-  auto meeting = memory::Rendezvous::meet(name, rank, num_ranks, deadline_of(options));
-  return Group(form(memory::all_gather_of(std::move(meeting)), rank, num_ranks, options));
+  const Chosen chosen(options);
+  auto meeting = memory::Rendezvous::meet(name, rank, num_ranks, chosen.deadline);
+  return Group(form(memory::all_gather_of(std::move(meeting)), rank, num_ranks, options, chosen));
 }
 
 Group::Group(std::shared_ptr<detail::GroupState> state) : state_(std::move(state)) {}

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <new>
 #include <tuple>
 #include <vector>
 
@@ -70,9 +71,10 @@ std::string words_of_mode(std::uint64_t mode) {
 /// Four steps: open devices; find out who shares a process or a device, and who can access whom; choose one share mode
 /// for all; allocate and map the control words. run_collectively() and agree() give all ranks the same verdict.
 GroupState::GroupState(memory::Sharing sharing, BackendKind backend, const GroupOptions& options,
-                       const std::string& tuning_file)
+                       const std::string& tuning_file, const std::string& problem)
     : sharing_(std::move(sharing)), max_concurrent_calls_(options.max_concurrent_calls) {
   run_collectively("Group::join", [&] {
+    if (!problem.empty()) throw ConfigError(text("Group::join on rank ", rank(), ": ", problem));
     sharing_.device = platform::open_device(backend, options.device);
     check_sms(options);
     deferred_release_.emplace(*sharing_.device);
@@ -156,6 +158,10 @@ void GroupState::run_collectively(const char* what, const std::function<void()>&
   } catch (const Error& error) {
     failure = error.what();
     code = error.code();
+  } catch (const std::bad_alloc&) {  // the others must not wait for this rank until the deadline
+    failure = text(what, " on rank ", rank(), ": out of memory on the host");
+  } catch (const std::exception& error) {
+    failure = text(what, " on rank ", rank(), ": ", error.what());
   }
   memory::agree(sharing_, failure, what, code);
 }

@@ -19,8 +19,9 @@ namespace crossdock::detail {
 
 class GroupState {
  public:
-  /// Collective over `sharing.all_gather`.
-  GroupState(memory::Sharing sharing, BackendKind backend, const GroupOptions& options, const std::string& tuning_file);
+  /// Collective over `sharing.all_gather`. `problem`, if not empty: why this rank cannot join; all ranks then throw it.
+  GroupState(memory::Sharing sharing, BackendKind backend, const GroupOptions& options, const std::string& tuning_file,
+             const std::string& problem);
   ~GroupState();
 
   int rank() const { return sharing_.rank; }

@@ -61,7 +61,8 @@ TEST_F(LlPackets, AVariableThatIsNoNumberOfTokensIsRefused) {
       memory_of(small_case().config, 2);
       ADD_FAILURE() << value;
     } catch (const ConfigError& error) {
-      EXPECT_EQ(error.what(), std::string(kVariable) + " = `" + value + "`; must be a number of tokens, 0 to 32");
+      EXPECT_EQ(error.what(),
+                "memory_of: " + std::string(kVariable) + " = `" + value + "`; must be a number of tokens, 0 to 32");
     }
   }
 }
@@ -82,6 +83,35 @@ TEST(Processes, ThatDifferInTheirPacketsAreTold) {
   for (int r = 0; r < 2; ++r)
     EXPECT_EQ(reports[r].text, "Exchange on rank " + std::to_string(r) + ": rank " + std::to_string(1 - r) +
                                    " has another CROSSDOCK_PACKET_TOKENS; give every rank the same");
+}
+
+/// A bad value on one rank is an error on both, at once: the rank that has it meets the others all the same.
+TEST(Processes, ThatHaveABadVariableAreToldAtOnce) {
+  const RuntimeDir dir;
+  for (const char* variable : {kVariable, "CROSSDOCK_DEADLINE_MS", "CROSSDOCK_BACKEND"}) {
+    const std::string name = unique_name();
+    const auto reports = run_processes(2, [&](int r) {
+      if (r == 0) ::setenv(variable, "many", 1);
+      GroupOptions options;
+      if (variable == kVariable) options = options_of(BackendKind::cpu, r);
+      const auto began = std::chrono::steady_clock::now();
+      std::string said = "no error";
+      try {
+        const Group group = Group::rendezvous(name, r, 2, options);
+        const Exchange exchange(group, small_case().config);
+      } catch (const ConfigError& error) {
+        said = error.what();
+      }
+      const bool late = std::chrono::steady_clock::now() - began > std::chrono::seconds(10);
+      return late ? "late: " + said : said;
+    });
+    for (int r = 0; r < 2; ++r) {
+      const std::string told = reports[r].text;
+      const bool names_it = told.find(std::string(variable) + " = `many`") != std::string::npos;
+      EXPECT_TRUE(names_it || (r == 1 && told.find("rank 0 refused its config") != std::string::npos)) << told;
+      EXPECT_EQ(told.find("late"), std::string::npos) << told;
+    }
+  }
 }
 
 TEST_F(LlPackets, EveryRoutingAndNumberOfRanks) {
