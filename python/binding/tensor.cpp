@@ -80,7 +80,11 @@ Tensor read_numpy(nb::handle array, const Caller& caller, const char* argument) 
   set_element(tensor, nb::cast<std::string>(array.attr("dtype").attr("name")));
   if (!tensor.item_bytes) tensor.item_bytes = nb::cast<int>(array.attr("itemsize"));
   set_shape(tensor, array.attr("shape"), caller, argument);
-  const nb::handle flags = array.attr("flags");
+  if (!nb::cast<bool>(array.attr("dtype").attr("isnative")))
+    throw UsageError(caller.text(argument) + " has the byte order of another machine, dtype " +
+                     nb::repr(array.attr("dtype").attr("str")).c_str() + "; pass " + argument + ".astype(" + argument +
+                     ".dtype.newbyteorder('='))");
+  const nb::object flags = array.attr("flags");
   if (!nb::cast<bool>(flags.attr("c_contiguous"))) not_dense(caller, argument, nb::repr(array.attr("strides")).c_str());
   tensor.read_only = !nb::cast<bool>(flags.attr("writeable"));
   tensor.data = reinterpret_cast<void*>(nb::cast<std::uintptr_t>(array.attr("ctypes").attr("data")));

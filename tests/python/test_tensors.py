@@ -339,6 +339,8 @@ BAD = {
     r"x has shape \[3, 16\]; must be \[rows, 32\]": lambda e: e.dispatch(ROWS[:, :16].contiguous(), INTS),
     r"x is not dense: strides \(1, 3\)": lambda e: e.dispatch(torch.ones(HIDDEN, TOKENS).t(), INTS),
     "x is not dense": lambda e: e.dispatch(np.ones((TOKENS, 2 * HIDDEN), np.float32)[:, ::2], IDS),
+    r"x has the byte order of another machine, dtype '>f4'; pass x\.astype": lambda e: e.dispatch(np.ones((TOKENS, HIDDEN), ">f4"), IDS),
+    "topk_ids has the byte order of another machine": lambda e: e.dispatch(np.ones((TOKENS, HIDDEN), np.float32), IDS.astype(">i4")),
     "topk_ids is of float32; must be int32 or int64": lambda e: e.dispatch(ROWS, INTS.float()),
     r"topk_ids has shape \[2, 2\]; must be \[3, 2\]": lambda e: e.dispatch(ROWS, INTS[:2]),
     "topk_ids is missing": lambda e: e.dispatch(ROWS),

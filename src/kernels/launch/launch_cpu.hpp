@@ -3,6 +3,7 @@
 #pragma once
 
 #include "kernels/launch/launch.hpp"
+#include "platform/cpu/float_mode.hpp"
 #include "platform/cpu/scalar_machine.hpp"
 #include "platform/cpu/stream.hpp"
 
@@ -12,6 +13,7 @@ namespace crossdock::kernels::cpu {
 template <class Args, class Body>
 void enqueue(StreamHandle stream, const Args& args, Body body) {
   platform::cpu::enqueue_on(stream, [args, body] {
+    const platform::cpu::DefaultFloatMode mode;
     platform::cpu::ScalarMachine machine;
     body(machine, args);
     platform::cpu::end_streaming_stores();  // the caller may then signal other threads by a plain store
