@@ -65,8 +65,6 @@ class RowTable {
 struct Data {
   explicit Data(const Problem& problem);
 
-  /// What rank `rank` passes to dispatch.
-  DispatchInput dispatch_input(int rank) const;
   /// The row that rank `owner` computes for a received row; `expert` -1: the one output of a token-major row.
   const std::byte* output_row(int owner, const RowSource& source, int expert) const;
   /// The partial row of id j of a token, for Path::fused.
