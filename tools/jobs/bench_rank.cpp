@@ -2,7 +2,6 @@
 #include "jobs/bench_rank.hpp"
 
 #include <algorithm>
-#include <cstring>
 #include <stdexcept>
 
 #include "problem/verify.hpp"
@@ -18,13 +17,17 @@ Group join(const ThreadTeam& team, int rank, Machine& machine) {
 }  // namespace
 
 DispatchInput input_of(const Data& data, int rank, RankMemory& memory) {
-  DispatchInput in = data.dispatch_input(rank);
+  const auto bring = [&](const auto& values) {
+    return memory.for_exchange(values.data(), values.size() * sizeof(values[0]));
+  };
   const oracle::RankInput& from = data.inputs[rank];
-  const std::size_t ids = from.ids.size() * (in.topk_ids_are_int64 ? sizeof(std::int64_t) : sizeof(std::int32_t));
-  in.tokens = memory.for_exchange(static_cast<const std::byte*>(in.tokens), from.rows.size());
-  in.topk_ids = memory.for_exchange(static_cast<const std::byte*>(in.topk_ids), ids);
-  in.topk_weights = memory.for_exchange(in.topk_weights, from.weights.size() * sizeof(float));
-  in.scales = memory.for_exchange(static_cast<const std::byte*>(in.scales), from.scales.size());
+  DispatchInput in;
+  in.tokens = bring(from.rows);
+  in.topk_ids_are_int64 = data.problem.routing == oracle::Routing::bad64;
+  in.topk_ids = in.topk_ids_are_int64 ? static_cast<const void*>(bring(from.ids)) : bring(data.narrow_ids[rank]);
+  in.topk_weights = bring(from.weights);
+  in.scales = bring(from.scales);
+  in.num_tokens = from.num_tokens;
   return in;
 }
 
@@ -132,57 +135,16 @@ void BenchRank::debug_fill() {
 }
 
 std::string BenchRank::judge(Op op, const oracle::RankResult& expected) {
+  machine_.use(rank_);
   std::string wrong;
   if (!combines(op)) wrong = wrong_dispatch(data_, rank_, *received_, memory_);
-  if (op == Op::pair) wrong = wrong_rows(data_, rank_, arrived_, memory_);
-  if (combines(op) && wrong.empty()) wrong = wrong_combine(data_, rank_, expected, out_.rows, out_.topk_weights);
-  return wrong;
-}
-
-/// The oracle's rows and results, in memory of the device.
-void BenchRank::bring_expected(const oracle::RankResult& expected) {
-  if (expected_rows_) return;
-  const oracle::RankAnswer& answer = data_.answers[rank_];
-  const auto row = static_cast<std::size_t>(row_bytes());
-  std::vector<std::byte> rows(static_cast<std::size_t>(answer.num_rows) * row);
-  for (std::int64_t r = 0; r < answer.num_rows; ++r)
-    std::memcpy(rows.data() + static_cast<std::size_t>(r) * row,
-                oracle::received_row(data_.problem.shape, data_.inputs, answer.sources[r]), row);
-  const auto bring = [&](const void* from, std::size_t bytes) {
-    DeviceBytes to = machine_.allocate(bytes);
-    machine_.copy(to.get(), from, bytes);
-    return to;
-  };
-  expected_rows_ = bring(rows.data(), rows.size());
-  if (arrived_by_expert_)
-    expected_slots_ = bring(answer.experts.slots.data(), answer.experts.slots.size() * sizeof(std::int64_t));
-  expected_results_ = bring(expected.rows.data(), expected.rows.size());
-  if (out_.topk_weights) expected_weights_ = bring(expected.weights.data(), static_cast<std::size_t>(weight_bytes()));
-}
-
-std::string BenchRank::judge_in_place(Op op, const oracle::RankResult& expected) {
-  machine_.use(rank_);
-  bring_expected(expected);
-  const auto differs = [&](const char* what, const void* is, const DeviceBytes& should, const DeviceBytes& index,
-                           std::int64_t rows, std::int64_t bytes) -> std::string {
-    const auto* of = reinterpret_cast<const std::int64_t*>(index.get());
-    const std::int64_t row = machine_.first_different_row(is, should.get(), of, rows, bytes);
-    if (row < 0) return "";
-    return std::string(what) + ", rank " + std::to_string(rank_) + ": row " + std::to_string(row) +
-           " differs from the oracle's";
-  };
-  const oracle::RankAnswer& answer = data_.answers[rank_];
-  std::string wrong;
-  if (dispatches(op)) wrong = differs("dispatch", arrived_, expected_rows_, nullptr, answer.num_rows, row_bytes());
-  if (dispatches(op) && wrong.empty() && arrived_by_expert_)
-    wrong = differs("dispatch by expert", arrived_by_expert_, expected_rows_, expected_slots_,
-                    static_cast<std::int64_t>(answer.experts.slots.size()), row_bytes());
-  if (combines(op) && wrong.empty())
-    wrong = differs("combine", out_.rows, expected_results_, nullptr, answer.num_tokens, data_.outputs.row_bytes());
-  if (combines(op) && wrong.empty() && out_.topk_weights)
-    wrong = differs("weights of combine", out_.topk_weights, expected_weights_, nullptr, answer.num_tokens,
-                    weight_bytes() / std::max(1, answer.num_tokens));
-  return wrong;
+  if (op == Op::pair) wrong = wrong_rows(data_, rank_, arrived_, arrived_by_expert_, memory_);
+  if (!combines(op) || !wrong.empty()) return wrong;
+  const void* rows = out_.rows;
+  const float* weights = out_.topk_weights;
+  memory_.bring(rows, 1, result_bytes_);
+  memory_.bring(weights, 1, weight_bytes());
+  return wrong_combine(data_, rank_, expected, rows, weights);
 }
 
 }  // namespace crossdock::tools

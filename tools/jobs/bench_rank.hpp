@@ -23,8 +23,6 @@ class BenchRank {
   void debug_fill();
   /// Empty, or how what `op` has left differs from the oracle. All calls must be done.
   std::string judge(Op op, const oracle::RankResult& expected);
-  /// The same by rows, without their metadata, where they lie; the oracle's answer is brought there once.
-  std::string judge_in_place(Op op, const oracle::RankResult& expected);
 
   /// How the newest calls were launched.
   const LaunchInfo& dispatched() const { return dispatched_; }
@@ -38,7 +36,6 @@ class BenchRank {
   void place_outputs();
   std::int64_t row_bytes() const;
   std::int64_t weight_bytes() const;  // of the second result; 0 if it is not asked for
-  void bring_expected(const oracle::RankResult& expected);
 
   const Data& data_;
   const int rank_;
@@ -55,8 +52,6 @@ class BenchRank {
   LaunchInfo dispatched_, combined_;
   CombineInput in_;
   CombineOutput out_;
-  DeviceBytes expected_rows_, expected_slots_, expected_results_,
-      expected_weights_;  // of the oracle, brought there once
 };
 
 /// What rank `rank` passes to dispatch, where the exchange can read it.

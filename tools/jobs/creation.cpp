@@ -1,33 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "jobs/creation.hpp"
 
-#include <unistd.h>
-
-#include <algorithm>
-#include <chrono>
-#include <random>
 #include <stdexcept>
 
+#include "machine/times.hpp"
 #include "ranks/ranks.hpp"
 #include "ranks/shared.hpp"
 
 namespace crossdock::tools {
 namespace {
 
-using Clock = std::chrono::steady_clock;  // the same in all processes of a host
-
-struct Span {
-  Clock::time_point begin, end;
-};
-
 /// What the processes of one repetition share.
 struct Round {
-  explicit Round(int num_ranks) : barrier(1), groups(num_ranks), exchanges(num_ranks) {}
+  explicit Round(int num_ranks) : meeting(num_ranks, true), barrier(1), groups(num_ranks), exchanges(num_ranks) {}
   void wait() { barrier[0].wait(static_cast<int>(groups.all().size())); }
 
+  Meeting meeting;
   SharedArray<RankBarrier> barrier;
   SharedArray<Span> groups, exchanges;
-  std::string name = "bench-" + std::to_string(::getpid()) + "-" + std::to_string(std::random_device{}());
 };
 
 void make_all(Round& round, int rank, const Config& config, BackendKind backend, const std::vector<int>& devices) {
@@ -35,23 +25,14 @@ void make_all(Round& round, int rank, const Config& config, BackendKind backend,
   machine->use(rank);
   const DeviceBytes context = machine->allocate(1);
   round.wait();
-  round.groups[rank].begin = Clock::now();
-  Group group =
-      Group::rendezvous(round.name, rank, static_cast<int>(round.groups.all().size()), group_options(*machine, rank));
-  round.groups[rank].end = Clock::now();
+  round.groups[rank].begin = SteadyClock::now();
+  Group group = round.meeting.join(rank, group_options(*machine, rank));
+  round.groups[rank].end = SteadyClock::now();
   round.wait();
-  round.exchanges[rank].begin = Clock::now();
+  round.exchanges[rank].begin = SteadyClock::now();
   const Exchange exchange(group, config);
-  round.exchanges[rank].end = Clock::now();
+  round.exchanges[rank].end = SteadyClock::now();
   round.wait();
-}
-
-double us_of(std::span<const Span> spans) {
-  const auto begin = [](const Span& a, const Span& b) { return a.begin < b.begin; };
-  const auto end = [](const Span& a, const Span& b) { return a.end < b.end; };
-  return std::chrono::duration<double, std::micro>(std::max_element(spans.begin(), spans.end(), end)->end -
-                                                   std::min_element(spans.begin(), spans.end(), begin)->begin)
-      .count();
 }
 
 }  // namespace
