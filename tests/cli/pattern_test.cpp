@@ -4,7 +4,6 @@
 
 #include <algorithm>
 
-#include "jobs/pattern_rates.hpp"
 #include "report/bench_record.hpp"
 
 namespace crossdock::tools {

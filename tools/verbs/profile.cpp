@@ -2,15 +2,15 @@
 // `crossdock profile`: time of dispatch and of combine on each rank, called one by one and inside of a replayed graph; on the
 // device, and of the host that enqueues. Calls over three times the mean of their rank are flagged.
 #include <algorithm>
-#include <chrono>
-#include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "command/flags.hpp"
 #include "command/verbs.hpp"
 #include "jobs/decode_job.hpp"
+#include "machine/times.hpp"
 #include "report/call_times.hpp"
 
 namespace crossdock::tools {
@@ -28,10 +28,6 @@ struct RankProfile {
   Samples of[2][2];  // [mode][op], as in kModes and kOps
 };
 
-double us_since(std::chrono::steady_clock::time_point began) {
-  return std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - began).count();
-}
-
 /// dispatch and combine in turn, with a mark before, between and behind.
 void run_eager(DecodeJob& job, BenchRank& bench, Queue& queue, int repeat, RankProfile& profile) {
   CallOptions options;
@@ -40,11 +36,11 @@ void run_eager(DecodeJob& job, BenchRank& bench, Queue& queue, int repeat, RankP
     double host_us[2];
     job.barrier();
     queue.mark(0);
-    auto began = std::chrono::steady_clock::now();
+    auto began = SteadyClock::now();
     bench.start_dispatch(options);
     host_us[0] = us_since(began);
     queue.mark(1);
-    began = std::chrono::steady_clock::now();
+    began = SteadyClock::now();
     bench.finish_combine(options);
     host_us[1] = us_since(began);
     queue.mark(2);
@@ -71,7 +67,7 @@ void run_graph(DecodeJob& job, BenchRank& bench, Queue& queue, int repeat, RankP
   queue.end_capture();
   for (int i = -2; i < (repeat + kPairs - 1) / kPairs; ++i) {
     job.barrier();
-    const auto began = std::chrono::steady_clock::now();
+    const auto began = SteadyClock::now();
     queue.replay();
     const double host_us = us_since(began) / (2 * kPairs);
     queue.synchronize();
@@ -95,16 +91,16 @@ void write_rank(const Options& o, const Machine& machine, int rank, const RankPr
     for (int op = 0; op < 2; ++op)
       file[std::string(kModeNames[int(kModes[mode])])][std::string(kOpNames[int(kOps[op])])] =
           json_of(profile.of[mode][op]);
-  const std::string path = o.out + "/rank" + std::to_string(rank) + ".json";
+  const std::string path = fmt::format("{}/rank{}.json", o.out, rank);
   std::ofstream out(path);
   out << file.dump(2) << "\n";
-  if (!out) throw BadInput("--out: cannot write " + path);
+  if (!out) throw BadInput("--out: cannot write {}", path);
 }
 
 /// Mean, least and most over ranks of their means, and how many calls were flagged.
 void print_table(const std::vector<RankProfile>& profiles) {
-  std::printf("%-6s %-9s %7s %12s %12s %12s %14s %9s\n", "mode", "op", "calls", "mean us", "min us", "max us",
-              "host mean us", "over 3x");
+  fmt::print("{:<6} {:<9} {:>7} {:>12} {:>12} {:>12} {:>14} {:>9}\n", "mode", "op", "calls", "mean us", "min us",
+             "max us", "host mean us", "over 3x");
   for (int mode = 0; mode < 2; ++mode)
     for (int op = 0; op < 2; ++op) {
       std::vector<double> device, host;
@@ -115,17 +111,17 @@ void print_table(const std::vector<RankProfile>& profiles) {
         host.push_back(mean_of(s.host_us));
         flagged += outliers_of(s.device_us).size();
       }
-      std::printf("%-6s %-9s %7zu %12.2f %12.2f %12.2f %14.2f %9zu\n", kModeNames[int(kModes[mode])].data(),
-                  kOpNames[int(kOps[op])].data(), profiles[0].of[mode][op].device_us.size(), mean_of(device),
-                  *std::min_element(device.begin(), device.end()), *std::max_element(device.begin(), device.end()),
-                  mean_of(host), flagged);
+      const auto [least, most] = std::minmax_element(device.begin(), device.end());
+      fmt::print("{:<6} {:<9} {:7} {:12.2f} {:12.2f} {:12.2f} {:14.2f} {:9}\n", kModeNames[int(kModes[mode])],
+                 kOpNames[int(kOps[op])], profiles[0].of[mode][op].device_us.size(), mean_of(device), *least, *most,
+                 mean_of(host), flagged);
     }
 }
 
 void profile(const Options& o) {
   std::error_code error;
   std::filesystem::create_directories(o.out, error);
-  if (error) throw BadInput("--out: cannot make the folder " + o.out + ": " + error.message());
+  if (error) throw BadInput("--out: cannot make the folder {}: {}", o.out, error.message());
   DecodeJob job(o, 0);
   std::vector<RankProfile> profiles(static_cast<std::size_t>(o.num_ranks));
   job.run([&](int rank, BenchRank& bench, Queue& queue) {
@@ -134,8 +130,8 @@ void profile(const Options& o) {
   });
   for (int rank = 0; rank < o.num_ranks; ++rank)
     write_rank(o, job.machine(), rank, profiles[static_cast<std::size_t>(rank)]);
-  std::printf("# %s, %d ranks, %d tokens each; means of ranks: their mean, least and most\n",
-              job.machine().host().c_str(), o.num_ranks, o.config.max_tokens_per_rank);
+  fmt::print("# {}, {} ranks, {} tokens each; means of ranks: their mean, least and most\n", job.machine().host(),
+             o.num_ranks, o.config.max_tokens_per_rank);
   print_table(profiles);
 }
 
@@ -144,7 +140,7 @@ void add_profile(CLI::App& app) {
   CLI::App* verb =
       app.add_subcommand("profile", "Time of each op on each rank, eager and in a graph, on device and host");
   add_decode_flags(*verb, *o);
-  verb->add_option("--repeat", o->repeat, "Calls of each op")->check(CLI::Range(1, 100000))->capture_default_str();
+  add_number(*verb, "--repeat", o->repeat, 1, 100000, "Calls of each op");
   verb->add_option("--out", o->out, "Folder for one JSON file a rank")->required();
   verb->callback([o] { profile(*o); });
 }
