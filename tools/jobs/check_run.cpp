@@ -8,8 +8,7 @@
 #include <algorithm>
 #include <cstdio>
 
-#include "jobs/bench_rank.hpp"
-#include "machine/pages.hpp"
+#include "machine/rank_memory.hpp"
 #include "machine/times.hpp"
 #include "problem/verify.hpp"
 #include "ranks/ranks.hpp"

@@ -5,7 +5,6 @@
 #include <cstring>
 #include <thread>
 
-#include "machine/pages.hpp"
 #include "oracle/number.hpp"
 #include "oracle/random.hpp"
 #include "ranks/ranks.hpp"
@@ -169,6 +168,21 @@ const std::byte* Data::combine_slot(int home, int token, int j) const {
   return outputs.row(oracle::hash_of({kLandings, problem.seed, word(home), word(token), word(j)}));
 }
 
+DispatchInput input_of(const Data& data, int rank, RankMemory& memory) {
+  const auto bring = [&](const auto& values) {
+    return memory.for_exchange(values.data(), values.size() * sizeof(values[0]));
+  };
+  const oracle::RankInput& from = data.inputs[rank];
+  DispatchInput in;
+  in.tokens = bring(from.rows);
+  in.topk_ids_are_int64 = data.problem.routing == oracle::Routing::bad64;
+  in.topk_ids = in.topk_ids_are_int64 ? static_cast<const void*>(bring(from.ids)) : bring(data.narrow_ids[rank]);
+  in.topk_weights = bring(from.weights);
+  in.scales = bring(from.scales);
+  in.num_tokens = from.num_tokens;
+  return in;
+}
+
 std::int64_t output_bytes(const Data& data, int rank) {
   const oracle::RankAnswer& answer = data.answers[rank];
   const std::vector<std::int64_t>& slots = answer.experts.slots;
@@ -194,6 +208,13 @@ void write_outputs(const Data& data, int rank, std::byte* to) {
       std::memcpy(to + row * bytes, data.output_row(rank, answer.experts.sources[row], expert), bytes);
     }
   }
+}
+
+void put_outputs(const Data& data, int rank, std::byte* to, Machine& machine) {
+  if (machine.is_host()) return write_outputs(data, rank, to);
+  const Pages pages(static_cast<std::size_t>(output_bytes(data, rank)));
+  write_outputs(data, rank, pages.data());
+  machine.copy(to, pages.data(), pages.bytes());
 }
 
 void write_landings(const Data& data, int rank, const Received& received, Machine& machine) {

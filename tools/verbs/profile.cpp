@@ -28,52 +28,36 @@ struct RankProfile {
   Samples of[2][2];  // [mode][op], as in kModes and kOps
 };
 
-/// dispatch and combine in turn, with a mark before, between and behind.
-void run_eager(DecodeJob& job, BenchRank& bench, Queue& queue, int repeat, RankProfile& profile) {
+/// dispatch and combine in turn, with a mark before, between and behind. In a graph kPairs of them, and the marks are part of it.
+void time_calls(DecodeJob& job, BenchRank& bench, Queue& queue, int mode, int repeat, RankProfile& profile) {
+  const bool in_graph = kModes[mode] == Mode::graph;
+  const int calls = in_graph ? 2 * kPairs : 2;
+  std::vector<double> host_us(static_cast<std::size_t>(calls));
   CallOptions options;
   options.stream = queue.handle();
-  for (int i = -2; i < repeat; ++i) {
-    double host_us[2];
-    job.barrier();
+  const auto enqueue = [&] {
     queue.mark(0);
-    auto began = SteadyClock::now();
-    bench.start_dispatch(options);
-    host_us[0] = us_since(began);
-    queue.mark(1);
-    began = SteadyClock::now();
-    bench.finish_combine(options);
-    host_us[1] = us_since(began);
-    queue.mark(2);
-    queue.synchronize();
-    for (int op = 0; op < 2 && i >= 0; ++op) {
-      profile.of[0][op].device_us.push_back(queue.us_between(op, op + 1));
-      profile.of[0][op].host_us.push_back(host_us[op]);
+    for (int call = 0; call < calls; ++call) {
+      const auto began = SteadyClock::now();
+      call % 2 ? bench.finish_combine(options) : bench.start_dispatch(options);
+      host_us[call] = us_since(began);
+      queue.mark(call + 1);
     }
+  };
+  if (in_graph) {
+    queue.begin_capture();
+    enqueue();
+    queue.end_capture();
   }
-}
-
-/// The same inside of a graph of kPairs pairs; the marks are part of it.
-void run_graph(DecodeJob& job, BenchRank& bench, Queue& queue, int repeat, RankProfile& profile) {
-  CallOptions options;
-  options.stream = queue.handle();
-  queue.begin_capture();
-  queue.mark(0);
-  for (int i = 0; i < kPairs; ++i) {
-    bench.start_dispatch(options);
-    queue.mark(2 * i + 1);
-    bench.finish_combine(options);
-    queue.mark(2 * i + 2);
-  }
-  queue.end_capture();
-  for (int i = -2; i < (repeat + kPairs - 1) / kPairs; ++i) {
+  for (int i = -2; i < (2 * repeat + calls - 1) / calls; ++i) {
     job.barrier();
     const auto began = SteadyClock::now();
-    queue.replay();
-    const double host_us = us_since(began) / (2 * kPairs);
+    in_graph ? queue.replay() : enqueue();
+    if (in_graph) std::fill(host_us.begin(), host_us.end(), us_since(began) / calls);
     queue.synchronize();
-    for (int call = 0; call < 2 * kPairs && i >= 0; ++call) {
-      profile.of[1][call % 2].device_us.push_back(queue.us_between(call, call + 1));
-      profile.of[1][call % 2].host_us.push_back(host_us);
+    for (int call = 0; call < calls && i >= 0; ++call) {
+      profile.of[mode][call % 2].device_us.push_back(queue.us_between(call, call + 1));
+      profile.of[mode][call % 2].host_us.push_back(host_us[call]);
     }
   }
 }
@@ -125,8 +109,8 @@ void profile(const Options& o) {
   DecodeJob job(o, 0);
   std::vector<RankProfile> profiles(static_cast<std::size_t>(o.num_ranks));
   job.run([&](int rank, BenchRank& bench, Queue& queue) {
-    run_eager(job, bench, queue, o.repeat, profiles[static_cast<std::size_t>(rank)]);
-    run_graph(job, bench, queue, o.repeat, profiles[static_cast<std::size_t>(rank)]);
+    for (int mode = 0; mode < 2; ++mode)
+      time_calls(job, bench, queue, mode, o.repeat, profiles[static_cast<std::size_t>(rank)]);
   });
   for (int rank = 0; rank < o.num_ranks; ++rank)
     write_rank(o, job.machine(), rank, profiles[static_cast<std::size_t>(rank)]);
