@@ -71,37 +71,6 @@ class CpuBench : public ThreadBench {
   double copied_ = 0, copy_us_ = 0;
 };
 
-class CpuMeasurer : public Measurer {
- public:
-  explicit CpuMeasurer(std::int64_t copy_bytes) : copy_bytes_(copy_bytes) {}
-
-  std::string host() const override { return open_machine(BackendKind::cpu)->host(); }
-  std::string driver() const override { return open_machine(BackendKind::cpu)->driver(); }
-  Mode usual_mode() const override { return Mode::eager; }
-  std::string limit_name() const override { return "memcpy by the same threads"; }
-  bool limit_is_of_link() const override { return false; }
-  std::unique_ptr<Bench> open(const Data& data, const std::vector<oracle::RankResult>& expected) override {
-    const int num_ranks = data.problem.shape.num_ranks;
-    return std::make_unique<CpuBench>(data, expected, copies_of(num_ranks));
-  }
-  std::vector<Limit> limits(int num_ranks) override;
-  double pattern_gbps(const Traffic& bytes) override;
-  double signal_us(int num_ranks) override;
-
- private:
-  std::int64_t bytes_of_copy(int num_threads) const { return copy_bytes_ / 2 / num_threads; }
-  /// Buffers of memcpy for so many threads; the last ones are freed before others are made.
-  std::vector<RowCopy>& copies_of(int num_threads) {
-    if (static_cast<int>(copies_.size()) == num_threads) return copies_;
-    copies_.clear();
-    for (int i = 0; i < num_threads; ++i) copies_.emplace_back(bytes_of_copy(num_threads));
-    return copies_;
-  }
-
-  std::int64_t copy_bytes_;  // of all threads, source and destination
-  std::vector<RowCopy> copies_;
-};
-
 /// Median time in which so many threads have all done work(thread).
 template <class Work>
 double us_of_all(int num_threads, int rounds, Work work) {
@@ -131,37 +100,62 @@ double copy_rate(std::vector<RowCopy>& copies, std::int64_t row_bytes) {
   return static_cast<double>(copied[0]) * n / us / 1e3;
 }
 
-double CpuMeasurer::pattern_gbps(const Traffic& bytes) {
-  if (bytes.busiest() == 0) return 0;
-  const int n = bytes.num_ranks();
-  std::vector<RowCopy>& copies = copies_of(n);
-  const std::int64_t row_bytes = std::min(kRowBytes, bytes_of_copy(n) / n);
-  const Traffic rows = bytes.scaled(std::clamp(bytes.busiest(), kLeastCopyPiece, kCopyPiece / n) / row_bytes);
-  const double us = us_of_all(n, kRounds, [&](int r, RankThreads&) {
-    for (int to = 0; to < n; ++to) copies[r].copy_to(copies[to], r, n, rows.at(r, to), row_bytes);
-  });
-  return static_cast<double>(rows.busiest() * row_bytes) / us / 1e3;
-}
+class CpuMeasurer : public Measurer {
+ public:
+  explicit CpuMeasurer(std::int64_t copy_bytes) : copy_bytes_(copy_bytes) {}
 
-/// A barrier of the ranks' threads.
-double CpuMeasurer::signal_us(int num_ranks) {
-  constexpr int kBarriers = 1000;
-  return us_of_all(num_ranks, 1,
-                   [](int, RankThreads& threads) {
-                     for (int i = 0; i < kBarriers; ++i) threads.sync();
-                   }) /
-         kBarriers;
-}
-
-std::vector<Limit> CpuMeasurer::limits(int num_ranks) {
-  std::vector<Limit> limits;
-  for (int n = 1; n <= num_ranks; n *= 2) {
-    for (const std::int64_t row : {kRowBytes, std::int64_t{4} << 20})
-      limits.push_back({"memcpy", fmt::format("memcpy, {} thread{}, rows of {} bytes", n, n == 1 ? "" : "s", row), n, 0,
-                        static_cast<int>(row), copy_rate(copies_of(n), row)});
+  std::string host() const override { return open_machine(BackendKind::cpu)->host(); }
+  std::string driver() const override { return open_machine(BackendKind::cpu)->driver(); }
+  Mode usual_mode() const override { return Mode::eager; }
+  std::string limit_name() const override { return "memcpy by the same threads"; }
+  bool limit_is_of_link() const override { return false; }
+  std::unique_ptr<Bench> open(const Data& data, const std::vector<oracle::RankResult>& expected) override {
+    const int num_ranks = data.problem.shape.num_ranks;
+    return std::make_unique<CpuBench>(data, expected, copies_of(num_ranks));
   }
-  return limits;
-}
+  std::vector<Limit> limits(int num_ranks) override {
+    std::vector<Limit> limits;
+    for (int n = 1; n <= num_ranks; n *= 2) {
+      for (const std::int64_t row : {kRowBytes, std::int64_t{4} << 20})
+        limits.push_back({"memcpy", fmt::format("memcpy, {} thread{}, rows of {} bytes", n, n == 1 ? "" : "s", row), n,
+                          0, static_cast<int>(row), copy_rate(copies_of(n), row)});
+    }
+    return limits;
+  }
+  double pattern_gbps(const Traffic& bytes) override {
+    if (bytes.busiest() == 0) return 0;
+    const int n = bytes.num_ranks();
+    std::vector<RowCopy>& copies = copies_of(n);
+    const std::int64_t row_bytes = std::min(kRowBytes, bytes_of_copy(n) / n);
+    const Traffic rows = bytes.scaled(std::clamp(bytes.busiest(), kLeastCopyPiece, kCopyPiece / n) / row_bytes);
+    const double us = us_of_all(n, kRounds, [&](int r, RankThreads&) {
+      for (int to = 0; to < n; ++to) copies[r].copy_to(copies[to], r, n, rows.at(r, to), row_bytes);
+    });
+    return static_cast<double>(rows.busiest() * row_bytes) / us / 1e3;
+  }
+  /// A barrier of the ranks' threads.
+  double signal_us(int num_ranks) override {
+    constexpr int kBarriers = 1000;
+    return us_of_all(num_ranks, 1,
+                     [](int, RankThreads& threads) {
+                       for (int i = 0; i < kBarriers; ++i) threads.sync();
+                     }) /
+           kBarriers;
+  }
+
+ private:
+  std::int64_t bytes_of_copy(int num_threads) const { return copy_bytes_ / 2 / num_threads; }
+  /// Buffers of memcpy for so many threads; the last ones are freed before others are made.
+  std::vector<RowCopy>& copies_of(int num_threads) {
+    if (static_cast<int>(copies_.size()) == num_threads) return copies_;
+    copies_.clear();
+    for (int i = 0; i < num_threads; ++i) copies_.emplace_back(bytes_of_copy(num_threads));
+    return copies_;
+  }
+
+  std::int64_t copy_bytes_;  // of all threads, source and destination
+  std::vector<RowCopy> copies_;
+};
 
 constexpr double kMostUs = 8e6;
 

@@ -59,19 +59,15 @@ Meeting::Meeting(int num_ranks, bool processes) : num_ranks_(num_ranks) {
 
 std::vector<Ending> run_as_threads(int num_ranks, const std::function<bool(int)>& body, const Watch& watch) {
   std::vector<Ending> endings(static_cast<std::size_t>(num_ranks));
-  std::vector<std::jthread> threads;
-  for (int rank = 0; rank < num_ranks; ++rank)
-    threads.emplace_back([&, rank] {
-      Ending& ending = endings[rank];
-      ending.rank = rank;
-      try {
-        if (!body(rank)) ending.why = "failed";
-      } catch (const std::exception& error) {
-        ending.why = error.what();
-      }
-      if (!ending.why.empty()) watch.on_failure();
-    });
-  threads.clear();  // joins
+  RankThreads(num_ranks).run([&](int rank) {
+    Ending& ending = endings[rank] = {rank, ""};
+    try {
+      if (!body(rank)) ending.why = "failed";
+    } catch (const std::exception& error) {
+      ending.why = error.what();
+    }
+    if (!ending.why.empty()) watch.on_failure();
+  });
   return endings;
 }
 

@@ -106,18 +106,13 @@ void Record::set_times(const std::vector<double>& us) {
   us_min = quantile(us, 0);
 }
 
-std::string Record::tuned_by() const {
-  const std::string first(name_of(dispatches(run.op) ? dispatch.tuned_by : combine.tuned_by));
-  const std::string second(name_of(combines(run.op) ? combine.tuned_by : dispatch.tuned_by));
-  return first == second ? first : first + "+" + second;
-}
-
 namespace {
 
-/// How many blocks, warps or splits_per_row the calls were launched with; of a pair "dispatch+combine", where they differ.
-Json launched(const Record& r, int LaunchInfo::*what) {
-  const int first = (dispatches(r.run.op) ? r.dispatch : r.combine).*what;
-  const int second = (combines(r.run.op) ? r.combine : r.dispatch).*what;
+/// part(launch) of the calls that were made; of a pair "dispatch+combine", where they differ.
+template <class Part>
+Json of_calls(const Record& r, Part part) {
+  const auto first = part(dispatches(r.run.op) ? r.dispatch : r.combine);
+  const auto second = part(combines(r.run.op) ? r.combine : r.dispatch);
   return first == second ? Json(first) : Json(fmt::format("{}+{}", first, second));
 }
 
@@ -138,6 +133,7 @@ struct Column {
 
 #define XD_VALUE(expression) [](const Record& r) -> Json { return expression; }
 #define XD_SHAPE(member) [](const Record& r) -> Json { return r.problem.shape.member; }
+#define XD_LAUNCH(member) XD_VALUE(of_calls(r, [](const LaunchInfo& launch) { return launch.member; }))
 #define XD_SHAPE_NAME(member) [](const Record& r) -> Json { return name_of(r.problem.shape.member); }
 
 /// Up to `mode` they say what was run.
@@ -164,9 +160,9 @@ const Column kColumns[] = {
     {"num_warps", kAlsoTells, XD_VALUE(r.run.geometry.num_warps)},
     {"splits_per_row", kAlsoTells, XD_VALUE(r.run.geometry.splits_per_row)},
     {"mode", kIdentity, XD_VALUE(kModeNames[static_cast<int>(r.run.mode)]), "mode", -9},
-    {"launched_blocks", kOfCalls, XD_VALUE(launched(r, &LaunchInfo::num_blocks))},
-    {"launched_warps", kOfCalls, XD_VALUE(launched(r, &LaunchInfo::num_warps))},
-    {"launched_splits_per_row", kOfCalls, XD_VALUE(launched(r, &LaunchInfo::splits_per_row))},
+    {"launched_blocks", kOfCalls, XD_LAUNCH(num_blocks)},
+    {"launched_warps", kOfCalls, XD_LAUNCH(num_warps)},
+    {"launched_splits_per_row", kOfCalls, XD_LAUNCH(splits_per_row)},
     {"repeat", kFigure, XD_VALUE(r.repeats), "times", 5},
     {"commit", kFigure, XD_VALUE(r.setting.commit)},
     {"us_median", kFigure, XD_VALUE(rounded(r.us_median, 2)), "us median", 11, "{:.1f}"},
@@ -187,13 +183,15 @@ const Column kColumns[] = {
     {"payload_share", kOfCalls, XD_VALUE(rounded(r.payload_share(), 3)), "of limit", 8, "{:.1f}%"},
     {"link_share", kOfCalls, XD_VALUE(if_any(r.setting.limit_of_link, rounded(r.link_share(), 3))), "of link", 7,
      "{:.1f}%"},
-    {"tuned_by", kOfCalls, XD_VALUE(r.tuned_by()), "decided by", -11},
+    {"tuned_by", kOfCalls, XD_VALUE(of_calls(r, [](const LaunchInfo& launch) { return name_of(launch.tuned_by); })),
+     "decided by", -11},
     {"bit_exact", kOfCalls, XD_VALUE(r.counts()), "exact"},
     {"host", kIdentity, XD_VALUE(r.setting.host)},
     {"driver", kFigure, XD_VALUE(r.setting.driver)},
     {"date", kFigure, XD_VALUE(r.setting.date)},
 };
 #undef XD_VALUE
+#undef XD_LAUNCH
 #undef XD_SHAPE
 #undef XD_SHAPE_NAME
 

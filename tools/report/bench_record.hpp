@@ -48,8 +48,6 @@ struct Record {
   double payload_share() const { return limit_gbps > 0 ? logical_gbps() / limit_gbps : 0; }
   /// Rate between ranks over what one rank can send.
   double link_share() const { return limit_gbps > 0 ? wire_gbps() / limit_gbps : 0; }
-  /// Who chose the geometry; of a pair both, where they differ.
-  std::string tuned_by() const;
   double over_us() const { return us_median - plain_us; }
   double over_share() const { return over_us() / plain_us; }
   bool counts() const { return refused.empty() && wrong.empty(); }
