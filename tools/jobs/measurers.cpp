@@ -102,13 +102,9 @@ double copy_rate(std::vector<RowCopy>& copies, std::int64_t row_bytes) {
 
 class CpuMeasurer : public Measurer {
  public:
-  explicit CpuMeasurer(std::int64_t copy_bytes) : copy_bytes_(copy_bytes) {}
-
-  std::string host() const override { return open_machine(BackendKind::cpu)->host(); }
-  std::string driver() const override { return open_machine(BackendKind::cpu)->driver(); }
-  Mode usual_mode() const override { return Mode::eager; }
-  std::string limit_name() const override { return "memcpy by the same threads"; }
-  bool limit_is_of_link() const override { return false; }
+  CpuMeasurer(const Machine& cpu, std::int64_t copy_bytes)
+      : Measurer({cpu.host(), cpu.driver(), Mode::eager, "memcpy by the same threads", false}),
+        copy_bytes_(copy_bytes) {}
   std::unique_ptr<Bench> open(const Data& data, const std::vector<oracle::RankResult>& expected) override {
     const int num_ranks = data.problem.shape.num_ranks;
     return std::make_unique<CpuBench>(data, expected, copies_of(num_ranks));
@@ -185,12 +181,10 @@ class QueueBench : public ThreadBench {
 
 class QueueMeasurer : public Measurer {
  public:
-  explicit QueueMeasurer(std::shared_ptr<Machine> machine) : machine_(std::move(machine)) {}
-  std::string host() const override { return machine_->host(); }
-  std::string driver() const override { return machine_->driver(); }
-  Mode usual_mode() const override { return Mode::graph; }
-  std::string limit_name() const override { return "the best push to all peers in turn, all devices at once"; }
-  bool limit_is_of_link() const override { return true; }
+  explicit QueueMeasurer(std::shared_ptr<Machine> machine)
+      : Measurer({machine->host(), machine->driver(), Mode::graph,
+                  "the best push to all peers in turn, all devices at once", true}),
+        machine_(std::move(machine)) {}
   std::unique_ptr<Bench> open(const Data& data, const std::vector<oracle::RankResult>& expected) override {
     return std::make_unique<QueueBench>(data, expected, machine_, machine_->link_gbps(data.problem.shape.num_ranks));
   }
@@ -205,7 +199,7 @@ class QueueMeasurer : public Measurer {
 }  // namespace
 
 std::unique_ptr<Measurer> make_cpu_measurer(std::int64_t copy_bytes) {
-  return std::make_unique<CpuMeasurer>(copy_bytes);
+  return std::make_unique<CpuMeasurer>(*open_machine(BackendKind::cpu), copy_bytes);
 }
 
 std::unique_ptr<Measurer> make_queue_measurer(std::shared_ptr<Machine> machine) {

@@ -95,7 +95,7 @@ std::vector<Run> runs_of(const Options& o, Mode usual_mode) {
 }
 
 Setting setting_of(const Measurer& measurer) {
-  return {CROSSDOCK_COMMIT, measurer.host(), measurer.driver(), now(), measurer.limit_is_of_link()};
+  return {CROSSDOCK_COMMIT, measurer.basis.host, measurer.basis.driver, now(), measurer.basis.limit_is_of_link};
 }
 
 Record refused(const Problem& problem, const Run& run, const std::string& reason) {
@@ -193,16 +193,15 @@ void bench(Options& o) {
   if (o.limits) return bench_limits(o, *measurer);
   const Setting setting = setting_of(*measurer);
   const std::vector<Problem> problems = problems_of(o);
-  const std::vector<Run> runs = runs_of(o, measurer->usual_mode());
+  const std::vector<Run> runs = runs_of(o, measurer->basis.usual_mode);
   std::vector<Record> all;
-  PatternRates patterns(*measurer);
   const double signal_us = o.floor.empty() ? 0 : measurer->signal_us(*std::max_element(o.ranks.begin(), o.ranks.end()));
-  print_head(setting, fmt::format("limit: {}. GB/s of a rank", measurer->limit_name()));
+  print_head(setting, fmt::format("limit: {}. GB/s of a rank", measurer->basis.limit_name));
   for (const Problem& problem : problems) {
     std::vector<Record> records = bench_problem(*measurer, problem, runs);
     for (Record& record : records) {
       record.setting = setting;
-      if (!o.floor.empty() && favours_experts(problem)) record.pattern_gbps = patterns.gbps(record.traffic);
+      if (!o.floor.empty() && favours_experts(problem)) record.pattern_gbps = measurer->patterns_gbps(record.traffic);
       if (!o.floor.empty()) set_floor(record, signal_us);
       set_plain_time(record, all);
       print_line(record);

@@ -169,7 +169,7 @@ void tune(Options& o) {
   const std::unique_ptr<Measurer> measurer = make_queue_measurer(machine);
   TuningFile file(o.out, title_of(o, *machine));
   const std::string comment =
-      fmt::format("{}, commit {}, {}, {}", now(), CROSSDOCK_COMMIT, measurer->host(), measurer->driver());
+      fmt::format("{}, commit {}, {}, {}", now(), CROSSDOCK_COMMIT, measurer->basis.host, measurer->basis.driver);
   const auto end = SteadyClock::now() + std::chrono::seconds(o.time_limit_s);
   const auto out_of_time = [&] { return SteadyClock::now() >= end; };
   fmt::print("# {}\n# us of a call, median of {}; in brackets blocks x warps, splits_per_row\n", comment, o.repeat);
