@@ -40,6 +40,7 @@ void add_enums(CLI::App& app, const std::string& flag, std::vector<Enum>& values
     return true;
   };
   std::vector<std::string_view> usual;
+  usual.reserve(values.size());
   for (const Enum value : values) usual.push_back(names[static_cast<std::size_t>(value)]);
   app.add_option(flag, parse, fmt::format("{}: {}", help, fmt::join(names, ", ")))
       ->delimiter(',')

@@ -14,8 +14,8 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 Rate rate_of(Shared& shared, Timed what, std::int64_t bytes) {
-  std::vector<double> us;
-  for (int i = 0; i < shared.repeat; ++i) us.push_back(us_of(shared.of_ranks(what, i)));
+  std::vector<double> us(static_cast<std::size_t>(shared.repeat));
+  for (int i = 0; i < shared.repeat; ++i) us[static_cast<std::size_t>(i)] = us_of(shared.of_ranks(what, i));
   return {median(us) / 1e6, quantile(us, 0) / 1e6, bytes};
 }
 

@@ -84,6 +84,17 @@ const std::map<std::string, Field>& fields() {
   return all;
 }
 
+/// Our name of what FlyDSL calls so. Its `random` puts a token's experts on distinct ranks; `uniform` is ours for k distinct
+/// experts of all.
+std::string ours(const std::string& name) {
+  static const std::map<std::string, std::string> of_flydsl = {
+      {"float8_e4m3fn", "fp8_e4m3"}, {"float8_e4m3fnuz", "fp8_e4m3fnuz"}, {"fp4", "fp4_e2m1"},
+      {"random", "distinct_ranks"},  {"forced_hot_spot", "hot_spot"},     {"soft_hot_pe", "soft_hot"},
+      {"uniform", "random"}};
+  const auto found = of_flydsl.find(name);
+  return found == of_flydsl.end() ? name : found->second;
+}
+
 /// Reads one object.
 class CaseReader {
  public:
@@ -151,28 +162,13 @@ class CaseReader {
     }
   }
 
-  Dtype dtype(const std::string& name) const {
-    static const std::map<std::string, Dtype> of_flydsl = {
-        {"float8_e4m3fn", Dtype::fp8_e4m3}, {"float8_e4m3fnuz", Dtype::fp8_e4m3fnuz}, {"fp4", Dtype::fp4_e2m1}};
-    if (const auto found = of_flydsl.find(name); found != of_flydsl.end()) return found->second;
-    return known("dtype", name, named<Dtype>(kDtypeNames, name));
-  }
   /// What a name says, or a complaint.
   template <class Value>
   Value known(const char* key, const std::string& name, const std::optional<Value>& value) const {
     if (!value) complain("unknown {} `{}`", key, name);
     return *value;
   }
-
-  /// FlyDSL's `random` puts a token's experts on distinct ranks; `uniform` is ours for k distinct experts of all.
-  oracle::Routing routing(const std::string& name) const {
-    static const std::map<std::string, oracle::Routing> of_flydsl = {{"random", oracle::Routing::distinct_ranks},
-                                                                     {"forced_hot_spot", oracle::Routing::hot_spot},
-                                                                     {"soft_hot_pe", oracle::Routing::soft_hot},
-                                                                     {"uniform", oracle::Routing::random}};
-    if (const auto found = of_flydsl.find(name); found != of_flydsl.end()) return found->second;
-    return known("routing", name, oracle::routing_named(name));
-  }
+  Dtype dtype(const std::string& name) const { return known("dtype", name, named<Dtype>(kDtypeNames, ours(name))); }
 
   void fill_case() {
     const Attributes& a = attributes_;
@@ -186,7 +182,7 @@ class CaseReader {
     c.scale_bytes = static_cast<int>(a.scale_dim * a.scale_type_size);
     c.alignment = static_cast<int>(a.alignment);
     p.zero_padding = a.zero_padding;
-    p.routing = routing(a.routing);
+    p.routing = known("routing", a.routing, oracle::routing_named(ours(a.routing)));
     p.fill = known("fill", a.fill, oracle::fill_named(a.fill));
     p.seed = static_cast<std::uint64_t>(a.seed);
     p.second_result = true;

@@ -41,7 +41,7 @@ int member(const std::string& path, const json& value, const std::string& name, 
 }
 
 json header_of(const std::string& path, const std::string& line) {
-  const json header = json::parse(line, nullptr, false);
+  json header = json::parse(line, nullptr, false);
   if (!header.is_object() || header.value("format", json()) != kFormat)
     refuse(path, "is no trace: {} \"{}\"", kFirstLine, kFormat);
   if (const json version = header.value("version", json()); version != kVersion)
