@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The command `crossdock`. Exit codes: 0 all is well, 1 the job failed or its check did, 2 bad input.
+#include <algorithm>
+#include <cstdio>
 #include <exception>
-#include <iostream>
 
 #include "command/verbs.hpp"
 #include "crossdock/crossdock.hpp"
@@ -11,8 +12,8 @@ namespace {
 constexpr int kFailed = 1, kBadInput = 2;
 
 int complain(const std::string& what, int exit_code) {
-  std::cout.flush();
-  std::cerr << "crossdock: " << what << "\n";
+  std::fflush(stdout);
+  fmt::print(stderr, "crossdock: {}\n", what);
   return exit_code;
 }
 
@@ -21,16 +22,15 @@ int explain(const CLI::App& app, const CLI::ParseError& error) {
   if (error.get_exit_code() == 0) return app.exit(error);
   const auto used = app.get_subcommands();
   const std::string verb = used.empty() ? "" : " " + used.front()->get_name();
-  return complain(std::string(error.what()) + " (see `crossdock" + verb + " --help`)", kBadInput);
+  return complain(fmt::format("{} (see `crossdock{} --help`)", error.what(), verb), kBadInput);
 }
 
 void require_verb(const CLI::App& app, const std::string& name) {
-  std::string all;
-  for (const CLI::App* verb : app.get_subcommands([](const CLI::App*) { return true; })) {
-    if (verb->get_name() == name) return;
-    all += (all.empty() ? "" : ", ") + verb->get_name();
-  }
-  throw crossdock::tools::BadInput("there is no verb `" + name + "`; there are " + all);
+  std::vector<std::string> all;
+  for (const CLI::App* verb : app.get_subcommands([](const CLI::App*) { return true; }))
+    all.push_back(verb->get_name());
+  if (std::find(all.begin(), all.end(), name) == all.end())
+    throw crossdock::tools::BadInput("there is no verb `{}`; there are {}", name, fmt::join(all, ", "));
 }
 
 int run(int argc, char** argv) {
@@ -38,7 +38,7 @@ int run(int argc, char** argv) {
   app.set_version_flag("--version", crossdock::version());
   app.set_help_all_flag("--help-all", "Help of all verbs");
   app.require_subcommand(1);
-  for (const auto add : crossdock::tools::all_verbs()) add(app);
+  for (const auto& [place, add] : crossdock::tools::all_verbs()) add(app);
   if (argc > 1 && *argv[1] != '-') require_verb(app, argv[1]);
   try {
     app.parse(argc, argv);

@@ -29,7 +29,7 @@ def library_dir() -> str:
 
 def command() -> str:
     """The program `crossdock`."""
-    return str(_found("bin/crossdock", "command `crossdock`: CLI11 and nlohmann-json were not there when it was built"))
+    return str(_found("bin/crossdock", "command `crossdock`: CLI11, nlohmann-json and fmt were not there when it was built"))
 
 
 def peers() -> str:

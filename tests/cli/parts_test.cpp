@@ -15,9 +15,9 @@
 #include "layer/dense.hpp"
 #include "layer/router.hpp"
 #include "oracle/number.hpp"
-#include "problem/accuracy.hpp"
 #include "problem/rows.hpp"
 #include "problem/trace.hpp"
+#include "problem/verify.hpp"
 #include "ranks/ranks.hpp"
 #include "ranks/shared.hpp"
 #include "report/bench_record.hpp"
@@ -77,7 +77,7 @@ TEST(Dense, what_it_does_with_holes_and_repeated_ids) {
   const std::int32_t ids[3] = {4, -1, 4};
   const float weights[3] = {0.25f, 100.0f, 0.5f};
   const TokenInput token{reinterpret_cast<const std::byte*>(x.data()), nullptr, ids, weights};
-  model.run_expert(4, x.data(), 1, y.data());
+  model.run_expert(4, x.data(), y.data());
 
   DenseLayer(model, config, 2).run(token, reinterpret_cast<std::byte*>(out.data()));
   for (int c = 0; c < 32; ++c) ASSERT_EQ(out[c], 0.25f * y[c] + 0.5f * y[c]) << c;  // two rows of one expert
@@ -86,17 +86,22 @@ TEST(Dense, what_it_does_with_holes_and_repeated_ids) {
   for (int c = 0; c < 32; ++c) ASSERT_EQ(out[c], 0.75f * y[c]) << c;  // one row with the sum of the weights
 }
 
-TEST(Model, a_row_does_not_depend_on_the_rows_beside_it) {
+TEST(Model, two_experts_are_two_functions_and_a_product_is_the_sum_of_products) {
   const Model model({40, 24, 5, 7});
-  std::vector<float> x(3 * 40), together(3 * 40), alone(40), other(40);
-  for (int n = 0; n < 3; ++n) model.embed('a', n, &x[n * 40]);
-  model.run_expert(2, x.data(), 3, together.data());
-  for (int n = 0; n < 3; ++n) {
-    model.run_expert(2, &x[n * 40], 1, alone.data());
-    EXPECT_EQ(std::memcmp(alone.data(), &together[n * 40], sizeof(float) * 40), 0) << n;
+  std::vector<float> x(40), one(40), other(40), logits(5);
+  model.embed('a', 3, x.data());
+  model.run_expert(2, x.data(), one.data());
+  model.run_expert(3, x.data(), other.data());
+  EXPECT_NE(std::memcmp(one.data(), other.data(), sizeof(float) * 40), 0);
+  multiply(model.gate(), x.data(), logits.data());
+  for (int e = 0; e < 5; ++e) {  // one panel holds all outputs
+    float sum = 0;
+    for (int j = 0; j < 40; ++j) {
+      const float product = x[j] * model.gate().data[j * Matrix::kPanel + e];
+      sum = sum + product;
+    }
+    EXPECT_EQ(logits[e], sum) << e;
   }
-  model.run_expert(3, &x[80], 1, other.data());
-  EXPECT_NE(std::memcmp(alone.data(), other.data(), sizeof(float) * 40), 0) << "two experts are one function";
 }
 
 TEST(Rows, rounding_is_the_oracles) {
@@ -163,17 +168,6 @@ TEST(Router, refuses_groups_that_do_not_fit) {
   EXPECT_THROW(checked_router({.top_k = 5, .num_groups = 4, .top_groups = 2}, 8), BadInput);
   EXPECT_EQ(checked_router({.top_k = 8}, 8).top_groups, 8);
   EXPECT_EQ(checked_router({.top_k = 8}, 256).top_groups, 4);
-}
-
-TEST(Text, utf8) {
-  EXPECT_EQ(first_non_utf8("plain"), std::string::npos);
-  EXPECT_EQ(first_non_utf8("\xc3\xa4 \xe2\x82\xac \xf0\x9f\x98\x80"), std::string::npos);
-  EXPECT_EQ(first_non_utf8("ab\xe2\x82"), std::string::npos);  // cut off at the end
-  EXPECT_EQ(first_non_utf8("ab\xff"), 2u);
-  EXPECT_EQ(first_non_utf8("a\xc0\x80"), 1u);         // overlong
-  EXPECT_EQ(first_non_utf8("\xed\xa0\x80"), 0u);      // half of a surrogate pair
-  EXPECT_EQ(first_non_utf8("\xf4\x90\x80\x80"), 0u);  // past the last character
-  EXPECT_EQ(first_non_utf8("\xe2\x82 x"), 0u);
 }
 
 TEST(Flags, bytes) {
@@ -327,10 +321,11 @@ TEST_F(FarMemory, times_are_of_right_results_only) {
     }
     expected[1].weights.back() += 1;  // the oracle says otherwise: no time counts
     const Timing wrong_weights = measurer->open(data, expected)->time({Op::pair, Mode::graph1, {}, 2, 0});
-    EXPECT_NE(wrong_weights.wrong.find("weights of combine, rank 1: row 3"), std::string::npos) << wrong_weights.wrong;
+    EXPECT_NE(wrong_weights.wrong.find("combine, rank 1: weights of token 3 differ"), std::string::npos)
+        << wrong_weights.wrong;
     expected[1].rows.back() ^= 1;
     const Timing wrong = measurer->open(data, expected)->time({Op::pair, Mode::graph1, {}, 2, 0});
-    EXPECT_NE(wrong.wrong.find("combine, rank 1: row 3 differs"), std::string::npos) << wrong.wrong;
+    EXPECT_NE(wrong.wrong.find("combine, rank 1: token 3 column "), std::string::npos) << wrong.wrong;
   }
 }
 
@@ -369,15 +364,6 @@ TEST_F(FarMemory, lines_say_what_has_run) {
     EXPECT_EQ(line["launched_warps"], 8);
     EXPECT_EQ(line["launched_splits_per_row"], splits_per_row);
   }
-}
-
-TEST_F(FarMemory, the_first_row_that_differs_is_found) {
-  const auto machine = open_machine(BackendKind::cpu);
-  const std::uint8_t is[] = {1, 2, 3, 4, 5, 6}, should[] = {3, 4, 1, 2};
-  const std::int64_t index[] = {1, 0, -1}, other[] = {1, 1, -1};
-  EXPECT_EQ(machine->first_different_row(is, should, index, 3, 2), -1);
-  EXPECT_EQ(machine->first_different_row(is, should, other, 3, 2), 1);
-  EXPECT_EQ(machine->first_different_row(is, should, nullptr, 2, 2), 0);
 }
 
 }  // namespace

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 
-#include "jobs/pattern_rates.hpp"
 #include "report/bench_record.hpp"
 
 namespace crossdock::tools {
@@ -74,15 +73,11 @@ TEST(Pattern, RoutingsThatFavourExpertsAreKnown) {
 /// Says of every pattern that it is copied at so many GB/s as its busiest bytes, and counts.
 class Counting : public Measurer {
  public:
+  Counting() : Measurer({}) {}
   double pattern_gbps(const Traffic& bytes) override {
     ++asked;
     return static_cast<double>(bytes.busiest());
   }
-  std::string host() const override { return {}; }
-  std::string driver() const override { return {}; }
-  Mode usual_mode() const override { return Mode::eager; }
-  std::string limit_name() const override { return {}; }
-  bool limit_is_of_link() const override { return true; }
   std::unique_ptr<Bench> open(const Data&, const std::vector<oracle::RankResult>&) override { return nullptr; }
   std::vector<Limit> limits(int) override { return {}; }
   double signal_us(int) override { return 0; }
@@ -92,15 +87,14 @@ class Counting : public Measurer {
 
 TEST(Pattern, IsMeasuredOnceInARun) {
   Counting measurer;
-  PatternRates rates(measurer);
   Traffic there(2), more(2);
   there.add(0, 1, 300), more.add(0, 1, 500);
-  EXPECT_EQ(rates.gbps({there}), 300);
-  EXPECT_EQ(rates.gbps({there, more}), 400) << "one ns each, for 800 bytes";
-  EXPECT_EQ(rates.gbps({there.returned()}), 300);
-  EXPECT_EQ(rates.gbps({more}), 500);
+  EXPECT_EQ(measurer.patterns_gbps({there}), 300);
+  EXPECT_EQ(measurer.patterns_gbps({there, more}), 400) << "one ns each, for 800 bytes";
+  EXPECT_EQ(measurer.patterns_gbps({there.returned()}), 300);
+  EXPECT_EQ(measurer.patterns_gbps({more}), 500);
   EXPECT_EQ(measurer.asked, 3) << "there, more, and back";
-  EXPECT_EQ(rates.gbps({there, Traffic(2)}), 0) << "one is not measured";
+  EXPECT_EQ(measurer.patterns_gbps({there, Traffic(2)}), 0) << "one is not measured";
 }
 
 }  // namespace

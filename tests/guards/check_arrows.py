@@ -81,7 +81,7 @@ TOOLS = {
     "problem": ["command/*", "machine/*", "ranks/*"],
     "jobs": ["command/*", "machine/*", "ranks/*", "problem/*"],
     "layer": ["command/*", "machine/*", "ranks/*", "problem/*"],
-    "report": ["command/*", "jobs/*"],
+    "report": ["command/*", "machine/*", "problem/*", "jobs/*"],
     "verbs": ["command/*", "machine/*", "ranks/*", "problem/*", "jobs/*", "layer/*", "report/*"],
 }
 FREE = ("tools", "bench", "examples", "python")  # may use libraries of theirs

@@ -59,7 +59,6 @@ struct Words {
   void poll() const { m.pause(); }
 };
 
-void must_reach_all(int, const tools::gpu::Search&) {}
 void must_reach_all(int, const tools::gpu::Nothing&) {}
 void must_reach_all(int device, const tools::gpu::Site& site) {
   for (int d = 0; d < site.count; ++d) must_reach(device, site.to[d], d), must_reach(device, site.from[d], d);

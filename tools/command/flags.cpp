@@ -3,20 +3,18 @@
 
 #include <cctype>
 #include <cmath>
-#include <cstdio>
 #include <cstdlib>
+#include <map>
 
 #include "command/failures.hpp"
 
 namespace crossdock::tools {
 
 void add_shape_flags(CLI::App& app, Config& config, int& num_ranks) {
-  app.add_option("--ranks", num_ranks, "Ranks of the group")->check(CLI::Range(1, kMaxRanks))->capture_default_str();
-  app.add_option("--hidden", config.hidden, "Elements per row")->check(CLI::Range(1, 1 << 20))->capture_default_str();
-  app.add_option("--experts", config.num_experts, "Experts of the whole group")
-      ->check(CLI::Range(1, 1 << 16))
-      ->capture_default_str();
-  app.add_option("--topk", config.top_k, "Experts per token")->check(CLI::Range(1, kMaxTopk))->capture_default_str();
+  add_number(app, "--ranks", num_ranks, 1, kMaxRanks, "Ranks of the group");
+  add_number(app, "--hidden", config.hidden, 1, 1 << 20, "Elements per row");
+  add_number(app, "--experts", config.num_experts, 1, 1 << 16, "Experts of the whole group");
+  add_number(app, "--topk", config.top_k, 1, kMaxTopk, "Experts per token");
 }
 
 void add_row_flags(CLI::App& app, Config& config) {
@@ -36,7 +34,7 @@ void add_device_flag(CLI::App& app, std::vector<int>& devices) {
 }
 
 void require_support(const Config& config, int num_ranks) {
-  if (const Support support = supports(config, num_ranks); !support) throw BadInput(support.reason);
+  if (const Support support = supports(config, num_ranks); !support) throw BadInput("{}", support.reason);
 }
 
 std::uint64_t bytes_from(const std::string& text) {
@@ -52,7 +50,7 @@ std::uint64_t bytes_from(const std::string& text) {
   const auto found = kUnits.find(unit);
   const double bytes = found == kUnits.end() ? -1.0 : number * found->second;
   if (end == text.c_str() || !std::isfinite(bytes) || bytes < 1 || bytes > 0x1p62)
-    throw BadInput("`" + text + "` is no number of bytes; write e.g. 4096, 512MiB or 24GiB");
+    throw BadInput("`{}` is no number of bytes; write e.g. 4096, 512MiB or 24GiB", text);
   return static_cast<std::uint64_t>(bytes);
 }
 
@@ -60,9 +58,7 @@ std::string bytes_text(double bytes) {
   const char* const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
   std::size_t unit = 0;
   while (bytes >= 1024 && unit + 1 < std::size(units)) bytes /= 1024, ++unit;
-  char text[48];
-  std::snprintf(text, sizeof text, unit ? "%.2f %s" : "%.0f %s", bytes, units[unit]);
-  return text;
+  return fmt::format("{:.{}f} {}", bytes, unit ? 2 : 0, units[unit]);
 }
 
 std::string grouped(std::int64_t n) {

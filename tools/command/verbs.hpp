@@ -3,7 +3,7 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
-#include <vector>
+#include <map>
 
 #include "command/failures.hpp"
 
@@ -12,13 +12,15 @@ namespace crossdock::tools {
 /// Adds a subcommand and gives it a callback. The callback prints its result on stdout and throws what went wrong.
 using AddVerb = void (*)(CLI::App& app);
 
-/// `static const Verb verb{20, add_bench};` in bench.cpp is all that the verb `bench` needs to be known.
-class Verb {
- public:
-  Verb(int place_in_help, AddVerb add);
-};
+/// All verbs by their place in the help. Made on first use, for verbs register before main.
+inline std::multimap<int, AddVerb>& all_verbs() {
+  static std::multimap<int, AddVerb> verbs;
+  return verbs;
+}
 
-/// All verbs, by their place in the help.
-std::vector<AddVerb> all_verbs();
+/// `static const Verb verb{20, add_bench};` in bench.cpp is all that the verb `bench` needs to be known.
+struct Verb {
+  Verb(int place_in_help, AddVerb add) { all_verbs().emplace(place_in_help, add); }
+};
 
 }  // namespace crossdock::tools

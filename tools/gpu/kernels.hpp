@@ -8,16 +8,8 @@
 
 namespace crossdock::tools::gpu {
 
-inline constexpr int kSearchThreads = 256, kMoveThreads = 512, kWordThreads = 64;
+inline constexpr int kMoveThreads = 512, kWordThreads = 64;
 inline constexpr int kMaxDevices = 8, kRowBytes = 14336, kShortRowBytes = 7168;
-
-/// Arguments: finds the first row in which `is` differs from its row of `should`; `*first` must hold the largest value.
-struct Search {
-  const void *is, *should;
-  const std::int64_t* index;
-  std::int64_t num_rows, row_bytes;
-  std::uint64_t* first;
-};
 
 /// How much a measurement does: rows of kRowBytes, or twice as many short ones, and passes over them, rounds of latencies.
 struct Work {
@@ -50,8 +42,6 @@ struct Nothing {};
 
 /* name, arguments, most threads of a block */
 #define XD_GPU_KERNELS(X)                \
-  X(find_words, Search, kSearchThreads)  \
-  X(find_bytes, Search, kSearchThreads)  \
   X(push, Site, kMoveThreads)            \
   X(push_short, Site, kMoveThreads)      \
   X(pull, Site, kMoveThreads)            \

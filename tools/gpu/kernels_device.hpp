@@ -7,27 +7,6 @@
 
 namespace crossdock::tools::gpu {
 
-/// A block takes a row at a time, `Unit` by `Unit`.
-template <class Unit, class G>
-XD_BODY void find(G g, const Search& s) {
-  const Unit *is = static_cast<const Unit*>(s.is), *should = static_cast<const Unit*>(s.should);
-  const std::int64_t units = s.row_bytes / static_cast<std::int64_t>(sizeof(Unit));
-  for (std::int64_t row = g.block(); row < s.num_rows; row += g.num_blocks()) {
-    const std::int64_t of = s.index ? s.index[row] : row;
-    if (of < 0) continue;
-    for (std::int64_t i = g.thread(); i < units; i += g.num_threads())
-      if (is[row * units + i] != should[of * units + i]) g.lower(s.first, static_cast<std::uint64_t>(row));
-  }
-}
-template <class G>
-XD_BODY void find_words(G g, const Search& s) {
-  find<std::uint64_t>(g, s);
-}
-template <class G>
-XD_BODY void find_bytes(G g, const Search& s) {
-  find<std::uint8_t>(g, s);
-}
-
 template <class G>
 XD_BODY void pass_gate(G g, const Site& site) {
   if (g.thread() == 0) {

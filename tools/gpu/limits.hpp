@@ -5,12 +5,14 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
+#include <memory>
 #include <thread>
 #include <vector>
 
 #include "gpu/methods.hpp"
 #include "gpu/runtime.hpp"
 #include "machine/machine.hpp"
+#include "machine/times.hpp"
 #include "machine/traffic.hpp"
 
 namespace crossdock::tools::gpu {
@@ -25,7 +27,7 @@ class Bed {
  public:
   using Stream = typename R::Stream;
 
-  Bed(const std::vector<int>& devices, const Work& work) : devices_(devices), streams_(devices.size()) {
+  Bed(const std::vector<int>& devices, const Work& work) : devices_(devices) {
     all_.work = work;
     check<R>(R::GetDevice(&before_), "asking for the current device");
     check<R>(R::malloc_host(reinterpret_cast<void**>(&gate_), sizeof *gate_), "pinned memory");
@@ -35,16 +37,16 @@ class Bed {
         if (other != devices_[d] && R::DeviceEnablePeerAccess(other, 0) != typename R::Error{}) (void)R::GetLastError();
       for (void** data : memory_of(d))
         check<R>(R::malloc_for_peers(data, data == memory_of(d)[2] ? sizeof(Clock) : bytes()), "memory for --limits");
-      check<R>(R::StreamCreateWithFlags(&streams_[d], R::kNonBlocking), "creating a stream");
-      check<R>(R::MemsetAsync(all_.from[d], d + 1, bytes(), streams_[d]), "filling");
-      check<R>(R::StreamSynchronize(streams_[d]), "filling");
+      queues_.push_back(std::make_unique<GpuQueue<R>>());
+      check<R>(R::MemsetAsync(all_.from[d], d + 1, bytes(), stream(d)), "filling");
+      queues_[d]->synchronize();
       check<R>(R::load_kernels(devices_[d]), "loading kernels");
     }
   }
   ~Bed() {
     for (int d = 0; d < count(); ++d) {
       (void)R::SetDevice(devices_[d]);
-      (void)R::StreamDestroy(streams_[d]);
+      queues_[d].reset();
       for (void** data : memory_of(d)) (void)R::Free(*data);
     }
     (void)R::free_host(gate_);
@@ -64,22 +66,22 @@ class Bed {
     for (int d = 0; d < count(); ++d) {
       const Clock fresh{~std::uint64_t{0}, 0};
       use(d);
-      check<R>(R::MemsetAsync(all_.to[d], 0, kMaxDevices * sizeof(std::uint64_t), streams_[d]), "preparing");
-      check<R>(R::MemcpyAsync(clocks_[d], &fresh, sizeof fresh, R::kCopy, streams_[d]), "preparing");
+      check<R>(R::MemsetAsync(all_.to[d], 0, kMaxDevices * sizeof(std::uint64_t), stream(d)), "preparing");
+      check<R>(R::MemcpyAsync(clocks_[d], &fresh, sizeof fresh, R::kCopy, stream(d)), "preparing");
       check<R>(R::DeviceSynchronize(), "preparing");
     }
     for (int d = 0; d < count(); ++d) {
       use(d);
-      launch(site_of(d), streams_[d]);
+      launch(site_of(d), stream(d));
     }
     std::this_thread::sleep_for(std::chrono::milliseconds(1));  // all are at the gate
     *static_cast<volatile std::uint64_t*>(gate_) = 1;
     std::uint64_t slowest = 0;
     for (int d = 0; d < count(); ++d) {
       Clock clock{};
-      check<R>(R::StreamSynchronize(streams_[d]), "measuring");
-      check<R>(R::MemcpyAsync(&clock, clocks_[d], sizeof clock, R::kCopy, streams_[d]), "reading a clock");
-      check<R>(R::StreamSynchronize(streams_[d]), "reading a clock");
+      queues_[d]->synchronize();
+      check<R>(R::MemcpyAsync(&clock, clocks_[d], sizeof clock, R::kCopy, stream(d)), "reading a clock");
+      queues_[d]->synchronize();
       slowest = std::max(slowest, clock.end - clock.begin);
     }
     return static_cast<double>(slowest) / 1e3;
@@ -130,47 +132,41 @@ class Bed {
       for (const Stream stream : streams) check<R>(R::StreamSynchronize(stream), "copying to a peer");
     };
     copy();
-    const auto began = std::chrono::steady_clock::now();
+    const auto began = SteadyClock::now();
     copy();
-    const std::chrono::duration<double, std::micro> us = std::chrono::steady_clock::now() - began;
+    const double us = us_since(began);
     for (const Stream stream : streams) (void)R::StreamDestroy(stream);
-    return static_cast<double>(bytes()) * work().passes / us.count() / 1e3;
+    return static_cast<double>(bytes()) * work().passes / us / 1e3;
   }
 
   /// A graph of kernels in each of which all devices meet once: µs each, of the slowest device, median. Behind one gate, so
   /// that no device waits for the host.
   double meeting_kernel_us() {
     constexpr int kKernels = 20, kReplays = 21;
-    std::vector<Timed> timed;
-    timed.reserve(count());
-    for (int d = 0; d < count(); ++d) timed.push_back(timed_graph(d, kKernels, Kernel::one_barrier, site_of(d)));
+    for (int d = 0; d < count(); ++d) record(d, kKernels, Kernel::one_barrier, site_of(d));
     std::vector<double> us;
     for (int i = 0; i < kReplays; ++i) {
       slowest_us([&](Site site, Stream stream) {
         site.work.rounds = 1;
         check<R>(R::launch(Kernel::barriers, 1, R::kWidth, stream, &site), "launching a measurement");
-        enqueue(timed[static_cast<std::size_t>(site.me)], stream);
+        replay(site.me);
       });
       double slowest = 0;
-      for (const Timed& t : timed) slowest = std::max(slowest, us_of(t));
+      for (int d = 0; d < count(); ++d) slowest = std::max(slowest, us_of_graph(d));
       us.push_back(slowest / kKernels);
     }
-    for (const Timed& t : timed) destroy(t);
-    std::nth_element(us.begin(), us.begin() + kReplays / 2, us.end());
-    return us[kReplays / 2];
+    return median(us);
   }
 
   /// A graph of empty kernels on the first device, µs each.
   double empty_kernel_us() {
     constexpr int kKernels = 200;
-    const Timed timed = timed_graph(0, kKernels, Kernel::nothing, Nothing{});
+    record(0, kKernels, Kernel::nothing, Nothing{});
     for (int i = 0; i < 2; ++i) {  // the first warms up
-      enqueue(timed, streams_[0]);
-      check<R>(R::StreamSynchronize(streams_[0]), "launching a graph");
+      replay(0);
+      queues_[0]->synchronize();
     }
-    const double us = us_of(timed) / kKernels;
-    destroy(timed);
-    return us;
+    return us_of_graph(0) / kKernels;
   }
 
   /// What an empty kernel costs the thread that launches it, µs, median; the queue is never full. `marked`: with an event behind
@@ -183,18 +179,16 @@ class Bed {
     use(0);
     check<R>(R::EventCreate(&mark), "an event");
     for (int i = 0; i < kRounds; ++i) {
-      const auto began = std::chrono::steady_clock::now();
+      const auto began = SteadyClock::now();
       for (int k = 0; k < kLaunches; ++k) {
-        check<R>(R::launch(Kernel::nothing, 1, R::kWidth, streams_[0], &nothing), "launching a measurement");
-        if (marked) check<R>(R::EventRecord(mark, streams_[0]), "an event");
+        check<R>(R::launch(Kernel::nothing, 1, R::kWidth, stream(0), &nothing), "launching a measurement");
+        if (marked) check<R>(R::EventRecord(mark, stream(0)), "an event");
       }
-      us.push_back(std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - began).count() /
-                   kLaunches);
-      check<R>(R::StreamSynchronize(streams_[0]), "launching a measurement");
+      us.push_back(us_since(began) / kLaunches);
+      queues_[0]->synchronize();
     }
     (void)R::EventDestroy(mark);
-    std::nth_element(us.begin(), us.begin() + kRounds / 2, us.end());
-    return us[kRounds / 2];
+    return median(us);
   }
 
  private:
@@ -205,39 +199,20 @@ class Bed {
     return best;
   }
 
-  /// A graph of the same kernel many times, and the events around it.
-  struct Timed {
-    typename R::GraphExec exec = nullptr;
-    typename R::Event marks[2] = {};
-  };
+  /// Records a graph of the same kernel many times; us_of_graph() is of its last replay between marks.
   template <class Arguments>
-  Timed timed_graph(int d, int kernels, Kernel kernel, const Arguments& arguments) {
-    Timed timed;
-    typename R::Graph graph = nullptr;
+  void record(int d, int kernels, Kernel kernel, const Arguments& arguments) {
     use(d);
-    check<R>(R::StreamBeginCapture(streams_[d], R::kCaptureMode), "capturing");
-    for (int i = 0; i < kernels; ++i) check<R>(R::launch(kernel, 1, R::kWidth, streams_[d], &arguments), "capturing");
-    check<R>(R::StreamEndCapture(streams_[d], &graph), "capturing");
-    check<R>(R::GraphInstantiateWithFlags(&timed.exec, graph, 0), "instantiating a graph");
-    (void)R::GraphDestroy(graph);
-    check<R>(R::upload(timed.exec, streams_[d]), "uploading a graph");
-    for (auto& mark : timed.marks) check<R>(R::EventCreate(&mark), "an event");
-    return timed;
+    queues_[d]->begin_capture();
+    for (int i = 0; i < kernels; ++i) check<R>(R::launch(kernel, 1, R::kWidth, stream(d), &arguments), "capturing");
+    queues_[d]->end_capture();
   }
-  static void enqueue(const Timed& timed, Stream stream) {
-    check<R>(R::EventRecord(timed.marks[0], stream), "an event");
-    check<R>(R::GraphLaunch(timed.exec, stream), "launching a graph");
-    check<R>(R::EventRecord(timed.marks[1], stream), "an event");
+  void replay(int d) {
+    queues_[d]->mark(0);
+    queues_[d]->replay();
+    queues_[d]->mark(1);
   }
-  static double us_of(const Timed& timed) {
-    float ms = 0;
-    check<R>(R::EventElapsedTime(&ms, timed.marks[0], timed.marks[1]), "an event");
-    return static_cast<double>(ms) * 1e3;
-  }
-  static void destroy(const Timed& timed) {
-    for (const auto mark : timed.marks) (void)R::EventDestroy(mark);
-    (void)R::GraphExecDestroy(timed.exec);
-  }
+  double us_of_graph(int d) { return queues_[d]->us_between(0, 1); }
 
   Site site_of(int d) const {
     Site site = all_;
@@ -247,6 +222,7 @@ class Bed {
     site.count = count();
     return site;
   }
+  Stream stream(int d) const { return queues_[d]->stream(); }
   void use(int d) { check<R>(R::SetDevice(devices_[d]), "choosing a device"); }
   std::array<void**, 3> memory_of(int d) {
     return {reinterpret_cast<void**>(&all_.from[d]), reinterpret_cast<void**>(&all_.to[d]),
@@ -254,7 +230,7 @@ class Bed {
   }
 
   std::vector<int> devices_;
-  std::vector<Stream> streams_;
+  std::vector<std::unique_ptr<GpuQueue<R>>> queues_;
   Site all_{};
   Clock* clocks_[kMaxDevices] = {};
   std::uint64_t* gate_ = nullptr;

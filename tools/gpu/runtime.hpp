@@ -9,9 +9,11 @@
 #include <mutex>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "gpu/kernels.hpp"
+#include "machine/machine.hpp"
 
 #define XD_RUNTIME_FUNCTIONS(X)   \
   X(GetDeviceCount)               \
@@ -118,6 +120,47 @@ class Streams {
   std::mutex mutex_;
   std::map<int, std::vector<typename R::Stream>> idle_;  // live as long as the process
   std::map<typename R::Stream, int> device_of_;
+};
+
+/// A stream for the calls of a rank, or for measurements, of the device that is current when it is made.
+template <class R>
+class GpuQueue : public Queue {
+ public:
+  GpuQueue() : stream_(Streams<R>::of_ranks().take()) {}
+  ~GpuQueue() override {
+    if (graph_) (void)R::GraphExecDestroy(graph_);
+    for (const auto event : marks_) (void)R::EventDestroy(event);
+    Streams<R>::of_ranks().restore_device(stream_);
+  }
+  typename R::Stream stream() const { return stream_; }
+  StreamHandle handle() override { return stream_; }
+  void synchronize() override { check<R>(R::StreamSynchronize(stream_), "waiting for a stream"); }
+  void begin_capture() override { check<R>(R::StreamBeginCapture(stream_, R::kCaptureMode), "beginning a capture"); }
+  void end_capture() override {
+    typename R::Graph captured = nullptr;
+    check<R>(R::StreamEndCapture(stream_, &captured), "ending a capture");
+    if (graph_) check<R>(R::GraphExecDestroy(std::exchange(graph_, nullptr)), "destroying a graph");
+    const auto error = R::GraphInstantiateWithFlags(&graph_, captured, 0);
+    (void)R::GraphDestroy(captured);
+    check<R>(error, "instantiating a graph");
+    check<R>(R::upload(graph_, stream_), "uploading a graph");
+    synchronize();
+  }
+  void replay() override { check<R>(R::GraphLaunch(graph_, stream_), "launching a graph"); }
+  void mark(int idx) override {
+    while (marks_.size() <= static_cast<std::size_t>(idx)) check<R>(R::EventCreate(&marks_.emplace_back()), "an event");
+    check<R>(R::record(marks_[static_cast<std::size_t>(idx)], stream_), "recording an event");
+  }
+  double us_between(int first, int last) override {
+    float ms = 0;
+    check<R>(R::EventElapsedTime(&ms, marks_.at(first), marks_.at(last)), "reading events");
+    return static_cast<double>(ms) * 1e3;
+  }
+
+ private:
+  typename R::Stream stream_;
+  typename R::GraphExec graph_ = nullptr;
+  std::vector<typename R::Event> marks_;
 };
 
 }  // namespace crossdock::tools::gpu

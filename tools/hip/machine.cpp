@@ -2,7 +2,6 @@
 #include "gpu/gpu_machine.hpp"
 
 #include "hip/runtime.hpp"
-#include "machine/machines.hpp"
 
 namespace crossdock::tools::hip {
 

@@ -3,19 +3,15 @@
 // again for the oracle.
 #include "jobs/check_run.hpp"
 
-#include <sys/wait.h>
-#include <unistd.h>
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <cstdio>
-#include <cstring>
-#include <functional>
-#include <random>
 
-#include "jobs/bench_rank.hpp"
-#include "machine/pages.hpp"
+#include "machine/rank_memory.hpp"
+#include "machine/times.hpp"
 #include "problem/verify.hpp"
-#include "ranks/rank_threads.hpp"
+#include "ranks/ranks.hpp"
 
 namespace crossdock::tools {
 namespace {
@@ -108,64 +104,30 @@ void run_rank(Site& site, int rank, Machine& machine, Group group) {
 }
 
 /// A rank on a machine of its own: in a forked process there is no other.
-void start_rank(Site& site, int rank, const std::function<Group(const GroupOptions&)>& join) {
-  const std::shared_ptr<Machine> machine = open_machine(site.options.backend, site.options.devices);
-  machine->use(rank);
-  GroupOptions group = group_options(*machine, rank);
-  group.deadline = site.options.deadline;
-  run_rank(site, rank, *machine, join(group));
+void start_rank(Site& site, int rank, const Meeting& meeting) {
+  try {
+    const std::shared_ptr<Machine> machine = open_machine(site.options.backend, site.options.devices);
+    machine->use(rank);
+    GroupOptions options = group_options(*machine, rank);
+    options.deadline = site.options.deadline;
+    run_rank(site, rank, *machine, meeting.join(rank, options));
+  } catch (const std::exception& error) {
+    leave(site, rank, error.what());
+  }
 }
 
-void run_threads(Site& site) {
+void run_all_ranks(Site& site) {
   const int num_ranks = site.data.problem.shape.num_ranks;
-  const ThreadTeam team(num_ranks);
-  RankThreads(num_ranks).run([&](int rank) {
-    try {
-      start_rank(site, rank, [&](const GroupOptions& options) { return Group::join(team, rank, options); });
-    } catch (const std::exception& error) {
-      leave(site, rank, error.what());
-    }
-  });
-}
-
-[[noreturn]] void be_process(Site& site, int rank, const std::string& name) {
-  try {
-    start_rank(site, rank, [&](const GroupOptions& options) {
-      return Group::rendezvous(name, rank, site.data.problem.shape.num_ranks, options);
-    });
-  } catch (const std::exception& error) {
-    leave(site, rank, error.what());
-  }
-  ::_exit(0);
-}
-
-void run_processes(Site& site) {
-  std::random_device random;
-  const std::string name = "check-" + std::to_string(random()) + "-" + std::to_string(random());
-  std::vector<pid_t> children;
-  for (int rank = 0; rank < site.data.problem.shape.num_ranks; ++rank) {
-    const pid_t child = ::fork();
-    if (child == 0) be_process(site, rank, name);
-    if (child < 0) throw std::runtime_error("fork of rank " + std::to_string(rank) + " failed");
-    children.push_back(child);
-  }
-  for (std::size_t rank = 0; rank < children.size(); ++rank) {
-    int status = 0;
-    ::waitpid(children[rank], &status, 0);
-    if (WIFSIGNALED(status))
-      leave(site, static_cast<int>(rank), "the process was ended by signal " + std::to_string(WTERMSIG(status)));
-  }
-}
-
-/// One rank here, the others elsewhere.
-void run_one(Site& site, int rank, const std::string& meeting) {
-  try {
-    start_rank(site, rank, [&](const GroupOptions& options) {
-      return Group::rendezvous(meeting, rank, site.data.problem.shape.num_ranks, options);
-    });
-  } catch (const std::exception& error) {
-    leave(site, rank, error.what());
-  }
+  const Meeting meeting(num_ranks, site.options.processes);
+  Watch watch;
+  watch.allow(site.options.deadline);
+  const auto run = site.options.processes ? run_as_processes : run_as_threads;
+  const auto body = [&](int rank) {
+    start_rank(site, rank, meeting);
+    return true;
+  };
+  for (const Ending& ending : run(num_ranks, body, watch))
+    if (!ending.why.empty()) leave(site, ending.rank, ending.why);
 }
 
 std::string first_wrong(const Site& site) {
@@ -174,7 +136,7 @@ std::string first_wrong(const Site& site) {
   for (int rank = first; rank < end; ++rank)
     if (site.of(rank).why[0]) return site.of(rank).why;
   for (int rank = first; rank < end; ++rank)
-    if (!site.of(rank).done) return "rank " + std::to_string(rank) + " did not finish";
+    if (!site.of(rank).done) return fmt::format("rank {} did not finish", rank);
   const std::vector<oracle::RankResult> expected = expected_results(site.data);
   for (int rank = first; rank < end; ++rank) {
     std::string why =
@@ -195,12 +157,12 @@ Verdict check_problem(const Problem& problem, const CheckOptions& options) {
   }
   const Data data(problem);
   Site site(data, options);
-  const auto start = std::chrono::steady_clock::now();
-  if (options.rank >= 0)
-    run_one(site, options.rank, options.meeting);
+  const auto start = SteadyClock::now();
+  if (options.rank >= 0)  // the others are elsewhere
+    start_rank(site, options.rank, Meeting(problem.shape.num_ranks, options.meeting));
   else
-    options.processes ? run_processes(site) : run_threads(site);
-  verdict.run_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    run_all_ranks(site);
+  verdict.run_seconds = us_since(start) / 1e6;
   verdict.rows_received = rows_received(data);
   for (const oracle::RankAnswer& answer : data.answers) verdict.rows_dropped += answer.rows_needed - answer.num_rows;
   verdict.why = first_wrong(site);

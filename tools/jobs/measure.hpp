@@ -2,6 +2,7 @@
 // How `crossdock bench` asks a machine for times. One Measurer per machine; axes, tables and files know only this.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -66,25 +67,45 @@ class Bench {
   virtual Timing time(const Run& run) = 0;
 };
 
+/// What figures are taken on, and how.
+struct Basis {
+  std::string host, driver;  // number and model of its processors, never a machine's name
+  Mode usual_mode;
+  std::string limit_name;  // what `limit_gbps` is
+  bool limit_is_of_link;   // it is about what crosses between ranks; else about a rank's memory
+};
+
 class Measurer {
  public:
+  explicit Measurer(Basis of) : basis(std::move(of)) {}
   virtual ~Measurer() = default;
-  /// What the figures were taken on: number and model of its processors, never a machine's name.
-  virtual std::string host() const = 0;
-  virtual std::string driver() const = 0;
-  virtual Mode usual_mode() const = 0;
-  /// What `limit_gbps` is, for the head of a table.
-  virtual std::string limit_name() const = 0;
-  /// Whether it is about what crosses between ranks; else about a rank's memory.
-  virtual bool limit_is_of_link() const = 0;
   /// `expected` is the oracle's answer to combine. Both outlive the bench.
   virtual std::unique_ptr<Bench> open(const Data& data, const std::vector<oracle::RankResult>& expected) = 0;
   virtual std::vector<Limit> limits(int num_ranks) = 0;
+  /// What ranks need to hear of one another, without any bytes; 0: not measured.
+  virtual double signal_us(int num_ranks) = 0;
+  /// Of bare copies in one pattern after the other: the busiest bytes of each, over the time of all. Each is measured once. 0: one
+  /// is not measured.
+  double patterns_gbps(const std::vector<Traffic>& patterns) {
+    double bytes = 0, ns = 0;  // 1 GB/s is a byte per ns
+    for (const Traffic& pattern : patterns) {
+      const auto [known, is_new] = known_.try_emplace(pattern.amounts());
+      if (is_new) known->second = pattern_gbps(pattern);
+      if (known->second <= 0) return 0;
+      bytes += static_cast<double>(pattern.busiest());
+      ns += static_cast<double>(pattern.busiest()) / known->second;
+    }
+    return ns > 0 ? bytes / ns : 0;
+  }
+
+  const Basis basis;
+
+ private:
   /// GB/s through the busier direction of the busiest rank, while all ranks copy to one another shares of these bytes and do
   /// nothing else; 0: nothing crosses, or not measured.
   virtual double pattern_gbps(const Traffic& bytes) = 0;
-  /// What ranks need to hear of one another, without any bytes; 0: not measured.
-  virtual double signal_us(int num_ranks) = 0;
+
+  std::map<std::vector<std::int64_t>, double> known_;
 };
 
 /// `copy_bytes`: source and destination of memcpy, all threads together; more than the caches hold.

@@ -11,22 +11,11 @@
 namespace crossdock::tools {
 namespace {
 
-/// Half the spacing of the values of `dtype` just above 1.
+/// Half the spacing of the values of `dtype` just above 1: the most that rounding to nearest even takes away from there.
 double half_spacing(Dtype dtype) {
-  switch (dtype) {
-    case Dtype::f32:
-      return 0x1p-24;
-    case Dtype::f16:
-      return 0x1p-11;
-    case Dtype::bf16:
-      return 0x1p-8;
-    case Dtype::fp8_e4m3:
-    case Dtype::fp8_e4m3fnuz:
-      return 0x1p-4;
-    case Dtype::fp4_e2m1:
-      return 0x1p-2;
-  }
-  return 1;
+  float half = 1;
+  while (rounded(dtype, 1 + half) != 1) half /= 2;
+  return half;
 }
 
 }  // namespace
@@ -51,7 +40,7 @@ void DenseLayer::add_rank(const TokenInput& token, int rank) {
       for (int i = j; i < config_.top_k; ++i)
         if (token.ids[i] == id) weight = weight + token.weights[i];
     }
-    model_.run_expert(id, input_.data(), 1, output_.data());
+    model_.run_expert(id, input_.data(), output_.data());
     for (std::size_t c = 0; c < partial_.size(); ++c) {
       const float value = by_expert ? rounded(config_.combine_dtype, output_[c]) : output_[c];
       const float product = weight * value;
@@ -84,7 +73,7 @@ void DenseLayer::run_f64(const float* x, const TokenInput& token, double* out) {
   std::fill_n(out, input64_.size(), 0.0);
   for (int j = 0; j < config_.top_k; ++j) {
     if (!routed(token.ids[j])) continue;
-    model_.run_expert(token.ids[j], input64_.data(), 1, output64_.data());
+    model_.run_expert(token.ids[j], input64_.data(), output64_.data());
     for (std::size_t c = 0; c < output64_.size(); ++c) out[c] += static_cast<double>(token.weights[j]) * output64_[c];
   }
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a rank does between dispatch and combine: its experts run over the received rows, grouped by expert.
+// What a rank does between dispatch and combine: its experts run over the received rows. The host must be able to read all
+// pointers.
 #pragma once
 
 #include <cstdint>
@@ -7,26 +8,17 @@
 
 #include "crossdock/exchange.hpp"
 #include "layer/model.hpp"
-#include "ranks/progress.hpp"
 
 namespace crossdock::tools {
 
-struct ExpertStep {
-  const Model& model;
-  const Config& config;
-  RankProgress& progress;
+/// token_major: `out` row n = sum over row n's ids that are local, in id order, of weight * expert(row n), in f32, rounded to
+/// combine_dtype.
+void run_experts(const Model& model, const Config& config, const TokenRows& rows, std::int64_t num_rows,
+                 std::byte* out);
 
-  /// token_major: `out` row n = sum over row n's ids that are local, in id order, of weight * expert(row n), in f32,
-  /// rounded to combine_dtype. All pointers of `rows` must be readable by the host.
-  void run(const TokenRows& rows, std::int64_t num_rows, std::byte* out) const;
-
-  /// expert_major and contiguous: `out` row n = expert(row n), rounded to combine_dtype. combine applies the weights.
-  void run(const ExpertRows& rows, const std::int32_t* counts, int first_expert, int num_local_experts,
-           std::byte* out) const;
-
- private:
-  void run_chunk(const TokenRows& rows, std::int64_t begin, std::int64_t end, std::byte* out) const;
-};
+/// expert_major and contiguous: `out` row n = expert(row n), rounded to combine_dtype. combine applies the weights.
+void run_experts(const Model& model, const Config& config, const ExpertRows& rows, std::span<const std::int32_t> counts,
+                 int first_expert, std::byte* out);
 
 /// The expert_capacity that a routing needs, on the rank that needs most. `ids` are those of all ranks, [tokens][k].
 std::int64_t fitted_expert_capacity(const Config& config, int num_ranks, std::span<const std::int32_t> ids);

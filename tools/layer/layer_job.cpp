@@ -3,11 +3,11 @@
 #include "layer/layer_job.hpp"
 
 #include <algorithm>
-#include <fstream>
 #include <numeric>
 
 #include "command/failures.hpp"
 #include "command/flags.hpp"
+#include "machine/pages.hpp"
 #include "problem/rows.hpp"
 
 namespace crossdock::tools {
@@ -26,15 +26,6 @@ std::vector<int> tokens_of(const LayerOptions& o, std::int64_t text_bytes) {
   return tokens;
 }
 
-/// Bytes that the machine can still give, or the largest number if it does not say.
-std::uint64_t available_bytes() {
-  std::ifstream file("/proc/meminfo");
-  std::string name, unit;
-  for (std::uint64_t kib = 0; file >> name >> kib; std::getline(file, unit))
-    if (name == "MemAvailable:") return kib << 10;
-  return ~std::uint64_t{0};
-}
-
 /// Refuses what cannot fit, before the system starts to swap or to kill.
 void require_memory(const LayerJob& job) {
   const Config& c = job.options.config;
@@ -48,11 +39,12 @@ void require_memory(const LayerJob& job) {
       static_cast<double>(job.num_tokens()) *
       static_cast<double>(row_bytes_of(c.dispatch_dtype, c.hidden) + 4 * row_bytes_of(c.combine_dtype, c.hidden));
   const double model = 4 * (hidden * (256 + experts) + 3 * hidden * inter + 3 * 592 * experts);
-  const double needed = exchange + rows + model, available = static_cast<double>(available_bytes());
-  if (needed > available)
-    throw BadInput("this job needs about " + bytes_text(needed) + ", of which the exchanges of all ranks " +
-                   bytes_text(exchange) + "; the machine has " + bytes_text(available) +
-                   " to give. Lower --tokens, --hidden or --ranks (see `crossdock mem`)");
+  const double needed = exchange + rows + model, available = static_cast<double>(memory_of_machine("MemAvailable:"));
+  if (available > 0 && needed > available)
+    throw BadInput(
+        "this job needs about {}, of which the exchanges of all ranks {}; the machine has {} to give. Lower --tokens, "
+        "--hidden or --ranks (see `crossdock mem`)",
+        bytes_text(needed), bytes_text(exchange), bytes_text(available));
 }
 
 /// The shape of the trace stands; flags that say otherwise are refused.
@@ -64,8 +56,7 @@ void follow(const Trace& trace, LayerOptions& o) {
   set("--ranks", o.ranks_given, o.num_ranks, trace.num_ranks());
   set("--experts", o.experts_given, o.config.num_experts, trace.num_experts);
   set("--topk", o.top_k_given, o.config.top_k, trace.top_k);
-  if (o.tokens)
-    throw BadInput("--tokens " + std::to_string(o.tokens) + ": with --trace the trace has the tokens of each rank");
+  if (o.tokens) throw BadInput("--tokens {}: with --trace the trace has the tokens of each rank", o.tokens);
 }
 
 }  // namespace
@@ -99,7 +90,6 @@ LayerJob prepare(LayerOptions options) {
 
 Shared::Shared(const LayerJob& job)
     : barrier(1),
-      progress(static_cast<std::size_t>(job.num_ranks())),
       reports(static_cast<std::size_t>(job.num_ranks())),
       ids(static_cast<std::size_t>(job.num_tokens() * job.options.config.top_k)),
       weights(ids.all().size()),
@@ -108,8 +98,9 @@ Shared::Shared(const LayerJob& job)
       num_ranks(job.num_ranks()),
       repeat(job.options.repeat) {}
 
-Span& Shared::time(Timed what, int iteration, int rank) {
-  return times[(static_cast<std::size_t>(what) * repeat + iteration) * num_ranks + rank];
+std::span<Span> Shared::of_ranks(Timed what, int iteration) {
+  const auto n = static_cast<std::size_t>(num_ranks);
+  return times.all().subspan((static_cast<std::size_t>(what) * repeat + iteration) * n, n);
 }
 
 }  // namespace crossdock::tools

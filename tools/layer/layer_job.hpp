@@ -13,8 +13,9 @@
 #include "layer/dense.hpp"
 #include "layer/model.hpp"
 #include "layer/router.hpp"
+#include "machine/times.hpp"
 #include "problem/trace.hpp"
-#include "ranks/progress.hpp"
+#include "ranks/ranks.hpp"
 #include "ranks/shared.hpp"
 
 namespace crossdock::tools {
@@ -55,10 +56,6 @@ struct LayerJob {
 /// Checks the options and settles the rest. Throws BadInput.
 LayerJob prepare(LayerOptions options);
 
-/// One measured call on one rank, in nanoseconds of CLOCK_MONOTONIC, which processes share.
-struct Span {
-  std::int64_t begin_ns, end_ns;
-};
 enum class Timed : int { dispatch, combine, copy, kCount };
 
 /// What one rank found. Plain, because it lies in shared memory.
@@ -69,7 +66,6 @@ struct RankReport {
   std::int64_t num_rows, bad_ids;
   std::uint64_t memory_bytes;  ///< taken by the exchange
   std::int64_t copied_bytes;   ///< by one measured memcpy
-  bool checked;
   std::int64_t num_mismatches;
   Mismatch first_mismatch;
   Distance distance;     ///< from the f64 layer
@@ -79,21 +75,19 @@ struct RankReport {
 /// What ranks share while they run.
 struct Shared {
   explicit Shared(const LayerJob& job);
-  Span& time(Timed what, int iteration, int rank);
+  std::span<Span> of_ranks(Timed what, int iteration);
 
   SharedArray<RankBarrier> barrier;
-  SharedArray<RankProgress> progress;
   SharedArray<RankReport> reports;
   SharedArray<std::int32_t> ids;          ///< [tokens of all ranks][k]
   SharedArray<float> weights;             ///< [tokens of all ranks][k]
   SharedArray<std::int32_t> expert_rows;  ///< [E] (token, expert) pairs, each written by the rank that owns the expert
-  SharedArray<Span> times;
+  SharedArray<Span> times;                ///< of each call that is timed, on every rank
   int num_ranks, repeat;
 };
 
-/// The whole journey of one rank. `team` is null for processes, which meet at `meeting`. Returns whether it went well;
-/// if not, the report says why.
-bool run_rank(const LayerJob& job, const Model& model, Shared& shared, const ThreadTeam* team,
-              const std::string& meeting, int rank);
+/// The whole journey of one rank. Returns whether it went well; if not, the report says why. Rank 0 says on stderr where it
+/// is, if LayerOptions::progress asks for that.
+bool run_rank(const LayerJob& job, const Model& model, Shared& shared, const Meeting& meeting, int rank);
 
 }  // namespace crossdock::tools

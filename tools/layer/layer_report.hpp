@@ -36,11 +36,10 @@ struct LayerSummary {
   Distance distance{};
   std::optional<double> distance_limit;
 
-  bool equal() const { return num_mismatches == 0; }
-  bool near() const { return !distance_limit || distance.relative() <= *distance_limit; }
+  int experts_per_rank() const { return (job.options.config.num_experts + job.num_ranks() - 1) / job.num_ranks(); }
 };
 
-std::string text_of(const LayerSummary& summary);
+void print_text(const LayerSummary& summary);
 nlohmann::ordered_json json_of(const LayerSummary& summary);
 
 /// Why the check failed, naming rank, token, column and both values; empty if it did not.

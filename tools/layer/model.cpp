@@ -13,7 +13,6 @@ namespace {
 enum Stream : std::uint64_t { kEmbedding = 1, kPosition, kGate, kBias, kGatePool, kUpPool, kDownPool };
 
 constexpr int kShift = 37 * Matrix::kPanel;  // floats between the windows of neighbouring experts
-constexpr int kRowsAtOnce = 2;               // as many sums as fit the registers of any x86-64
 
 /// Uniform with mean 0 and the given deviation.
 float uniform(std::uint64_t word, float deviation) {
@@ -40,47 +39,23 @@ struct Lanes {
   }
 };
 
-/// One panel: out[r][i] = sum over j of x[r][j] * panel[j][i].
-template <class T, int kRows>
-void multiply_panel(const float* panel, const T* const* x, int inputs, T (*out)[Matrix::kPanel]) {
-  using L = Lanes<T>;
-  typename L::Vector sums[kRows][L::kPerPanel] = {};
-  for (int j = 0; j < inputs; ++j, panel += Matrix::kPanel) {
-#pragma GCC unroll 8
-    for (int n = 0; n < L::kPerPanel; ++n) {
-      const typename L::Vector weights = L::load(panel + n * L::kCount);
-#pragma GCC unroll 4
-      for (int r = 0; r < kRows; ++r) sums[r][n] = sums[r][n] + x[r][j] * weights;
-    }
-  }
-  for (int r = 0; r < kRows; ++r) std::memcpy(out[r], sums[r], sizeof sums[r]);
-}
-
-template <class T>
-void multiply_rows(const Matrix& m, const T* x, int num_rows, T* out) {
-  T sums[kRowsAtOnce][Matrix::kPanel];
-  for (int first = 0; first < num_rows; first += kRowsAtOnce) {
-    const int rows = std::min(kRowsAtOnce, num_rows - first);
-    const T* row[kRowsAtOnce];
-    for (int r = 0; r < kRowsAtOnce; ++r)
-      row[r] = x + static_cast<std::int64_t>(first + std::min(r, rows - 1)) * m.inputs;
-    for (int begin = 0; begin < m.outputs; begin += Matrix::kPanel) {
-      const float* panel = m.data + static_cast<std::int64_t>(begin) * m.inputs;
-      if (rows == 1)
-        multiply_panel<T, 1>(panel, row, m.inputs, sums);
-      else
-        multiply_panel<T, kRowsAtOnce>(panel, row, m.inputs, sums);
-      const int count = std::min(Matrix::kPanel, m.outputs - begin);
-      for (int r = 0; r < rows; ++r)
-        std::copy_n(sums[r], count, out + static_cast<std::int64_t>(first + r) * m.outputs + begin);
-    }
-  }
-}
-
 }  // namespace
 
-void multiply(const Matrix& m, const float* x, int num_rows, float* out) { multiply_rows(m, x, num_rows, out); }
-void multiply(const Matrix& m, const double* x, int num_rows, double* out) { multiply_rows(m, x, num_rows, out); }
+template <class T>
+void multiply(const Matrix& m, const T* x, T* out) {
+  using L = Lanes<T>;
+  const float* weights = m.data;
+  for (int begin = 0; begin < m.outputs; begin += Matrix::kPanel) {
+    typename L::Vector sums[L::kPerPanel] = {};
+    for (int j = 0; j < m.inputs; ++j, weights += Matrix::kPanel) {
+#pragma GCC unroll 8
+      for (int n = 0; n < L::kPerPanel; ++n) sums[n] = sums[n] + x[j] * L::load(weights + n * L::kCount);
+    }
+    std::memcpy(out + begin, sums, sizeof(T) * static_cast<std::size_t>(std::min(Matrix::kPanel, m.outputs - begin)));
+  }
+}
+template void multiply(const Matrix&, const float*, float*);
+template void multiply(const Matrix&, const double*, double*);
 
 Model::Model(const ModelShape& shape) : shape_(shape) {
   const auto [hidden, inter, num_experts, seed] = shape;
@@ -105,19 +80,19 @@ Matrix Model::window(const std::vector<float>& pool, int expert, int inputs, int
 }
 
 template <class T>
-void Model::run_expert(int expert, const T* x, int num_rows, T* out) const {
+void Model::run_expert(int expert, const T* x, T* out) const {
   const int hidden = shape_.hidden, inter = shape_.inter;
-  std::vector<T> gate(static_cast<std::size_t>(num_rows) * inter), up(gate.size());
-  multiply(window(gate_pool_, expert, hidden, inter), x, num_rows, gate.data());
-  multiply(window(up_pool_, expert, hidden, inter), x, num_rows, up.data());
+  std::vector<T> gate(static_cast<std::size_t>(inter)), up(gate.size());
+  multiply(window(gate_pool_, expert, hidden, inter), x, gate.data());
+  multiply(window(up_pool_, expert, hidden, inter), x, up.data());
   for (std::size_t i = 0; i < gate.size(); ++i) {
     const T silu = gate[i] / (T{1} + std::exp(-gate[i]));
     gate[i] = silu * up[i];
   }
-  multiply(window(down_pool_, expert, inter, hidden), gate.data(), num_rows, out);
+  multiply(window(down_pool_, expert, inter, hidden), gate.data(), out);
 }
 
-template void Model::run_expert(int, const float*, int, float*) const;
-template void Model::run_expert(int, const double*, int, double*) const;
+template void Model::run_expert(int, const float*, float*) const;
+template void Model::run_expert(int, const double*, double*) const;
 
 }  // namespace crossdock::tools

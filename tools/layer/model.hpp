@@ -27,10 +27,9 @@ struct Matrix {
   static std::int64_t size(int inputs, int outputs) { return std::int64_t{inputs} * padded(outputs); }
 };
 
-/// out[r] = x[r] * m for `num_rows` dense rows. Sums run over j upwards from +0; each product and each sum is rounded by
-/// itself, so a row's result does not depend on the rows beside it.
-void multiply(const Matrix& m, const float* x, int num_rows, float* out);
-void multiply(const Matrix& m, const double* x, int num_rows, double* out);
+/// out = x * m, of float or double. Sums run over j upwards from +0; each product and each sum is rounded by itself.
+template <class T>
+void multiply(const Matrix& m, const T* x, T* out);
 
 class Model {
  public:
@@ -42,13 +41,12 @@ class Model {
   void embed(unsigned char byte, std::int64_t position, float* out) const;
 
   Matrix gate() const { return {gate_.data(), shape_.hidden, shape_.num_experts}; }
-  float bias(int expert) const {
-    return bias_[static_cast<std::size_t>(expert)];
-  }  ///< of the choice, not of the weight
+  /// Of the choice, not of the weight.
+  float bias(int expert) const { return bias_[static_cast<std::size_t>(expert)]; }
 
-  /// Output of expert `expert` for `num_rows` rows: (silu(x * Wg) . (x * Wu)) * Wd.
+  /// Output of expert `expert` for a row of float or double: (silu(x * Wg) . (x * Wu)) * Wd.
   template <class T>
-  void run_expert(int expert, const T* x, int num_rows, T* out) const;
+  void run_expert(int expert, const T* x, T* out) const;
 
  private:
   Matrix window(const std::vector<float>& pool, int expert, int inputs, int outputs) const;

@@ -73,22 +73,19 @@ void route_mixtral(const RouterShape& shape, std::vector<float> scores, std::int
 }  // namespace
 
 RouterShape checked_router(RouterShape shape, int num_experts) {
-  const std::string k = std::to_string(shape.top_k), e = std::to_string(num_experts);
-  if (shape.top_k > num_experts) throw BadInput("--topk " + k + ": there are only --experts " + e);
+  if (shape.top_k > num_experts) throw BadInput("--topk {}: there are only --experts {}", shape.top_k, num_experts);
   if (shape.kind != RouterKind::deepseek) return shape;
   if (!shape.num_groups)
     for (shape.num_groups = 8; num_experts % shape.num_groups; --shape.num_groups) {
     }
   if (num_experts % shape.num_groups)
-    throw BadInput("--groups " + std::to_string(shape.num_groups) + " does not divide --experts " + e);
+    throw BadInput("--groups {} does not divide --experts {}", shape.num_groups, num_experts);
   const int size = num_experts / shape.num_groups;
   if (!shape.top_groups) shape.top_groups = std::max((shape.num_groups + 1) / 2, (shape.top_k + size - 1) / size);
   if (shape.top_groups > shape.num_groups)
-    throw BadInput("--topk-groups " + std::to_string(shape.top_groups) + ": there are only --groups " +
-                   std::to_string(shape.num_groups));
+    throw BadInput("--topk-groups {}: there are only --groups {}", shape.top_groups, shape.num_groups);
   if (shape.top_groups * size < shape.top_k)
-    throw BadInput("--topk-groups " + std::to_string(shape.top_groups) + " of " + std::to_string(size) +
-                   " experts hold fewer than --topk " + k);
+    throw BadInput("--topk-groups {} of {} experts hold fewer than --topk {}", shape.top_groups, size, shape.top_k);
   return shape;
 }
 

@@ -12,8 +12,7 @@ namespace crossdock::tools {
 class RowCopy {
  public:
   /// `bytes` of source and as many of destination; touches both.
-  explicit RowCopy(std::int64_t bytes, std::int64_t row_bytes = 4096)
-      : row_bytes_(row_bytes), from_(bytes), to_(bytes) {
+  explicit RowCopy(std::int64_t bytes) : from_(bytes), to_(bytes) {
     std::memset(from_.data(), 1, from_.bytes());
     std::memset(to_.data(), 2, to_.bytes());
   }
@@ -25,8 +24,6 @@ class RowCopy {
     copy_to(*this, 0, 1, rows, row);
     return rows * row;
   }
-
-  std::int64_t copy(std::int64_t bytes) { return copy(bytes, row_bytes_); }
 
   /// Copies rows into part `part` of `parts` of the destination of `other`, to which no other thread writes.
   void copy_to(RowCopy& other, int part, int parts, std::int64_t rows, std::int64_t row_bytes) {
@@ -40,7 +37,7 @@ class RowCopy {
   }
 
  private:
-  std::int64_t row_bytes_, next_ = 0;
+  std::int64_t next_ = 0;
   Pages from_, to_;
 };
 

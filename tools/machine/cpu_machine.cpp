@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <deque>
@@ -15,16 +14,15 @@
 #include <thread>
 
 #include "command/failures.hpp"
+#include "command/names.hpp"
 #include "crossdock/cpu_stream.hpp"
 #include "crossdock/crossdock.hpp"
 #include "machine/machine.hpp"
-#include "machine/machines.hpp"
 #include "machine/pages.hpp"
+#include "machine/times.hpp"
 
 namespace crossdock::tools {
 namespace {
-
-using Clock = std::chrono::steady_clock;
 
 class CpuQueue : public Queue {
  public:
@@ -35,16 +33,14 @@ class CpuQueue : public Queue {
   void replay() override { stream_.replay(graph_); }
   void mark(int idx) override {
     while (marks_.size() <= static_cast<std::size_t>(idx)) marks_.emplace_back();
-    stream_.enqueue([mark = &marks_[static_cast<std::size_t>(idx)]] { *mark = Clock::now(); });
+    stream_.enqueue([mark = &marks_[static_cast<std::size_t>(idx)]] { *mark = SteadyClock::now(); });
   }
-  double us_between(int first, int last) override {
-    return std::chrono::duration<double, std::micro>(marks_.at(last) - marks_.at(first)).count();
-  }
+  double us_between(int first, int last) override { return us_of(marks_.at(last) - marks_.at(first)); }
 
  private:
   CpuStream stream_;
   CpuGraph graph_;
-  std::deque<Clock::time_point> marks_;  // which stay where they are when there are more
+  std::deque<SteadyClock::time_point> marks_;  // which stay where they are when there are more
 };
 
 class CpuMachine : public Machine {
@@ -56,14 +52,14 @@ class CpuMachine : public Machine {
     GroupOptions options;
     options.backend = BackendKind::cpu;
     options.tuning_file = "none";
-    return std::to_string(std::thread::hardware_concurrency()) + "x " +
-           Group::join(ThreadTeam(1), 0, options).device_model();
+    return fmt::format("{}x {}", std::thread::hardware_concurrency(),
+                       Group::join(ThreadTeam(1), 0, options).device_model());
   }
   std::string driver() const override {
     utsname system{};
     ::uname(&system);
-    return std::string(system.sysname) + " " +
-           std::string(system.release).substr(0, std::string(system.release).find('-'));
+    const std::string_view release = system.release;
+    return fmt::format("{} {}", system.sysname, release.substr(0, release.find('-')));
   }
   int device_of(int) const override { return -1; }
   void use(int) override {}
@@ -78,16 +74,6 @@ class CpuMachine : public Machine {
     if (bytes) std::memset(to, value, bytes);
   }
   std::unique_ptr<Queue> make_queue() override { return std::make_unique<CpuQueue>(); }
-  std::int64_t first_different_row(const void* is, const void* should, const std::int64_t* index, std::int64_t num_rows,
-                                   std::int64_t row_bytes) override {
-    const auto *a = static_cast<const std::byte*>(is), *b = static_cast<const std::byte*>(should);
-    for (std::int64_t r = 0; r < num_rows; ++r) {
-      const std::int64_t of = index ? index[r] : r;
-      if (of >= 0 && std::memcmp(a + r * row_bytes, b + of * row_bytes, static_cast<std::size_t>(row_bytes)) != 0)
-        return r;
-    }
-    return -1;
-  }
   std::vector<Limit> limits(int) override { return {}; }
   double link_gbps(int) override { return 0; }
   double pattern_gbps(const Traffic&) override { return 0; }
@@ -132,7 +118,7 @@ MachineKind::MachineKind(BackendKind kind, OpenMachine open) { registry().emplac
 
 std::shared_ptr<Machine> open_machine(BackendKind kind, const std::vector<int>& devices) {
   if (const auto found = registry().find(kind); found != registry().end()) return found->second(devices);
-  throw BadInput("backend " + std::string(name_of(kind)) + ": this build has no tools for it; choose cpu");
+  throw BadInput("backend {}: this build has no tools for it; choose cpu", name_of(kind));
 }
 
 void treat_cpu_as_far(bool far) { cpu_is_far = far; }
@@ -140,10 +126,8 @@ void treat_cpu_as_far(bool far) { cpu_is_far = far; }
 BackendKind backend_of_verbs() {
   const char* name = std::getenv("CROSSDOCK_BACKEND");
   if (name && *name && name != name_of(BackendKind::automatic)) {
-    std::string all;
-    for (std::size_t i = 0; i < std::size(kBackendNames); (all += " ") += kBackendNames[i++])
-      if (kBackendNames[i] == name) return static_cast<BackendKind>(i);
-    throw BadInput("CROSSDOCK_BACKEND = `" + std::string(name) + "`; must be one of" + all);
+    if (const auto kind = named<BackendKind>(kBackendNames, name)) return *kind;
+    throw BadInput("CROSSDOCK_BACKEND = `{}`; must be one of {}", name, fmt::join(kBackendNames, " "));
   }
   const int best = in_a_process_of_its_own([] { return static_cast<int>(best_backend()); });
   return best > 0 ? static_cast<BackendKind>(best) : BackendKind::cpu;

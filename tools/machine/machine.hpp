@@ -60,10 +60,6 @@ class Machine {
   virtual void copy(void* to, const void* from, std::size_t bytes) = 0;
   virtual void fill(void* to, std::uint8_t value, std::size_t bytes) = 0;
   virtual std::unique_ptr<Queue> make_queue() = 0;
-  /// First row r in which `is` differs from row index[r] of `should` (row r, if `index` is null; none, if it is negative);
-  /// -1 if all are equal. All three lie in memory of the device. Runs there.
-  virtual std::int64_t first_different_row(const void* is, const void* should, const std::int64_t* index,
-                                           std::int64_t num_rows, std::int64_t row_bytes) = 0;
   /// What the links between `num_ranks` devices can do.
   virtual std::vector<Limit> limits(int num_ranks) = 0;
   /// The largest rate at which one rank of so many can send to all others, GB/s; measured once.
@@ -81,6 +77,14 @@ class Machine {
 /// The machine of a backend in this build; BadInput if there is none. `devices`: ordinals of ranks 0, 1, ... in turn;
 /// empty: all devices.
 std::shared_ptr<Machine> open_machine(BackendKind kind, const std::vector<int>& devices = {});
+
+using OpenMachine = std::shared_ptr<Machine> (*)(const std::vector<int>& devices);
+
+/// How a machine joins the tools: `static const MachineKind machine(BackendKind::cuda, ...);` in a file of its own is all that
+/// open_machine needs to know. Builds without a vendor's compiler leave its folder out, and nothing else changes.
+struct MachineKind {
+  MachineKind(BackendKind kind, OpenMachine open);
+};
 
 /// For tests: from now on the CPU's memory is reached as a GPU's is, by copies only.
 void treat_cpu_as_far(bool far);

@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// Zeroed pages that take memory only once they are touched; optionally shared with processes forked later.
+// Zeroed pages that take memory only once they are touched; optionally shared with processes forked later. And how much memory
+// there is.
 #pragma once
 
 #include <sys/mman.h>
 
 #include <cstddef>
+#include <cstdint>
+#include <fstream>
 #include <new>
+#include <string>
 #include <utility>
 
 namespace crossdock::tools {
@@ -42,5 +46,14 @@ class Pages {
   std::byte* data_ = nullptr;
   std::size_t bytes_ = 0;
 };
+
+/// Bytes that a line of /proc/meminfo states, such as "MemTotal:"; 0 if there is none.
+inline std::uint64_t memory_of_machine(const std::string& line) {
+  std::ifstream file("/proc/meminfo");
+  std::string name, rest;
+  for (std::uint64_t kib = 0; file >> name >> kib; std::getline(file, rest))
+    if (name == line) return kib << 10;
+  return 0;
+}
 
 }  // namespace crossdock::tools

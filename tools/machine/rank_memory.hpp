@@ -55,14 +55,14 @@ class RankMemory {
     return pages.as<const T>();
   }
 
-  /// The same into memory of the caller's.
-  void fetch(void* host, const void* of_exchange, std::size_t bytes) {
-    synchronize();
-    machine_.copy(host, of_exchange, bytes);
+  /// Makes a pointer to memory of the exchange one that readable() gives.
+  template <class T>
+  void bring(T*& pointer, std::int64_t count, std::int64_t bytes_each) {
+    if (!pointer) return;
+    const auto* bytes = static_cast<const std::byte*>(static_cast<const void*>(pointer));
+    bytes = readable(bytes, static_cast<std::size_t>(count * bytes_each));
+    pointer = static_cast<T*>(const_cast<void*>(static_cast<const void*>(bytes)));
   }
-
-  /// Brings bytes of the host into memory of the exchange.
-  void store(void* of_exchange, const void* host, std::size_t bytes) { machine_.copy(of_exchange, host, bytes); }
 
   Machine& machine() const { return machine_; }
   /// What calls of this rank take; on the CPU they run in the calling thread.

@@ -5,11 +5,10 @@
 #include <fstream>
 #include <map>
 #include <nlohmann/json.hpp>
-#include <type_traits>
 #include <variant>
 
 #include "command/failures.hpp"
-#include "command/old_names.hpp"
+#include "command/names.hpp"
 #include "oracle/random.hpp"
 
 namespace crossdock::tools {
@@ -17,177 +16,159 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-/// FlyDSL's attributes under its names, with the defaults of its command line; then ours. docs/cases.md has them all.
+using Number = std::int64_t;
+using Numbers = std::vector<Number>;
+using Text = std::string;
+using Texts = std::vector<Text>;
+
+/* type, key, default: FlyDSL's attributes under its names, with the defaults of its command line; then ours. docs/cases.md
+   has them all. */
+#define XD_ATTRIBUTES(X)              \
+  X(Number, max_tokens_per_rank, 512) \
+  X(Number, hidden_dim, 7168)         \
+  X(Number, k, 8)                     \
+  X(Number, num_experts_per_rank, 32) \
+  X(Number, world_size, 8)            \
+  X(Text, dtype, "bf16")              \
+  X(Text, combine_dtype, "")          \
+  X(Text, quant_type, "none")         \
+  X(Text, routing, "random")          \
+  X(bool, zero_copy, false)           \
+  X(bool, enable_std_moe, false)      \
+  X(Number, scale_dim, 0)             \
+  X(Number, scale_type_size, 0)       \
+  X(Number, max_total_recv_tokens, 0) \
+  X(Number, max_token_type_size, 0)   \
+  X(Number, dispatch_block_num, 0)    \
+  X(Number, combine_block_num, 0)     \
+  X(Text, layout, "")                 \
+  X(Text, path, "")                   \
+  X(Text, combine_quant, "")          \
+  X(Text, fill, "moderate")           \
+  X(Number, num_experts, 0)           \
+  X(Number, row_capacity, 0)          \
+  X(Number, expert_capacity, 0)       \
+  X(Number, alignment, 1)             \
+  X(bool, zero_padding, false)        \
+  X(Number, seed, 42)                 \
+  X(Numbers, tokens, {})              \
+  X(bool, skip_profile, false)        \
+  X(bool, skip_ci, false)             \
+  X(Text, known_failure, "")          \
+  X(Texts, requires_arch, {})
+
 struct Attributes {
-  std::int64_t max_tokens_per_rank = 512, hidden_dim = 7168, k = 8, num_experts_per_rank = 32, world_size = 8;
-  std::string dtype = "bf16", combine_dtype, quant_type = "none", routing = "random";
-  bool zero_copy = false, enable_std_moe = false;
-  std::int64_t scale_dim = 0, scale_type_size = 0, max_total_recv_tokens = 0, max_token_type_size = 0;
-  std::int64_t dispatch_block_num = 0, combine_block_num = 0, ignored = 0;
-  std::string layout, path, combine_quant, fill = "moderate";
-  std::int64_t num_experts = 0, row_capacity = 0, expert_capacity = 0, alignment = 1, seed = 42;
-  bool zero_padding = false;
-  std::vector<std::int64_t> tokens;
+#define XD_MEMBER(Type, name, value) Type name = value;
+  XD_ATTRIBUTES(XD_MEMBER)
+#undef XD_MEMBER
+  Number ignored = 0;
   bool ragged = false;
 };
 
-using Field = std::variant<std::int64_t Attributes::*, std::string Attributes::*, bool Attributes::*>;
+using Field = std::variant<Number Attributes::*, Numbers Attributes::*, Text Attributes::*, Texts Attributes::*,
+                           bool Attributes::*>;
 
 const std::map<std::string, Field>& fields() {
-  static const std::map<std::string, Field> all = {
-      {"max_tokens_per_rank", &Attributes::max_tokens_per_rank},
-      {"max_tokens", &Attributes::max_tokens_per_rank},  // FlyDSL's name
-      {"hidden_dim", &Attributes::hidden_dim},
-      {"k", &Attributes::k},
-      {"num_experts_per_rank", &Attributes::num_experts_per_rank},
-      {"world_size", &Attributes::world_size},
-      {"dtype", &Attributes::dtype},
-      {"combine_dtype", &Attributes::combine_dtype},
-      {"quant_type", &Attributes::quant_type},
-      {"routing", &Attributes::routing},
-      {"zero_copy", &Attributes::zero_copy},
-      {"enable_std_moe", &Attributes::enable_std_moe},
-      {"scale_dim", &Attributes::scale_dim},
-      {"scale_type_size", &Attributes::scale_type_size},
-      {"max_total_recv_tokens", &Attributes::max_total_recv_tokens},
-      {"max_token_type_size", &Attributes::max_token_type_size},
-      {"dispatch_block_num", &Attributes::dispatch_block_num},
-      {"combine_block_num", &Attributes::combine_block_num},
-      // how its harness times and launches; a check needs none of it
-      {"block_num", &Attributes::ignored},
-      {"warp_per_block", &Attributes::ignored},
-      {"warp_num_per_block", &Attributes::ignored},
-      {"dispatch_warp_per_block", &Attributes::ignored},
-      {"dispatch_warp_num_per_block", &Attributes::ignored},
-      {"combine_warp_per_block", &Attributes::ignored},
-      {"combine_warp_num_per_block", &Attributes::ignored},
-      {"iters", &Attributes::ignored},
-      {"warmup", &Attributes::ignored},
-      // ours
-      {"layout", &Attributes::layout},
-      {"path", &Attributes::path},
-      {"combine_quant", &Attributes::combine_quant},
-      {"fill", &Attributes::fill},
-      {"num_experts", &Attributes::num_experts},
-      {"row_capacity", &Attributes::row_capacity},
-      {"expert_capacity", &Attributes::expert_capacity},
-      {"alignment", &Attributes::alignment},
-      {"zero_padding", &Attributes::zero_padding},
-      {"seed", &Attributes::seed},
-  };
+  static const std::map<std::string, Field> all = [] {
+#define XD_FIELD(Type, name, value) {#name, &Attributes::name},
+    std::map<std::string, Field> fields = {XD_ATTRIBUTES(XD_FIELD)};
+#undef XD_FIELD
+    fields["max_tokens"] = &Attributes::max_tokens_per_rank;  // FlyDSL's name
+    // how its harness times and launches; a check needs none of it
+    for (const char* key :
+         {"block_num", "warp_per_block", "warp_num_per_block", "dispatch_warp_per_block", "dispatch_warp_num_per_block",
+          "combine_warp_per_block", "combine_warp_num_per_block", "iters", "warmup"})
+      fields[key] = &Attributes::ignored;
+    return fields;
+  }();
   return all;
 }
 
-[[noreturn]] void complain(const std::string& name, const std::string& what) {
-  throw BadInput("case `" + name + "`: " + what);
+/// Our name of what FlyDSL calls so. Its `random` puts a token's experts on distinct ranks; `uniform` is ours for k distinct
+/// experts of all.
+std::string ours(const std::string& name) {
+  static const std::map<std::string, std::string> of_flydsl = {
+      {"float8_e4m3fn", "fp8_e4m3"}, {"float8_e4m3fnuz", "fp8_e4m3fnuz"}, {"fp4", "fp4_e2m1"},
+      {"random", "distinct_ranks"},  {"forced_hot_spot", "hot_spot"},     {"soft_hot_pe", "soft_hot"},
+      {"uniform", "random"}};
+  const auto found = of_flydsl.find(name);
+  return found == of_flydsl.end() ? name : found->second;
 }
 
-/// Reads one object into attributes and meta keys.
+/// Reads one object.
 class CaseReader {
  public:
   CaseReader(const Json& object, const CaseOptions& options) : object_(object), options_(options) {
     if (!object.is_object() || !object.contains("name") || !object["name"].is_string())
-      throw BadInput("every case must be an object with a string `name`; this one is " + object.dump().substr(0, 80));
+      throw BadInput("every case must be an object with a string `name`; this one is {:.80}", object.dump());
     result_.name = object["name"];
   }
 
   CheckCase read() {
     for (const auto& [key, value] : object_.items())
-      if (!read_meta(key, value)) set(key, value);
+      if (key == "_random_fields")
+        draw(value);
+      else if (key == "tokens" && value == "ragged")
+        attributes_.ragged = true;
+      else if (key != "name")
+        set(key, value);
     fill_case();
     return result_;
   }
 
  private:
-  std::string text(const std::string& key, const Json& value) const {
-    if (!value.is_string()) complain(result_.name, key + " must be a string, not " + value.dump());
-    return value;
+  template <class... Values>
+  [[noreturn]] void complain(fmt::format_string<Values...> text, Values&&... values) const {
+    throw BadInput("case `{}`: {}", result_.name, fmt::format(text, std::forward<Values>(values)...));
   }
-  bool flag(const std::string& key, const Json& value) const {
-    if (!value.is_boolean()) complain(result_.name, key + " must be true or false, not " + value.dump());
-    return value;
-  }
-  std::int64_t number(const std::string& key, const Json& value) const {
-    if (!value.is_number_integer() || value < 0)
-      complain(result_.name, key + " must be a whole number from 0, not " + value.dump());
-    return value;
+  void require(bool fits, const std::string& key, const char* what, const Json& value) const {
+    if (!fits) complain("{} must be {}, not {}", key, what, value.dump());
   }
 
-  bool read_meta(const std::string& key, const Json& value) {
-    if (key == "name") return true;
-    if (key == "skip_profile") return result_.skip_profile = flag(key, value), true;
-    if (key == "skip_ci") return result_.skip_ci = flag(key, value), true;
-    if (key == "known_failure") return result_.known_failure = text(key, value), true;
-    if (key == "requires_arch") {
-      if (!value.is_array()) complain(result_.name, key + " must be a list of strings, not " + value.dump());
-      for (const Json& arch : value) result_.requires_arch.push_back(text(key, arch));
-      return true;
-    }
-    if (key == "_random_fields") return draw(value), true;
-    if (key == "tokens") return read_tokens(value), true;
-    return false;
+  void take(bool& to, const std::string& key, const Json& value) const {
+    require(value.is_boolean(), key, "true or false", value);
+    to = value;
   }
-
-  void read_tokens(const Json& value) {
-    attributes_.ragged = value == "ragged";
-    if (attributes_.ragged) return;
-    if (!value.is_array() || value.empty())
-      complain(result_.name, "tokens must be \"ragged\" or a list of numbers, not " + value.dump());
-    for (const Json& t : value) attributes_.tokens.push_back(number("tokens", t));
+  void take(Number& to, const std::string& key, const Json& value) const {
+    require(value.is_number_integer() && value >= 0, key, "a whole number from 0", value);
+    to = value;
   }
-
-  void draw(const Json& lists) {
-    if (!lists.is_object()) complain(result_.name, "_random_fields must be an object of lists, not " + lists.dump());
-    for (const auto& [field, values] : lists.items()) {
-      if (!values.is_array() || values.empty())
-        complain(result_.name, "_random_fields: " + field + " must be a list that is not empty");
-      std::uint64_t name = 0;
-      for (const char c : result_.name + "/" + field) name = oracle::hash_of({name, static_cast<unsigned char>(c)});
-      const Json& value = values[oracle::hash_of({options_.seed, name}) % values.size()];
-      set(field, value);
-      result_.drawn.push_back(field + " = " + value.dump());
-    }
+  void take(Text& to, const std::string& key, const Json& value) const {
+    require(value.is_string() || value.is_null(), key, "a string", value);
+    to = value.is_null() ? "" : value.get<Text>();
+  }
+  template <class Value>
+  void take(std::vector<Value>& to, const std::string& key, const Json& value) const {
+    require(value.is_array(), key, "a list", value);
+    to.clear();
+    for (const Json& element : value) take(to.emplace_back(), key, element);
   }
 
   void set(const std::string& key, const Json& value) {
     const auto found = fields().find(key);
-    if (found == fields().end()) complain(result_.name, "unknown key `" + key + "`" + hint_of_renamed(key));
-    std::visit(
-        [&](auto member) {
-          using Value = std::decay_t<decltype(attributes_.*member)>;
-          if constexpr (std::is_same_v<Value, bool>)
-            attributes_.*member = flag(key, value);
-          else if constexpr (std::is_same_v<Value, std::string>)
-            attributes_.*member = value.is_null() ? std::string() : text(key, value);
-          else
-            attributes_.*member = number(key, value);
-        },
-        found->second);
+    if (found == fields().end()) complain("unknown key `{}`{}", key, hint_of_renamed(key));
+    std::visit([&](auto member) { take(attributes_.*member, key, value); }, found->second);
   }
 
-  Dtype dtype(const std::string& name) const {
-    static const std::map<std::string, Dtype> of_flydsl = {
-        {"float8_e4m3fn", Dtype::fp8_e4m3}, {"float8_e4m3fnuz", Dtype::fp8_e4m3fnuz}, {"fp4", Dtype::fp4_e2m1}};
-    if (const auto found = of_flydsl.find(name); found != of_flydsl.end()) return found->second;
-    return one_of<Dtype>("dtype", name, kDtypeNames);
-  }
-  template <class Enum, std::size_t kCount>
-  Enum one_of(const char* key, const std::string& name, const std::string_view (&names)[kCount]) const {
-    for (std::size_t i = 0; i < kCount; ++i)
-      if (names[i] == name) return static_cast<Enum>(i);
-    complain(result_.name, std::string("unknown ") + key + " `" + name + "`");
+  void draw(const Json& lists) {
+    require(lists.is_object(), "_random_fields", "an object of lists", lists);
+    for (const auto& [field, values] : lists.items()) {
+      require(values.is_array() && !values.empty(), field, "a list that is not empty", values);
+      std::uint64_t name = 0;
+      for (const char c : result_.name + "/" + field) name = oracle::hash_of({name, static_cast<unsigned char>(c)});
+      const Json& value = values[oracle::hash_of({options_.seed, name}) % values.size()];
+      set(field, value);
+      result_.drawn.push_back(fmt::format("{} = {}", field, value.dump()));
+    }
   }
 
-  /// FlyDSL's `random` puts a token's experts on distinct ranks; `uniform` is ours for k distinct experts of all.
-  oracle::Routing routing(const std::string& name) const {
-    static const std::map<std::string, oracle::Routing> of_flydsl = {{"random", oracle::Routing::distinct_ranks},
-                                                                     {"forced_hot_spot", oracle::Routing::hot_spot},
-                                                                     {"soft_hot_pe", oracle::Routing::soft_hot},
-                                                                     {"uniform", oracle::Routing::random}};
-    if (const auto found = of_flydsl.find(name); found != of_flydsl.end()) return found->second;
-    if (const auto routing = oracle::routing_named(name)) return *routing;
-    complain(result_.name, "unknown routing `" + name + "`");
+  /// What a name says, or a complaint.
+  template <class Value>
+  Value known(const char* key, const std::string& name, const std::optional<Value>& value) const {
+    if (!value) complain("unknown {} `{}`", key, name);
+    return *value;
   }
+  Dtype dtype(const std::string& name) const { return known("dtype", name, named<Dtype>(kDtypeNames, ours(name))); }
 
   void fill_case() {
     const Attributes& a = attributes_;
@@ -201,13 +182,14 @@ class CaseReader {
     c.scale_bytes = static_cast<int>(a.scale_dim * a.scale_type_size);
     c.alignment = static_cast<int>(a.alignment);
     p.zero_padding = a.zero_padding;
-    p.routing = routing(a.routing);
-    if (const auto fill = oracle::fill_named(a.fill))
-      p.fill = *fill;
-    else
-      complain(result_.name, "unknown fill `" + a.fill + "`");
+    p.routing = known("routing", a.routing, oracle::routing_named(ours(a.routing)));
+    p.fill = known("fill", a.fill, oracle::fill_named(a.fill));
     p.seed = static_cast<std::uint64_t>(a.seed);
     p.second_result = true;
+    result_.skip_profile = a.skip_profile;
+    result_.skip_ci = a.skip_ci;
+    result_.known_failure = a.known_failure;
+    result_.requires_arch = a.requires_arch;
     result_.dispatch_blocks = static_cast<int>(a.dispatch_block_num);
     result_.combine_blocks = static_cast<int>(a.combine_block_num);
     fill_forms();
@@ -223,11 +205,13 @@ class CaseReader {
     if (a.quant_type == "fp8_direct_cast")
       p.shape.combine_quant = CombineQuant::fp8_direct_cast;
     else if (!a.quant_type.empty() && a.quant_type != "none")
-      complain(result_.name, "unknown quant_type `" + a.quant_type + "`");
-    if (!a.layout.empty()) p.shape.layout = one_of<Layout>("layout", a.layout, kLayoutNames);
-    if (!a.path.empty()) p.path = one_of<Path>("path", a.path, kPathNames);
-    if (!a.combine_quant.empty())
-      p.shape.combine_quant = one_of<CombineQuant>("combine_quant", a.combine_quant, kCombineQuantNames);
+      complain("unknown quant_type `{}`", a.quant_type);
+    const auto choose = [&](auto& value, const char* key, const std::string& name, const auto& names) {
+      if (!name.empty()) value = known(key, name, named<std::decay_t<decltype(value)>>(names, name));
+    };
+    choose(p.shape.layout, "layout", a.layout, kLayoutNames);
+    choose(p.path, "path", a.path, kPathNames);
+    choose(p.shape.combine_quant, "combine_quant", a.combine_quant, kCombineQuantNames);
   }
 
   /// Hidden, tokens and capacities, scaled as the command line asks.
@@ -268,19 +252,19 @@ class CaseReader {
 
 std::vector<CheckCase> read_cases(const std::string& file, const CaseOptions& options) {
   std::ifstream in(file);
-  if (!in) throw BadInput("cannot read the case file " + file);
+  if (!in) throw BadInput("cannot read the case file {}", file);
   Json list;
   try {
     list = Json::parse(in);
   } catch (const nlohmann::json::parse_error& error) {
-    throw BadInput(file + " is no JSON: " + error.what());
+    throw BadInput("{} is no JSON: {}", file, error.what());
   }
-  if (!list.is_array()) throw BadInput(file + " must be a list of cases");
+  if (!list.is_array()) throw BadInput("{} must be a list of cases", file);
   std::vector<CheckCase> cases;
   for (const Json& object : list) {
     cases.push_back(CaseReader(object, options).read());
     for (std::size_t i = 0; i + 1 < cases.size(); ++i)
-      if (cases[i].name == cases.back().name) throw BadInput(file + " has two cases `" + cases.back().name + "`");
+      if (cases[i].name == cases.back().name) throw BadInput("{} has two cases `{}`", file, cases.back().name);
   }
   return cases;
 }

@@ -5,10 +5,9 @@
 #include <cstring>
 #include <thread>
 
-#include "machine/pages.hpp"
 #include "oracle/number.hpp"
 #include "oracle/random.hpp"
-#include "ranks/rank_threads.hpp"
+#include "ranks/ranks.hpp"
 
 namespace crossdock::tools {
 namespace {
@@ -19,6 +18,22 @@ enum Stream : std::uint64_t { kInputs = 11, kOutputs, kLandings };
 constexpr std::int64_t kWindows = std::int64_t{1} << 20;
 
 std::uint64_t word(std::int64_t n) { return static_cast<std::uint64_t>(n); }
+
+/// What the library's configuration and the oracle's case have in common.
+void copy_shape(const auto& from, auto& to) {
+  to.hidden = from.hidden;
+  to.num_experts = from.num_experts;
+  to.top_k = from.top_k;
+  to.max_tokens_per_rank = from.max_tokens_per_rank;
+  to.dispatch_dtype = from.dispatch_dtype;
+  to.combine_dtype = from.combine_dtype;
+  to.combine_quant = from.combine_quant;
+  to.scale_bytes = from.scale_bytes;
+  to.layout = from.layout;
+  to.row_capacity = from.row_capacity;
+  to.expert_capacity = from.expert_capacity;
+  to.alignment = from.alignment;
+}
 
 /// Ids and weights: of the trace's first tokens, or by formulas.
 void make_routing(const Problem& p, int rank, oracle::RankInput& in) {
@@ -73,18 +88,8 @@ void results_of(const Data& data, int first, int stride, std::vector<oracle::Ran
 
 Problem problem_of(const Config& config, int num_ranks) {
   Problem p;
-  oracle::Case& c = p.shape;
-  c.num_ranks = num_ranks;
-  c.hidden = config.hidden;
-  c.num_experts = config.num_experts;
-  c.top_k = config.top_k;
-  c.max_tokens_per_rank = config.max_tokens_per_rank;
-  c.dispatch_dtype = config.dispatch_dtype;
-  c.combine_dtype = config.combine_dtype;
-  c.combine_quant = config.combine_quant;
-  c.scale_bytes = config.scale_bytes;
-  c.layout = config.layout;
-  c.alignment = config.alignment;
+  copy_shape(config, p.shape);
+  p.shape.num_ranks = num_ranks;
   p.path = config.zero_copy ? Path::zero_copy : config.fused ? Path::fused : Path::staged;
   return p;
 }
@@ -108,20 +113,8 @@ bool favours_experts(const Problem& p) {
 }
 
 Config config_of(const Problem& p) {
-  const oracle::Case& c = p.shape;
   Config config;
-  config.hidden = c.hidden;
-  config.num_experts = c.num_experts;
-  config.top_k = c.top_k;
-  config.max_tokens_per_rank = c.max_tokens_per_rank;
-  config.dispatch_dtype = c.dispatch_dtype;
-  config.combine_dtype = c.combine_dtype;
-  config.combine_quant = c.combine_quant;
-  config.scale_bytes = c.scale_bytes;
-  config.layout = c.layout;
-  config.row_capacity = c.row_capacity;
-  config.expert_capacity = c.expert_capacity;
-  config.alignment = c.alignment;
+  copy_shape(p.shape, config);
   config.zero_padding = p.zero_padding;
   config.zero_copy = p.path == Path::zero_copy;
   config.fused = p.path == Path::fused;
@@ -166,18 +159,6 @@ Data::Data(const Problem& p)
   answers = oracle::dispatch_answer(p.shape, inputs, false);
 }
 
-DispatchInput Data::dispatch_input(int rank) const {
-  const oracle::RankInput& from = inputs[rank];
-  DispatchInput in;
-  in.tokens = from.rows.data();
-  in.topk_ids_are_int64 = problem.routing == oracle::Routing::bad64;
-  in.topk_ids = in.topk_ids_are_int64 ? static_cast<const void*>(from.ids.data()) : narrow_ids[rank].data();
-  in.topk_weights = from.weights.data();
-  in.scales = from.scales.data();
-  in.num_tokens = from.num_tokens;
-  return in;
-}
-
 const std::byte* Data::output_row(int owner, const RowSource& source, int expert) const {
   return outputs.row(
       oracle::hash_of({kOutputs, problem.seed, word(owner), word(source.rank), word(source.token), word(expert)}));
@@ -185,6 +166,21 @@ const std::byte* Data::output_row(int owner, const RowSource& source, int expert
 
 const std::byte* Data::combine_slot(int home, int token, int j) const {
   return outputs.row(oracle::hash_of({kLandings, problem.seed, word(home), word(token), word(j)}));
+}
+
+DispatchInput input_of(const Data& data, int rank, RankMemory& memory) {
+  const auto bring = [&](const auto& values) {
+    return memory.for_exchange(values.data(), values.size() * sizeof(values[0]));
+  };
+  const oracle::RankInput& from = data.inputs[rank];
+  DispatchInput in;
+  in.tokens = bring(from.rows);
+  in.topk_ids_are_int64 = data.problem.routing == oracle::Routing::bad64;
+  in.topk_ids = in.topk_ids_are_int64 ? static_cast<const void*>(bring(from.ids)) : bring(data.narrow_ids[rank]);
+  in.topk_weights = bring(from.weights);
+  in.scales = bring(from.scales);
+  in.num_tokens = from.num_tokens;
+  return in;
 }
 
 std::int64_t output_bytes(const Data& data, int rank) {
@@ -212,6 +208,13 @@ void write_outputs(const Data& data, int rank, std::byte* to) {
       std::memcpy(to + row * bytes, data.output_row(rank, answer.experts.sources[row], expert), bytes);
     }
   }
+}
+
+void put_outputs(const Data& data, int rank, std::byte* to, Machine& machine) {
+  if (machine.is_host()) return write_outputs(data, rank, to);
+  const Pages pages(static_cast<std::size_t>(output_bytes(data, rank)));
+  write_outputs(data, rank, pages.data());
+  machine.copy(to, pages.data(), pages.bytes());
 }
 
 void write_landings(const Data& data, int rank, const Received& received, Machine& machine) {

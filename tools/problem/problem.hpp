@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "crossdock/exchange.hpp"
-#include "machine/machine.hpp"
+#include "machine/rank_memory.hpp"
 #include "oracle/answer.hpp"
 #include "oracle/inputs.hpp"
 #include "problem/trace.hpp"
@@ -65,8 +65,6 @@ class RowTable {
 struct Data {
   explicit Data(const Problem& problem);
 
-  /// What rank `rank` passes to dispatch.
-  DispatchInput dispatch_input(int rank) const;
   /// The row that rank `owner` computes for a received row; `expert` -1: the one output of a token-major row.
   const std::byte* output_row(int owner, const RowSource& source, int expert) const;
   /// The partial row of id j of a token, for Path::fused.
@@ -79,8 +77,12 @@ struct Data {
   std::vector<oracle::RankAnswer> answers;            // without `rows`, see oracle::received_row
 };
 
+/// What rank `rank` passes to dispatch, where the exchange can read it.
+DispatchInput input_of(const Data& data, int rank, RankMemory& memory);
 /// Expert outputs of rank `rank`, in the layout of the problem, by the oracle's answer.
 void write_outputs(const Data& data, int rank, std::byte* to);
+/// The same to where the exchange reads them.
+void put_outputs(const Data& data, int rank, std::byte* to, Machine& machine);
 /// Bytes that write_outputs may touch.
 std::int64_t output_bytes(const Data& data, int rank);
 /// What the caller's fused kernel does on rank `rank`: partial rows to the combine slots of their homes.

@@ -74,6 +74,12 @@ std::int32_t scale_bytes_of(Dtype dtype, std::int32_t hidden) {
   return rule.block ? (hidden + rule.block - 1) / rule.block * rule.scale_bytes : 0;
 }
 
+std::int64_t wire_row_bytes(Dtype dtype, CombineQuant quant, std::int64_t hidden) {
+  const std::int64_t codes = (hidden + 15) / 16 * 16, blocks = (hidden + 127) / 128;
+  if (quant == CombineQuant::none) return row_bytes_of(dtype, hidden);
+  return quant == CombineQuant::fp8_direct_cast ? codes : codes + (blocks + 15) / 16 * 16;
+}
+
 float rounded(Dtype dtype, float value) { return dtype == Dtype::f32 ? value : table_of(dtype)[code_of(dtype, value)]; }
 
 void narrow(Dtype dtype, const float* values, std::int64_t count, std::byte* row) {

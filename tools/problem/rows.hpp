@@ -19,6 +19,9 @@ ScaleRule scale_rule_of(Dtype dtype);
 /// Bytes of scales that travel with a row of `hidden` elements.
 std::int32_t scale_bytes_of(Dtype dtype, std::int32_t hidden);
 
+/// Bytes of a row of combine as it crosses the link.
+std::int64_t wire_row_bytes(Dtype dtype, CombineQuant quant, std::int64_t hidden);
+
 /// `value` as `dtype` can hold it.
 float rounded(Dtype dtype, float value);
 

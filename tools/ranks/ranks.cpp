@@ -1,35 +1,33 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "ranks/ranks.hpp"
 
+#include <fmt/format.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <atomic>
+#include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <cstring>
 #include <iostream>
-#include <memory>
+#include <random>
 #include <thread>
 
 namespace crossdock::tools {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-constexpr std::chrono::milliseconds kTick{20};
+constexpr std::chrono::milliseconds kTick{5};
 constexpr int kReported = 3;  // exit code of a process whose body said that it failed
 
 /// Why a process ended as it did, or nothing.
 std::string message_of(int rank, pid_t process, int status) {
-  const std::string who = "rank " + std::to_string(rank) + " (process " + std::to_string(process) + ")";
-  if (WIFSIGNALED(status)) {
-    const int signal = WTERMSIG(status);
-    return who + " was killed by signal " + std::to_string(signal) + " (" + strsignal(signal) + ")";
-  }
+  const std::string who = fmt::format("rank {} (process {})", rank, process);
+  if (WIFSIGNALED(status))
+    return fmt::format("{} was killed by signal {} ({})", who, WTERMSIG(status), strsignal(WTERMSIG(status)));
   const int code = WEXITSTATUS(status);
-  if (code == 0) return {};
-  return code == kReported ? "failed" : who + " ended with exit code " + std::to_string(code);
+  return code == 0 ? "" : code == kReported ? "failed" : fmt::format("{} ended with exit code {}", who, code);
 }
 
 [[noreturn]] void run_child(pid_t parent, int rank, const std::function<bool(int)>& body) {
@@ -44,53 +42,38 @@ std::string message_of(int rank, pid_t process, int status) {
   _exit(code);  // the streams of the parent are flushed by the parent alone
 }
 
-/// Processes that still run, by rank; 0: ended.
-struct Children {
-  std::vector<pid_t> processes;
-
-  bool any() const {
-    for (const pid_t process : processes)
-      if (process) return true;
-    return false;
-  }
-  void kill_all() const {
-    for (const pid_t process : processes)
-      if (process) kill(process, SIGKILL);
-  }
-};
+void kill_all(const std::vector<pid_t>& running) {
+  for (const pid_t process : running)
+    if (process) kill(process, SIGKILL);
+}
 
 }  // namespace
 
+Meeting::Meeting(int num_ranks, bool processes) : num_ranks_(num_ranks) {
+  std::random_device random;
+  if (processes)
+    name_ = fmt::format("crossdock-{:08x}{:08x}{:08x}", random(), random(), random());
+  else
+    team_.emplace(num_ranks);
+}
+
 std::vector<Ending> run_as_threads(int num_ranks, const std::function<bool(int)>& body, const Watch& watch) {
   std::vector<Ending> endings(static_cast<std::size_t>(num_ranks));
-  std::atomic<int> running{num_ranks};
-  std::atomic<bool> failed{false};
-  {
-    std::vector<std::jthread> threads;
-    for (int rank = 0; rank < num_ranks; ++rank) {
-      endings[rank].rank = rank;
-      threads.emplace_back([&, rank] {
-        try {
-          if (!body(rank)) endings[rank].why = "failed";
-        } catch (const std::exception& error) {
-          endings[rank].why = error.what();
-        }
-        if (!endings[rank].why.empty()) failed = true;
-        --running;
-      });
+  RankThreads(num_ranks).run([&](int rank) {
+    Ending& ending = endings[rank] = {rank, ""};
+    try {
+      if (!body(rank)) ending.why = "failed";
+    } catch (const std::exception& error) {
+      ending.why = error.what();
     }
-    for (bool told = false; running > 0; std::this_thread::sleep_for(running > 0 ? kTick / 4 : kTick * 0)) {
-      if (failed && !told) watch.on_failure(), told = true;
-      watch.tick();
-    }
-    if (failed) watch.on_failure();
-  }
+    if (!ending.why.empty()) watch.on_failure();
+  });
   return endings;
 }
 
 std::vector<Ending> run_as_processes(int num_ranks, const std::function<bool(int)>& body, const Watch& watch) {
   std::vector<Ending> endings(static_cast<std::size_t>(num_ranks));
-  Children children;
+  std::vector<pid_t> running;  // by rank; 0: ended
   std::cout.flush();
   std::cerr.flush();
   const pid_t parent = getpid();
@@ -99,27 +82,25 @@ std::vector<Ending> run_as_processes(int num_ranks, const std::function<bool(int
     if (process == 0) run_child(parent, rank, body);
     if (process < 0) {
       const std::string why = std::strerror(errno);
-      children.kill_all();
-      throw std::runtime_error("cannot start the process of rank " + std::to_string(rank) + ": " + why);
+      kill_all(running);
+      throw std::runtime_error(fmt::format("cannot start the process of rank {}: {}", rank, why));
     }
-    children.processes.push_back(process);
+    running.push_back(process);
     endings[rank].rank = rank;
   }
   Clock::time_point give_up = Clock::time_point::max();
-  while (children.any()) {
+  while (std::any_of(running.begin(), running.end(), [](pid_t process) { return process != 0; })) {
+    std::this_thread::sleep_for(kTick);
     for (int rank = 0; rank < num_ranks; ++rank) {
-      pid_t& process = children.processes[rank];
       int status = 0;
-      if (!process || waitpid(process, &status, WNOHANG) != process) continue;
-      endings[rank].why = message_of(rank, process, status);
-      process = 0;
-      if (endings[rank].why.empty() || give_up != Clock::time_point::max()) continue;
-      give_up = Clock::now() + watch.patience;
+      if (!running[rank] || waitpid(running[rank], &status, WNOHANG) != running[rank]) continue;
+      endings[rank].why = message_of(rank, running[rank], status);
+      running[rank] = 0;
+      if (endings[rank].why.empty()) continue;
+      if (give_up == Clock::time_point::max()) give_up = Clock::now() + watch.patience;
       watch.on_failure();
     }
-    if (Clock::now() > give_up) children.kill_all();
-    watch.tick();
-    std::this_thread::sleep_for(children.any() ? kTick / 4 : kTick * 0);
+    if (Clock::now() > give_up) kill_all(running);
   }
   return endings;
 }

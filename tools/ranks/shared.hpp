@@ -3,9 +3,11 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <memory>
 #include <span>
 #include <stdexcept>
+#include <thread>
 
 #include "machine/pages.hpp"
 
@@ -35,7 +37,24 @@ struct Stopped : std::runtime_error {
 /// Where ranks wait for each other outside the library.
 class RankBarrier {
  public:
-  void wait(int num_ranks);  ///< throws Stopped if stop() was or is called
+  /// Throws Stopped if stop() was or is called. Who waits long sleeps in between, so that the others have the processors, and
+  /// may leave 100 µs later than they do; without `may_sleep` all leave within a scheduling quantum.
+  void wait(int num_ranks, bool may_sleep = true) {
+    constexpr int kYields = 1000;
+    const int generation = generation_.load();
+    if (arrived_.fetch_add(1) + 1 == num_ranks) {
+      arrived_.store(0);
+      generation_.fetch_add(1);
+    }
+    for (int tries = 0; generation_.load() == generation; ++tries) {
+      if (stopped()) throw Stopped();
+      if (may_sleep && tries >= kYields)
+        std::this_thread::sleep_for(std::chrono::microseconds(100));
+      else
+        std::this_thread::yield();
+    }
+    if (stopped()) throw Stopped();
+  }
   void stop() { stopped_.store(true); }
   bool stopped() const { return stopped_.load(); }
 

@@ -1,21 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "report/bench_record.hpp"
 
-#include <algorithm>
+#include <fmt/chrono.h>
+#include <fmt/format.h>
+
 #include <cmath>
 #include <ctime>
+
+#include "machine/times.hpp"
+#include "problem/rows.hpp"
 
 namespace crossdock::tools {
 namespace {
 
-constexpr int kSourceBytes = sizeof(RowSource), kIdBytes = 4, kWeightBytes = 4;
+using Json = nlohmann::ordered_json;
 
-/// Bytes of a wire row of combine, by the definition of the wires.
-std::int64_t wire_row_bytes(const oracle::Case& c) {
-  const std::int64_t hidden = c.hidden, codes = (hidden + 15) / 16 * 16, blocks = (hidden + 127) / 128;
-  if (c.combine_quant == CombineQuant::none) return row_bytes_of(c.combine_dtype, c.hidden);
-  return c.combine_quant == CombineQuant::fp8_direct_cast ? codes : codes + (blocks + 15) / 16 * 16;
-}
+constexpr int kSourceBytes = sizeof(RowSource), kIdBytes = 4, kWeightBytes = 4;
 
 /// Rows that dispatch sends between different ranks.
 Traffic rows_between(const Data& data) {
@@ -51,10 +51,11 @@ Traffic traffic_of_combine(const Data& data) {
   const Problem& p = data.problem;
   const oracle::Case& c = p.shape;
   const std::int64_t weights = p.second_result ? c.top_k * kWeightBytes : 0,
-                     partial_row = row_bytes_of(c.combine_dtype, c.hidden);
+                     partial_row = row_bytes_of(c.combine_dtype, c.hidden),
+                     wire_row = wire_row_bytes(c.combine_dtype, c.combine_quant, c.hidden);
   if (p.path == Path::fused)
     return partial_rows_between(data).with([&](std::int64_t rows) { return rows * partial_row; });
-  return rows_between(data).returned().with([&](std::int64_t rows) { return rows * (wire_row_bytes(c) + weights); });
+  return rows_between(data).returned().with([&](std::int64_t rows) { return rows * (wire_row + weights); });
 }
 
 std::int64_t payload_bytes_of(const Data& data, Op op) {
@@ -72,19 +73,7 @@ double rounded(double value, int places) {
 
 }  // namespace
 
-std::string now() {
-  char text[32];
-  const std::time_t time = std::time(nullptr);
-  std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", std::gmtime(&time));
-  return text;
-}
-
-double quantile(std::vector<double> samples, double share) {
-  if (samples.empty()) return 0;
-  std::sort(samples.begin(), samples.end());
-  const auto rank = static_cast<std::size_t>(std::ceil(share * static_cast<double>(samples.size())));
-  return samples[rank > 0 ? rank - 1 : 0];
-}
+std::string now() { return fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(std::time(nullptr))); }
 
 std::vector<Traffic> traffic_of(const Data& data, Op op) {
   std::vector<Traffic> all;
@@ -98,10 +87,7 @@ Record record_of(const Data& data, const Run& run, const Timing& timing) {
   record.problem = data.problem;
   record.run = run;
   record.wrong = timing.wrong;
-  record.repeats = static_cast<int>(timing.us.size());
-  record.us_median = quantile(timing.us, 0.5);
-  record.us_p99 = quantile(timing.us, 0.99);
-  record.us_min = quantile(timing.us, 0);
+  record.set_times(timing.us);
   record.traffic = traffic_of(data, run.op);
   for (const Traffic& bytes : record.traffic) record.wire_bytes += bytes.busiest();
   record.payload_bytes = payload_bytes_of(data, run.op);
@@ -113,111 +99,166 @@ Record record_of(const Data& data, const Run& run, const Timing& timing) {
   return record;
 }
 
-std::string Record::tuned_by() const {
-  const std::string first(name_of(dispatches(run.op) ? dispatch.tuned_by : combine.tuned_by));
-  const std::string second(name_of(combines(run.op) ? combine.tuned_by : dispatch.tuned_by));
-  return first == second ? first : first + "+" + second;
+void Record::set_times(const std::vector<double>& us) {
+  repeats = static_cast<int>(us.size());
+  us_median = quantile(us, 0.5);
+  us_p99 = quantile(us, 0.99);
+  us_min = quantile(us, 0);
 }
 
 namespace {
 
-/// How many blocks, warps or splits_per_row the calls were launched with; of a pair "dispatch+combine", where they differ.
-nlohmann::ordered_json launched(const Record& r, int LaunchInfo::*what) {
-  const int first = (dispatches(r.run.op) ? r.dispatch : r.combine).*what;
-  const int second = (combines(r.run.op) ? r.combine : r.dispatch).*what;
-  if (first == second) return first;
-  return std::to_string(first) + "+" + std::to_string(second);
+/// part(launch) of the calls that were made; of a pair "dispatch+combine", where they differ.
+template <class Part>
+Json of_calls(const Record& r, Part part) {
+  const auto first = part(dispatches(r.run.op) ? r.dispatch : r.combine);
+  const auto second = part(combines(r.run.op) ? r.combine : r.dispatch);
+  return first == second ? Json(first) : Json(fmt::format("{}+{}", first, second));
 }
 
-nlohmann::ordered_json if_any(bool any, double figure) {
-  return any ? nlohmann::ordered_json(figure) : nlohmann::ordered_json();
+Json if_any(bool any, double figure) { return any ? Json(figure) : Json(); }
+
+/// What a key is for: it tells what was run; it does so in some lines only; a line about no call has none.
+enum Use { kFigure = 0, kIdentity = 1, kAlsoTells = 2, kOfCalls = 4 };
+
+/// A key of JSON lines and CSV. With a title it is a column of the table too.
+struct Column {
+  const char* key;
+  int use;
+  Json (*value)(const Record& r);
+  const char* title = nullptr;
+  int width = 0;              // negative: to the left
+  const char* number = "{}";  // how a fraction is written; with % times 100
+};
+
+#define XD_VALUE(expression) [](const Record& r) -> Json { return expression; }
+#define XD_SHAPE(member) [](const Record& r) -> Json { return r.problem.shape.member; }
+#define XD_LAUNCH(member) XD_VALUE(of_calls(r, [](const LaunchInfo& launch) { return launch.member; }))
+#define XD_SHAPE_NAME(member) [](const Record& r) -> Json { return name_of(r.problem.shape.member); }
+
+/// Up to `mode` they say what was run.
+const Column kColumns[] = {
+    {"op", kIdentity, XD_VALUE(kOpNames[static_cast<int>(r.run.op)]), "op", -10},
+    {"ranks", kIdentity, XD_SHAPE(num_ranks), "ranks", 5},
+    {"tokens", kIdentity, XD_SHAPE(max_tokens_per_rank), "tokens", 6},
+    {"hidden", kIdentity, XD_SHAPE(hidden), "hidden", 6},
+    {"experts", kIdentity, XD_SHAPE(num_experts), "experts", 7},
+    {"topk", kIdentity, XD_SHAPE(top_k), "topk", 4},
+    {"dtype", kIdentity,
+     XD_VALUE(name_of(dispatches(r.run.op) ? r.problem.shape.dispatch_dtype : r.problem.shape.combine_dtype))},
+    {"dispatch_dtype", kAlsoTells, XD_SHAPE_NAME(dispatch_dtype), "dtype", -12},
+    {"combine_dtype", kAlsoTells, XD_SHAPE_NAME(combine_dtype), "combine", -12},
+    {"scale_bytes", kIdentity, XD_SHAPE(scale_bytes), "scales", 6},
+    {"layout", kIdentity, XD_SHAPE_NAME(layout), "layout", -12},
+    {"path", kIdentity, XD_VALUE(name_of(r.problem.path)), "path", -9},
+    {"combine_quant", kIdentity, XD_SHAPE_NAME(combine_quant), "combine_quant", -15},
+    {"packets", kFigure, XD_VALUE(r.packets)},
+    {"routing", kIdentity, XD_VALUE(routing_name(r.problem)), "routing", -14},
+    {"combine_topk_weights", kFigure, XD_VALUE(r.problem.second_result), "weights", -7},
+    {"num_sms", kIdentity, XD_VALUE(r.run.geometry.num_sms)},
+    {"num_blocks", kAlsoTells, XD_VALUE(r.run.geometry.num_blocks)},
+    {"num_warps", kAlsoTells, XD_VALUE(r.run.geometry.num_warps)},
+    {"splits_per_row", kAlsoTells, XD_VALUE(r.run.geometry.splits_per_row)},
+    {"mode", kIdentity, XD_VALUE(kModeNames[static_cast<int>(r.run.mode)]), "mode", -9},
+    {"launched_blocks", kOfCalls, XD_LAUNCH(num_blocks)},
+    {"launched_warps", kOfCalls, XD_LAUNCH(num_warps)},
+    {"launched_splits_per_row", kOfCalls, XD_LAUNCH(splits_per_row)},
+    {"repeat", kFigure, XD_VALUE(r.repeats), "times", 5},
+    {"commit", kFigure, XD_VALUE(r.setting.commit)},
+    {"us_median", kFigure, XD_VALUE(rounded(r.us_median, 2)), "us median", 11, "{:.1f}"},
+    {"us_p99", kFigure, XD_VALUE(rounded(r.us_p99, 2)), "us p99", 11, "{:.1f}"},
+    {"us_min", kFigure, XD_VALUE(rounded(r.us_min, 2)), "us min", 11, "{:.1f}"},
+    {"host_us_median", kFigure, XD_VALUE(if_any(r.host_us > 0, rounded(r.host_us, 2))), "host us", 8, "{:.2f}"},
+    {"over_us", kFigure, XD_VALUE(if_any(r.plain_us > 0, rounded(r.over_us(), 2))), "over plain us", 13, "{:+.1f}"},
+    {"over_share", kFigure, XD_VALUE(if_any(r.plain_us > 0, rounded(r.over_share(), 3))), "over plain", 10, "{:+.1f}%"},
+    {"floor_us", kFigure, XD_VALUE(if_any(r.floor_us > 0, rounded(r.floor_us, 2)))},
+    {"rel_error", kFigure, XD_VALUE(if_any(r.rel_error.has_value(), rounded(r.rel_error.value_or(0), 6))), "rel error",
+     9, "{:.6f}"},
+    {"wire_bytes", kOfCalls, XD_VALUE(r.wire_bytes)},
+    {"wire_gbps", kOfCalls, XD_VALUE(rounded(r.wire_gbps(), 3)), "wire", 8, "{:.2f}"},
+    {"limit_gbps", kOfCalls, XD_VALUE(rounded(r.limit_gbps, 3)), "limit", 8, "{:.2f}"},
+    {"pattern_gbps", kFigure, XD_VALUE(if_any(r.pattern_gbps > 0, rounded(r.pattern_gbps, 3)))},
+    {"logical_gbps", kOfCalls, XD_VALUE(rounded(r.logical_gbps(), 3)), "payload", 8, "{:.2f}"},
+    {"payload_gbps", kOfCalls, XD_VALUE(rounded(r.payload_gbps(), 3))},
+    {"payload_share", kOfCalls, XD_VALUE(rounded(r.payload_share(), 3)), "of limit", 8, "{:.1f}%"},
+    {"link_share", kOfCalls, XD_VALUE(if_any(r.setting.limit_of_link, rounded(r.link_share(), 3))), "of link", 7,
+     "{:.1f}%"},
+    {"tuned_by", kOfCalls, XD_VALUE(of_calls(r, [](const LaunchInfo& launch) { return name_of(launch.tuned_by); })),
+     "decided by", -11},
+    {"bit_exact", kOfCalls, XD_VALUE(r.counts()), "exact"},
+    {"host", kIdentity, XD_VALUE(r.setting.host)},
+    {"driver", kFigure, XD_VALUE(r.setting.driver)},
+    {"date", kFigure, XD_VALUE(r.setting.date)},
+};
+#undef XD_VALUE
+#undef XD_LAUNCH
+#undef XD_SHAPE
+#undef XD_SHAPE_NAME
+
+std::string text_of(const Column& column, const Json& value) {
+  if (value.is_number_float())
+    return fmt::format(fmt::runtime(column.number),
+                       value.get<double>() * (std::string_view(column.number).ends_with('%') ? 100 : 1));
+  if (value.is_boolean()) return value ? "yes" : "no";
+  return value.is_null() ? "-" : value.is_string() ? value.get<std::string>() : value.dump();
+}
+
+/// Columns of the table up to the one with this key.
+template <class Text>
+std::string row_of(std::string_view last, Text text) {
+  std::string row;
+  for (const Column& column : kColumns) {
+    if (column.title)
+      row += column.width < 0 ? fmt::format("{:<{}} ", text(column), -column.width)
+                              : fmt::format("{:>{}} ", text(column), column.width);
+    if (column.key == last) break;
+  }
+  row.pop_back();
+  return row;
 }
 
 }  // namespace
 
-nlohmann::ordered_json to_json(const Record& r) {
-  const oracle::Case& c = r.problem.shape;
-  nlohmann::ordered_json j;
-  j["op"] = kOpNames[static_cast<int>(r.run.op)];
-  j["ranks"] = c.num_ranks;
-  j["tokens"] = c.max_tokens_per_rank;
-  j["hidden"] = c.hidden;
-  j["experts"] = c.num_experts;
-  j["topk"] = c.top_k;
-  j["dtype"] = name_of(dispatches(r.run.op) ? c.dispatch_dtype : c.combine_dtype);
-  j["dispatch_dtype"] = name_of(c.dispatch_dtype);
-  j["combine_dtype"] = name_of(c.combine_dtype);
-  j["scale_bytes"] = c.scale_bytes;
-  j["layout"] = name_of(c.layout);
-  j["path"] = name_of(r.problem.path);
-  j["combine_quant"] = name_of(c.combine_quant);
-  j["packets"] = r.packets;
-  j["routing"] = routing_name(r.problem);
-  j["combine_topk_weights"] = r.problem.second_result;
-  j["num_sms"] = r.run.geometry.num_sms;
-  j["num_blocks"] = r.run.geometry.num_blocks;
-  j["num_warps"] = r.run.geometry.num_warps;
-  j["splits_per_row"] = r.run.geometry.splits_per_row;
-  j["launched_blocks"] = launched(r, &LaunchInfo::num_blocks);
-  j["launched_warps"] = launched(r, &LaunchInfo::num_warps);
-  j["launched_splits_per_row"] = launched(r, &LaunchInfo::splits_per_row);
-  j["tuned_by"] = r.tuned_by();
-  j["mode"] = kModeNames[static_cast<int>(r.run.mode)];
-  j["repeat"] = r.repeats;
-  j["commit"] = r.setting.commit;
-  j["us_median"] = rounded(r.us_median, 2);
-  j["us_p99"] = rounded(r.us_p99, 2);
-  j["us_min"] = rounded(r.us_min, 2);
-  j["host_us_median"] = if_any(r.host_us > 0, rounded(r.host_us, 2));
-  j["over_us"] = if_any(r.plain_us > 0, rounded(r.over_us(), 2));
-  j["over_share"] = if_any(r.plain_us > 0, rounded(r.over_share(), 3));
-  j["floor_us"] = if_any(r.floor_us > 0, rounded(r.floor_us, 2));
-  j["rel_error"] = if_any(r.rel_error.has_value(), rounded(r.rel_error.value_or(0), 6));
-  j["wire_bytes"] = r.wire_bytes;
-  j["wire_gbps"] = rounded(r.wire_gbps(), 3);
-  j["limit_gbps"] = rounded(r.limit_gbps, 3);
-  j["pattern_gbps"] = if_any(r.pattern_gbps > 0, rounded(r.pattern_gbps, 3));
-  j["logical_gbps"] = rounded(r.logical_gbps(), 3);
-  j["payload_gbps"] = rounded(r.payload_gbps(), 3);
-  j["payload_share"] = rounded(r.payload_share(), 3);
-  j["link_share"] = if_any(r.setting.limit_of_link, rounded(r.link_share(), 3));
-  j["bit_exact"] = r.counts();
-  j["host"] = r.setting.host;
-  j["driver"] = r.setting.driver;
-  j["date"] = r.setting.date;
-  return j;
+std::string table_head() {
+  return row_of("bit_exact", [](const Column& column) { return column.title; });
 }
 
-nlohmann::ordered_json creation_json(const std::string& what, const Problem& problem, const Setting& setting,
-                                     const std::vector<double>& us) {
-  Record record;
-  record.problem = problem;
-  record.setting = setting;
-  record.repeats = static_cast<int>(us.size());
-  record.us_median = quantile(us, 0.5);
-  record.us_p99 = quantile(us, 0.99);
-  record.us_min = quantile(us, 0);
-  nlohmann::ordered_json line = to_json(record);
-  line["op"] = what;
-  line["mode"] = "processes";
-  for (const char* of_calls :
-       {"launched_blocks", "launched_warps", "launched_splits_per_row", "tuned_by", "wire_bytes", "wire_gbps",
-        "limit_gbps", "logical_gbps", "payload_gbps", "payload_share", "link_share", "bit_exact"})
-    line[of_calls] = nullptr;
+std::string table_row(const Json& line, bool figures) {
+  return row_of(figures ? "bit_exact" : "mode",
+                [&](const Column& column) { return text_of(column, line[column.key]); });
+}
+
+Json to_json(const Record& record) {
+  Json line;
+  for (const Column& column : kColumns) line[column.key] = column.value(record);
   return line;
 }
 
-std::string identity_of(const nlohmann::ordered_json& line) {
+Json creation_json(const std::string& what, const Problem& problem, const Setting& setting,
+                   const std::vector<double>& us) {
+  Record record;
+  record.problem = problem;
+  record.setting = setting;
+  record.set_times(us);
+  Json line = to_json(record);
+  for (const Column& column : kColumns)
+    if (column.use & kOfCalls) line[column.key] = nullptr;
+  line["op"] = what;
+  line["mode"] = "processes";
+  return line;
+}
+
+std::string identity_of(const Json& line) {
   std::string identity;
-  for (const char* key : {"op", "ranks", "tokens", "hidden", "experts", "topk", "dtype", "scale_bytes", "layout",
-                          "path", "combine_quant", "routing", "num_sms", "mode", "host"})
-    identity += line.value(key, nlohmann::ordered_json()).dump() + " ";
+  for (const Column& column : kColumns)
+    if (column.use & kIdentity) identity += line.value(column.key, Json()).dump() + " ";
   return identity;
 }
 
-bool same_run(const nlohmann::ordered_json& a, const nlohmann::ordered_json& b) {
-  for (const char* key : {"dispatch_dtype", "combine_dtype", "num_blocks", "num_warps", "splits_per_row"})
-    if (a.contains(key) && b.contains(key) && a[key] != b[key]) return false;
+bool same_run(const Json& a, const Json& b) {
+  for (const Column& column : kColumns)
+    if (column.use & kAlsoTells && a.contains(column.key) && b.contains(column.key) && a[column.key] != b[column.key])
+      return false;
   return a.value("combine_topk_weights", false) == b.value("combine_topk_weights", false);
 }
 
@@ -242,10 +283,10 @@ void set_plain_time(Record& record, const std::vector<Record>& earlier) {
   Record plain = record;
   plain.problem.shape.layout = Layout::token_major;
   plain.problem.second_result = false;
-  const nlohmann::ordered_json is = to_json(record), wanted = to_json(plain);
+  const Json is = to_json(record), wanted = to_json(plain);
   if (identity_of(is) == identity_of(wanted) && same_run(is, wanted)) return;
   for (const Record& other : earlier) {
-    const nlohmann::ordered_json line = to_json(other);
+    const Json line = to_json(other);
     if (other.counts() && identity_of(line) == identity_of(wanted) && same_run(line, wanted))
       record.plain_us = other.us_median;
   }

@@ -35,11 +35,11 @@ struct Record {
   bool packets = false;            // rows of few tokens travel in packets
   double host_us = 0;              // eager: of a call on the thread that makes it, median
   std::optional<double> rel_error;  // of combine against exact sums
-  double plain_us =
-      0;  // of the same call, token-major and without weights, in the same run; 0: not timed, or this is it
-
+  double plain_us = 0;  // of the same call, token-major and without weights, same run; 0: not timed, or this is it
   double floor_us = 0;  // see set_floor; 0: not asked for
 
+  /// Fills the times and how many repetitions they are of.
+  void set_times(const std::vector<double>& us);
   double wire_gbps() const { return us_median > 0 ? wire_bytes / us_median / 1e3 : 0; }
   double payload_gbps() const { return us_median > 0 ? payload_bytes / us_median / 1e3 : 0; }
   /// Payload rate of a rank, own rows included.
@@ -48,9 +48,6 @@ struct Record {
   double payload_share() const { return limit_gbps > 0 ? logical_gbps() / limit_gbps : 0; }
   /// Rate between ranks over what one rank can send.
   double link_share() const { return limit_gbps > 0 ? wire_gbps() / limit_gbps : 0; }
-  double share() const { return setting.limit_of_link ? link_share() : payload_share(); }
-  /// Who chose the geometry; of a pair both, where they differ.
-  std::string tuned_by() const;
   double over_us() const { return us_median - plain_us; }
   double over_share() const { return over_us() / plain_us; }
   bool counts() const { return refused.empty() && wrong.empty(); }
@@ -65,10 +62,11 @@ Record record_of(const Data& data, const Run& run, const Timing& timing);
 /// "2026-11-22T17:00:00Z"
 std::string now();
 
-/// Median and the like of unsorted samples: the value that `share` of them do not exceed.
-double quantile(std::vector<double> samples, double share);
-
 nlohmann::ordered_json to_json(const Record& record);
+
+/// The table of such lines. A row without figures says only what was run.
+std::string table_head();
+std::string table_row(const nlohmann::ordered_json& line, bool figures = true);
 
 /// The line of making a group or an exchange, `us` from some repetitions: no call, so nothing about bytes, rates and bits.
 nlohmann::ordered_json creation_json(const std::string& what, const Problem& problem, const Setting& setting,

@@ -9,11 +9,9 @@
 
 namespace crossdock::tools {
 
-void print_table_head(const Measurer& measurer, const Setting& setting);
-void print_table_line(const Record& record);
-
-/// A table of lines of creation_json().
-void print_creation(const Setting& setting, const std::vector<nlohmann::ordered_json>& lines);
+/// Where the figures come from, with a note, and the titles of the table.
+void print_head(const Setting& setting, const std::string& note);
+void print_line(const Record& record);
 
 /// Of those records that hold a time.
 std::vector<nlohmann::ordered_json> lines_of(const std::vector<Record>& records);

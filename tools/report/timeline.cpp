@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "report/timeline.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <map>
 #include <set>
@@ -10,7 +12,7 @@
 namespace crossdock::tools {
 namespace {
 
-using nlohmann::ordered_json;
+using Json = nlohmann::ordered_json;
 using Events = std::vector<TraceEvent>;
 
 /// An operation of a rank: its stamps by block, in the order in which the block took them: of phases, and of peers' signals.
@@ -22,84 +24,57 @@ struct Operation {
     for (const auto& [block, stamps] : blocks) first = std::min(first, stamps.front().time_ns);
     return first;
   }
-  std::uint64_t end() const {
-    std::uint64_t last = 0;
-    for (const auto& [block, stamps] : blocks) last = std::max(last, stamps.back().time_ns);
-    return last;
-  }
   /// The block that ends last: what it did is what the operation took.
   int last_block() const {
-    int last = blocks.begin()->first;
-    for (const auto& [block, stamps] : blocks)
-      if (stamps.back().time_ns > blocks.at(last).back().time_ns) last = block;
-    return last;
+    const auto ends_before = [](const auto& a, const auto& b) {
+      return a.second.back().time_ns < b.second.back().time_ns;
+    };
+    return std::max_element(blocks.begin(), blocks.end(), ends_before)->first;
   }
   bool is_whole() const {
-    for (const auto& [block, stamps] : blocks)
-      if (stamps.front().phase != Phase::begin || stamps.back().phase != Phase::end) return false;
-    return true;
+    return std::all_of(blocks.begin(), blocks.end(), [](const auto& block) {
+      return block.second.front().phase == Phase::begin && block.second.back().phase == Phase::end;
+    });
   }
 };
 
 using Key = std::pair<int, std::uint64_t>;  // buffer set, epoch
+Key key_of(const TraceEvent& event) { return {event.buffer_set, event.epoch}; }
 
 std::map<Key, Operation> operations_of(const Events& events) {
   std::map<Key, Operation> all;
   for (const TraceEvent& event : events) {
-    Operation& operation = all[{event.buffer_set, event.epoch}];
+    Operation& operation = all[key_of(event)];
     (event.peer < 0 ? operation.blocks : operation.seen)[event.block].push_back(event);
   }
   std::erase_if(all, [](const auto& entry) { return entry.second.blocks.empty(); });  // an old ring's last leavings
   return all;
 }
 
-constexpr std::string_view kWait = "wait_";
-
-/// The edge that is waited for in a phase.
-std::string edge_of(Phase phase) { return std::string(name_of(phase).substr(kWait.size())); }
-
 /// When a rank knew the counts of all ranks, by operation.
 std::map<Key, std::uint64_t> counts_known(const Events& events) {
   std::map<Key, std::uint64_t> known;
   for (const TraceEvent& event : events) {
     if (event.phase != Phase::move) continue;
-    const auto [entry, fresh] = known.try_emplace({event.buffer_set, event.epoch}, event.time_ns);
-    if (!fresh) entry->second = std::min(entry->second, event.time_ns);
+    std::uint64_t& time = known.try_emplace(key_of(event), event.time_ns).first->second;
+    time = std::min(time, event.time_ns);
   }
   return known;
 }
 
-/// What to add to the clock of each rank: the median over operations of how far it is behind rank 0.
-std::vector<std::int64_t> shifts_of(const std::vector<Events>& events) {
-  std::vector<std::int64_t> shifts(events.size(), 0);
-  const std::map<Key, std::uint64_t> first = counts_known(events[0]);
-  for (std::size_t r = 1; r < events.size(); ++r) {
-    std::vector<std::int64_t> behind;
-    for (const auto& [key, time] : counts_known(events[r]))
-      if (const auto same = first.find(key); same != first.end())
-        behind.push_back(static_cast<std::int64_t>(same->second) - static_cast<std::int64_t>(time));
-    if (behind.empty()) continue;
-    std::nth_element(behind.begin(), behind.begin() + static_cast<std::ptrdiff_t>(behind.size() / 2), behind.end());
-    shifts[r] = behind[behind.size() / 2];
-  }
-  return shifts;
+/// What to add to a rank's clock: the median over operations of how far it is behind that of rank 0.
+std::int64_t shift_of(const Events& events, const std::map<Key, std::uint64_t>& known_first) {
+  std::vector<std::int64_t> behind{};
+  for (const auto& [key, time] : counts_known(events))
+    if (const auto same = known_first.find(key); same != known_first.end())
+      behind.push_back(static_cast<std::int64_t>(same->second - time));
+  if (behind.empty()) return 0;
+  const auto middle = behind.begin() + static_cast<std::ptrdiff_t>(behind.size() / 2);
+  std::nth_element(behind.begin(), middle, behind.end());
+  return *middle;
 }
 
-/// Shifts the clocks as TimelineOptions::align says; gives what was added to each.
-std::vector<std::int64_t> align(std::vector<std::vector<TraceEvent>>& events) {
-  std::vector<std::int64_t> shifts = events.empty() ? std::vector<std::int64_t>{} : shifts_of(events);
-  for (std::size_t r = 0; r < events.size(); ++r)
-    for (TraceEvent& event : events[r]) event.time_ns += static_cast<std::uint64_t>(shifts[r]);
-  return shifts;
-}
-
-std::uint64_t first_of(const std::vector<Events>& events) {
-  std::uint64_t first = ~std::uint64_t{0};
-  for (const Events& of_rank : events)
-    for (const TraceEvent& event : of_rank) first = std::min(first, event.time_ns);
-  return first;
-}
-
+/// Collects events of the format, of a rank (`pid`) and a track of it (`tid`).
 class Writer {
  public:
   explicit Writer(std::uint64_t zero_ns) : zero_ns_(zero_ns) {}
@@ -107,47 +82,46 @@ class Writer {
   void name(const char* what, int rank, int track, const std::string& text) {
     events_.push_back({{"ph", "M"}, {"name", what}, {"pid", rank}, {"tid", track}, {"args", {{"name", text}}}});
   }
-  void slice(int rank, int track, const std::string& name, std::uint64_t begin, std::uint64_t end,
-             const TraceEvent& of) {
-    events_.push_back({{"ph", "X"},
+  void slice(int rank, int track, std::string_view name, std::uint64_t begin, std::uint64_t end, const TraceEvent& of) {
+    add("X", rank, track, name, begin, of)["dur"] = us(std::max(begin, end)) - us(begin);
+  }
+  /// The phases of a block, and instants at which it saw the signals of peers.
+  void block(int rank, int track, const Operation& operation, int block) {
+    const Events& stamps = operation.blocks.at(block);
+    for (std::size_t i = 0; i + 1 < stamps.size(); ++i)
+      slice(rank, track, name_of(stamps[i].phase), stamps[i].time_ns, stamps[i + 1].time_ns, stamps[i]);
+    const auto seen = operation.seen.find(block);
+    if (seen == operation.seen.end()) return;
+    for (const TraceEvent& of : seen->second) {
+      constexpr std::string_view kWait = "wait_";  // for the signal on an edge
+      Json& event = add("i", rank, track, fmt::format("{} of rank {}", name_of(of.phase).substr(kWait.size()), of.peer),
+                        of.time_ns, of);
+      event["s"] = "t";
+      event["args"]["peer"] = of.peer;
+    }
+  }
+  Json take() { return std::move(events_); }
+
+ private:
+  Json& add(const char* kind, int rank, int track, std::string_view name, std::uint64_t time_ns, const TraceEvent& of) {
+    events_.push_back({{"ph", kind},
                        {"name", name},
                        {"cat", of.combine ? "combine" : "dispatch"},
                        {"pid", rank},
                        {"tid", track},
-                       {"ts", us(begin)},
-                       {"dur", us(std::max(begin, end)) - us(begin)},
+                       {"ts", us(time_ns)},
                        {"args", {{"epoch", of.epoch}, {"buffer_set", of.buffer_set}, {"block", of.block}}}});
+    return events_.back();
   }
-  void phases(int rank, int track, const Events& stamps) {
-    for (std::size_t i = 0; i + 1 < stamps.size(); ++i)
-      slice(rank, track, std::string(name_of(stamps[i].phase)), stamps[i].time_ns, stamps[i + 1].time_ns, stamps[i]);
-  }
-  /// Instants at which the signals of peers were seen.
-  void seen(int rank, int track, const Operation& operation, int block) {
-    const auto stamps = operation.seen.find(block);
-    if (stamps == operation.seen.end()) return;
-    for (const TraceEvent& of : stamps->second)
-      events_.push_back(
-          {{"ph", "i"},
-           {"s", "t"},
-           {"name", edge_of(of.phase) + " of rank " + std::to_string(of.peer)},
-           {"cat", of.combine ? "combine" : "dispatch"},
-           {"pid", rank},
-           {"tid", track},
-           {"ts", us(of.time_ns)},
-           {"args", {{"epoch", of.epoch}, {"buffer_set", of.buffer_set}, {"block", of.block}, {"peer", of.peer}}}});
-  }
-  ordered_json take() { return std::move(events_); }
-
- private:
   double us(std::uint64_t ns) const { return static_cast<double>(static_cast<std::int64_t>(ns - zero_ns_)) / 1e3; }
+
   std::uint64_t zero_ns_;
-  ordered_json events_ = ordered_json::array();
+  Json events_ = Json::array();
 };
 
 }  // namespace
 
-void keep_last_operations(std::vector<std::vector<TraceEvent>>& events, int count) {
+void keep_last_operations(std::vector<Events>& events, int count) {
   std::map<Key, std::size_t> ranks_with;
   for (const Events& of_rank : events)
     for (const auto& [key, operation] : operations_of(of_rank)) ranks_with[key] += operation.is_whole();
@@ -155,15 +129,15 @@ void keep_last_operations(std::vector<std::vector<TraceEvent>>& events, int coun
   const auto first = events.empty() ? std::map<Key, Operation>{} : operations_of(events[0]);
   for (const auto& [key, ranks] : ranks_with)
     if (ranks == events.size()) whole.emplace_back(first.at(key).begin(), key);
-  std::sort(whole.begin(), whole.end());
+  std::sort(whole.rbegin(), whole.rend());
+  whole.resize(std::min(whole.size(), static_cast<std::size_t>(count)));
   std::set<Key> kept;
-  for (std::size_t i = whole.size() - std::min(whole.size(), static_cast<std::size_t>(count)); i < whole.size(); ++i)
-    kept.insert(whole[i].second);
+  for (const auto& [time, key] : whole) kept.insert(key);
   for (Events& of_rank : events)
-    std::erase_if(of_rank, [&](const TraceEvent& e) { return kept.count({e.buffer_set, e.epoch}) == 0; });
+    std::erase_if(of_rank, [&](const TraceEvent& event) { return !kept.contains(key_of(event)); });
 }
 
-std::vector<PeerWait> peer_waits(const std::vector<std::vector<TraceEvent>>& events) {
+std::vector<PeerWait> peer_waits(const std::vector<Events>& events) {
   std::map<std::tuple<Phase, int, int>, std::pair<double, int>> sums;  // ns, how many
   for (std::size_t r = 0; r < events.size(); ++r)
     for (const auto& [key, operation] : operations_of(events[r]))
@@ -186,32 +160,35 @@ std::vector<PeerWait> peer_waits(const std::vector<std::vector<TraceEvent>>& eve
   return waits;
 }
 
-nlohmann::ordered_json timeline_of(const std::vector<std::vector<TraceEvent>>& given, const TimelineOptions& options) {
+Json timeline_of(const std::vector<Events>& given, const TimelineOptions& options) {
   std::vector<Events> events = given;
-  const std::vector<std::int64_t> shifts = options.align ? align(events) : std::vector<std::int64_t>(events.size(), 0);
-  Writer writer(first_of(events));
+  std::vector<std::int64_t> shifts(events.size(), 0);
+  std::uint64_t zero = ~std::uint64_t{0};
+  for (std::size_t r = 0; r < events.size(); ++r) {
+    if (options.align && r > 0) shifts[r] = shift_of(events[r], counts_known(events[0]));
+    for (TraceEvent& event : events[r]) zero = std::min(zero, event.time_ns += static_cast<std::uint64_t>(shifts[r]));
+  }
+  Writer writer(zero);
   for (std::size_t r = 0; r < events.size(); ++r) {
     const int rank = static_cast<int>(r);
-    writer.name("process_name", rank, 0, "rank " + std::to_string(rank));
+    writer.name("process_name", rank, 0, fmt::format("rank {}", rank));
     writer.name("thread_name", rank, 0, "operations, phases of the block that ends last");
     std::set<int> blocks;
     for (const auto& [key, operation] : operations_of(events[r])) {
       const int last = operation.last_block();
       const Events& stamps = operation.blocks.at(last);
-      const bool combine = stamps.front().combine;
-      writer.slice(rank, 0, combine ? "combine" : "dispatch", operation.begin(), operation.end(), stamps.front());
-      writer.phases(rank, 0, stamps);
-      writer.seen(rank, 0, operation, last);
+      writer.slice(rank, 0, stamps.front().combine ? "combine" : "dispatch", operation.begin(), stamps.back().time_ns,
+                   stamps.front());
+      writer.block(rank, 0, operation, last);
       for (const auto& [block, of_block] : operation.blocks) {
         if (!options.blocks) break;
         blocks.insert(block);
-        writer.phases(rank, 1 + block, of_block);
-        writer.seen(rank, 1 + block, operation, block);
+        writer.block(rank, 1 + block, operation, block);
       }
     }
-    for (const int block : blocks) writer.name("thread_name", rank, 1 + block, "block " + std::to_string(block));
+    for (const int block : blocks) writer.name("thread_name", rank, 1 + block, fmt::format("block {}", block));
   }
-  ordered_json file;
+  Json file;
   file["traceEvents"] = writer.take();
   file["displayTimeUnit"] = "ns";
   file["otherData"] = {{"clock_shifts_ns", shifts}, {"aligned", options.align ? "counts known at one time" : "no"}};

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // `crossdock check`: the cases of a JSON file, dispatch and combine, bit for bit against the oracle on every rank.
-#include <chrono>
 #include <cstdio>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -8,6 +7,7 @@
 #include "command/flags.hpp"
 #include "command/verbs.hpp"
 #include "jobs/check_run.hpp"
+#include "machine/times.hpp"
 #include "problem/cases.hpp"
 
 namespace crossdock::tools {
@@ -24,77 +24,68 @@ struct Options {
 
 struct Line {
   CheckCase of;
-  std::string verdict;  // pass, fail, xfail, xpass
-  std::string why;
-  double seconds = 0, run_seconds = 0;
-  std::int64_t rows = 0, dropped = 0;
+  Verdict found;
+  double seconds = 0;
+
+  const char* verdict() const {
+    if (of.known_failure.empty()) return found.right ? "pass" : "fail";
+    return found.right ? "xpass" : "xfail";
+  }
 };
 
 Line judge(const CheckCase& c, int number, const Options& o) {
-  const auto start = std::chrono::steady_clock::now();
+  const auto start = SteadyClock::now();
   CheckOptions options = o.check;
   options.dispatch_blocks = c.dispatch_blocks;
   options.combine_blocks = c.combine_blocks;
-  if (options.rank >= 0) options.meeting += "-" + std::to_string(number);
+  if (options.rank >= 0) options.meeting += fmt::format("-{}", number);
   if (options.rank >= c.problem.shape.num_ranks)
-    throw BadInput("--rank " + std::to_string(options.rank) + ": case `" + c.name + "` has " +
-                   std::to_string(c.problem.shape.num_ranks) + " ranks");
-  const Verdict verdict = check_problem(c.problem, options);
-  Line line{c, "", verdict.why, 0, verdict.run_seconds, verdict.rows_received, verdict.rows_dropped};
-  line.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  line.verdict = c.known_failure.empty() ? (verdict.right ? "pass" : "fail") : (verdict.right ? "xpass" : "xfail");
+    throw BadInput("--rank {}: case `{}` has {} ranks", options.rank, c.name, c.problem.shape.num_ranks);
+  Line line{c, check_problem(c.problem, options)};
+  line.seconds = us_since(start) / 1e6;
   return line;
-}
-
-std::string joined(const std::vector<std::string>& parts) {
-  std::string all;
-  for (const std::string& part : parts) all += (all.empty() ? "" : ", ") + part;
-  return all;
 }
 
 void print_line(const Line& line) {
   const oracle::Case& c = line.of.problem.shape;
-  std::string notes = joined(line.of.drawn);
+  std::vector<std::string> notes;
+  if (!line.of.drawn.empty()) notes.push_back(fmt::format("{}", fmt::join(line.of.drawn, ", ")));
   if (!line.of.requires_arch.empty())
-    notes += (notes.empty() ? "" : "; ") + ("asked for " + joined(line.of.requires_arch));
-  if (line.dropped) notes += (notes.empty() ? "" : "; ") + std::to_string(line.dropped) + " rows dropped";
-  std::printf("%-5s %-58s W %d  T %5d  H %5d  %8lld rows %7.2f s  %s\n", line.verdict.c_str(), line.of.name.c_str(),
-              c.num_ranks, c.max_tokens_per_rank, c.hidden, static_cast<long long>(line.rows), line.seconds,
-              notes.c_str());
-  if (!line.why.empty()) std::printf("      %s\n", line.why.c_str());
-  if (!line.of.known_failure.empty()) std::printf("      known: %s\n", line.of.known_failure.c_str());
-  std::fflush(stdout);
+    notes.push_back(fmt::format("asked for {}", fmt::join(line.of.requires_arch, ", ")));
+  if (line.found.rows_dropped) notes.push_back(fmt::format("{} rows dropped", line.found.rows_dropped));
+  fmt::print("{:<5} {:<58} W {}  T {:5}  H {:5}  {:8} rows {:7.2f} s  {}\n", line.verdict(), line.of.name, c.num_ranks,
+             c.max_tokens_per_rank, c.hidden, line.found.rows_received, line.seconds, fmt::join(notes, "; "));
+  if (!line.found.why.empty()) fmt::print("      {}\n", line.found.why);
+  if (!line.of.known_failure.empty()) fmt::print("      known: {}\n", line.of.known_failure);
 }
 
 void print_json(const Line& line) {
   const Problem& p = line.of.problem;
-  nlohmann::ordered_json j;
-  j["name"] = line.of.name;
-  j["verdict"] = line.verdict;
-  j["why"] = line.why;
-  j["seconds"] = line.seconds;
-  j["run_seconds"] = line.run_seconds;
-  j["ranks"] = p.shape.num_ranks;
-  j["max_tokens_per_rank"] = p.shape.max_tokens_per_rank;
-  j["hidden"] = p.shape.hidden;
-  j["experts"] = p.shape.num_experts;
-  j["topk"] = p.shape.top_k;
-  j["dtype"] = name_of(p.shape.dispatch_dtype);
-  j["combine_dtype"] = name_of(p.shape.combine_dtype);
-  j["layout"] = name_of(p.shape.layout);
-  j["path"] = name_of(p.path);
-  j["combine_quant"] = name_of(p.shape.combine_quant);
-  j["routing"] = routing_name(p);
-  j["row_capacity"] = oracle::row_capacity(p.shape);
-  j["rows_received"] = line.rows;
-  j["rows_dropped"] = line.dropped;
-  j["drawn"] = line.of.drawn;
-  j["requires_arch"] = line.of.requires_arch;
-  j["known_failure"] = line.of.known_failure;
-  j["skip_profile"] = line.of.skip_profile;
-  j["skip_ci"] = line.of.skip_ci;
-  std::printf("%s\n", j.dump().c_str());
-  std::fflush(stdout);
+  const nlohmann::ordered_json json = {{"name", line.of.name},
+                                       {"verdict", line.verdict()},
+                                       {"why", line.found.why},
+                                       {"seconds", line.seconds},
+                                       {"run_seconds", line.found.run_seconds},
+                                       {"ranks", p.shape.num_ranks},
+                                       {"max_tokens_per_rank", p.shape.max_tokens_per_rank},
+                                       {"hidden", p.shape.hidden},
+                                       {"experts", p.shape.num_experts},
+                                       {"topk", p.shape.top_k},
+                                       {"dtype", name_of(p.shape.dispatch_dtype)},
+                                       {"combine_dtype", name_of(p.shape.combine_dtype)},
+                                       {"layout", name_of(p.shape.layout)},
+                                       {"path", name_of(p.path)},
+                                       {"combine_quant", name_of(p.shape.combine_quant)},
+                                       {"routing", routing_name(p)},
+                                       {"row_capacity", oracle::row_capacity(p.shape)},
+                                       {"rows_received", line.found.rows_received},
+                                       {"rows_dropped", line.found.rows_dropped},
+                                       {"drawn", line.of.drawn},
+                                       {"requires_arch", line.of.requires_arch},
+                                       {"known_failure", line.of.known_failure},
+                                       {"skip_profile", line.of.skip_profile},
+                                       {"skip_ci", line.of.skip_ci}};
+  fmt::print("{}\n", json.dump());
 }
 
 /// The cases that are asked for: every parts-th one, or that of a name.
@@ -102,7 +93,7 @@ std::vector<CheckCase> wanted_cases(const Options& o) {
   int part = 0, parts = 0;
   char rest = 0;
   if (std::sscanf(o.part.c_str(), "%d/%d%c", &part, &parts, &rest) != 2 || part < 0 || part >= parts)
-    throw BadInput("--part " + o.part + ": write I/N with 0 <= I < N");
+    throw BadInput("--part {}: write I/N with 0 <= I < N", o.part);
   std::vector<CheckCase> wanted;
   int idx = 0;
   for (CheckCase& c : read_cases(o.file, o.cases))
@@ -119,15 +110,15 @@ void check(const Options& o) {
     }
     const Line line = judge(c, run, o);
     o.json ? print_json(line) : print_line(line);
+    std::fflush(stdout);
     ++run;
-    failed += line.verdict == "fail";
+    failed += line.of.known_failure.empty() && !line.found.right;
   }
   if (run == 0 && skipped == 0)
-    throw BadInput(o.name.empty() ? o.file + " has no case" : o.file + " has no case `" + o.name + "`");
+    throw BadInput("{} has no case{}", o.file, o.name.empty() ? "" : fmt::format(" `{}`", o.name));
   if (!o.json)
-    std::printf("%d cases, %d failed%s\n", run, failed,
-                skipped ? (", " + std::to_string(skipped) + " not for CI").c_str() : "");
-  if (failed) throw Failed("check: " + std::to_string(failed) + " of " + std::to_string(run) + " cases failed");
+    fmt::print("{} cases, {} failed{}\n", run, failed, skipped ? fmt::format(", {} not for CI", skipped) : "");
+  if (failed) throw Failed("check: {} of {} cases failed", failed, run);
 }
 
 void add_check(CLI::App& app) {
@@ -144,9 +135,7 @@ void add_check(CLI::App& app) {
   verb->add_option("--max-tokens-per-rank", o->cases.most_tokens, "Cut max_tokens_per_rank to this")
       ->check(CLI::Range(1, 1 << 24));
   verb->add_option("--seed", o->cases.seed, "Draws _random_fields")->capture_default_str();
-  verb->add_option("--rounds", o->check.rounds, "Dispatch and combine this often")
-      ->check(CLI::Range(1, 1000000))
-      ->capture_default_str();
+  add_number(*verb, "--rounds", o->check.rounds, 1, 1000000, "Dispatch and combine this often");
   verb->add_option("--deadline-ms", o->deadline_ms, "Longest wait for a peer; 0: none")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();

@@ -4,22 +4,19 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cstdio>
 #include <cstdlib>
 #include <fstream>
 #include <functional>
-#include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
-#include <optional>
-#include <span>
 #include <thread>
 
 #include "command/flags.hpp"
 #include "command/verbs.hpp"
 #include "crossdock/crossdock.hpp"
 #include "jobs/check_run.hpp"
-#include "ranks/rank_threads.hpp"
+#include "machine/pages.hpp"
+#include "ranks/ranks.hpp"
 
 extern char** environ;
 
@@ -35,6 +32,8 @@ struct Variable {
 constexpr Variable kVariables[] = {XD_ENVIRONMENT(XD_ROW)};
 #undef XD_ROW
 
+constexpr const char* kTuningFile = "CROSSDOCK_TUNING_FILE";
+
 std::string first_line(const char* path) {
   std::string line;
   std::ifstream file(path);
@@ -42,23 +41,19 @@ std::string first_line(const char* path) {
   return line;
 }
 
-/// Kibibytes of a line of /proc/meminfo, as bytes.
-std::uint64_t memory_line(const std::string& wanted) {
-  std::ifstream file("/proc/meminfo");
-  std::string name, rest;
-  for (std::uint64_t kib; file >> name >> kib; std::getline(file, rest))
-    if (name == wanted) return kib << 10;
-  return 0;
+std::vector<BackendInfo> found_backends() {
+  std::vector<BackendInfo> found(std::size(kBackendNames));
+  const int most = static_cast<int>(found.size());
+  found.resize(static_cast<std::size_t>(std::min(list_backends(found.data(), most), most)));
+  return found;
 }
 
 ordered_json backends() {
-  BackendInfo found[8];
-  const int count = list_backends(found, 8);
   ordered_json all = ordered_json::array();
-  for (int i = 0; i < count && i < 8; ++i)
-    all.push_back({{"name", name_of(found[i].kind)},
-                   {"devices", found[i].num_devices},
-                   {"note", found[i].note ? found[i].note : ""}});
+  for (const BackendInfo& backend : found_backends())
+    all.push_back({{"name", name_of(backend.kind)},
+                   {"devices", backend.num_devices},
+                   {"note", backend.note ? backend.note : ""}});
   return all;
 }
 
@@ -67,8 +62,8 @@ ordered_json machine() {
   getrlimit(RLIMIT_NOFILE, &files);
   return {{"processors", std::thread::hardware_concurrency()},
           {"page_bytes", sysconf(_SC_PAGESIZE)},
-          {"memory_bytes", memory_line("MemTotal:")},
-          {"available_bytes", memory_line("MemAvailable:")},
+          {"memory_bytes", memory_of_machine("MemTotal:")},
+          {"available_bytes", memory_of_machine("MemAvailable:")},
           {"open_files", files.rlim_cur},
           {"huge_pages", first_line("/sys/kernel/mm/transparent_hugepage/enabled")}};
 }
@@ -88,11 +83,10 @@ ordered_json environment() {
 /// Variables that look like ours and are not: they would be ignored in silence.
 void find_unknown_variables(ordered_json& problems) {
   for (char** entry = environ; *entry; ++entry) {
-    const std::string text = *entry, name = text.substr(0, text.find('='));
-    if (name.rfind("CROSSDOCK_", 0) != 0) continue;
-    bool known = false;
-    for (const Variable& v : kVariables) known |= v.name == name;
-    if (!known) problems.push_back("environment: " + name + " is set, and no part of Crossdock reads it");
+    const std::string_view text = *entry, name = text.substr(0, text.find('='));
+    const auto is_it = [&](const Variable& v) { return v.name == name; };
+    if (name.starts_with("CROSSDOCK_") && std::none_of(std::begin(kVariables), std::end(kVariables), is_it))
+      problems.push_back(fmt::format("environment: {} is set, and no part of Crossdock reads it", name));
   }
 }
 
@@ -106,22 +100,6 @@ std::string failure_of(const std::function<void()>& attempt) {
   }
 }
 
-/// A variable as something else while this lives.
-class Pretended {
- public:
-  Pretended(const char* name, const char* value) : name_(name) {
-    if (const char* is = std::getenv(name)) before_ = is;
-    ::setenv(name, value, 1);
-  }
-  ~Pretended() { before_ ? ::setenv(name_, before_->c_str(), 1) : ::unsetenv(name_); }
-  Pretended(const Pretended&) = delete;
-  Pretended& operator=(const Pretended&) = delete;
-
- private:
-  const char* const name_;
-  std::optional<std::string> before_;
-};
-
 /// Two ranks dispatch and combine four tokens, and every bit is checked. Throws what goes wrong.
 void exchange_tiny(bool processes) {
   Problem problem;
@@ -133,12 +111,11 @@ void exchange_tiny(bool processes) {
   options.backend = backend_of_verbs();
   options.deadline = std::chrono::seconds(10);
   const Verdict verdict = check_problem(problem, options);
-  if (!verdict.right) throw Failed(verdict.why);
+  if (!verdict.right) throw Failed("{}", verdict.why);
 }
 
 /// Tried in this order: processes are forked before anybody speaks to a driver. "" where all is well.
 ordered_json trials() {
-  const Pretended untuned("CROSSDOCK_TUNING_FILE", "none");  // a file is for groups of its own size
   ordered_json all;
   all["two processes exchange tokens"] = failure_of([] { exchange_tiny(true); });
   all["two threads exchange tokens"] = failure_of([] { exchange_tiny(false); });
@@ -148,13 +125,10 @@ ordered_json trials() {
 
 /// How processes would map the memory of each device of the default backend: as groups of one say.
 ordered_json sharing() {
-  const Pretended untuned("CROSSDOCK_TUNING_FILE", "none");
   ordered_json all = ordered_json::array();
-  BackendInfo found[8];
-  const int count = std::min(list_backends(found, 8), 8);
   const std::string failure = failure_of([&] {
     const BackendKind used = Group::join(ThreadTeam(1), 0).backend();
-    for (const BackendInfo& backend : std::span(found, static_cast<std::size_t>(count)))
+    for (const BackendInfo& backend : found_backends())
       for (int device = 0; backend.kind == used && device < backend.num_devices; ++device) {
         GroupOptions options;
         options.device = device;
@@ -165,11 +139,10 @@ ordered_json sharing() {
   return all;
 }
 
-/// A group of as many ranks as the tuning file says reads it.
-std::string tuning_failure() {
-  const char* file = std::getenv("CROSSDOCK_TUNING_FILE");
-  if (!file || !*file || std::string_view(file) == "none") return "";
-  const std::string title = first_line(file);
+/// Of a group of as many ranks as the tuning file says, which reads it.
+std::string tuning_failure(const std::string& file) {
+  ::setenv(kTuningFile, file.c_str(), 1);
+  const std::string title = first_line(file.c_str());
   const std::size_t at = title.find(" ranks=");
   const int ranks = std::clamp(at == std::string::npos ? 1 : std::atoi(title.c_str() + at + 7), 1, kMaxRanks);
   return failure_of([ranks] {
@@ -182,58 +155,56 @@ std::string tuning_failure() {
   });
 }
 
+std::string text_of(const ordered_json& value) { return value.is_string() ? value.get<std::string>() : value.dump(); }
+
 void print(const ordered_json& report) {
-  const auto text = [](const ordered_json& value) {
-    return value.is_string() ? value.get<std::string>() : value.dump();
-  };
   const auto bytes = [](const ordered_json& value) { return bytes_text(value.get<double>()); };
-  const ordered_json& m = report["machine"];
-  std::printf("crossdock %s\n\nBackends\n", text(report["version"]).c_str());
+  fmt::print("crossdock {}\n\nBackends\n", text_of(report["version"]));
   for (const ordered_json& b : report["backends"])
-    std::printf("  %-10s %s device(s)  %s\n", text(b["name"]).c_str(), text(b["devices"]).c_str(),
-                text(b["note"]).c_str());
-  std::printf("\nMemory between processes\n");
+    fmt::print("  {:<10} {} device(s)  {}\n", text_of(b["name"]), text_of(b["devices"]), text_of(b["note"]));
+  fmt::print("\nMemory between processes\n");
   for (const ordered_json& d : report["sharing"])
-    std::printf("  device %-3s %s\n", text(d["device"]).c_str(), text(d["manner"]).c_str());
-  std::printf(
-      "\nMachine\n  processors %s, pages of %s bytes, huge pages: %s\n  memory %s, of which %s available; %s open "
-      "files a process\n",
-      text(m["processors"]).c_str(), text(m["page_bytes"]).c_str(), text(m["huge_pages"]).c_str(),
-      bytes(m["memory_bytes"]).c_str(), bytes(m["available_bytes"]).c_str(), text(m["open_files"]).c_str());
-  std::printf("\nEnvironment\n");
+    fmt::print("  device {:<3} {}\n", text_of(d["device"]), text_of(d["manner"]));
+  const ordered_json& m = report["machine"];
+  fmt::print("\nMachine\n  processors {}, pages of {} bytes, huge pages: {}\n", text_of(m["processors"]),
+             text_of(m["page_bytes"]), text_of(m["huge_pages"]));
+  fmt::print("  memory {}, of which {} available; {} open files a process\n\nEnvironment\n", bytes(m["memory_bytes"]),
+             bytes(m["available_bytes"]), text_of(m["open_files"]));
   for (const ordered_json& v : report["environment"])
-    std::printf("  %-22s %-30s %s\n", text(v["name"]).c_str(),
-                v["value"].is_null() ? ("(" + text(v["default"]) + ")").c_str() : text(v["value"]).c_str(),
-                text(v["meaning"]).c_str());
-  std::printf("\nTried\n");
+    fmt::print("  {:<22} {:<30} {}\n", text_of(v["name"]),
+               v["value"].is_null() ? fmt::format("({})", text_of(v["default"])) : text_of(v["value"]),
+               text_of(v["meaning"]));
+  fmt::print("\nTried\n");
   for (const auto& [what, why] : report["trials"].items())
-    std::printf("  %-46s %s\n", what.c_str(), text(why).empty() ? "ok" : "FAILED, see below");
-  std::printf("\nProblems\n");
-  for (const ordered_json& problem : report["problems"]) std::printf("  %s\n", text(problem).c_str());
-  if (report["problems"].empty()) std::printf("  none\n");
+    fmt::print("  {:<46} {}\n", what, text_of(why).empty() ? "ok" : "FAILED, see below");
+  fmt::print("\nProblems\n");
+  for (const ordered_json& problem : report["problems"]) fmt::print("  {}\n", text_of(problem));
+  if (report["problems"].empty()) fmt::print("  none\n");
 }
 
 void examine(bool as_json) {
   ordered_json report;
   report["version"] = version();
-  const ordered_json tried = trials();  // first: see there
+  const ordered_json found = environment();
+  const char* const set = std::getenv(kTuningFile);
+  const std::string tuning = set ? set : "";
+  ::setenv(kTuningFile, "none", 1);     // a file is for groups of its own size
+  const ordered_json tried = trials();  // before all that speaks to a driver
   report["backends"] = backends();
   report["sharing"] = sharing();
   report["machine"] = machine();
-  report["environment"] = environment();
+  report["environment"] = found;
   report["trials"] = tried;
   ordered_json problems = ordered_json::array();
   find_unknown_variables(problems);
   for (const auto& [what, why] : tried.items())
     if (why != "") problems.push_back(what + ": " + why.get<std::string>());
-  if (const std::string why = tuning_failure(); !why.empty()) problems.push_back("CROSSDOCK_TUNING_FILE: " + why);
+  if (!tuning.empty() && tuning != "none")
+    if (const std::string why = tuning_failure(tuning); !why.empty())
+      problems.push_back(fmt::format("{}: {}", kTuningFile, why));
   report["problems"] = problems;
-  if (as_json)
-    std::cout << report.dump(2) << "\n";
-  else
-    print(report);
-  std::fflush(stdout);
-  if (!problems.empty()) throw Failed(std::to_string(problems.size()) + " problem(s) found, see above");
+  as_json ? fmt::print("{}\n", report.dump(2)) : print(report);
+  if (!problems.empty()) throw Failed("{} problem(s) found, see above", problems.size());
 }
 
 void add_doctor(CLI::App& app) {

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // `crossdock mem`: what an exchange takes, region by region, and the most tokens that fit a budget.
 #include <algorithm>
-#include <cstdio>
-#include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
 
@@ -31,8 +29,8 @@ std::int32_t most_tokens(MemOptions o, std::uint64_t budget) {
   std::int64_t low = std::max<std::int64_t>(1, (c.row_capacity + o.num_ranks - 1) / o.num_ranks), high = 1 << 24;
   if (!fits(low)) {
     require_support(c, o.num_ranks);
-    throw BadInput("--fit " + o.fit + ": " + std::to_string(low) + " tokens a rank take " +
-                   bytes_text(static_cast<double>(memory_of(c, o.num_ranks, o.backend).total_bytes)) + " already");
+    throw BadInput("--fit {}: {} tokens a rank take {} already", o.fit, low,
+                   bytes_text(static_cast<double>(memory_of(c, o.num_ranks, o.backend).total_bytes)));
   }
   while (high - low > 1) {  // low fits, high does not
     const std::int64_t middle = (low + high) / 2;
@@ -44,13 +42,13 @@ std::int32_t most_tokens(MemOptions o, std::uint64_t budget) {
 void print_bill(const MemOptions& o, const MemoryUsage& bill) {
   std::size_t widest = 0;
   for (const RegionBytes& region : bill.regions) widest = std::max(widest, region.name.size());
-  for (const RegionBytes& region : bill.regions)
-    std::printf("%-*s %20s  %s\n", static_cast<int>(widest), region.name.c_str(),
-                grouped(static_cast<std::int64_t>(region.bytes)).c_str(), region.content.c_str());
-  std::printf("%-*s %20s  bytes a rank (%s); %d ranks: %s\n", static_cast<int>(widest), "sum",
-              grouped(static_cast<std::int64_t>(bill.total_bytes)).c_str(),
-              bytes_text(static_cast<double>(bill.total_bytes)).c_str(), o.num_ranks,
-              bytes_text(static_cast<double>(bill.total_bytes) * o.num_ranks).c_str());
+  const auto line = [&](const std::string& name, std::uint64_t bytes, const std::string& content) {
+    fmt::print("{:<{}} {:>20}  {}\n", name, widest, grouped(static_cast<std::int64_t>(bytes)), content);
+  };
+  const auto total = static_cast<double>(bill.total_bytes);
+  for (const RegionBytes& region : bill.regions) line(region.name, region.bytes, region.content);
+  line("sum", bill.total_bytes,
+       fmt::format("bytes a rank ({}); {} ranks: {}", bytes_text(total), o.num_ranks, bytes_text(total * o.num_ranks)));
 }
 
 void print_json(const MemOptions& o, const MemoryUsage& bill) {
@@ -62,22 +60,21 @@ void print_json(const MemOptions& o, const MemoryUsage& bill) {
   for (const RegionBytes& region : bill.regions)
     json["regions"].push_back({{"name", region.name}, {"content", region.content}, {"bytes", region.bytes}});
   json["total_bytes"] = bill.total_bytes;
-  std::cout << json.dump(2) << "\n";
+  fmt::print("{}\n", json.dump(2));
 }
 
 void show_memory(MemOptions o) {
   if (!o.scales_given) o.config.scale_bytes = scale_bytes_of(o.config.dispatch_dtype, o.config.hidden);
   if (!o.fit.empty()) {
     o.config.max_tokens_per_rank = most_tokens(o, bytes_from(o.fit));
-    if (!o.json)
-      std::printf("at most %s tokens a rank fit %s\n\n", grouped(o.config.max_tokens_per_rank).c_str(), o.fit.c_str());
+    if (!o.json) fmt::print("at most {} tokens a rank fit {}\n\n", grouped(o.config.max_tokens_per_rank), o.fit);
   }
   require_support(o.config, o.num_ranks);
   const MemoryUsage bill = memory_of(o.config, o.num_ranks, o.backend);
   o.json ? print_json(o, bill) : print_bill(o, bill);
   if (!o.limit.empty() && bill.total_bytes > bytes_from(o.limit))
-    throw Failed("mem: a rank takes " + grouped(static_cast<std::int64_t>(bill.total_bytes)) + " bytes, --limit " +
-                 o.limit + " are " + grouped(static_cast<std::int64_t>(bytes_from(o.limit))));
+    throw Failed("mem: a rank takes {} bytes, --limit {} are {}", grouped(static_cast<std::int64_t>(bill.total_bytes)),
+                 o.limit, grouped(static_cast<std::int64_t>(bytes_from(o.limit))));
 }
 
 void add_capacity_flags(CLI::App& app, Config& c) {
@@ -98,9 +95,7 @@ void add_mem(CLI::App& app) {
   MemOptions& o = *options;
   o.config.hidden = 7168, o.config.num_experts = 256, o.config.top_k = 8, o.config.max_tokens_per_rank = 4096;
   add_shape_flags(*mem, o.config, o.num_ranks);
-  mem->add_option("--tokens", o.config.max_tokens_per_rank, "Most tokens a rank passes in one call")
-      ->check(CLI::Range(1, (1 << 24) - 1))
-      ->capture_default_str();
+  add_number(*mem, "--tokens", o.config.max_tokens_per_rank, 1, kMostTokens, "Most tokens a rank passes in one call");
   add_row_flags(*mem, o.config);
   mem->add_option("--scale-bytes", o.config.scale_bytes,
                   "Bytes that travel with each token. Default: fp8 one f32 per 128 elements, fp4 one byte per 32")

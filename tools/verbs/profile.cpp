@@ -2,15 +2,15 @@
 // `crossdock profile`: time of dispatch and of combine on each rank, called one by one and inside of a replayed graph; on the
 // device, and of the host that enqueues. Calls over three times the mean of their rank are flagged.
 #include <algorithm>
-#include <chrono>
-#include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "command/flags.hpp"
 #include "command/verbs.hpp"
 #include "jobs/decode_job.hpp"
+#include "machine/times.hpp"
 #include "report/call_times.hpp"
 
 namespace crossdock::tools {
@@ -28,56 +28,36 @@ struct RankProfile {
   Samples of[2][2];  // [mode][op], as in kModes and kOps
 };
 
-double us_since(std::chrono::steady_clock::time_point began) {
-  return std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - began).count();
-}
-
-/// dispatch and combine in turn, with a mark before, between and behind.
-void run_eager(DecodeJob& job, BenchRank& bench, Queue& queue, int repeat, RankProfile& profile) {
+/// dispatch and combine in turn, with a mark before, between and behind. In a graph kPairs of them, and the marks are part of it.
+void time_calls(DecodeJob& job, BenchRank& bench, Queue& queue, int mode, int repeat, RankProfile& profile) {
+  const bool in_graph = kModes[mode] == Mode::graph;
+  const int calls = in_graph ? 2 * kPairs : 2;
+  std::vector<double> host_us(static_cast<std::size_t>(calls));
   CallOptions options;
   options.stream = queue.handle();
-  for (int i = -2; i < repeat; ++i) {
-    double host_us[2];
-    job.barrier();
+  const auto enqueue = [&] {
     queue.mark(0);
-    auto began = std::chrono::steady_clock::now();
-    bench.start_dispatch(options);
-    host_us[0] = us_since(began);
-    queue.mark(1);
-    began = std::chrono::steady_clock::now();
-    bench.finish_combine(options);
-    host_us[1] = us_since(began);
-    queue.mark(2);
-    queue.synchronize();
-    for (int op = 0; op < 2 && i >= 0; ++op) {
-      profile.of[0][op].device_us.push_back(queue.us_between(op, op + 1));
-      profile.of[0][op].host_us.push_back(host_us[op]);
+    for (int call = 0; call < calls; ++call) {
+      const auto began = SteadyClock::now();
+      call % 2 ? bench.finish_combine(options) : bench.start_dispatch(options);
+      host_us[call] = us_since(began);
+      queue.mark(call + 1);
     }
+  };
+  if (in_graph) {
+    queue.begin_capture();
+    enqueue();
+    queue.end_capture();
   }
-}
-
-/// The same inside of a graph of kPairs pairs; the marks are part of it.
-void run_graph(DecodeJob& job, BenchRank& bench, Queue& queue, int repeat, RankProfile& profile) {
-  CallOptions options;
-  options.stream = queue.handle();
-  queue.begin_capture();
-  queue.mark(0);
-  for (int i = 0; i < kPairs; ++i) {
-    bench.start_dispatch(options);
-    queue.mark(2 * i + 1);
-    bench.finish_combine(options);
-    queue.mark(2 * i + 2);
-  }
-  queue.end_capture();
-  for (int i = -2; i < (repeat + kPairs - 1) / kPairs; ++i) {
+  for (int i = -2; i < (2 * repeat + calls - 1) / calls; ++i) {
     job.barrier();
-    const auto began = std::chrono::steady_clock::now();
-    queue.replay();
-    const double host_us = us_since(began) / (2 * kPairs);
+    const auto began = SteadyClock::now();
+    in_graph ? queue.replay() : enqueue();
+    if (in_graph) std::fill(host_us.begin(), host_us.end(), us_since(began) / calls);
     queue.synchronize();
-    for (int call = 0; call < 2 * kPairs && i >= 0; ++call) {
-      profile.of[1][call % 2].device_us.push_back(queue.us_between(call, call + 1));
-      profile.of[1][call % 2].host_us.push_back(host_us);
+    for (int call = 0; call < calls && i >= 0; ++call) {
+      profile.of[mode][call % 2].device_us.push_back(queue.us_between(call, call + 1));
+      profile.of[mode][call % 2].host_us.push_back(host_us[call]);
     }
   }
 }
@@ -95,16 +75,16 @@ void write_rank(const Options& o, const Machine& machine, int rank, const RankPr
     for (int op = 0; op < 2; ++op)
       file[std::string(kModeNames[int(kModes[mode])])][std::string(kOpNames[int(kOps[op])])] =
           json_of(profile.of[mode][op]);
-  const std::string path = o.out + "/rank" + std::to_string(rank) + ".json";
+  const std::string path = fmt::format("{}/rank{}.json", o.out, rank);
   std::ofstream out(path);
   out << file.dump(2) << "\n";
-  if (!out) throw BadInput("--out: cannot write " + path);
+  if (!out) throw BadInput("--out: cannot write {}", path);
 }
 
 /// Mean, least and most over ranks of their means, and how many calls were flagged.
 void print_table(const std::vector<RankProfile>& profiles) {
-  std::printf("%-6s %-9s %7s %12s %12s %12s %14s %9s\n", "mode", "op", "calls", "mean us", "min us", "max us",
-              "host mean us", "over 3x");
+  fmt::print("{:<6} {:<9} {:>7} {:>12} {:>12} {:>12} {:>14} {:>9}\n", "mode", "op", "calls", "mean us", "min us",
+             "max us", "host mean us", "over 3x");
   for (int mode = 0; mode < 2; ++mode)
     for (int op = 0; op < 2; ++op) {
       std::vector<double> device, host;
@@ -115,27 +95,27 @@ void print_table(const std::vector<RankProfile>& profiles) {
         host.push_back(mean_of(s.host_us));
         flagged += outliers_of(s.device_us).size();
       }
-      std::printf("%-6s %-9s %7zu %12.2f %12.2f %12.2f %14.2f %9zu\n", kModeNames[int(kModes[mode])].data(),
-                  kOpNames[int(kOps[op])].data(), profiles[0].of[mode][op].device_us.size(), mean_of(device),
-                  *std::min_element(device.begin(), device.end()), *std::max_element(device.begin(), device.end()),
-                  mean_of(host), flagged);
+      const auto [least, most] = std::minmax_element(device.begin(), device.end());
+      fmt::print("{:<6} {:<9} {:7} {:12.2f} {:12.2f} {:12.2f} {:14.2f} {:9}\n", kModeNames[int(kModes[mode])],
+                 kOpNames[int(kOps[op])], profiles[0].of[mode][op].device_us.size(), mean_of(device), *least, *most,
+                 mean_of(host), flagged);
     }
 }
 
 void profile(const Options& o) {
   std::error_code error;
   std::filesystem::create_directories(o.out, error);
-  if (error) throw BadInput("--out: cannot make the folder " + o.out + ": " + error.message());
+  if (error) throw BadInput("--out: cannot make the folder {}: {}", o.out, error.message());
   DecodeJob job(o, 0);
   std::vector<RankProfile> profiles(static_cast<std::size_t>(o.num_ranks));
   job.run([&](int rank, BenchRank& bench, Queue& queue) {
-    run_eager(job, bench, queue, o.repeat, profiles[static_cast<std::size_t>(rank)]);
-    run_graph(job, bench, queue, o.repeat, profiles[static_cast<std::size_t>(rank)]);
+    for (int mode = 0; mode < 2; ++mode)
+      time_calls(job, bench, queue, mode, o.repeat, profiles[static_cast<std::size_t>(rank)]);
   });
   for (int rank = 0; rank < o.num_ranks; ++rank)
     write_rank(o, job.machine(), rank, profiles[static_cast<std::size_t>(rank)]);
-  std::printf("# %s, %d ranks, %d tokens each; means of ranks: their mean, least and most\n",
-              job.machine().host().c_str(), o.num_ranks, o.config.max_tokens_per_rank);
+  fmt::print("# {}, {} ranks, {} tokens each; means of ranks: their mean, least and most\n", job.machine().host(),
+             o.num_ranks, o.config.max_tokens_per_rank);
   print_table(profiles);
 }
 
@@ -144,7 +124,7 @@ void add_profile(CLI::App& app) {
   CLI::App* verb =
       app.add_subcommand("profile", "Time of each op on each rank, eager and in a graph, on device and host");
   add_decode_flags(*verb, *o);
-  verb->add_option("--repeat", o->repeat, "Calls of each op")->check(CLI::Range(1, 100000))->capture_default_str();
+  add_number(*verb, "--repeat", o->repeat, 1, 100000, "Calls of each op");
   verb->add_option("--out", o->out, "Folder for one JSON file a rank")->required();
   verb->callback([o] { profile(*o); });
 }

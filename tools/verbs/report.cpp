@@ -42,8 +42,8 @@ void report(const std::vector<std::string>& arguments) {
   }
   throw Failed(
       "report: needs the Python package with its extra: pip install 'crossdock[report]', or name a Python that has it "
-      "by PYTHON (`" +
-      python + " -c 'import crossdock.report'` fails)");
+      "by PYTHON (`{} -c 'import crossdock.report'` fails)",
+      python);
 }
 
 void add_report(CLI::App& app) {

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // `crossdock trace`: time stamps from inside of the kernels of a replayed graph, as a timeline for Perfetto.
-#include <cstdio>
 #include <fstream>
 #include <memory>
 
@@ -39,19 +38,18 @@ Events record(DecodeJob& job) {
 
 /// A row per edge and rank, a column per peer.
 void print_waits(const Events& events) {
-  std::printf("%-28s", "mean wait in us for rank");
-  for (std::size_t peer = 0; peer < events.size(); ++peer) std::printf(" %9zu", peer);
+  fmt::print("{:<28}", "mean wait in us for rank");
+  for (std::size_t peer = 0; peer < events.size(); ++peer) fmt::print(" {:9}", peer);
   for (const PeerWait& wait : peer_waits(events)) {
-    if (wait.peer == 0)
-      std::printf("\n%-18.*s by rank %d", int(name_of(wait.phase).size()), name_of(wait.phase).data(), wait.rank);
-    std::printf(" %9.2f", wait.mean_us);
+    if (wait.peer == 0) fmt::print("\n{:<18} by rank {}", name_of(wait.phase), wait.rank);
+    fmt::print(" {:9.2f}", wait.mean_us);
   }
-  std::printf("\n");
+  fmt::print("\n");
 }
 
 void trace(const Options& o) {
   std::ofstream out(o.out);  // opened before the work so that a wrong name costs nothing
-  if (!out) throw BadInput("--out: cannot write " + o.out);
+  if (!out) throw BadInput("--out: cannot write {}", o.out);
   DecodeJob job(o, kStamps);
   TimelineOptions timeline = o.timeline;
   timeline.align = !job.machine().is_host();
@@ -59,12 +57,12 @@ void trace(const Options& o) {
   std::size_t stamps = 0;
   for (const auto& of_rank : events) stamps += of_rank.size();
   if (stamps == 0) throw Failed("trace: no operation was stamped from begin to end by all ranks");
-  std::printf("%zu time stamps of %d ranks on %s\n", stamps, job.num_ranks(), job.machine().host().c_str());
+  fmt::print("{} time stamps of {} ranks on {}\n", stamps, job.num_ranks(), job.machine().host());
   print_waits(events);
   out << timeline_of(events, timeline).dump() << "\n";
   out.close();
-  if (!out) throw Failed("trace: writing " + o.out + " failed");
-  std::printf("%s: open it in ui.perfetto.dev\n", o.out.c_str());
+  if (!out) throw Failed("trace: writing {} failed", o.out);
+  fmt::print("{}: open it in ui.perfetto.dev\n", o.out);
 }
 
 void add_trace(CLI::App& app) {

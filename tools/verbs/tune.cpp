@@ -1,24 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 // `crossdock tune`: tries a few geometries for each number of tokens, by the measurements of bench, and writes what beats the
 // library's rule into a tuning file. Results are compared with the oracle's as in bench.
-#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
+#include <fstream>
+#include <map>
 
 #include "command/flags.hpp"
 #include "command/verbs.hpp"
 #include "commit.hpp"
 #include "crossdock/crossdock.hpp"
 #include "jobs/tuning_search.hpp"
-#include "ranks/rank_threads.hpp"
+#include "machine/times.hpp"
+#include "ranks/ranks.hpp"
 #include "report/bench_record.hpp"
-#include "report/tuning_file.hpp"
 
 namespace crossdock::tools {
 namespace {
-
-using Clock = std::chrono::steady_clock;
 
 struct Options {
   Config config;
@@ -28,6 +27,41 @@ struct Options {
   int repeat = 30, time_limit_s = 600;
   std::string out;
   std::vector<int> devices;
+};
+
+/// What the library reads as GroupOptions::tuning_file. What the file says already of other calls stays.
+class TuningFile {
+ public:
+  /// Takes the entries of `path` if there is such a file; BadInput if it begins with another title than `title`.
+  TuningFile(std::string path, std::string title) : path_(std::move(path)), title_(std::move(title)) {
+    std::ifstream in(path_);
+    bool titled = false;
+    for (std::string line; std::getline(in, line);) {
+      if (line.empty() || line[0] == '#') continue;
+      if (!titled && line != title_)
+        throw BadInput("{} begins with `{:.120}`, not with `{}`; give another file", path_, line, title_);
+      if (titled) {
+        const std::size_t end = std::min(line.find(' ', line.find("tokens=")), line.size());
+        set(line.substr(0, end), line.substr(end));
+      }
+      titled = true;
+    }
+  }
+
+  void set(const std::string& call, const std::string& request) { entries_[call] = request; }
+  /// Written beside and then moved: nobody reads half a file. BadInput if it cannot be written.
+  void write(const std::string& comment) const {
+    const std::string beside = path_ + ".new";
+    std::ofstream out(beside);
+    out << title_ << "\n# " << comment << "\n";
+    for (const auto& [call, request] : entries_) out << call << request << "\n";
+    out.close();
+    if (!out || std::rename(beside.c_str(), path_.c_str()) != 0) throw BadInput("cannot write {}", path_);
+  }
+
+ private:
+  std::string path_, title_;
+  std::map<std::string, std::string> entries_;  // keys of a call -> what is asked for it
 };
 
 /// What was found over all calls.
@@ -45,24 +79,22 @@ GroupOptions untuned(const Machine& machine, int rank) {
 std::string title_of(const Options& o, Machine& machine) {
   machine.use(0);
   const std::string model = Group::join(ThreadTeam(1), 0, untuned(machine, 0)).device_model();
-  return std::string("crossdock-tuning 1 version=") + version() + " ranks=" + std::to_string(o.num_ranks) +
-         " device=" + model;
+  return fmt::format("crossdock-tuning 1 version={} ranks={} device={}", version(), o.num_ranks, model);
 }
 
 /// The keys of a call, but for its tokens.
 std::string call_of(const Options& o, Op op) {
   const Config& c = o.config;
-  std::string text = "op=" + std::string(kOpNames[static_cast<int>(op)]);
-  if (op == Op::combine) text += " path=" + std::string(name_of(o.path));
-  text += " dtype=" + std::string(name_of(op == Op::combine ? c.combine_dtype : c.dispatch_dtype));
-  return text + " hidden=" + std::to_string(c.hidden) + " topk=" + std::to_string(c.top_k) +
-         " experts_per_rank=" + std::to_string((c.num_experts + o.num_ranks - 1) / o.num_ranks) + " tokens=";
+  return fmt::format("op={}{} dtype={} hidden={} topk={} experts_per_rank={} tokens=", kOpNames[static_cast<int>(op)],
+                     op == Op::combine ? fmt::format(" path={}", name_of(o.path)) : "",
+                     name_of(op == Op::combine ? c.combine_dtype : c.dispatch_dtype), c.hidden, c.top_k,
+                     (c.num_experts + o.num_ranks - 1) / o.num_ranks);
 }
 
 std::string wish_of(const CallOptions& asked) {
   std::string text;
   const auto add = [&](const char* key, int value) {
-    if (value > 0) text += std::string(" ") + key + "=" + std::to_string(value);
+    if (value > 0) text += fmt::format(" {}={}", key, value);
   };
   add("num_blocks", asked.num_blocks);
   add("num_warps", asked.num_warps);
@@ -71,10 +103,8 @@ std::string wish_of(const CallOptions& asked) {
 }
 
 std::string shown(const Trial& trial) {
-  char text[64];
-  std::snprintf(text, sizeof text, "%9.2f us (%d x %d, %d)", trial.us, trial.launch.num_blocks, trial.launch.num_warps,
-                trial.launch.splits_per_row);
-  return text;
+  return fmt::format("{:9.2f} us ({} x {}, {})", trial.us, trial.launch.num_blocks, trial.launch.num_warps,
+                     trial.launch.splits_per_row);
 }
 
 /// Fused, combine alone consumes a dispatch and cannot be recorded.
@@ -84,8 +114,8 @@ Found search_on(Bench& bench, const Options& o, Op op, const std::function<bool(
   const Time time = [&](const CallOptions& asked, int repeat) {
     const Timing timing = bench.time({op, mode_of(o, op), asked, repeat, 2});
     if (!timing.wrong.empty())
-      throw Failed("tune: with " + wish_of(asked) + " the result differs from the oracle's: " + timing.wrong);
-    return Trial{asked, op == Op::dispatch ? timing.dispatch : timing.combine, quantile(timing.us, 0.5)};
+      throw Failed("tune: with {} the result differs from the oracle's: {}", wish_of(asked), timing.wrong);
+    return Trial{asked, op == Op::dispatch ? timing.dispatch : timing.combine, median(timing.us)};
   };
   return search(time, o.repeat, out_of_time);
 }
@@ -103,10 +133,9 @@ void try_file(const Options& o, Machine& machine) {
 
 void summarise(const Options& o, const Summary& s) {
   const double mean = s.calls ? 100 * (1 - std::exp(s.log_gain / s.calls)) : 0;
-  std::printf("%d of %d calls are faster than by the rule; %.1f %% less time on average", s.faster, s.calls, mean);
-  if (s.left_out)
-    std::printf("; %d calls were left out: the time limit of %d s had passed", s.left_out, o.time_limit_s);
-  std::printf("\n%s: set CROSSDOCK_TUNING_FILE to it, or GroupOptions::tuning_file\n", o.out.c_str());
+  fmt::print("{} of {} calls are faster than by the rule; {:.1f} % less time on average", s.faster, s.calls, mean);
+  if (s.left_out) fmt::print("; {} calls were left out: the time limit of {} s had passed", s.left_out, o.time_limit_s);
+  fmt::print("\n{}: set CROSSDOCK_TUNING_FILE to it, or GroupOptions::tuning_file\n", o.out);
 }
 
 /// Both operators of one number of tokens.
@@ -118,12 +147,12 @@ void tune_tokens(Options& o, int tokens, Measurer& measurer, const std::function
   const std::unique_ptr<Bench> bench = measurer.open(data, expected);
   for (const Op op : {Op::dispatch, Op::combine}) {
     const Found found = search_on(*bench, o, op, out_of_time);
-    file.set(call_of(o, op) + std::to_string(tokens), wish_of(found.best.asked));
+    file.set(fmt::format("{}{}", call_of(o, op), tokens), wish_of(found.best.asked));
     ++summary.calls;
     summary.faster += found.gain() > 0;
     summary.log_gain += std::log(1 - found.gain());
-    std::printf("%-8s %6d tokens  rule %s  best %s  gain %4.1f %%, %d tried\n", kOpNames[static_cast<int>(op)].data(),
-                tokens, shown(found.rule).c_str(), shown(found.best).c_str(), 100 * found.gain(), found.tried);
+    fmt::print("{:<8} {:6} tokens  rule {}  best {}  gain {:4.1f} %, {} tried\n", kOpNames[static_cast<int>(op)],
+               tokens, shown(found.rule), shown(found.best), 100 * found.gain(), found.tried);
     std::fflush(stdout);
   }
 }
@@ -139,11 +168,11 @@ void tune(Options& o) {
   const std::shared_ptr<Machine> machine = open_machine(backend_of_verbs(), o.devices);
   const std::unique_ptr<Measurer> measurer = make_queue_measurer(machine);
   TuningFile file(o.out, title_of(o, *machine));
-  const std::string comment = now() + ", commit " CROSSDOCK_COMMIT ", " + measurer->host() + ", " + measurer->driver();
-  const auto end = Clock::now() + std::chrono::seconds(o.time_limit_s);
-  const auto out_of_time = [&] { return Clock::now() >= end; };
-  std::printf("# %s\n# us of a call, median of %d; in brackets blocks x warps, splits_per_row\n", comment.c_str(),
-              o.repeat);
+  const std::string comment =
+      fmt::format("{}, commit {}, {}, {}", now(), CROSSDOCK_COMMIT, measurer->basis.host, measurer->basis.driver);
+  const auto end = SteadyClock::now() + std::chrono::seconds(o.time_limit_s);
+  const auto out_of_time = [&] { return SteadyClock::now() >= end; };
+  fmt::print("# {}\n# us of a call, median of {}; in brackets blocks x warps, splits_per_row\n", comment, o.repeat);
   Summary summary;
   file.write(comment);  // where that is impossible, it is said at once
   for (const int tokens : o.tokens) {
@@ -170,14 +199,10 @@ void add_tune(CLI::App& app) {
   verb->add_option("--scale-bytes", o->config.scale_bytes, "Bytes that travel with each token of dispatch");
   verb->add_option("--tokens", o->tokens, "Tokens of each rank, by commas; each is the upper end of a bucket")
       ->delimiter(',')
-      ->check(CLI::Range(1, (1 << 24) - 1))
+      ->check(CLI::Range(1, kMostTokens))
       ->capture_default_str();
-  verb->add_option("--repeat", o->repeat, "Timed repetitions of each trial")
-      ->check(CLI::Range(1, 100000))
-      ->capture_default_str();
-  verb->add_option("--time-limit-s", o->time_limit_s, "No trial begins after so many seconds")
-      ->check(CLI::Range(0, 1 << 20))
-      ->capture_default_str();
+  add_number(*verb, "--repeat", o->repeat, 1, 100000, "Timed repetitions of each trial");
+  add_number(*verb, "--time-limit-s", o->time_limit_s, 0, 1 << 20, "No trial begins after so many seconds");
   verb->add_option("-o,--out", o->out, "The tuning file; what it says of other calls stays")->required();
   add_device_flag(*verb, o->devices);
   verb->callback([o] { tune(*o); });
