@@ -26,6 +26,9 @@ struct FilePosition {
   }
 };
 
+/// `word`, in the marks of error texts.
+std::string quoted(std::string_view word) { return std::string("`").append(word).append("`"); }
+
 std::int32_t number_of(const FilePosition& position, const std::string& key, const std::string& value,
                        std::int32_t least) {
   std::int32_t number = 0;
@@ -79,10 +82,10 @@ void set(const FilePosition& position, Entry& entry, const std::string& key, con
   for (const auto& number : numbers)
     if (key == number.name) return void(number.member = number_of(position, key, value, number.least));
 #define XD_NAME(old_name, new_name) \
-  if (key == #old_name) position.refuse("`" + key + "` is called `" #new_name "` now; run `crossdock tune` again");
+  if (key == #old_name) position.refuse("`" #old_name "` is called `" #new_name "` now; run `crossdock tune` again");
   XD_RETIRED_KEYS(XD_NAME)
 #undef XD_NAME
-  position.refuse("there is no key `" + key + "`");
+  position.refuse("there is no key " + quoted(key));
 }
 
 /// Parses a line of key=value words. ConfigError if a key is missing, unknown or repeated.
@@ -92,13 +95,13 @@ Entry entry_of(const FilePosition& position, const std::string& line) {
   std::istringstream words(line);
   for (std::string word; words >> word;) {
     const std::size_t equals = word.find('=');
-    if (equals == std::string::npos) position.refuse("`" + word + "` is no key=value");
+    if (equals == std::string::npos) position.refuse(quoted(word) + " is no key=value");
     const std::string key = word.substr(0, equals);
-    if (!seen.insert(key).second) position.refuse("`" + key + "` stands twice");
+    if (!seen.insert(key).second) position.refuse(quoted(key) + " stands twice");
     set(position, entry, key, word.substr(equals + 1));
   }
   for (const std::string_view key : kRequired)
-    if (!seen.contains(std::string(key))) position.refuse("`" + std::string(key) + "` is missing");
+    if (!seen.contains(std::string(key))) position.refuse(quoted(key) + " is missing");
   if (entry.key.combine != seen.contains("path"))
     position.refuse(entry.key.combine ? "`path` is missing, which combine has"
                                       : "`path` is given, which dispatch has not");
