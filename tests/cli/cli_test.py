@@ -289,6 +289,9 @@ class Mem(Case):
 class Doctor(Case):
     def test_a_sound_machine(self):
         self.assertIn("CROSSDOCK_DEADLINE_MS", self.crossdock("doctor").stdout)
+        one_queue = {"CUDA_DEVICE_MAX_CONNECTIONS": "1"}
+        self.assertIn("share one queue", self.crossdock("doctor", environment=one_queue).stdout)
+        self.assertNotIn("share one queue", self.crossdock("doctor").stdout)
         report = json.loads(self.crossdock("doctor", "--json").stdout)
         self.assertEqual(report["problems"], [])
         self.assertIn({"name": "cpu", "devices": 1}, [{k: b[k] for k in ("name", "devices")} for b in report["backends"]])

@@ -90,6 +90,17 @@ void find_unknown_variables(ordered_json& problems) {
   }
 }
 
+/// What is no problem by itself, but decides which programs come to an end.
+ordered_json notes() {
+  ordered_json all = ordered_json::array();
+  const char* queues = std::getenv("CUDA_DEVICE_MAX_CONNECTIONS");
+  if (queues && std::string_view(queues) == "1")
+    all.push_back(
+        "CUDA_DEVICE_MAX_CONNECTIONS = 1: all streams of a GPU share one queue. Issue calls and collectives on several "
+        "streams in the same order on every rank, see docs/howto/overlap.md");
+  return all;
+}
+
 /// What `attempt` throws, or an empty text.
 std::string failure_of(const std::function<void()>& attempt) {
   try {
@@ -177,6 +188,7 @@ void print(const ordered_json& report) {
   fmt::print("\nTried\n");
   for (const auto& [what, why] : report["trials"].items())
     fmt::print("  {:<46} {}\n", what, text_of(why).empty() ? "ok" : "FAILED, see below");
+  for (const ordered_json& note : report["notes"]) fmt::print("\nNote\n  {}\n", text_of(note));
   fmt::print("\nProblems\n");
   for (const ordered_json& problem : report["problems"]) fmt::print("  {}\n", text_of(problem));
   if (report["problems"].empty()) fmt::print("  none\n");
@@ -195,6 +207,7 @@ void examine(bool as_json) {
   report["machine"] = machine();
   report["environment"] = found;
   report["trials"] = tried;
+  report["notes"] = notes();
   ordered_json problems = ordered_json::array();
   find_unknown_variables(problems);
   for (const auto& [what, why] : tried.items())

@@ -47,24 +47,23 @@ struct Dispatch {
   /// Routes and publishes the counts, loads the first rows while the counts of all ranks travel, then moves the rows.
   /// If a thread finds a failure, its block skips the rest: a failed rank signals nothing but poison.
   XD_FN void run() {
-    if (follows_route()) return move_along_plan();
     const bool publishes = m.block() == m.num_blocks() - 1;
     // kLatency: a block of its own counts (token, expert) pairs; no other block of this rank waits for it.
-    const bool counts_experts = !replay() && (kLatency ? m.block() == m.num_blocks() - 2 : publishes);
+    const bool counts_experts = moves() && !replay() && (kLatency ? m.block() == m.num_blocks() - 2 : publishes);
     mark(Phase::begin);
-    if (!replay() && !(kLatency && counts_experts)) failed = !router().route_share();
+    if (routes() && !(kLatency && counts_experts)) failed = !router().route_share();
     if (record_poison(m, call, poison)) failed = true;
-    if (publishes) publish_counts();
-    if (counts_experts && moves()) publish_expert_counts();
+    if (publishes && !follows_route()) publish_counts();
+    if (counts_experts) publish_expert_counts();
     const bool holds = kLatency || (items.end - items.first <= m.num_warps() && shape.top_k <= M::kWidth);
     RowMover<M, kLatency> mover{m, shared, args, items, holds};
     if (moves()) mover.load_item(items.first + m.warp());
     if (moves() && holds) mover.hold_item();
     mark(Phase::wait_counts);
-    if (!signals().wait_counts(shared.matrix, failed)) return;
+    if (!(follows_route() ? recall_counts() : signals().wait_counts(shared.matrix, failed))) return;
     mark(Phase::move);
-    if (moves() || !replay()) move_rows(mover);
-    if (counts_experts && moves() && !expert_counter().sum()) return;
+    if (moves() || routes()) move_rows(mover);
+    if (counts_experts && !expert_counter().sum()) return;
     moves() ? finish() : finish_plan();
     mark(Phase::end);
   }
@@ -73,6 +72,8 @@ struct Dispatch {
   XD_FN bool moves() const { return kLatency || args.step != DispatchStep::route; }
   /// Whether an earlier launch has routed the tokens of this call.
   XD_FN bool follows_route() const { return !kLatency && args.step == DispatchStep::move; }
+  /// Whether this launch finds the routes, and writes them to the plan. Else they are there.
+  XD_FN bool routes() const { return !replay() && !follows_route(); }
 
   XD_FN void mark(Phase phase) { kernels::mark(m, call, epoch, phase, false); }
 
@@ -130,7 +131,7 @@ struct Dispatch {
 
   XD_FN void move_rows(RowMover<M, kLatency>& mover) {
     if (items.first >= items.end) return;
-    if (!replay()) router().begin_rows(matrix());
+    if (routes()) router().begin_rows(matrix());
     if constexpr (kLatency) {
       router().assign_rows(tokens.first, static_cast<int>(tokens.end - tokens.first));
       const std::uint32_t item = static_cast<std::uint32_t>(items.first) + m.warp();
@@ -146,7 +147,7 @@ struct Dispatch {
     std::int64_t item = items.first + m.warp();
     for (std::int64_t chunk = tokens.first; chunk < tokens.end; chunk += kChunk) {
       const int count = static_cast<int>(min<std::int64_t>(kChunk, tokens.end - chunk));
-      if (replay() || follows_route()) {
+      if (!routes()) {
         router().read_chunk(chunk, count);
       } else {
         if (!router().routes_once()) router().find_chunk(chunk, count, 0);
@@ -155,8 +156,7 @@ struct Dispatch {
       const std::int64_t last = min(items.end, (chunk + count) * splits);
       for (; moves() && item < last; item += m.num_warps())
         mover.move_item(static_cast<std::uint32_t>(item), static_cast<std::uint32_t>(chunk));
-      if (!replay() && !follows_route() && chunk + count < tokens.end)
-        router().write_chunk(whole_block(m), chunk, count);
+      if (routes() && chunk + count < tokens.end) router().write_chunk(whole_block(m), chunk, count);
     }
   }
 
@@ -172,34 +172,12 @@ struct Dispatch {
     if (last) plan_writer().write_matrix(whole_block(m));
   }
 
-  /// Step `move`. Only the block that finishes last waits, so the others leave their multiprocessors. The last block by
-  /// number counts the experts' pairs while the others move rows.
-  XD_FN void move_along_plan() {
-    if (m.sync_block_or(record_poison(m, call, poison))) return;
-    mark(Phase::move);
-    if (!replay() && m.block() == m.num_blocks() - 1) expert_counter().send(args.topk_ids, num_tokens);
+  /// Step `move`: the counts of all ranks, which step `route` has awaited. False: the group has failed.
+  XD_FN bool recall_counts() {
+    if (m.sync_block_or(failed)) return false;
     for (int i = m.thread(); i < shape.num_ranks * (shape.num_ranks + 1); i += m.num_threads())
       shared.matrix[i] = matrix_of_plan().cells[i];
-    RowMover<M, kLatency> mover{m, shared, args, items, false};
-    mover.load_item(items.first + m.warp());
-    if (items.first < items.end) move_chunks(mover);
-    mark(Phase::signal_done);
-    const bool last = arrive_last(m, &call.local<memory::BufferSetState>(call.buffer_set.state)->arrivals);
-    advance_clock(m, whole_block(m), call, epoch, false);
-    if (last) finish_moved();
-  }
-
-  /// One block. The pairs that peers have sent are here once they have signalled done.
-  XD_FN void finish_moved() {
-    if (m.warp() == 0) {
-      signals().signal_done();
-      failed = !signals().wait_done();
-    }
-    if (m.sync_block_or(failed)) return;
-    if (replay() || !expert_counter().sum()) return;
-    if (matrix().rows_needed(rank) <= shape.row_capacity) return;
-    mark(Phase::recount);
-    expert_counter().recount();
+    return true;
   }
 
   // ---- the end ------------------------------------------------------------------------------------------------------
@@ -223,11 +201,11 @@ struct Dispatch {
     mark(Phase::write_plan);
     const bool leaves_one = last && m.num_warps() > 1;  // warp 0 waits for done
     const Coop coop = leaves_one ? Coop{m.thread() - M::kWidth, m.num_threads() - M::kWidth} : whole_block(m);
-    if (!replay()) {
+    if (routes()) {
       write_last_chunk(coop);
       plan_writer().clean_tail(coop, filled, m.block(), m.num_blocks());
     }
-    if (last && !replay()) plan_writer().write_matrix(coop);
+    if (last && routes()) plan_writer().write_matrix(coop);
     advance_clock(m, coop, call, epoch, false);
   }
 
