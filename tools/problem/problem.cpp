@@ -13,7 +13,7 @@ namespace crossdock::tools {
 namespace {
 
 // Separates the names of rows.
-enum Stream : std::uint64_t { kInputs = 11, kOutputs, kLandings };
+enum DataStream : std::uint64_t { kInputs = 11, kOutputs, kLandings };
 
 constexpr std::int64_t kWindows = std::int64_t{1} << 20;
 
