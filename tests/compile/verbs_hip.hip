@@ -17,10 +17,10 @@ XD_VERB(store_relaxed, Word* to, Word v) { Machine::store_relaxed(to, v); }
 XD_VERB(store_release, Word* to, Word v) { Machine::store_release(to, v); }
 XD_VERB(store_release_prior_kernels, Word* to, Word v) { Machine::store_release_prior_kernels(to, v); }
 XD_VERB(fence_loads, const Word* from, Word* to) {
-  const Word before = *from;
+  const Word before = from[Machine::thread()];
   Machine::fence_loads();
-  to[1] = from[1];
-  *to = before;
+  to[2 * Machine::thread()] = from[Machine::thread() + 1];
+  to[2 * Machine::thread() + 1] = before;
 }
 XD_VERB(add_acq_rel, std::uint32_t* at, std::uint32_t v, std::uint32_t* old) { *old = Machine::add_acq_rel(at, v); }
 XD_VERB(add_relaxed, std::uint32_t* at, std::uint32_t v) { (void)Machine::add_relaxed(at, v); }

@@ -107,12 +107,9 @@ TEST(Trace, ADispatchHasItsPhasesInTheOrderOfTheList) {
       for (const TraceEvent& event : rank.exchange.trace())
         if (event.peer < 0 && event.epoch == 1 && event.block == last && event.phase != Phase::publish)
           phases.push_back(event.phase);
-      // Its first warp takes the stamps. It closes the books only if it is alone; then no other block need be there.
-      bool others_close = false;
-      for (const TraceEvent& event : rank.exchange.trace())
-        others_close |= event.epoch == 1 && event.block != last && event.phase == Phase::write_plan;
+      // Its first warp takes the stamps. It writes the plan only if it is the block's only one.
       std::vector<Phase> right{Phase::begin, Phase::wait_counts, Phase::move, Phase::signal_done};
-      if (!others_close) right.push_back(Phase::write_plan);
+      if (rank.exchange.last_launch().num_warps == 1) right.push_back(Phase::write_plan);
       right.push_back(Phase::wait_done);
       if (drops) right.push_back(Phase::recount);
       right.push_back(Phase::end);
