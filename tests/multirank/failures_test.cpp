@@ -181,8 +181,8 @@ TEST(Lost, CallsThatAreAlreadyEnqueuedFallThrough) {
 }
 
 TEST(Lost, OnFibersToo) {
-  Scene scene;
   for (const int num_waiting_blocks : {0, 2}) {  // whole calls, calls in steps
+    Scene scene;
     scene.test.executor = {
         .width = 32, .num_blocks = 3, .num_waiting_blocks = num_waiting_blocks, .num_threads = 64, .seed = 2};
     scene.play([](Rank& rank, Round& round) {
