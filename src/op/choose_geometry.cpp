@@ -100,7 +100,7 @@ DispatchGeometry choose_dispatch(const ExchangeState& e, const kernels::Dispatch
   DispatchGeometry chosen{};
   chosen.in_steps = in_steps;
   chosen.dispatch = {choice.geometry, row_splits_of(e.shape.row_bytes, choice.splits_per_row, 1)};
-  chosen.route = choose(e, {tokens, e.shape.row_bytes, 1}, decision.request, e.waiting_blocks).geometry;
+  if (in_steps) chosen.route = choose(e, {tokens, e.shape.row_bytes, 1}, decision.request, e.waiting_blocks).geometry;
   if (e.shape.layout != Layout::token_major)
     chosen.expert_rows = choose_expert_rows(e, tokens, decision.request.num_sms);
   chosen.info = info_of(e, choice.geometry, chosen.dispatch.splits, decision.by,

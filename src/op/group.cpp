@@ -41,25 +41,19 @@ struct Chosen {
   std::chrono::milliseconds deadline = kLongestDeadline;
   BackendKind backend = BackendKind::cpu;
   std::string tuning_file = "none", problem;
-
-  explicit Chosen(const GroupOptions& options) {
-    try {
-      choose(options);
-    } catch (const ConfigError& error) {
-      problem = error.what();
-    }
-  }
-
- private:
-  void choose(const GroupOptions& options) {
-    if (options.deadline.count() < 0)
-      deadline = std::min(op::environment_deadline(), kLongestDeadline);
-    else
-      deadline = std::min(options.deadline, kLongestDeadline);
-    backend = backend_of(options);
-    tuning_file = options.tuning_file.empty() ? op::environment_tuning_file() : options.tuning_file;
-  }
 };
+Chosen chosen_by(const GroupOptions& options) {
+  Chosen chosen;
+  try {
+    chosen.deadline =
+        std::min(options.deadline.count() >= 0 ? options.deadline : op::environment_deadline(), kLongestDeadline);
+    chosen.backend = backend_of(options);
+    chosen.tuning_file = options.tuning_file.empty() ? op::environment_tuning_file() : options.tuning_file;
+  } catch (const ConfigError& error) {
+    chosen.problem = error.what();
+  }
+  return chosen;
+}
 
 std::shared_ptr<detail::GroupState> form(AllGather all_gather, int rank, int num_ranks, const GroupOptions& options,
                                          const Chosen& chosen) {
@@ -81,7 +75,7 @@ int ThreadTeam::num_ranks() const { return state_->num_ranks(); }
 
 Group Group::join(const ThreadTeam& team, int rank, const GroupOptions& options) {
   check_rank(rank, team.num_ranks());
-  const Chosen chosen(options);
+  const Chosen chosen = chosen_by(options);
   return Group(
       form(memory::all_gather_of(team.state_, rank, chosen.deadline), rank, team.num_ranks(), options, chosen));
 }
@@ -89,12 +83,12 @@ Group Group::join(const ThreadTeam& team, int rank, const GroupOptions& options)
 Group Group::join(int rank, int num_ranks, AllGather all_gather, const GroupOptions& options) {
   check_rank(rank, num_ranks);
   if (!all_gather) throw UsageError(text("Group::join on rank ", rank, ": all_gather is empty; pass a callable"));
-  return Group(form(std::move(all_gather), rank, num_ranks, options, Chosen(options)));
+  return Group(form(std::move(all_gather), rank, num_ranks, options, chosen_by(options)));
 }
 
 Group Group::rendezvous(const std::string& name, int rank, int num_ranks, const GroupOptions& options) {
   check_rank(rank, num_ranks);
-  const Chosen chosen(options);
+  const Chosen chosen = chosen_by(options);
   auto meeting = memory::Rendezvous::meet(name, rank, num_ranks, chosen.deadline);
   return Group(form(memory::all_gather_of(std::move(meeting)), rank, num_ranks, options, chosen));
 }

@@ -38,7 +38,7 @@ struct Dispatch {
   const std::uint64_t epoch = read_clock(m, call).epoch;
   const std::uint64_t poison = load_poison(m, call);
   const std::int64_t filled = call.local<memory::PlanFill>(call.plan.fill)->rows;
-  const std::int64_t num_tokens = replay() || follows_route() ? matrix_of_plan().tokens(rank) : tokens_of(m, args);
+  const std::int64_t num_tokens = routes() ? tokens_of(m, args) : matrix_of_plan().tokens(rank);
   const std::uint32_t splits = args.splits.count;
   const Range items = share_of_block();  // splits of tokens
   const TokenShare tokens = {token_of(items.first), token_of(items.end), token_of(items.end + splits - 1)};
@@ -167,9 +167,7 @@ struct Dispatch {
   XD_FN void finish_plan() {
     if (replay()) return;
     const bool last = arrive_last(m, &call.local<memory::BufferSetState>(call.buffer_set.state)->arrivals);
-    write_last_chunk(whole_block(m));
-    plan_writer().clean_tail(whole_block(m), filled, m.block(), m.num_blocks());
-    if (last) plan_writer().write_matrix(whole_block(m));
+    write_routing(whole_block(m), last);
   }
 
   /// Step `move`: the counts of all ranks, which step `route` has awaited. False: the group has failed.
@@ -201,19 +199,19 @@ struct Dispatch {
     mark(Phase::write_plan);
     const bool leaves_one = last && m.num_warps() > 1;  // warp 0 waits for done
     const Coop coop = leaves_one ? Coop{m.thread() - M::kWidth, m.num_threads() - M::kWidth} : whole_block(m);
-    if (routes()) {
-      write_last_chunk(coop);
-      plan_writer().clean_tail(coop, filled, m.block(), m.num_blocks());
-    }
-    if (last && routes()) plan_writer().write_matrix(coop);
+    if (routes()) write_routing(coop, last);
     advance_clock(m, coop, call, epoch, false);
   }
 
-  /// Writes the plan of the block's last chunk, whose routes are still in shared memory.
-  XD_FN void write_last_chunk(Coop coop) {
-    if (items.first >= items.end) return;
-    const std::int64_t chunk = tokens.first + (tokens.end - 1 - tokens.first) / kChunk * kChunk;
-    router().write_chunk(coop, chunk, static_cast<int>(tokens.end - chunk));
+  /// Writes to the plan the block's last chunk, whose routes are still in shared memory, and, in the block that finishes
+  /// last, what follows from the counts.
+  XD_FN void write_routing(Coop coop, bool last) {
+    if (items.first < items.end) {
+      const std::int64_t chunk = tokens.first + (tokens.end - 1 - tokens.first) / kChunk * kChunk;
+      router().write_chunk(coop, chunk, static_cast<int>(tokens.end - chunk));
+    }
+    plan_writer().clean_tail(coop, filled, m.block(), m.num_blocks());
+    if (last) plan_writer().write_matrix(coop);
   }
 };
 
