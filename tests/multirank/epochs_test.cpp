@@ -39,10 +39,13 @@ std::string run_from(const TestCase& test, std::uint64_t operations) {
   return log.text();
 }
 
-class Epochs : public ::testing::TestWithParam<int> {};
+class Epochs : public ::testing::TestWithParam<int> {
+ protected:
+  Epochs() { ::setenv("CROSSDOCK_PACKET_TOKENS", GetParam() ? "32" : "0", 1); }
+  ~Epochs() override { ::unsetenv("CROSSDOCK_PACKET_TOKENS"); }
+};
 
 TEST_P(Epochs, CrossEveryWrap) {
-  ::setenv("CROSSDOCK_PACKET_TOKENS", GetParam() ? "32" : "0", 1);
   for (const int bits : {30, 31, 32, 63 - 3})  // of a tag, of a half of a word, of a word with a combine mode
     for (const std::uint64_t before : {5, 6})
       for (const int layout : {0, 1, 2})
@@ -57,7 +60,6 @@ TEST_P(Epochs, CrossEveryWrap) {
           if (fibers) test.executor = {.width = 32, .num_blocks = 5, .num_threads = 64, .splits_per_row = 2, .seed = 3};
           ASSERT_EQ(run_from(test, (std::uint64_t{1} << bits) - before), "") << bits << " bits, layout " << layout;
         }
-  ::unsetenv("CROSSDOCK_PACKET_TOKENS");
 }
 
 INSTANTIATE_TEST_SUITE_P(PlainAndPackets, Epochs, ::testing::Values(0, 32));

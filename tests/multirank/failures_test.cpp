@@ -60,16 +60,6 @@ void expect_lost(Rank& rank, Edge edge, int absent, std::uint64_t expected, std:
                                 {"dispatch", "rank " + std::to_string(absent), "Close"});
 }
 
-/// Leaves a scope, by an exception too, when all have come to its end.
-struct WhenAllAreThrough {
-  std::atomic<int>& done;
-  int all;
-  ~WhenAllAreThrough() {
-    ++done;
-    while (done < all) std::this_thread::sleep_for(1ms);
-  }
-};
-
 struct Scene {
   TestCase test = small_case(3);
   Answers answers = answers_of(test);
@@ -115,12 +105,9 @@ TEST(Lost, APeerThatNeverCombines) {
 TEST(Lost, APeerThatSkipsTheSecondCombine) {
   Scene scene;
   scene.play([](Rank& rank, Round& round) {
-    Received received = rank.exchange.dispatch(round.input());
-    const Plan plan = received.retain_plan();
-    const CombineInput from = round.run_experts(received);
-    rank.combine(std::move(received), from, round.output());
+    const auto [plan, rows] = rank.run_and_keep(round);
     if (rank.rank() == 0) return;
-    rank.exchange.combine(plan, from, round.output());
+    rank.exchange.combine(plan, rows, round.output());
     expect_lost(rank, Edge::enter, 0, 3, 0, round);
   });
 }

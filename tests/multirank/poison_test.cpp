@@ -38,18 +38,14 @@ void play(bool in_steps, const std::function<void(Rank&)>& look) {
   test.config.num_blocks = in_steps ? 2 : 0;
   const Answers answers = answers_of(test);
   Log log;
-  Gate gate(3);
+  std::atomic<int> done{0};
   run_ranks(test, log, [&](Rank& rank) {
-    if (rank.rank() == 1) {
-      Round round(test, answers, 1);
-      poison(rank);
-      const Received received = rank.exchange.dispatch(round.input());
-      look(rank);
-    }
-    gate.arrive();
-    Stream stream;
-    gate.hold_up(stream);
-    stream.synchronize();  // nobody leaves while rank 1 looks at its memory
+    const WhenAllAreThrough leave{done, 3};  // rank 1 looks at their memory
+    if (rank.rank() != 1) return;
+    Round round(test, answers, 1);
+    poison(rank);
+    const Received received = rank.exchange.dispatch(round.input());
+    look(rank);
   });
   EXPECT_EQ(log.text(), "");
 }
@@ -83,23 +79,16 @@ TEST(Poison, WeightsOfAPullWaitForEnter) {
     test.config.combine_topk_weights = test.combine_topk_weights = true;
     const Answers answers = answers_of(test);
     Log log;
-    Gate gate(2);
+    std::atomic<int> done{0};
     run_ranks(test, log, [&](Rank& rank) {
+      const WhenAllAreThrough leave{done, 2};
       Round round(test, answers, rank.rank());
-      Received received = rank.exchange.dispatch(round.input());
-      const Plan plan = received.retain_plan();
-      const CombineInput from = round.run_experts(received);
-      rank.combine(std::move(received), from, round.output());
-      if (rank.rank() == 1) {
-        rank.group.set_deadline(200ms);
-        rank.exchange.combine(plan, from, round.output());
-        const Status status = rank.exchange.poll();
-        if (status.edge != Edge::enter || status.peer != 0) log.add("not lost in enter: ", status.text);
-      }
-      gate.arrive();
-      Stream stream;
-      gate.hold_up(stream);
-      stream.synchronize();
+      const auto [plan, rows] = rank.run_and_keep(round);
+      if (rank.rank() == 0) return;
+      rank.group.set_deadline(200ms);
+      rank.exchange.combine(plan, rows, round.output());
+      const Status status = rank.exchange.poll();
+      if (status.edge != Edge::enter || status.peer != 0) log.add("not lost in enter: ", status.text);
     });
     EXPECT_EQ(log.text(), "");
   }

@@ -58,11 +58,8 @@ TEST(Trace, HasTheSignalOfEveryPeer) {
   Log log;
   run_ranks(test, log, [&](Rank& rank) {
     Round round(test, answers, rank.rank());
-    Received received = rank.exchange.dispatch(round.input());
-    const Plan plan = received.retain_plan();
-    const CombineInput from = round.run_experts(received);
-    rank.combine(std::move(received), from, round.output());
-    rank.exchange.combine(plan, from, round.output());
+    const auto [plan, rows] = rank.run_and_keep(round);
+    rank.exchange.combine(plan, rows, round.output());
     synchronize(test.backend, nullptr);
     std::map<std::tuple<std::uint64_t, int, Phase>, std::multiset<int>> peers;  // by epoch, block and phase
     std::map<std::pair<std::uint64_t, int>, Phase> now;

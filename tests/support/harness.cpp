@@ -29,6 +29,11 @@ void run_threads(int num_ranks, Log& log, const std::function<void(int)>& body) 
   for (std::thread& thread : threads) thread.join();
 }
 
+WhenAllAreThrough::~WhenAllAreThrough() {
+  ++done;
+  while (done < all) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+}
+
 Round::Round(const TestCase& test, const Answers& answers, int rank, bool roomy)
     : test_(test), answers_(&answers), rank_(rank), roomy_(roomy) {
   use_device(test.backend, rank);  // a thread may play several ranks
@@ -182,6 +187,14 @@ void Rank::combine(Received&& received, const CombineInput& input, const Combine
     exchange.combine_fused(std::move(received), output, -1, options);
   else
     exchange.combine(std::move(received), input, output, options);
+}
+
+Rank::Kept Rank::run_and_keep(Round& round) {
+  Received received = exchange.dispatch(round.input());
+  Plan plan = received.retain_plan();
+  const CombineInput rows = round.run_experts(received);
+  combine(std::move(received), rows, round.output());
+  return {std::move(plan), rows};
 }
 
 void Rank::settle_reports(const Answers& answers) {

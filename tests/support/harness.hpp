@@ -2,6 +2,7 @@
 // The ranks of a test: threads of a team, each with its group, exchange and buffers. The suites above know no machine.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <functional>
 #include <memory>
@@ -17,6 +18,13 @@ namespace crossdock::testing {
 /// Runs body(rank) in one thread per rank and waits for all. An exception is a line in the log, and so is an error that a
 /// GPU's runtime still remembers in the end.
 void run_threads(int num_ranks, Log& log, const std::function<void(int)>& body);
+
+/// Leaves a scope, by an exception too, when all ranks have come to its end.
+struct WhenAllAreThrough {
+  std::atomic<int>& done;
+  int all;
+  ~WhenAllAreThrough();
+};
 
 /// Where experts may write their results; stays valid when combine has consumed the Received.
 struct Targets {
@@ -76,6 +84,12 @@ class Rank {
   int rank() const { return group.rank(); }
   /// dispatch, check, experts, combine, check.
   void run(const Answers& answers, StreamHandle stream = nullptr);
+  /// dispatch, experts, combine; the plan and the rows, for more combines along it.
+  struct Kept {
+    Plan plan;
+    CombineInput rows;
+  };
+  Kept run_and_keep(Round& round);
   /// After a dispatch: poll() must report what `answers` entail (bad ids, overflow, a clamped T), and is then cleared.
   void settle_reports(const Answers& answers);
   void combine(Received&& received, const CombineInput& input, const CombineOutput& output,
